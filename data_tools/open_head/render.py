@@ -1,0 +1,110 @@
+"""Plain pictures of a mesh: what the landmark detector is shown, and what a person checks the head with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+
+def camera_around(
+    yaw_deg: float, pitch_deg: float, distance: float, target: tuple[float, float, float] = (0.0, 0.0, 0.0)
+) -> Float[np.ndarray, "4 4"]:
+    """Camera-to-world (OpenGL axes) of a camera that looks at `target` from in front of the head.
+
+    Args:
+        yaw_deg: positive moves the camera to the subject's left.
+        pitch_deg: positive moves it up.
+        distance: metres from the target.
+    """
+    yaw, pitch = np.radians([yaw_deg, pitch_deg])
+    backward = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
+    right = np.array([np.cos(yaw), 0.0, -np.sin(yaw)])
+    c2w = np.eye(4)
+    c2w[:3, :3] = np.stack([right, np.cross(backward, right), backward], axis=1)
+    c2w[:3, 3] = np.array(target) + distance * backward
+    return c2w
+
+
+def vertex_normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "V 3"]:
+    """Unit normals, faces weighted by area."""
+    corner = vertices[faces]
+    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    total = np.zeros_like(vertices)
+    for k in range(3):
+        np.add.at(total, faces[:, k], normal)
+    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-20)
+
+
+@dataclass(frozen=True)
+class Hits:
+    """What rays meet first: one row per ray."""
+
+    face: Int[np.ndarray, "*R"]
+    """-1 where a ray meets nothing."""
+    barycentric: Float[np.ndarray, "*R 3"]
+
+
+class MeshView:
+    """A mesh in front of a pinhole camera with square pixels and its principal point in the middle."""
+
+    def __init__(
+        self,
+        vertices: Float[np.ndarray, "V 3"],
+        faces: Int[np.ndarray, "F 3"],
+        c2w: Float[np.ndarray, "4 4"],
+        focal_px: float,
+        size: int,
+    ):
+        import open3d
+
+        self.vertices, self.faces, self.c2w, self.focal_px, self.size = vertices, faces, c2w, focal_px, size
+        self._tensor = open3d.core.Tensor
+        self._scene = open3d.t.geometry.RaycastingScene(nthreads=1)
+        self._scene.add_triangles(self._tensor(vertices.astype(np.float32)), self._tensor(faces.astype(np.uint32)))
+
+    def only(self, chosen: Bool[np.ndarray, "F"]) -> MeshView:
+        """The same view of some of the faces; what it picks is numbered among those."""
+        return MeshView(self.vertices, self.faces[chosen], self.c2w, self.focal_px, self.size)
+
+    def pick(self, pixels: Float[np.ndarray, "*R 2"]) -> Hits:
+        """The mesh under image points (x, y), pixel centres at half-integers."""
+        x, y = np.moveaxis((pixels - self.size / 2) / self.focal_px, -1, 0)
+        directions = np.stack([x, -y, -np.ones_like(x)], axis=-1) @ self.c2w[:3, :3].T
+        origins = np.broadcast_to(self.c2w[:3, 3], directions.shape)
+        hit = self._scene.cast_rays(
+            self._tensor(np.concatenate([origins, directions], axis=-1).astype(np.float32)), nthreads=1
+        )
+        seen = np.isfinite(hit["t_hit"].numpy())
+        uv = hit["primitive_uvs"].numpy()
+        return Hits(
+            face=np.where(seen, hit["primitive_ids"].numpy().astype(np.int64), -1),
+            barycentric=np.stack([1 - uv.sum(-1), uv[..., 0], uv[..., 1]], axis=-1),
+        )
+
+    def project(self, points: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 2"]:
+        """Image points (x, y) in pixels."""
+        local = (points - self.c2w[:3, 3]) @ self.c2w[:3, :3]
+        return local[..., :2] * [1.0, -1.0] / -local[..., 2:] * self.focal_px + self.size / 2
+
+    def lambert(self, albedo: Callable[[Hits], Float[np.ndarray, "R 3"]] | None = None) -> UInt8[np.ndarray, "H W 3"]:
+        """Smooth Lambert shading on white, one light above the camera.
+
+        Args:
+            albedo: colour (0..1) of seen points; plain grey if None.
+        """
+        centres = np.arange(self.size) + 0.5
+        hits = self.pick(np.stack(np.meshgrid(centres, centres), axis=-1))
+        seen = hits.face >= 0
+        hits = Hits(hits.face[seen], hits.barycentric[seen])
+        normals = vertex_normals(self.vertices, self.faces)
+        normal = (normals[self.faces[hits.face]] * hits.barycentric[:, :, None]).sum(1)
+        normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-20)
+        light = self.c2w[:3, 2] + 0.5 * self.c2w[:3, 1] + 0.2 * self.c2w[:3, 0]
+        # Surfaces seen from behind (the inside of the mouth) get dark instead of bright.
+        shade = 0.25 + 0.75 * np.clip(normal @ (light / np.linalg.norm(light)), 0, 1)
+        image = np.ones((self.size, self.size, 3))
+        image[seen] = (np.full((1, 3), 0.75) if albedo is None else albedo(hits)) * shade[:, None]
+        return (image.clip(0, 1) * 255).round().astype(np.uint8)

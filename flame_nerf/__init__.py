@@ -1,0 +1,13 @@
+"""flame-nerf: a talking-head video becomes a 3D head you can turn, drive and film.
+
+Importing this package must stay cheap: Nerfstudio imports every installed plugin at each start of ``ns-train``,
+``ns-eval`` and ``ns-render``. Nothing heavy or optional is imported at module level here or in ``methods``.
+"""
+
+import os
+
+__version__ = "0.1.0"
+
+# torch._inductor starts one compile worker per core as soon as any installed method mentions torch.compile
+# (Nerfstudio's splatfacto does), which doubles the time of `ns-train --help`. This plugin compiles nothing with it.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
