@@ -1,0 +1,262 @@
+"""Search structures over posed meshes: nearest triangle, and the samples of rays inside the shell.
+
+Two implementations of :class:`MeshSearch`: packets of points through our own tree on the CPU (numba), and Warp's BVH on
+CUDA (and, slower, on the CPU). Both give the same faces up to ties and the same samples.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from flame_nerf.canonical.frames import SLIVER_RATIO
+
+Backend = Literal["auto", "numba", "warp"]
+
+LEAF_SIZE = 4
+"""Triangles per leaf aimed at by the CPU tree."""
+_MIN_PER_THREAD = 64
+"""Rays or packets below which a second thread costs more than it brings."""
+
+
+@dataclass(frozen=True)
+class MarchSettings:
+    """How rays are marched through the shell; lengths in metres."""
+
+    step: float
+    """Length of every sample."""
+    behind: float
+    """How far behind its first hit a ray goes on; inf: through the whole head."""
+    near: float
+    """Nothing is sampled before this distance along the ray."""
+    far: float
+    """Nothing is sampled after this distance along the ray."""
+    max_samples: int
+    """Samples a ray may have; those farthest from the origin are dropped."""
+
+
+@dataclass
+class Shell:
+    """Thickness of the shell per face, with what the search derives from it once."""
+
+    thickness: Float[Tensor, " F"]
+    least: float
+    most: float
+    derived: dict[str, Any]
+    """The search's own precomputed arrays."""
+
+
+@dataclass
+class MarchedRays:
+    """Packed samples, sorted by ray and then by distance."""
+
+    ray_index: Int[Tensor, " N"]
+    mesh_index: Int[Tensor, " N"]
+    t_start: Float[Tensor, " N"]
+    t_end: Float[Tensor, " N"]
+    face: Int[Tensor, " N"]
+    distance: Float[Tensor, " N"]
+    counts: Int[Tensor, " R"]
+
+
+class MeshSearch(Protocol):
+    """What the mapping asks of a search structure. A *handle* is one frame's structure."""
+
+    def build(self, vertices: Float[Tensor, "V 3"], reuse: Any | None = None) -> Any:
+        """Structure for posed vertices; ``reuse``, a handle no longer needed, is overwritten where that is cheaper."""
+
+    def handle_bytes(self, handle: Any) -> int:
+        """Memory of a handle."""
+
+    def make_shell(self, thickness: Float[Tensor, " F"]) -> Shell:
+        """Prepare a shell for :meth:`march`."""
+
+    def nearest(
+        self, handles: Sequence[Any], mesh_index: Int[Tensor, " N"], points: Float[Tensor, "N 3"], max_distance: float
+    ) -> tuple[Int[Tensor, " N"], Float[Tensor, " N"]]:
+        """Nearest face and its distance; -1 and inf where none lies within ``max_distance``."""
+
+    def march(
+        self,
+        handles: Sequence[Any],
+        mesh_index: Int[Tensor, " R"],
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+        start: Float[Tensor, " R"],
+        shell: Shell,
+        settings: MarchSettings,
+    ) -> MarchedRays:
+        """All samples of the rays inside the shell; ``start`` shifts a ray's grid, in steps."""
+
+
+def make_search(faces: Int[Tensor, "F 3"], vertices: Float[Tensor, "V 3"], backend: Backend) -> MeshSearch:
+    """The search structure for the device of ``vertices``: ``auto`` is numba on the CPU and warp on CUDA."""
+    if backend == "auto":
+        backend = "numba" if vertices.device.type == "cpu" else "warp"
+    if backend == "numba":
+        if vertices.device.type != "cpu":
+            raise ValueError(f"canonical backend 'numba' runs on the CPU only, not on {vertices.device}: use 'auto'")
+        return NumbaSearch(faces, vertices)
+    if backend == "warp":
+        from flame_nerf.canonical.bvh_warp import WarpSearch
+
+        return WarpSearch(faces, vertices)
+    raise ValueError(f"canonical backend must be 'auto', 'numba' or 'warp', not {backend!r}")
+
+
+def median_split_order(centres: Float[np.ndarray, "F 3"], leaves: int) -> Int[np.ndarray, " F"]:
+    """Order of triangles in a complete binary tree with ``leaves`` (a power of two) leaves.
+
+    Every node splits its triangles in half along the longest side of their centres' bounding box. Leaf l of L holds
+    ``order[l F // L : (l + 1) F // L]``.
+    """
+    count = len(centres)
+    order = np.arange(count)
+    nodes = 1
+    while nodes < leaves:
+        bounds = np.arange(nodes + 1) * count // nodes
+        node = np.repeat(np.arange(nodes), np.diff(bounds))
+        occupied = np.flatnonzero(np.diff(bounds))
+        sorted_centres = centres[order]
+        extent = np.zeros((nodes, 3))
+        extent[occupied] = np.maximum.reduceat(sorted_centres, bounds[occupied]) - np.minimum.reduceat(
+            sorted_centres, bounds[occupied]
+        )
+        along = sorted_centres[np.arange(count), extent.argmax(axis=1)[node]]
+        order = order[np.lexsort((along, node))]
+        nodes *= 2
+    return order
+
+
+_executor: tuple[int, int, ThreadPoolExecutor] | None = None
+
+
+def _threads(workers: int) -> ThreadPoolExecutor:
+    """One pool for all searches of this process (a fork gets its own)."""
+    global _executor
+    if _executor is None or _executor[0] != os.getpid() or _executor[1] < workers:
+        _executor = (os.getpid(), workers, ThreadPoolExecutor(workers, thread_name_prefix="canonical"))
+    return _executor[2]
+
+
+def run_in_chunks(work: Callable[[int, int], Any], count: int, least: int) -> list[Any]:
+    """``work(begin, end)`` over ``range(count)`` on as many threads as torch uses, at least ``least`` items each.
+
+    For kernels that release the GIL. Results in order; an exception of any of them is raised here.
+    """
+    parts = max(1, min(torch.get_num_threads(), count // max(least, 1)))
+    bounds = [count * part // parts for part in range(parts + 1)]
+    pending = [_threads(parts - 1).submit(work, bounds[i], bounds[i + 1]) for i in range(1, parts)] if parts > 1 else []
+    return [work(bounds[0], bounds[1]), *(job.result() for job in pending)]
+
+
+@dataclass
+class _NumbaHandle:
+    triangles: Float[np.ndarray, "F 16"]
+    boxes: Float[np.ndarray, "M 6"]
+
+    @property
+    def diagonal(self) -> float:
+        """Of the mesh's bounding box, metres."""
+        return float(np.linalg.norm(self.boxes[0, 3:] - self.boxes[0, :3]))
+
+
+class NumbaSearch:
+    """CPU search: one tree over the canonical triangles, refitted to every posed mesh (0.2 ms for a head)."""
+
+    def __init__(self, faces: Int[Tensor, "F 3"], vertices: Float[Tensor, "V 3"]):
+        from flame_nerf.canonical import _numba_kernels
+
+        self._kernels = _numba_kernels
+        self._faces = np.ascontiguousarray(faces.cpu().numpy().astype(np.int64))
+        self._leaves = 1
+        while self._leaves * LEAF_SIZE < len(self._faces):
+            self._leaves *= 2
+        self._order = median_split_order(vertices.detach().numpy()[self._faces].mean(axis=1), self._leaves)
+
+    def build(self, vertices: Float[Tensor, "V 3"], reuse: _NumbaHandle | None = None) -> _NumbaHandle:
+        handle = reuse or _NumbaHandle(
+            np.empty((len(self._faces), self._kernels.TRIANGLE), np.float32),
+            np.empty((2 * self._leaves - 1, self._kernels.BOX), np.float32),
+        )
+        self._kernels.refit(
+            self._order, vertices.numpy(), self._faces, self._leaves, SLIVER_RATIO, handle.triangles, handle.boxes
+        )
+        return handle
+
+    def handle_bytes(self, handle: _NumbaHandle) -> int:
+        return handle.triangles.nbytes + handle.boxes.nbytes
+
+    def make_shell(self, thickness: Float[Tensor, " F"]) -> Shell:
+        values = np.ascontiguousarray(thickness.detach().numpy(), dtype=np.float32)
+        reach = np.empty(2 * self._leaves - 1, np.float32)
+        bounds = np.arange(self._leaves + 1) * len(self._order) // self._leaves
+        reach[self._leaves - 1 :] = np.maximum.reduceat(values[self._order], bounds[:-1])
+        for node in range(self._leaves - 2, -1, -1):
+            reach[node] = max(reach[2 * node + 1], reach[2 * node + 2])
+        return Shell(thickness, float(values.min()), float(values.max()), {"values": values, "reach": reach})
+
+    def _addresses(self, handles: Sequence[_NumbaHandle]) -> np.ndarray:
+        return np.array([(h.triangles.ctypes.data, h.boxes.ctypes.data) for h in handles], np.uint64).reshape(-1, 2)
+
+    def nearest(
+        self,
+        handles: Sequence[_NumbaHandle],
+        mesh_index: Int[Tensor, " N"],
+        points: Float[Tensor, "N 3"],
+        max_distance: float,
+    ) -> tuple[Int[Tensor, " N"], Float[Tensor, " N"]]:
+        face = torch.empty(len(points), dtype=torch.int64)
+        distance = torch.empty(len(points), dtype=torch.float32)
+        shared = self._addresses(handles), mesh_index.numpy(), points.numpy(), np.float32(max_distance)
+        out = self._leaves, self._order, face.numpy(), distance.numpy()
+        least = _MIN_PER_THREAD * self._kernels.LANES
+        run_in_chunks(lambda begin, end: self._kernels.nearest(begin, end, *shared, *out), len(points), least)
+        return face, distance
+
+    def march(
+        self,
+        handles: Sequence[_NumbaHandle],
+        mesh_index: Int[Tensor, " R"],
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+        start: Float[Tensor, " R"],
+        shell: Shell,
+        settings: MarchSettings,
+    ) -> MarchedRays:
+        rays = len(origins)
+        counts = torch.empty(rays, dtype=torch.int64)
+        lengths = (settings.near, settings.far, settings.step, settings.behind)
+        shared = (
+            self._addresses(handles), mesh_index.numpy(), origins.numpy(), directions.numpy(), start.numpy(),
+            *(np.float32(length) for length in lengths), settings.max_samples, self._leaves, self._order,
+            shell.derived["values"], shell.derived["reach"],
+        )  # fmt: skip
+        # A ray's longest way through a box is its diagonal.
+        longest = max((h.diagonal for h in handles), default=0.0) + 2 * np.sqrt(3) * shell.most
+        packets = int(longest / (self._kernels.LANES * settings.step)) + 4
+        per_ray = min(settings.max_samples, packets * self._kernels.LANES)
+
+        def work(begin: int, end: int) -> list[Tensor]:
+            # Memory that is never written is never handed out by the system, so a generous capacity is free.
+            room = (end - begin) * per_ray
+            integers = [torch.empty(room, dtype=torch.int64) for _ in range(3)]
+            reals = [torch.empty(room, dtype=torch.float32) for _ in range(3)]
+            ray, mesh, face, t_start, t_end, distance = (x.numpy() for x in integers + reals)
+            used = self._kernels.sample_shell(
+                begin, end, *shared, packets, counts.numpy(), ray, mesh, t_start, t_end, face, distance
+            )
+            return [x[:used] for x in integers + reals]
+
+        parts = run_in_chunks(work, rays, _MIN_PER_THREAD)
+        # Copies, also of a single part: a slice would keep the whole capacity alive.
+        ray, mesh, face, t_start, t_end, distance = (torch.cat(list(x)) for x in zip(*parts, strict=True))
+        return MarchedRays(ray, mesh, t_start, t_end, face, distance, counts)

@@ -1,0 +1,343 @@
+"""The canonical mapping: from points around a posed head to the same points around the canonical head.
+
+Patent CN117115331B, claims 1, 8 and 9; :mod:`frames` and :mod:`neighbourhood` hold the two formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from flame_nerf.canonical.bvh import Backend, Shell, make_search
+from flame_nerf.canonical.frames import face_transforms, nearest_rotation, triangle_frames
+from flame_nerf.canonical.neighbourhood import (
+    Neighbourhood,
+    blend_transforms,
+    face_neighbours,
+    weight_change_bound,
+)
+from flame_nerf.canonical.shell import ShellSamples, march_shell
+
+
+@dataclass
+class MappingConfig:
+    """How points are carried from a posed mesh to the canonical one. The defaults are the patent's."""
+
+    neighbourhood: Neighbourhood = "edge"
+    """Triangles that are blended: the nearest alone, with those across its edges, or with all that share a vertex."""
+    beta: float = 4.0
+    """Fall-off of the blend weights exp(-beta d^2), d in metres from a triangle's centre. At 4 all weigh the same."""
+    squared: bool = True
+    """exp(-beta d^2) as in the patent; off: exp(-beta d), as INSTA's code has it."""
+    scale: bool = True
+    """Scale lengths by sqrt(area ratio) of the triangles, as INSTA does."""
+    scale_limit: float = 2.0
+    """Scaling stays between 1/limit and limit: an eyelid that folds away would throw its surroundings far off."""
+    blend: Literal["auto", "face", "point"] = "auto"
+    """Weigh the neighbourhood once per face (fast), at every point (exact), or per face where that is exact enough."""
+    blend_tolerance: float = 0.05
+    """auto: weigh per face while no relative weight can change by more than this within blend_reach of a face."""
+    blend_reach: float = 0.06
+    """Metres from a face's centre over which blend_tolerance is asked for: the thickest shell plus a face."""
+    backend: Backend = "auto"
+    """Search structure: numba (CPU), warp (CUDA or CPU), auto: numba on the CPU and warp on CUDA."""
+
+
+@dataclass
+class PosedMesh:
+    """One frame's structures, made by :meth:`CanonicalMapping.pose`. Read only."""
+
+    vertices: Float[Tensor, "V 3"]
+    """Posed vertices, world metres."""
+    transforms: Float[Tensor, "F 3 4"]
+    """Posed to canonical, per face: of the whole neighbourhood (blend per face) or of the face alone (per point)."""
+    rotations: Float[Tensor, "F 3 3"]
+    """Rotation of ``transforms``, for directions."""
+    centres: Float[Tensor, "F 3"]
+    """Face centres, world metres."""
+    usable: Float[Tensor, " F"]
+    """1 for faces with a frame, 0 for faces without area."""
+    search: Any = field(repr=False)
+    """The search structure's handle."""
+    nbytes: int
+    """Memory of all of it."""
+
+
+@dataclass
+class CanonicalPoints:
+    """Points carried to canonical space."""
+
+    points: Float[Tensor, "N 3"]
+    """Canonical positions, metres."""
+    directions: Float[Tensor, "N 3"] | None
+    """The directions that were given, turned along."""
+    face: Int[Tensor, " N"]
+    """Face whose neighbourhood carried the point; -1: none within ``max_distance``, the point is where it was."""
+    distance: Float[Tensor, " N"] | None
+    """Metres to that face in the posed mesh; None where the faces were given."""
+
+
+class CanonicalMapping:
+    """Carries points of any posed mesh of one topology to the canonical mesh. Built once per subject.
+
+    Args:
+        faces: vertex indices, the same for all frames.
+        canonical_vertices: metres. Their device is where everything runs.
+        config: see :class:`MappingConfig`.
+
+    Raises:
+        ValueError: wrong shapes, a face that names no vertex, or vertices that are not finite.
+    """
+
+    def __init__(
+        self,
+        faces: Int[Tensor, "F 3"],
+        canonical_vertices: Float[Tensor, "V 3"],
+        config: MappingConfig | None = None,
+        device: torch.device | str | None = None,
+    ):
+        self.config = config or MappingConfig()
+        self.device = torch.device(device) if device is not None else canonical_vertices.device
+        if faces.ndim != 2 or faces.shape[1] != 3 or len(faces) == 0:
+            raise ValueError(f"faces must have shape (F, 3) with F > 0, got {tuple(faces.shape)}")
+        self._vertex_count = len(canonical_vertices)
+        if int(faces.min()) < 0 or int(faces.max()) >= self._vertex_count:
+            raise ValueError(
+                f"faces name vertices {int(faces.min())} to {int(faces.max())}, but there are {self._vertex_count}"
+            )
+        self.faces = faces.to(self.device, torch.int64)
+        self.canonical_vertices = self._checked(canonical_vertices, "canonical vertices")
+        self.canonical_frames = triangle_frames(self.canonical_vertices, self.faces)
+        self.neighbours = face_neighbours(self.faces, self.config.neighbourhood)
+        self.blend = self._choose_blend()
+        self._search = make_search(self.faces, self.canonical_vertices, self.config.backend)
+        self._shell: tuple[Tensor, int, Shell] | None = None
+
+    def _checked(self, vertices: Tensor, what: str) -> Tensor:
+        if vertices.shape != (self._vertex_count, 3):
+            raise ValueError(f"{what} must have shape ({self._vertex_count}, 3), got {tuple(vertices.shape)}")
+        vertices = vertices.detach().to(self.device, torch.float32).contiguous()
+        if not bool(torch.isfinite(vertices.sum())):
+            bad = int((~torch.isfinite(vertices).all(dim=1)).nonzero()[0, 0]) if len(vertices) else -1
+            raise ValueError(f"{what} are not finite, first at vertex {bad}: leave the frame out or track it again")
+        return vertices
+
+    def _choose_blend(self) -> Literal["face", "point"]:
+        if self.config.blend != "auto":
+            return self.config.blend
+        if self.neighbours.shape[1] == 1:
+            return "face"
+        centres = self.canonical_frames.centre
+        apart = (centres[self.neighbours.clamp_min(0)] - centres[:, None]).norm(dim=2)
+        apart = float(apart.masked_fill(self.neighbours < 0, 0.0).amax(dim=1).quantile(0.999))
+        # Two members can lie on opposite sides of the face.
+        bound = weight_change_bound(
+            2 * apart, self.config.blend_reach, beta=self.config.beta, squared=self.config.squared
+        )
+        return "face" if bound <= self.config.blend_tolerance else "point"
+
+    @torch.no_grad()
+    def pose(self, vertices: Float[Tensor, "V 3"], reuse: PosedMesh | None = None) -> PosedMesh:
+        """Structures of one frame: search tree, tangent frames, blended transforms. A few milliseconds.
+
+        Args:
+            vertices: posed, world metres.
+            reuse: a posed mesh that nobody needs any more; its search structure is refitted in place.
+
+        Raises:
+            ValueError: wrong shape, not finite, or all triangles collapsed.
+        """
+        vertices = self._checked(vertices, "posed vertices")
+        posed = triangle_frames(vertices, self.faces)
+        transforms = face_transforms(
+            posed, self.canonical_frames, scale=self.config.scale, scale_limit=self.config.scale_limit
+        )
+        if not bool(posed.valid.any()):
+            raise ValueError("posed vertices leave no triangle with an area: leave the frame out or track it again")
+        usable = (posed.valid & self.canonical_frames.valid).to(torch.float32)
+        if self.blend == "face":
+            transforms = self._blend(posed.centre, self.neighbours, transforms, posed.centre, usable)
+        rotations = nearest_rotation(transforms[:, :, :3]).contiguous()
+        search = self._search.build(vertices, reuse.search if reuse is not None else None)
+        tensors = (vertices, transforms, rotations, posed.centre, usable)
+        nbytes = sum(tensor.nbytes for tensor in tensors) + self._search.handle_bytes(search)
+        return PosedMesh(*tensors, search, nbytes)
+
+    def _blend(self, points: Tensor, members: Tensor, transforms: Tensor, centres: Tensor, usable: Tensor) -> Tensor:
+        return blend_transforms(
+            points, members, transforms, centres, usable, beta=self.config.beta, squared=self.config.squared
+        )
+
+    def to_canonical(
+        self,
+        posed: Sequence[PosedMesh],
+        mesh_index: Int[Tensor, " N"],
+        points: Float[Tensor, "N 3"],
+        face: Int[Tensor, " N"] | None = None,
+        directions: Float[Tensor, "N 3"] | None = None,
+        max_distance: float = float("inf"),
+    ) -> CanonicalPoints:
+        """Carry points (and directions) of several frames to canonical space.
+
+        Args:
+            posed: the frames' meshes.
+            mesh_index: which of them a point belongs to.
+            points: world metres, in the posed frame.
+            face: nearest faces where they are known already (:meth:`sample_shell` gives them); -1: leave the point.
+            directions: turned by the rotation of the point's transform; lengths are kept.
+            max_distance: points farther than this from their mesh stay where they are, with face -1.
+
+        Note: differentiable with respect to ``points`` and ``directions``, the choice of the face held fixed. With the
+        blend per face the Jacobian is the linear part of the face's transform.
+        """
+        distance = None
+        mesh_index = _checked_index(mesh_index, len(posed), "mesh_index", 0)
+        if face is None:
+            at = points.detach().to(torch.float32).contiguous()
+            handles = [mesh.search for mesh in posed]
+            face, distance = self._search.nearest(handles, mesh_index, at, max_distance)
+        face = _checked_index(face, len(self.faces), "face", -1)
+        if len(points) == 0:
+            return CanonicalPoints(points, directions, face, distance)
+        astray = face < 0
+        if bool(astray.any()):
+            inside = (~astray).nonzero()[:, 0]
+            part = None if directions is None else directions[inside]
+            found = self.to_canonical(posed, mesh_index[inside], points[inside], face[inside], part)
+            carried = points.index_copy(0, inside, found.points)
+            turned = None if directions is None else directions.index_copy(0, inside, found.directions)
+            return CanonicalPoints(carried, turned, face, distance)
+        if self.blend == "point":
+            carried, turned = self._carry_exactly(posed, mesh_index, points, face, directions)
+        else:
+            carried = self._carry(posed, mesh_index, face, points, "transforms")
+            turned = None if directions is None else self._carry(posed, mesh_index, face, directions, "rotations")
+        return CanonicalPoints(carried, turned, face, distance)
+
+    def _carry(
+        self, posed: Sequence[PosedMesh], mesh_index: Tensor, face: Tensor, vectors: Tensor, table: str
+    ) -> Tensor:
+        """Apply the rows of one of the posed meshes' tables."""
+        tables = [getattr(mesh, table) for mesh in posed]
+        if self.device.type == "cpu":
+            return _CarryOnCpu.apply(vectors, tables, mesh_index, face)
+        rows = torch.stack(tables).flatten(0, 1).index_select(0, mesh_index * len(self.faces) + face)
+        carried = (rows[:, :, :3] * vectors[:, None, :]).sum(dim=2)
+        return carried + rows[:, :, 3] if rows.shape[2] == 4 else carried
+
+    def _carry_exactly(
+        self,
+        posed: Sequence[PosedMesh],
+        mesh_index: Tensor,
+        points: Tensor,
+        face: Tensor,
+        directions: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The blend with weights taken at every point."""
+        members = self.neighbours.index_select(0, face)
+        members = torch.where(members < 0, members, members + (mesh_index * len(self.faces))[:, None])
+        transforms, centres, usable = (
+            torch.cat([getattr(mesh, name) for mesh in posed]) for name in ("transforms", "centres", "usable")
+        )
+        blended = self._blend(points, members, transforms, centres, usable)
+        carried = (blended[:, :, :3] * points[:, None, :]).sum(dim=2) + blended[:, :, 3]
+        if directions is None:
+            return carried, None
+        rotation = nearest_rotation(blended[:, :, :3])
+        return carried, (rotation * directions[:, None, :]).sum(dim=2)
+
+    def sample_shell(
+        self,
+        posed: Sequence[PosedMesh],
+        mesh_index: Int[Tensor, " R"],
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+        *,
+        shell: Float[Tensor, " F"] | float,
+        step: float,
+        behind: float = float("inf"),
+        near: float = 0.0,
+        far: float = 1e3,
+        max_samples: int = 1024,
+        jitter: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> ShellSamples:
+        """Samples of constant length inside the shell around the posed meshes, packed. See :func:`march_shell`."""
+        thickness = torch.full((len(self.faces),), shell) if isinstance(shell, (int, float)) else shell
+        return march_shell(
+            self._search,
+            [mesh.search for mesh in posed],
+            _checked_index(mesh_index, len(posed), "mesh_index", 0),
+            origins,
+            directions,
+            shell=self._prepared_shell(thickness, isinstance(shell, (int, float))),
+            step=step,
+            behind=behind,
+            near=near,
+            far=far,
+            max_samples=max_samples,
+            jitter=jitter,
+            generator=generator,
+        )
+
+    def _prepared_shell(self, thickness: Tensor, is_constant: bool) -> Shell:
+        """What the search derives from a shell, kept while the same tensor comes again."""
+        kept = self._shell
+        if kept is not None and (kept[0] is thickness and kept[1] == thickness._version):
+            return kept[2]
+        if kept is not None and is_constant and kept[2].least == kept[2].most == float(thickness[0]):
+            return kept[2]
+        if thickness.shape != (len(self.faces),):
+            raise ValueError(
+                f"shell must have one thickness per face ({len(self.faces)}), got {tuple(thickness.shape)}"
+            )
+        if not bool((thickness >= 0).all()):
+            raise ValueError("shell thickness must be a number >= 0 metres for every face")
+        shell = self._search.make_shell(thickness.to(torch.float32))
+        self._shell = (thickness, thickness._version, shell)
+        return shell
+
+
+def _checked_index(index: Tensor, count: int, what: str, least: int) -> Tensor:
+    """The index as contiguous int64. Kernels on the CPU would read foreign memory where it is out of range."""
+    index = index.to(torch.int64).contiguous()
+    if index.device.type == "cpu" and len(index):
+        low, high = (int(value) for value in index.aminmax())
+        if low < least or high >= count:
+            raise ValueError(f"{what} must lie in {least} to {count - 1}, got {low} to {high}")
+    return index
+
+
+class _CarryOnCpu(torch.autograd.Function):
+    """``out = M[face] v (+ offset)`` from the tables of several meshes, read where they lie."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, tables: list[Tensor], mesh_index: Tensor, face: Tensor) -> Tensor:
+        ctx.tables = tables
+        ctx.save_for_backward(mesh_index, face)
+        return _apply_tables(vectors, tables, mesh_index, face, transpose=False)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        mesh_index, face = ctx.saved_tensors
+        return _apply_tables(gradient, ctx.tables, mesh_index, face, transpose=True), None, None, None
+
+
+def _apply_tables(vectors: Tensor, tables: list[Tensor], mesh_index: Tensor, face: Tensor, transpose: bool) -> Tensor:
+    from flame_nerf.canonical import _numba_kernels as kernels
+
+    vectors = vectors.detach().to(torch.float32).contiguous()
+    out = torch.empty_like(vectors)
+    addresses = np.array([table.data_ptr() for table in tables], np.uint64)
+    faces, _, width = tables[0].shape
+    kernels.apply_tables(
+        addresses, width, transpose, mesh_index.numpy(), face.numpy(), vectors.numpy(), faces, out.numpy()
+    )
+    return out

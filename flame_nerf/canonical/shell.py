@@ -1,0 +1,121 @@
+"""Sampling rays inside the shell: the space close enough to the posed mesh to hold skin or hair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from flame_nerf.canonical.bvh import MarchSettings, MeshSearch, Shell
+
+
+@dataclass
+class ShellSamples:
+    """N samples of R rays, packed: those of ray r are ``offsets[r]`` to ``offsets[r + 1]``, by growing distance."""
+
+    ray_index: Int[Tensor, " N"]
+    """Ray of each sample."""
+    t_start: Float[Tensor, " N"]
+    """Where it begins along the ray, metres from the origin."""
+    t_end: Float[Tensor, " N"]
+    """Where it ends: one step on."""
+    offsets: Int[Tensor, " R+1"]
+    """First sample of each ray."""
+    face: Int[Tensor, " N"]
+    """Face nearest to the sample's middle."""
+    mesh_index: Int[Tensor, " N"]
+    """Posed mesh of each sample's ray."""
+    distance: Float[Tensor, " N"]
+    """Metres from the sample's middle to that face."""
+
+    def __len__(self) -> int:
+        return len(self.ray_index)
+
+    @property
+    def middle(self) -> Float[Tensor, " N"]:
+        """Distance of the samples' middles along their rays, metres."""
+        return 0.5 * (self.t_start + self.t_end)
+
+    def positions(self, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> Float[Tensor, "N 3"]:
+        """The samples' middles in the rays' frame, metres. Differentiable with respect to the rays."""
+        along = self.middle[:, None]
+        return origins.index_select(0, self.ray_index) + along * directions.index_select(0, self.ray_index)
+
+
+def march_shell(
+    search: MeshSearch,
+    handles: Sequence[Any],
+    mesh_index: Int[Tensor, " R"],
+    origins: Float[Tensor, "R 3"],
+    directions: Float[Tensor, "R 3"],
+    *,
+    shell: Shell,
+    step: float,
+    behind: float,
+    near: float,
+    far: float,
+    max_samples: int,
+    jitter: bool,
+    generator: torch.Generator | None,
+) -> ShellSamples:
+    """Samples of constant length whose middles lie inside the shell.
+
+    A ray is cut into pieces ``[(k + u) step, (k + u + 1) step]``, u uniform in [0, 1) for the whole ray with ``jitter``
+    and 0 without. A piece is kept where the distance from its middle to the mesh is at most the thickness of the shell
+    at the nearest face, between ``near`` and ``far`` and not more than ``behind`` metres behind the ray's first hit of
+    the mesh after ``near``. Nothing that meets this is left out, but for what exceeds ``max_samples`` on a ray.
+
+    Args:
+        search, handles: the structure and its posed meshes.
+        mesh_index: posed mesh of each ray.
+        origins: world metres.
+        directions: of unit length.
+        shell, step, behind, near, far: metres.
+        generator: of the jitter; on the rays' device.
+
+    Raises:
+        ValueError: a step, or a number of samples, that is not positive; rays that are not finite.
+
+    Note: nothing here is differentiable; use :meth:`ShellSamples.positions` for a gradient to the rays.
+    """
+    if not step > 0:
+        raise ValueError(f"step must be a positive number of metres, got {step}")
+    if max_samples < 1:
+        raise ValueError(f"max_samples must be at least 1, got {max_samples}")
+    if not bool(torch.isfinite(origins.detach().sum() + directions.detach().sum())):
+        raise ValueError(
+            "ray origins or directions are not finite: a camera pose is broken, or its refinement diverged"
+        )
+    rays, device = len(origins), origins.device
+    if jitter:
+        start = torch.rand(rays, device=device, generator=generator)
+    else:
+        start = torch.zeros(rays, device=device)
+    if rays == 0:
+        empty, none = torch.zeros(0, dtype=torch.int64, device=device), torch.zeros(0, device=device)
+        return ShellSamples(empty, none, none, torch.zeros(1, dtype=torch.int64, device=device), empty, empty, none)
+    found = search.march(
+        handles,
+        mesh_index.to(torch.int64).contiguous(),
+        origins.detach().to(torch.float32).contiguous(),
+        directions.detach().to(torch.float32).contiguous(),
+        start,
+        shell,
+        MarchSettings(step, behind, near, far, max_samples),
+    )
+    offsets = torch.nn.functional.pad(found.counts.cumsum(0), (1, 0))
+    return ShellSamples(
+        found.ray_index, found.t_start, found.t_end, offsets, found.face, found.mesh_index, found.distance
+    )
+
+
+def region_shell(
+    region: Int[Tensor, " F"], region_names: Sequence[str], thickness: Mapping[str, float], default: float
+) -> Float[Tensor, " F"]:
+    """Shell thickness per face from one per region (metres); regions not named in ``thickness`` get ``default``."""
+    values = torch.tensor([thickness.get(name, default) for name in region_names], dtype=torch.float32)
+    return values.to(region.device)[region.to(torch.int64)]
