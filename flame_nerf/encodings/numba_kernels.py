@@ -1,0 +1,239 @@
+"""Compiled CPU kernels of the hash grid. Import this module only where they are used: it imports numba.
+
+Each kernel works level by level, so that a level's rows (512 KB at 2^16) stay in a core's cache, and in blocks of
+points: indices and weights of a block first, which vectorises over points, then the gather.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from flame_nerf.encodings.layout import PRIME_Y, PRIME_Z
+
+_BLOCK = 256
+_Y = np.uint32(PRIME_Y)
+_Z = np.uint32(PRIME_Z)
+_ONE = np.uint32(1)
+# "contract" lets multiply-adds fuse; no flag that would drop the NaN handling of the clamp.
+_JIT = {"nogil": True, "cache": True, "fastmath": {"contract"}}
+
+
+@numba.njit(inline="always", **_JIT)
+def _to_cell(coordinate, scale, resolution):
+    """Cell and fraction along one axis; NaN and points outside go to the border, so no index leaves the table."""
+    position = coordinate * scale + np.float32(0.5)
+    position = position if position >= np.float32(0.0) else np.float32(0.0)
+    # The largest float below `resolution`: cells end at resolution − 1.
+    limit = np.float32(resolution) * np.float32(1.0 - 2.0**-24)
+    position = position if position < limit else limit
+    cell = np.int32(position)
+    return np.uint32(cell), position - np.float32(cell)
+
+
+@numba.njit(inline="always", **_JIT)
+def _wrap(index, size):
+    return index if index < size else np.uint32(index - size)
+
+
+@numba.njit(inline="always", **_JIT)
+def _fractions(x, start, n, scale, resolution, cells, fractions):
+    for axis in range(3):
+        for i in range(n):
+            cells[axis, i], fractions[axis, i] = _to_cell(x[axis, start + i], scale, resolution)
+
+
+@numba.njit(inline="always", **_JIT)
+def _rows(n, resolution, size, offset, dense, cells, rows):
+    """Table rows of the 8 corners of `n` cells; corner c is at (c & 1, c >> 1 & 1, c >> 2)."""
+    if dense:
+        square = np.uint32(resolution * resolution)
+        for i in range(n):
+            a = np.uint32(cells[0, i] + cells[1, i] * resolution + cells[2, i] * square)
+            b = np.uint32(a + resolution)
+            c = np.uint32(a + square)
+            d = np.uint32(b + square)
+            rows[0, i] = _wrap(a, size) + offset
+            rows[1, i] = _wrap(np.uint32(a + _ONE), size) + offset
+            rows[2, i] = _wrap(b, size) + offset
+            rows[3, i] = _wrap(np.uint32(b + _ONE), size) + offset
+            rows[4, i] = _wrap(c, size) + offset
+            rows[5, i] = _wrap(np.uint32(c + _ONE), size) + offset
+            rows[6, i] = _wrap(d, size) + offset
+            rows[7, i] = _wrap(np.uint32(d + _ONE), size) + offset
+    else:
+        mask = np.uint32(size - _ONE)
+        for i in range(n):
+            x0 = cells[0, i]
+            x1 = np.uint32(x0 + _ONE)
+            y0 = np.uint32(cells[1, i] * _Y)
+            y1 = np.uint32(y0 + _Y)
+            z0 = np.uint32(cells[2, i] * _Z)
+            z1 = np.uint32(z0 + _Z)
+            a = np.uint32(y0 ^ z0)
+            b = np.uint32(y1 ^ z0)
+            c = np.uint32(y0 ^ z1)
+            d = np.uint32(y1 ^ z1)
+            rows[0, i] = ((x0 ^ a) & mask) + offset
+            rows[1, i] = ((x1 ^ a) & mask) + offset
+            rows[2, i] = ((x0 ^ b) & mask) + offset
+            rows[3, i] = ((x1 ^ b) & mask) + offset
+            rows[4, i] = ((x0 ^ c) & mask) + offset
+            rows[5, i] = ((x1 ^ c) & mask) + offset
+            rows[6, i] = ((x0 ^ d) & mask) + offset
+            rows[7, i] = ((x1 ^ d) & mask) + offset
+
+
+@numba.njit(inline="always", **_JIT)
+def _weights(n, fractions, weights):
+    one = np.float32(1.0)
+    for i in range(n):
+        x1 = fractions[0, i]
+        y1 = fractions[1, i]
+        z1 = fractions[2, i]
+        x0 = one - x1
+        a = (one - y1) * (one - z1)
+        b = y1 * (one - z1)
+        c = (one - y1) * z1
+        d = y1 * z1
+        weights[0, i] = x0 * a
+        weights[1, i] = x1 * a
+        weights[2, i] = x0 * b
+        weights[3, i] = x1 * b
+        weights[4, i] = x0 * c
+        weights[5, i] = x1 * c
+        weights[6, i] = x0 * d
+        weights[7, i] = x1 * d
+
+
+@numba.njit(inline="always", **_JIT)
+def _slopes(start, n, scale, fractions, values, grad_x):
+    """Add the derivatives of trilinear interpolation between `values` at the corners."""
+    one = np.float32(1.0)
+    for i in range(n):
+        x1 = fractions[0, i]
+        y1 = fractions[1, i]
+        z1 = fractions[2, i]
+        x0 = one - x1
+        y0 = one - y1
+        z0 = one - z1
+        along_x = y0 * (z0 * (values[1, i] - values[0, i]) + z1 * (values[5, i] - values[4, i]))
+        along_x += y1 * (z0 * (values[3, i] - values[2, i]) + z1 * (values[7, i] - values[6, i]))
+        along_y = x0 * (z0 * (values[2, i] - values[0, i]) + z1 * (values[6, i] - values[4, i]))
+        along_y += x1 * (z0 * (values[3, i] - values[1, i]) + z1 * (values[7, i] - values[5, i]))
+        along_z = x0 * (y0 * (values[4, i] - values[0, i]) + y1 * (values[6, i] - values[2, i]))
+        along_z += x1 * (y0 * (values[5, i] - values[1, i]) + y1 * (values[7, i] - values[3, i]))
+        grad_x[0, start + i] += scale * along_x
+        grad_x[1, start + i] += scale * along_y
+        grad_x[2, start + i] += scale * along_z
+
+
+@numba.njit(**_JIT)
+def encode(x, table, scales, resolutions, sizes, offsets, dense, out, share, shares):
+    """out[n, l·F+f] = Σ_corners weight · table[row, f], for every `shares`-th level from `share` on.
+
+    Args:
+        x: [3, N] float32. table: [rows, F] float32. out: [N, L·F] float32, overwritten.
+    """
+    n_points, n_features = x.shape[1], table.shape[1]
+    cells = np.empty((3, _BLOCK), np.uint32)
+    fractions = np.empty((3, _BLOCK), np.float32)
+    rows = np.empty((8, _BLOCK), np.uint32)
+    weights = np.empty((8, _BLOCK), np.float32)
+    for level in range(share, len(scales), shares):
+        for start in range(0, n_points, _BLOCK):
+            n = min(_BLOCK, n_points - start)
+            _fractions(x, start, n, scales[level], resolutions[level], cells, fractions)
+            _rows(n, resolutions[level], sizes[level], offsets[level], dense[level], cells, rows)
+            _weights(n, fractions, weights)
+            if n_features == 2:
+                # The usual case, written out so that a row is read once.
+                for i in range(n):
+                    first = np.float32(0.0)
+                    second = np.float32(0.0)
+                    for corner in range(8):
+                        row = np.uint64(rows[corner, i])
+                        first += weights[corner, i] * table[row, 0]
+                        second += weights[corner, i] * table[row, 1]
+                    out[start + i, 2 * level] = first
+                    out[start + i, 2 * level + 1] = second
+            else:
+                for i in range(n):
+                    for feature in range(n_features):
+                        value = np.float32(0.0)
+                        for corner in range(8):
+                            value += weights[corner, i] * table[np.uint64(rows[corner, i]), feature]
+                        out[start + i, n_features * level + feature] = value
+
+
+@numba.njit(**_JIT)
+def table_gradient(x, grad_out, scales, resolutions, sizes, offsets, dense, grad_table, share, shares):
+    """grad_table[row, f] += weight · grad_out[n, l·F+f]. A level belongs to one share, so no atomics are needed.
+
+    Args:
+        x: [3, N] float32. grad_out: [N, L·F] float32. grad_table: [rows, F] float32, added to.
+    """
+    n_points, n_features = x.shape[1], grad_table.shape[1]
+    cells = np.empty((3, _BLOCK), np.uint32)
+    fractions = np.empty((3, _BLOCK), np.float32)
+    rows = np.empty((8, _BLOCK), np.uint32)
+    weights = np.empty((8, _BLOCK), np.float32)
+    for level in range(share, len(scales), shares):
+        for start in range(0, n_points, _BLOCK):
+            n = min(_BLOCK, n_points - start)
+            _fractions(x, start, n, scales[level], resolutions[level], cells, fractions)
+            _rows(n, resolutions[level], sizes[level], offsets[level], dense[level], cells, rows)
+            _weights(n, fractions, weights)
+            if n_features == 2:
+                for i in range(n):
+                    first = grad_out[start + i, 2 * level]
+                    second = grad_out[start + i, 2 * level + 1]
+                    for corner in range(8):
+                        row = np.uint64(rows[corner, i])
+                        grad_table[row, 0] += weights[corner, i] * first
+                        grad_table[row, 1] += weights[corner, i] * second
+            else:
+                for i in range(n):
+                    for corner in range(8):
+                        row = np.uint64(rows[corner, i])
+                        for feature in range(n_features):
+                            grad_table[row, feature] += (
+                                weights[corner, i] * grad_out[start + i, n_features * level + feature]
+                            )
+
+
+@numba.njit(**_JIT)
+def position_gradient(x, grad_out, table, scales, resolutions, sizes, offsets, dense, grad_x, share, shares):
+    """grad_x[:, n] = Σ_levels scale · d(interpolation)/d(fraction) · grad_out, for a share of the blocks of points.
+
+    Args:
+        x: [3, N] float32. grad_out: [N, L·F] float32. table: [rows, F] float32. grad_x: [3, N] float32, overwritten.
+    """
+    n_points, n_features = x.shape[1], table.shape[1]
+    cells = np.empty((3, _BLOCK), np.uint32)
+    fractions = np.empty((3, _BLOCK), np.float32)
+    rows = np.empty((8, _BLOCK), np.uint32)
+    values = np.empty((8, _BLOCK), np.float32)
+    for start in range(share * _BLOCK, n_points, shares * _BLOCK):
+        n = min(_BLOCK, n_points - start)
+        grad_x[:, start : start + n] = 0
+        for level in range(len(scales)):
+            _fractions(x, start, n, scales[level], resolutions[level], cells, fractions)
+            _rows(n, resolutions[level], sizes[level], offsets[level], dense[level], cells, rows)
+            # What a unit of each corner's weight is worth to the loss.
+            if n_features == 2:
+                for i in range(n):
+                    first = grad_out[start + i, 2 * level]
+                    second = grad_out[start + i, 2 * level + 1]
+                    for corner in range(8):
+                        row = np.uint64(rows[corner, i])
+                        values[corner, i] = first * table[row, 0] + second * table[row, 1]
+            else:
+                for i in range(n):
+                    for corner in range(8):
+                        row = np.uint64(rows[corner, i])
+                        value = np.float32(0.0)
+                        for feature in range(n_features):
+                            value += grad_out[start + i, n_features * level + feature] * table[row, feature]
+                        values[corner, i] = value
+            _slopes(start, n, scales[level], fractions, values, grad_x)

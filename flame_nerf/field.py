@@ -1,0 +1,265 @@
+"""The avatar's field: (canonical point, expression, direction) → (density, colour)."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from nerfstudio.cameras.rays import RaySamples
+from nerfstudio.field_components.field_heads import FieldHeadNames
+from nerfstudio.fields.base_field import Field
+from torch import Tensor, nn
+
+from flame_nerf.encodings import HashGrid, Implementation, spherical_harmonics
+
+# exp() beyond this is opaque at any step length and only endangers float32.
+_MAX_LOG_DENSITY = 15.0
+
+
+@dataclass
+class FieldConfig:
+    """Sizes of the field and how the expression enters it."""
+
+    n_levels: int = 8
+    """Resolutions of the hash grid."""
+    features_per_level: int = 2
+    """Features per vertex of the hash grid."""
+    log2_hashmap_size: int = 16
+    """log2 of the vertices stored per resolution."""
+    base_resolution: int = 16
+    """Vertices along one side of the canonical box at the coarsest resolution."""
+    max_resolution: int = 512
+    """Vertices along one side of the canonical box at the finest resolution."""
+    hidden_dim: int = 32
+    """Width of both networks."""
+    density_layers: int = 1
+    """Hidden layers of the density network."""
+    color_layers: int = 1
+    """Hidden layers of the colour network."""
+    geometry_dim: int = 15
+    """Features handed from the density network to the colour network."""
+    direction_degree: int = 2
+    """Degree of the spherical harmonics of the viewing direction, 0 to 3; 0 makes the look independent of it."""
+    use_expression: bool = True
+    """Condition the field on the expression. Without, the look is static and only the mesh moves it."""
+    modulate_features: bool = True
+    """Let the expression scale the grid's features one by one, so that wrinkles and teeth can come and go."""
+    condition_color: bool = False
+    """Let the expression shift the colour network's first layer as well."""
+    condition_gain: float = 1.0
+    """Factor on the condition, and so on the speed at which Adam moves what the expression does. Less makes noise in
+    the tracked expression matter less; a fifth of it learned a synthetic mouth 4 dB worse in a short run."""
+    n_latent_frames: int = 0
+    """Training frames that get a latent code of their own; 0 turns the codes off."""
+    latent_dim: int = 8
+    """Length of a frame's latent code."""
+    initial_density: float = 10.0
+    """Density everywhere before training, 1/m: with a shell of centimetres, thin haze that lets gradients through."""
+    implementation: Implementation = "auto"
+    """How the hash grid is computed."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the networks. auto: bfloat16 on a CPU that has instructions for it, else what the trainer sets."""
+
+
+class FlameNerfField(Field):
+    """Hash grid and two small networks over the canonical head.
+
+    The density network reads the grid's features; the condition of a frame (expression, jaw, gaze) scales those
+    features and shifts its first layer. Both are computed once a frame and looked up per sample, so their cost does not
+    depend on the condition's length. The colour network reads geometry features and the viewing direction.
+
+    All weights on the condition start at zero: the head is static until the pictures say otherwise.
+    """
+
+    aabb: Float[Tensor, "2 3"]
+
+    def __init__(self, aabb: Float[Tensor, "2 3"], condition_dim: int, config: FieldConfig) -> None:
+        """
+        Args:
+            aabb: lower and upper corner of the canonical box, metres, head axes. Nothing exists outside.
+            condition_dim: C, length of a frame's condition; 0 for a static head.
+            config: sizes.
+
+        Raises:
+            ValueError: a box without volume, or a network without layers.
+        """
+        super().__init__()
+        if aabb.shape != (2, 3) or not bool((aabb[1] > aabb[0]).all()):
+            raise ValueError(f"The canonical box must be a lower and an upper corner, not {aabb.tolist()}.")
+        self.config = config
+        self.condition_dim = condition_dim
+        self.register_buffer("aabb", aabb.detach().clone().float())
+        self.grid = HashGrid(
+            config.n_levels,
+            config.features_per_level,
+            config.log2_hashmap_size,
+            config.base_resolution,
+            config.max_resolution,
+            config.implementation,
+        )
+        width = config.hidden_dim
+        self.density_network = _network(self.grid.out_dim, width, config.density_layers, 1 + config.geometry_dim)
+        direction_dim = (config.direction_degree + 1) ** 2 - 1
+        self.color_network = _network(config.geometry_dim + direction_dim, width, config.color_layers, 3)
+
+        self.latents = nn.Embedding(config.n_latent_frames, config.latent_dim) if config.n_latent_frames else None
+        total_dim = condition_dim + (config.latent_dim if self.latents is not None else 0)
+        self.condition_shift = _zero_linear(total_dim, width)
+        self.condition_scale = _zero_linear(total_dim, self.grid.out_dim) if config.modulate_features else None
+        self.condition_color_shift = _zero_linear(total_dim, width) if config.condition_color else None
+        if self.latents is not None:
+            nn.init.normal_(self.latents.weight, std=0.01)
+
+    def canonical(
+        self,
+        p_canonical: Float[Tensor, "N 3"],
+        directions: Float[Tensor, "N 3"],
+        condition: Float[Tensor, "B C"],
+        condition_index: Int[Tensor, " N"],
+        latent_index: Int[Tensor, " B"] | None = None,
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N 3"]]:
+        """Density and colour at canonical points.
+
+        Note:
+            Differentiable with respect to all parameters, and to `p_canonical`, `directions` and `condition` where they
+            require a gradient.
+
+        Args:
+            p_canonical: points in the canonical head, metres.
+            directions: unit viewing directions carried into the canonical head.
+            condition: conditions of the B frames at hand; zeros are the neutral face.
+            condition_index: frame of each point, 0..B−1.
+            latent_index: training frame of each condition, for its latent code; None takes the codes' mean.
+
+        Returns:
+            Density in 1/m, and RGB in 0..1.
+        """
+        with self._arithmetic():
+            sigma, geometry, frames = self._density(p_canonical, condition, condition_index, latent_index)
+            return sigma, self._color(geometry, directions, frames, condition_index)
+
+    def density(
+        self, p_canonical: Float[Tensor, "N 3"], condition: Float[Tensor, "B C"], condition_index: Int[Tensor, " N"]
+    ) -> Float[Tensor, " N"]:
+        """Density alone, 1/m; arguments as for `canonical`."""
+        with self._arithmetic():
+            return self._density(p_canonical, condition, condition_index, None)[0]
+
+    def get_density(self, ray_samples: RaySamples) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch G"]]:
+        """Density and geometry features of the neutral face at samples given in the canonical head."""
+        p_canonical = ray_samples.frustums.get_positions()
+        with self._arithmetic():
+            sigma, geometry, _ = self._density(p_canonical.reshape(-1, 3), *self._neutral(p_canonical), None)
+        return sigma.view(*p_canonical.shape[:-1], 1), geometry.view(*p_canonical.shape[:-1], -1)
+
+    def get_outputs(
+        self, ray_samples: RaySamples, density_embedding: Tensor | None = None
+    ) -> dict[FieldHeadNames, Tensor]:
+        """Colour of the neutral face at samples given in the canonical head, from what `get_density` returned."""
+        if density_embedding is None:
+            density_embedding = self.get_density(ray_samples)[1]
+        directions = ray_samples.frustums.directions
+        condition, index = self._neutral(directions)
+        geometry = density_embedding.reshape(-1, self.config.geometry_dim)
+        with self._arithmetic():
+            rgb = self._color(geometry, directions.reshape(-1, 3), self._conditions(condition, None), index)
+        return {FieldHeadNames.RGB: rgb.view(*directions.shape[:-1], 3)}
+
+    def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by the learning rate they want: `encoding` about four times that of `network`."""
+        return {
+            "encoding": list(self.grid.parameters()),
+            "network": [p for name, p in self.named_parameters() if not name.startswith("grid.")],
+        }
+
+    def _density(
+        self, p_canonical: Tensor, condition: Tensor, condition_index: Tensor, latent_index: Tensor | None
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N G"], Float[Tensor, "B D"]]:
+        """Density, geometry features, and the frames' full conditions."""
+        x = (p_canonical - self.aabb[0]) / (self.aabb[1] - self.aabb[0])
+        inside = ((x > 0.0) & (x < 1.0)).all(dim=-1)
+        features = self.grid(x.clamp(0.0, 1.0))
+        frames = self._conditions(condition, latent_index)
+        if self.condition_scale is not None:
+            features = features * (1.0 + self.condition_scale(frames)).index_select(0, condition_index)
+        hidden = self.density_network[0](features)
+        hidden = hidden + self.condition_shift(frames).index_select(0, condition_index)
+        out = self.density_network[1:](hidden).float()
+        log_density = out[:, 0] + math.log(self.config.initial_density)
+        return _TruncatedExp.apply(log_density) * inside, out[:, 1:], frames
+
+    def _color(self, geometry: Tensor, directions: Tensor, frames: Tensor, condition_index: Tensor) -> Tensor:
+        code = spherical_harmonics(directions, self.config.direction_degree)
+        hidden = self.color_network[0](torch.cat([geometry, code], dim=-1))
+        if self.condition_color_shift is not None:
+            hidden = hidden + self.condition_color_shift(frames).index_select(0, condition_index)
+        return torch.sigmoid(self.color_network[1:](hidden).float())
+
+    def _conditions(self, condition: Tensor, latent_index: Tensor | None) -> Float[Tensor, "B D"]:
+        condition = condition * (self.config.condition_gain if self.config.use_expression else 0.0)
+        if self.latents is None:
+            return condition
+        if latent_index is None:
+            latent = self.latents.weight.mean(dim=0).expand(len(condition), -1)
+        else:
+            latent = self.latents(latent_index)
+        return torch.cat([condition, latent], dim=-1)
+
+    def _arithmetic(self) -> AbstractContextManager:
+        device = self.aabb.device.type
+        if self.config.precision == "auto":
+            if device == "cpu" and _cpu_has_bfloat16():
+                return torch.autocast("cpu", torch.bfloat16)
+            return nullcontext()
+        return torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+
+    def _neutral(self, like: Tensor) -> tuple[Float[Tensor, "1 C"], Int[Tensor, " N"]]:
+        index = torch.zeros(like[..., 0].numel(), dtype=torch.long, device=like.device)
+        return self.aabb.new_zeros(1, self.condition_dim), index
+
+
+@lru_cache(maxsize=1)
+def _cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 itself; torch emulates it elsewhere, slower than float32."""
+    # Private in torch so far, hence the guard: without it, float32 is right everywhere.
+    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+
+
+def _network(in_dim: int, width: int, layers: int, out_dim: int) -> nn.Sequential:
+    """Linear layers with ReLU between, first layer first."""
+    if layers < 1:
+        raise ValueError(f"A network of the field needs at least one hidden layer, not {layers}.")
+    dims = [in_dim] + [width] * layers
+    modules: list[nn.Module] = []
+    for a, b in zip(dims[:-1], dims[1:], strict=True):
+        modules += [nn.Linear(a, b), nn.ReLU()]
+    return nn.Sequential(*modules, nn.Linear(width, out_dim))
+
+
+def _zero_linear(in_dim: int, out_dim: int) -> nn.Linear:
+    linear = nn.Linear(in_dim, out_dim, bias=False)
+    nn.init.zeros_(linear.weight)
+    return linear
+
+
+class _TruncatedExp(torch.autograd.Function):
+    """exp that neither overflows nor stops learning: the slope is held at the value where it was cut.
+
+    After Instant-NGP's density activation.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        y = torch.exp(x.clamp(max=_MAX_LOG_DENSITY))
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return grad * y
