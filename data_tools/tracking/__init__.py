@@ -1,0 +1,14 @@
+"""Tracking a talking head: from a video to a subject that can be trained on."""
+
+from data_tools.tracking.config import TrackConfig, TrackingError, TrackSummary
+
+__all__ = ["TrackConfig", "TrackSummary", "TrackingError", "track"]
+
+
+def __getattr__(name: str):
+    # The pipeline brings torch and the head models along: asking for --help should not.
+    if name == "track":
+        from data_tools.tracking.pipeline import track
+
+        return track
+    raise AttributeError(f"module {__name__} has no attribute {name}")

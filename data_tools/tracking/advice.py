@@ -1,0 +1,77 @@
+"""What the person should know of their video before training on it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from data_tools.tracking.fitted import Fitted
+from data_tools.tracking.landmarks import FaceBoxes
+from data_tools.tracking.result import Quality
+from data_tools.tracking.video import Sampled
+
+SMALL_FACE_PX = 64
+NARROW_YAW_DEG = 15.0
+CLOSED_MOUTH = 0.15
+"""Largest jawOpen of a clip in which the mouth never opens."""
+POOR_FIT, POOR_OUTLINE = 0.012, 0.9
+FEW_FRAMES = 100
+STILL_SHARE = 0.75
+
+
+def warnings_of(
+    sampled: Sampled,
+    boxes: FaceBoxes,
+    dropped: list[int],
+    fitted: Fitted,
+    expression_names: tuple[str, ...],
+    quality: Quality,
+    at_border: int,
+) -> tuple[str, ...]:
+    """One sentence for each thing that was left out or that limits what can be learned.
+
+    Args:
+        dropped: sampled frames that were left out.
+        at_border: frames in which the head is cut off by the picture's edge.
+    """
+    found = [sampled.warning] if sampled.warning else []
+    total, used = len(sampled.slots), len(quality.error)
+    if dropped:
+        found.append(f"{len(dropped)} of {total} frames hold no face that could be fitted, left out: {_runs(dropped)}.")
+    if boxes.others:
+        found.append(f"{boxes.others + 1} faces are in the video; the largest, most central one was followed.")
+    if sampled.still > STILL_SHARE:
+        found.append("The picture hardly ever changes: a still image shows one side and one expression only.")
+    elif used < FEW_FRAMES:
+        found.append(f"Only {used} frames: expect little beyond what they show. A minute of video is a good length.")
+    yaw = quality.angles_deg[:, 0]
+    if np.ptp(yaw) < NARROW_YAW_DEG:
+        found.append(f"The head turns by {np.ptp(yaw):.0f} degrees only: sides that are not seen will be guessed.")
+    face = float(np.median(quality.face_px))
+    if face < SMALL_FACE_PX:
+        found.append(f"The face is only {face:.0f} pixels high (brow to chin): film closer for sharper results.")
+    if "jawOpen" in expression_names:
+        opened = fitted.expression[:, expression_names.index("jawOpen")].max()
+        if opened < CLOSED_MOUTH:
+            found.append("The mouth never opens: its inside cannot be learned.")
+    if quality.error.mean() > POOR_FIT:
+        off = 100 * quality.error.mean()
+        found.append(f"Landmarks are {off:.1f} % of the face's height off: see the report's pictures.")
+    if quality.iou.mean() < POOR_OUTLINE:
+        found.append(
+            f"The head's outline agrees with the matte by {quality.iou.mean():.2f} only (long hair, or background that "
+            "the matte takes along): see the report's pictures."
+        )
+    if at_border:
+        found.append(f"The head touches the picture's edge in {at_border} frames: what is outside cannot be learned.")
+    return tuple(found)
+
+
+def _runs(numbers: list[int]) -> str:
+    """3, 7-9, 12: increasing numbers with runs drawn together."""
+    parts, start = [], 0
+    for position in range(1, len(numbers) + 1):
+        if position == len(numbers) or numbers[position] != numbers[position - 1] + 1:
+            first, last = numbers[start], numbers[position - 1]
+            parts.append(str(first) if first == last else f"{first}-{last}")
+            start = position
+    return ", ".join(parts)

@@ -1,0 +1,150 @@
+"""What the face does: pose, gaze and expressions of all frames, smooth without lag, with the shape known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from data_tools.tracking.energy import Seen, held, normal_equations, within_bounds
+from data_tools.tracking.face_points import FacePoints
+from data_tools.tracking.newton import newton_step, second_difference
+from data_tools.tracking.residuals import GAZE, POSE, FaceState
+
+WINDOW, LOOKAHEAD = 500, 25
+"""Frames solved together, and those beyond them that only steady the window's end: bounds memory on long videos."""
+POSE_BEND = np.array([4e-3, 4e-3, 4e-3, 8e-4, 8e-4, 1.2e-3])
+"""Usual second difference per tick of 1/25 s of the head's turn (radians) and of its place across and along the view
+(metres): what is larger is movement, what is smaller may be noise."""
+GAZE_BEND, EXPRESSION_BEND = 0.05, 0.06
+"""The same of gaze (radians) and expression coefficients."""
+STEPS = 5
+"""Newton steps a window; after three the picture of the error no longer changes."""
+
+
+def fit_motion(
+    points: FacePoints,
+    state: FaceState,
+    seen: Seen,
+    slots: Float[np.ndarray, "T"],
+    on_frames: Callable[[int], None] = lambda count: None,
+) -> FaceState:
+    """Fit pose, gaze and expressions of all frames to the landmarks and to smooth movement; shape and focal stay.
+
+    Movement is smooth in a robust sense: second differences far above the usual (a blink, a nod's turn) cost little.
+
+    Args:
+        state: first guess.
+        slots: time of each frame in ticks of the sampling clock.
+        on_frames: called with the number of frames that are done since the last call.
+    """
+    frames = len(slots)
+    done = 0
+    while done < frames:
+        # A rest too short for a window of its own is done with this one.
+        stop = frames if frames - done < WINDOW + 2 * LOOKAHEAD else done + WINDOW
+        which = slice(max(0, done - 2), min(frames, stop + LOOKAHEAD))
+        window = state.frames(which)
+        for _ in range(STEPS):
+            window = _step(points, window, seen.frames(which), slots[which], settled=done - which.start)
+            on_frames(0)
+        state = _put(state, window, which)
+        on_frames(stop - done)
+        done = stop
+    return state
+
+
+def _step(
+    points: FacePoints, state: FaceState, seen: Seen, slots: Float[np.ndarray, "T"], settled: int
+) -> FaceState:
+    equations = normal_equations(points, state, seen)
+    fixed = held(points, state, equations.gradient).numpy()
+    fixed[:settled] = True
+    difference = second_difference(slots)
+    bend = _bend(state, slots, difference)
+    stiffness = robust_stiffness(bend, _usual_bend(equations.gradient.shape[1]))
+    step = newton_step(
+        equations.hessian.numpy(), equations.gradient.numpy(), difference, bend, stiffness, fixed
+    )
+    return within_bounds(points, state.moved(torch.from_numpy(step)))
+
+
+def _usual_bend(size: int) -> Float[np.ndarray, "P"]:
+    usual = np.full(size, EXPRESSION_BEND)
+    usual[POSE], usual[GAZE] = POSE_BEND, GAZE_BEND
+    return usual
+
+
+def _bend(
+    state: FaceState, slots: Float[np.ndarray, "T"], difference: Float[np.ndarray, "T_minus_2 3"]
+) -> Float[np.ndarray, "T_minus_2 P"]:
+    """Second differences of all parameters."""
+    rest = torch.cat([state.gaze.flatten(1), state.expression], dim=1).numpy()
+    return np.concatenate([pose_bend(state, slots, difference), _differ(rest, difference)], axis=1)
+
+
+def pose_bend(
+    state: FaceState, slots: Float[np.ndarray, "T"], difference: Float[np.ndarray, "T_minus_2 3"]
+) -> Float[np.ndarray, "T_minus_2 6"]:
+    """Second differences of turn and shift; of the turn, differences of the turns from frame to frame."""
+    between = rotation_vector(state.rotation[1:] @ state.rotation[:-1].transpose(1, 2)).numpy()
+    speed = between / np.diff(slots)[:, None]
+    tied = np.any(difference != 0, axis=1)
+    turn = (speed[1:] - speed[:-1]) * tied[:, None]
+    return np.concatenate([turn, _differ(state.shift.numpy(), difference)], axis=1)
+
+
+def robust_stiffness(
+    bend: Float[np.ndarray, "T_minus_2 P"], usual: Float[np.ndarray, "P"]
+) -> Float[np.ndarray, "T_minus_2 P"]:
+    """Weight of each second difference: full for noise, next to none for movement (Cauchy)."""
+    return 1 / usual**2 / (1 + (bend / (3 * usual)) ** 2)
+
+
+def _differ(
+    values: Float[np.ndarray, "T D"], difference: Float[np.ndarray, "T_minus_2 3"]
+) -> Float[np.ndarray, "T_minus_2 D"]:
+    return sum(difference[:, i, None] * values[i : len(values) - 2 + i] for i in range(3))
+
+
+def rotation_vector(rotation: Float[Tensor, "*T 3 3"]) -> Float[Tensor, "*T 3"]:
+    """Axis times angle of rotation matrices, radians; angles below a half turn."""
+    twist = torch.stack(
+        [
+            rotation[..., 2, 1] - rotation[..., 1, 2],
+            rotation[..., 0, 2] - rotation[..., 2, 0],
+            rotation[..., 1, 0] - rotation[..., 0, 1],
+        ],
+        dim=-1,
+    )
+    sine = twist.norm(dim=-1) / 2
+    cosine = (rotation.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
+    angle = torch.atan2(sine, cosine)
+    return twist * torch.where(sine > 1e-9, angle / (2 * sine.clamp_min(1e-12)), 0.5)[..., None]
+
+
+def _put(state: FaceState, window: FaceState, which: slice) -> FaceState:
+    """The state with a window's frames replaced."""
+    changed = {}
+    for name in ("rotation", "shift", "gaze", "expression"):
+        values = getattr(state, name).clone()
+        values[which] = getattr(window, name)
+        changed[name] = values
+    return replace(state, **changed)
+
+
+def expressions_of(points: FacePoints, state: FaceState, count: int) -> Float[Tensor, "T E_all"]:
+    """Coefficients in the head model's own order, those that are not fitted at zero.
+
+    Args:
+        count: number of expressions of the head model.
+    """
+    result = torch.zeros(len(state.expression), count, dtype=state.expression.dtype)
+    result[:, points.expression_rows] = state.expression
+    return result
+
+

@@ -1,0 +1,57 @@
+"""Reading and writing pictures so that a full disk is noticed and a half-written file never keeps its name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+_SETTINGS = {
+    # Level 1: five times faster than the default for a tenth more bytes.
+    ".png": [cv2.IMWRITE_PNG_COMPRESSION, 1],
+    # Colour at full resolution: lips and eyes are a few pixels wide.
+    ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
+}
+
+
+def save_picture(path: Path, picture: UInt8[np.ndarray, "H W *C"]) -> None:
+    """Write an RGB or grey picture as PNG or JPEG, by the name's ending.
+
+    Raises:
+        OSError: if the disk refuses; no file of that name is left then.
+    """
+    order = picture if picture.ndim == 2 else picture[..., ::-1]
+    data = cv2.imencode(path.suffix, order, _SETTINGS[path.suffix])[1]
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_picture(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    """Read a picture as RGB.
+
+    Raises:
+        OSError: if it is missing or cannot be decoded.
+    """
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise OSError(f"{path}: missing or not a picture. Track the video again with --overwrite.")
+    return picture[..., ::-1]
+
+
+def load_grey(path: Path) -> UInt8[np.ndarray, "H W"]:
+    """Read a picture as one channel.
+
+    Raises:
+        OSError: if it is missing or cannot be decoded.
+    """
+    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if picture is None:
+        raise OSError(f"{path}: missing or not a picture. Track the video again with --overwrite.")
+    return picture

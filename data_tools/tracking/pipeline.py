@@ -1,0 +1,369 @@
+"""From a video to a subject, stage by stage. A stage that an earlier run finished is not run again."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from data_tools.tracking import fit_stages
+from data_tools.tracking.advice import warnings_of
+from data_tools.tracking.blocks import blocks_of, run_blocks
+from data_tools.tracking.config import TrackConfig, TrackingError, TrackSummary
+from data_tools.tracking.face_points import face_points
+from data_tools.tracking.fit_stages import Observations
+from data_tools.tracking.fitted import lost, pose_head, state_from
+from data_tools.tracking.landmarks import FaceBoxes, find_face, find_landmarks, load_models
+from data_tools.tracking.matte import find_mattes
+from data_tools.tracking.personal import with_bumps
+from data_tools.tracking.pictures import load_grey
+from data_tools.tracking.progress import StageBars
+from data_tools.tracking.report import write_report
+from data_tools.tracking.residuals import FaceState
+from data_tools.tracking.result import Quality, judge, subject_of, summary_note, summary_of, write_masks
+from data_tools.tracking.video import Sampled, probe, sample
+from data_tools.tracking.workspace import FOLDER, Workspace, stage_key, video_key
+from flame_nerf.heads import HeadModel, HeadModelError, load_head
+from flame_nerf.subject import SubjectError, load_subject, write_subject
+
+FEWEST_FRAMES = 10
+"""Below this nothing can be learned from a video."""
+BORDER_GREY = 200
+"""Mask value from which a pixel at the picture's edge surely belongs to the head."""
+OWN_FILES = ("transforms.json", "head.npz", "report.html")
+OWN_FOLDERS = ("images", "masks")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What all stages of a run share."""
+
+    video: Path
+    subject: Path
+    config: TrackConfig
+    workspace: Workspace
+    bars: StageBars
+
+
+def track(
+    video: str | Path, subject_dir: str | Path, config: TrackConfig | None = None, silent: bool = False
+) -> TrackSummary:
+    """Track the head in a video and write it as a subject, with its capture report.
+
+    An interrupted run goes on where it stopped when it is called again with the same video and options; a finished one
+    answers with its summary.
+
+    Args:
+        video: a video in which one person talks to the camera.
+        subject_dir: folder to write; made if it is not there.
+        silent: show no progress bars.
+
+    Raises:
+        TrackingError: if the video cannot be tracked, the folder holds something else, or the disk is full. No folder
+            that loads as a subject is left behind then.
+    """
+    video, subject_dir = Path(video), Path(subject_dir)
+    config = config or TrackConfig()
+    _check(config)
+    try:
+        info = probe(video, config.fps)
+        final_key = stage_key(video_key(video), dataclasses.asdict(config) | {"overwrite": None, "keep_work": None})
+        finished = _finished(subject_dir, final_key, config.overwrite)
+        if finished is not None:
+            return finished
+        subject_dir.mkdir(parents=True, exist_ok=True)
+        workspace = Workspace(subject_dir)
+        load_models()
+        with StageBars(silent) as bars, _quiet_threads():
+            run = _Run(video, subject_dir, config, workspace, bars)
+            summary = _run_stages(run, info.frames, final_key)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise TrackingError(
+                f"{subject_dir}: the disk is full. Free some space and run the same command again: it goes on where it "
+                "stopped."
+            ) from error
+        raise TrackingError(f"{subject_dir}: {error}. Check the folder, then run the same command again.") from error
+    if not config.keep_work:
+        workspace.remove()
+    return summary
+
+
+def _check(config: TrackConfig) -> None:
+    if not 1.0 <= config.fps <= 240.0:
+        raise TrackingError(f"--fps is {config.fps}; expected 1 to 240.")
+    if config.resolution < 64:
+        raise TrackingError(f"--resolution is {config.resolution}; expected at least 64 pixels.")
+    if config.focal_px is not None and not config.focal_px > 0:
+        raise TrackingError(f"--focal-px is {config.focal_px}; expected a positive number of pixels.")
+    if config.workers < 1:
+        raise TrackingError(f"--workers is {config.workers}; expected at least 1.")
+
+
+def _finished(subject: Path, key: str, overwrite: bool) -> TrackSummary | None:
+    """The summary of a subject that is there already and was made by this very run; clears the way otherwise."""
+    if subject.exists() and not subject.is_dir():
+        raise TrackingError(f"{subject}: is a file. Name a folder for the subject.")
+    if (subject / "transforms.json").exists() and not overwrite:
+        try:
+            made = load_subject(subject)
+        except SubjectError as error:
+            raise TrackingError(
+                f"{subject}: holds a damaged subject ({error}). Use --overwrite to replace it."
+            ) from error
+        if made.extra.get("tracking", {}).get("key") == key:
+            return summary_of(made)
+        raise TrackingError(
+            f"{subject}: already holds a subject, of {made.source or 'another video'} or made with other options. Use "
+            "--overwrite to replace it, or name another folder."
+        )
+    foreign = subject.exists() and not (subject / FOLDER).exists() and any((subject / n).exists() for n in OWN_FOLDERS)
+    if foreign and not overwrite:
+        raise TrackingError(
+            f"{subject}: holds images or masks that no tracking run left there. Name another folder, or use "
+            "--overwrite to replace them."
+        )
+    for name in OWN_FILES:
+        # transforms.json first: without it the rest is no subject.
+        (subject / name).unlink(missing_ok=True)
+    return None
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """One thread for each library's inner loops, as long as the tracker runs: it has its own, and they would fight."""
+    torch_threads, cv_threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.set_num_threads(torch_threads)
+        cv2.setNumThreads(cv_threads)
+
+
+def _run_stages(run: _Run, expected: int | None, final_key: str) -> TrackSummary:
+    model = _head(run.config.head)
+    # The clock starts after loading, which takes the same time for a second of video as for an hour.
+    head = with_bumps(model)
+    started = time.perf_counter()
+    key, sampled = _sample(run, expected)
+    pictures = [run.subject / "images" / f"{i:05d}.{run.config.picture_format}" for i in range(len(sampled.slots))]
+    key, boxes = _find_face(run, key, pictures)
+    key, landmarks = _find_landmarks(run, key, pictures, boxes)
+    kept = np.flatnonzero(np.isfinite(landmarks).all(axis=(1, 2)))
+    if len(kept) < FEWEST_FRAMES:
+        raise TrackingError(
+            f"{run.video}: only {len(kept)} of {len(pictures)} sampled frames show a face; at least {FEWEST_FRAMES} "
+            "are needed to learn a head, and a few hundred to learn it well. Give a longer video of one person's face."
+        )
+    key, mattes = _find_mattes(run, key, pictures, boxes, kept)
+    seen = Observations.of(sampled, run.config, kept, landmarks[kept], [mattes[i] for i in kept])
+    key, state = _fit(run, key, head, seen)
+    return _finish(run, key, head, model.shapedirs.shape[-1], seen, state, sampled, boxes, pictures, final_key, started)
+
+
+def _head(name: str) -> HeadModel:
+    try:
+        return load_head(name)
+    except (HeadModelError, OSError) as error:
+        raise TrackingError(f"--head {name}: {error}") from error
+
+
+def _stage(
+    run: _Run, name: str, title: str, key: str, total: int | None, work: Callable[[Callable[..., None]], dict[str, Any]]
+) -> dict[str, Any]:
+    """Run a stage unless an earlier run finished it; returns what it noted."""
+    note = run.workspace.finished(name, key)
+    if note is not None:
+        run.bars.reused(title)
+        return note
+    run.workspace.begin(name, key)
+    with run.bars.stage(title, total) as advance:
+        note = work(advance)
+    run.workspace.finish(name, key, note)
+    return note
+
+
+def _sample(run: _Run, expected: int | None) -> tuple[str, Sampled]:
+    config = run.config
+    options = {name: getattr(config, name) for name in ("fps", "resolution", "max_frames", "picture_format")}
+    key = stage_key(video_key(run.video), options)
+    total = min(expected or config.max_frames or 0, config.max_frames or expected or 0) or None
+
+    def work(advance: Callable[..., None]) -> dict[str, Any]:
+        images = run.subject / "images"
+        begun = images / ".key"
+        if not (begun.is_file() and begun.read_text() == key):
+            shutil.rmtree(images, ignore_errors=True)
+            images.mkdir()
+            begun.write_text(key)
+        suffix = f".{config.picture_format}"
+        sampled = sample(
+            run.video, images, config.fps, config.resolution, config.max_frames, suffix, config.workers, advance
+        )
+        return dataclasses.asdict(sampled)
+
+    note = _stage(run, "frames", "Reading frames", key, total, work)
+    return key, Sampled(**note | {"slots": tuple(note["slots"])})
+
+
+def _find_face(run: _Run, key: str, pictures: list[Path]) -> tuple[str, FaceBoxes]:
+    key = stage_key(key, {"stage": "face"})
+
+    def work(advance: Callable[..., None]) -> dict[str, Any]:
+        try:
+            boxes = find_face(pictures, advance)
+        except TrackingError as error:
+            raise TrackingError(f"{run.video}: {error}") from None
+        run.workspace.save("face", "boxes", centre=boxes.centre, size=boxes.size, present=boxes.present)
+        return {"others": boxes.others}
+
+    note = _stage(run, "face", "Finding the face", key, len(pictures), work)
+    arrays = run.workspace.load("face", "boxes")
+    return key, FaceBoxes(**arrays, others=note["others"])
+
+
+def _find_landmarks(run: _Run, key: str, pictures: list[Path], boxes: FaceBoxes) -> tuple[str, np.ndarray]:
+    key = stage_key(key, {"stage": "landmarks", "workers": run.config.workers})
+    blocks = blocks_of(len(pictures), run.config.workers)
+
+    def work(advance: Callable[..., None]) -> dict[str, Any]:
+        def one(block: range) -> None:
+            if run.workspace.load("landmarks", f"{block.start:06d}") is not None:
+                advance(len(block))
+                return
+            points = find_landmarks(pictures, boxes, block, advance)
+            run.workspace.save("landmarks", f"{block.start:06d}", points=points)
+
+        run_blocks(blocks, one, run.config.workers)
+        return {}
+
+    _stage(run, "landmarks", "Face landmarks", key, len(pictures), work)
+    parts = [run.workspace.load("landmarks", f"{block.start:06d}")["points"] for block in blocks]
+    return key, np.concatenate(parts)
+
+
+def _find_mattes(
+    run: _Run, key: str, pictures: list[Path], boxes: FaceBoxes, kept: np.ndarray
+) -> tuple[str, list[Path]]:
+    whole = run.config.torso == "keep"
+    key = stage_key(key, {"stage": "matte", "whole": whole})
+    targets = [run.workspace.folder / "matte" / f"{i:05d}.png" for i in range(len(pictures))]
+
+    def work(advance: Callable[..., None]) -> dict[str, Any]:
+        def one(block: range) -> None:
+            find_mattes(pictures, targets, boxes.centre, boxes.size, kept[block.start : block.stop], whole, advance)
+
+        run_blocks(blocks_of(len(kept), run.config.workers), one, run.config.workers)
+        return {}
+
+    _stage(run, "matte", "Cutting out the person", key, len(kept), work)
+    return key, targets
+
+
+def _fit(run: _Run, key: str, head: HeadModel, seen: Observations) -> tuple[str, FaceState]:
+    prior = fit_stages.focal_prior(seen, run.config)
+    key = stage_key(key, {"stage": "fit", "head": run.config.head, "focal": run.config.focal_px})
+
+    def shape(advance: Callable[..., None]) -> dict[str, Any]:
+        fitted = fit_stages.shape(head, seen, prior, run.config.focal_px is None, advance)
+        run.workspace.save("shape", "state", **fitted)
+        return {}
+
+    _stage(run, "shape", "Fitting the shape", key, fit_stages.SHAPE_STEPS, shape)
+
+    def motion(advance: Callable[..., None]) -> dict[str, Any]:
+        fitted = fit_stages.motion(head, seen, prior, run.workspace.load("shape", "state"), advance)
+        run.workspace.save("motion", "state", **fitted)
+        return {}
+
+    _stage(run, "motion", "Fitting the motion", key, len(seen.slots), motion)
+    return key, state_from(run.workspace.load("motion", "state"))
+
+
+def _finish(
+    run: _Run,
+    key: str,
+    head: HeadModel,
+    components: int,
+    seen: Observations,
+    state: FaceState,
+    sampled: Sampled,
+    boxes: FaceBoxes,
+    pictures: list[Path],
+    final_key: str,
+    started: float,
+) -> TrackSummary:
+    """Masks, judgement, report and, last of all, the subject itself."""
+    points = face_points(head)
+    fitted = pose_head(head, points, state, seen.seconds, seen.centre)
+    masks = [run.subject / "masks" / f"{row:05d}.png" for row in seen.kept]
+
+    def cut(advance: Callable[..., None]) -> dict[str, Any]:
+        (run.subject / "masks").mkdir(exist_ok=True)
+        write_masks(head, fitted, seen, masks, run.config.torso == "keep", run.config.workers, advance)
+        return {}
+
+    _stage(run, "masks", "Cutting the masks", stage_key(key, {"torso": run.config.torso}), len(masks), cut)
+    with run.bars.stage("Report and subject", 2) as advance:
+        quality = judge(head, points, state, seen, fitted)
+        advance()
+        good = np.flatnonzero(~lost(quality.error_px, quality.face_px))
+        used = set(seen.kept[good].tolist())
+        dropped = [index for index in range(len(pictures)) if index not in used]
+        shown = [pictures[index] for index in seen.kept]
+        at_border = sum(_at_border(masks[row]) for row in good)
+        warnings = warnings_of(
+            sampled, boxes, dropped, fitted, head.expression_names, quality.frames(good), at_border
+        )
+        summary = _summary(run, quality.frames(good), dropped, warnings, started)
+        write_report(summary.report, summary, head, fitted, quality, shown, masks, run.video.name)
+        tracking = {"key": final_key, "summary": summary_note(summary)}
+        record = subject_of(
+            run.subject, run.video, run.config, head, fitted, seen, quality, good, shown, masks, components, tracking
+        )
+        write_subject(record, run.subject)
+        advance()
+    if not run.config.keep_work:
+        for index in dropped:
+            pictures[index].unlink(missing_ok=True)
+            (run.subject / "masks" / f"{index:05d}.png").unlink(missing_ok=True)
+        (run.subject / "images" / ".key").unlink(missing_ok=True)
+    return summary
+
+
+def _summary(
+    run: _Run, quality: Quality, dropped: list[int], warnings: tuple[str, ...], started: float
+) -> TrackSummary:
+    yaw, pitch = quality.angles_deg[:, 0], quality.angles_deg[:, 1]
+    return TrackSummary(
+        subject=run.subject,
+        report=run.subject / "report.html",
+        frames=len(quality.error),
+        dropped=tuple(dropped),
+        reprojection_px=float(quality.error_px.mean()),
+        reprojection_fraction=float(quality.error.mean()),
+        outline_iou=float(quality.iou.mean()),
+        yaw_range_deg=(float(yaw.min()), float(yaw.max())),
+        pitch_range_deg=(float(pitch.min()), float(pitch.max())),
+        frames_per_second=len(quality.error) / (time.perf_counter() - started),
+        warnings=warnings,
+    )
+
+
+def _at_border(mask: Path) -> bool:
+    """Whether a head's mask runs into the picture's upper edge or sides."""
+    cut = load_grey(mask) > BORDER_GREY
+    return bool(cut[0].any() or cut[:, 0].any() or cut[:, -1].any())

@@ -1,0 +1,218 @@
+"""The last stages: cut the masks, judge the fit, write report and subject."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from data_tools.tracking.blocks import blocks_of, run_blocks
+from data_tools.tracking.camera import camera_to_head, yaw_pitch_roll
+from data_tools.tracking.collar import cut_lines, find_collar, head_mask, near
+from data_tools.tracking.config import TrackConfig, TrackSummary
+from data_tools.tracking.energy import face_height_px, mean_distance
+from data_tools.tracking.face_points import FacePoints
+from data_tools.tracking.fit_stages import Observations
+from data_tools.tracking.fitted import Fitted
+from data_tools.tracking.neck import torso_in_head
+from data_tools.tracking.outline import brow_and_chin, head_part
+from data_tools.tracking.pictures import load_grey, save_picture
+from data_tools.tracking.residuals import FaceState
+from data_tools.tracking.silhouette import band_between, cover, outline_iou
+from flame_nerf.heads import HeadModel
+from flame_nerf.subject import Frame, HeadTrack, Subject
+
+JUDGED = 24
+"""Frames, evenly spread, on which the outline's agreement with the matte is measured."""
+NEAR_HEAD = 0.025
+"""How far from the mesh of the head the matte is looked at for that, metres."""
+TEST_SHARE, MOST_TEST = 0.1, 350
+"""The stored split holds out the tail: this share of the frames, at most so many."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good the fit is."""
+
+    error_px: Float[np.ndarray, "T"]
+    """Mean landmark distance of each frame."""
+    error: Float[np.ndarray, "T"]
+    """The same over the face's height."""
+    face_px: Float[np.ndarray, "T"]
+    """The face's height."""
+    angles_deg: Float[np.ndarray, "T 3"]
+    """Yaw, pitch, roll of the head."""
+    judged: tuple[int, ...]
+    """Rows on which the outline was measured, and"""
+    iou: Float[np.ndarray, "J"]
+    """its agreement with the matte there."""
+
+    def frames(self, kept: np.ndarray) -> Quality:
+        """The same with some of the frames; `kept` holds rows, increasing."""
+        row_of = {int(old): new for new, old in enumerate(kept)}
+        still = [position for position, old in enumerate(self.judged) if old in row_of]
+        return Quality(
+            self.error_px[kept],
+            self.error[kept],
+            self.face_px[kept],
+            self.angles_deg[kept],
+            tuple(row_of[self.judged[position]] for position in still),
+            self.iou[still],
+        )
+
+
+def judge(head: HeadModel, points: FacePoints, state: FaceState, seen: Observations, fitted: Fitted) -> Quality:
+    """Measure a fit against landmarks and mattes."""
+    landmarks = seen.of_points(points)
+    distance = mean_distance(points, state, landmarks).numpy()
+    height = face_height_px(points, state).numpy()
+    judged = np.unique(np.linspace(0, len(seen.slots) - 1, JUDGED).astype(int))
+    faces = head.faces.numpy()
+    iou = []
+    of_head = head_part(head)
+    for row in judged:
+        matte, pixels = load_grey(seen.mattes[row]), fitted.in_picture(row)
+        band = band_between(*brow_and_chin(points, landmarks.pixels[row].numpy()), matte.shape)
+        # Shoulders stand between brow and chin when the head bows; they are no part of its outline.
+        band &= near(matte.shape, pixels[of_head], NEAR_HEAD * fitted.pixels_per_metre(row))
+        iou.append(outline_iou(cover(pixels, faces, matte.shape), matte, band))
+    angles = np.degrees(yaw_pitch_roll(fitted.rotation))
+    return Quality(distance, distance / height, height, angles, tuple(map(int, judged)), np.array(iou))
+
+
+def write_masks(
+    head: HeadModel,
+    fitted: Fitted,
+    seen: Observations,
+    targets: list[Path],
+    keep_torso: bool,
+    workers: int,
+    on_frame: Callable[[], None],
+) -> None:
+    """Write the mask of each kept frame: the matte above the collar, within reach of the mesh.
+
+    Args:
+        targets: where each frame's mask goes.
+    """
+    frames = len(seen.slots)
+    collar = find_collar(head)
+    keep_torso = keep_torso or len(collar.edge) == 0
+    if not keep_torso:
+        camera = np.stack([collar.points(fitted.in_camera(row)) for row in range(frames)])
+        pixels = fitted.focal * camera[..., :2] / camera[..., 2:] + fitted.centre
+        lines = cut_lines(camera, pixels, _towards_feet(head, fitted), seen.seconds)
+    scalp = _scalp(head)
+
+    def one(block: range) -> None:
+        for row in block:
+            mask = load_grey(seen.mattes[row])
+            if not keep_torso:
+                mesh = fitted.in_picture(row)
+                mask = head_mask(mask, lines[row], mesh[scalp], mesh[collar.above], fitted.pixels_per_metre(row))
+            save_picture(targets[row], mask)
+            on_frame()
+
+    run_blocks(blocks_of(frames, workers), one, workers)
+
+
+def _scalp(head: HeadModel) -> Bool[np.ndarray, "V"]:
+    """Vertices that bear hair; all of the head's where a model does not tell."""
+    if "scalp" not in head.region_names:
+        return head_part(head)
+    result = np.zeros(len(head.template), dtype=bool)
+    result[head.faces[head.region_mask("scalp")].flatten().numpy()] = True
+    return result
+
+
+def _towards_feet(head: HeadModel, fitted: Fitted) -> Float[np.ndarray, "T 2"]:
+    """Unit vector in each picture from the neck down along the torso."""
+    torso = torso_in_head(head, torch.from_numpy(fitted.pose).double()).numpy()
+    down = -(fitted.rotation @ torso)[:, :, 1]
+    flat = down[:, :2]
+    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+
+
+def subject_of(
+    root: Path,
+    video: Path,
+    config: TrackConfig,
+    head: HeadModel,
+    fitted: Fitted,
+    seen: Observations,
+    quality: Quality,
+    kept: np.ndarray,
+    pictures: list[Path],
+    masks: list[Path],
+    components: int,
+    tracking: dict[str, Any],
+) -> Subject:
+    """Put the subject's record together from rows `kept` of the fit.
+
+    Args:
+        pictures, masks: of all rows of the fit.
+        components: number of identity components of the head model itself; those behind them belong to this fit only.
+        tracking: what a later run must know of this one; stored with the subject.
+    """
+    frames = len(kept)
+    tested = min(MOST_TEST, round(TEST_SHARE * frames))
+    cameras = camera_to_head(fitted.rotation[kept], fitted.translation[kept])
+    return Subject(
+        root=root,
+        fl_x=fitted.focal,
+        fl_y=fitted.focal,
+        cx=float(fitted.centre[0]),
+        cy=float(fitted.centre[1]),
+        width=seen.width,
+        height=seen.height,
+        frames=tuple(
+            Frame(
+                file_path=pictures[row].relative_to(root),
+                mask_path=masks[row].relative_to(root),
+                depth_path=None,
+                c2w=cameras[new],
+                timestep=new,
+                split="train" if new < frames - tested else "test",
+            )
+            for new, row in enumerate(kept)
+        ),
+        track=HeadTrack(
+            faces=head.faces.numpy().astype(np.int32),
+            canonical_vertices=fitted.canonical.astype(np.float32),
+            vertices=fitted.vertices[kept].astype(np.float32),
+            expression=fitted.expression[kept].astype(np.float32),
+            expression_names=tuple(head.expression_names),
+            pose=fitted.pose[kept].astype(np.float32),
+            joint_names=tuple(head.joint_names),
+            identity=fitted.identity[:components].astype(np.float32),
+            region=head.region.numpy().astype(np.int8),
+            region_names=tuple(head.region_names),
+            landmarks2d=seen.landmarks[kept, :, :2].astype(np.float32),
+            reprojection_error=quality.error_px[kept].astype(np.float32),
+        ),
+        fps=config.fps,
+        head_model=config.head,
+        source=video.name,
+        licence=config.licence,
+        extra={"tracking": tracking},
+    )
+
+
+def summary_note(summary: TrackSummary) -> dict[str, Any]:
+    """A summary as plain values, to be stored with the subject."""
+    note = dataclasses.asdict(summary)
+    del note["subject"], note["report"]
+    return note
+
+
+def summary_of(subject: Subject) -> TrackSummary:
+    """The summary stored with a subject."""
+    note = dict(subject.extra["tracking"]["summary"])
+    for name in ("dropped", "yaw_range_deg", "pitch_range_deg", "warnings"):
+        note[name] = tuple(note[name])
+    return TrackSummary(subject=subject.root, report=subject.root / "report.html", **note)

@@ -1,0 +1,95 @@
+"""Intermediate results on disk, so that an interrupted run goes on where it stopped.
+
+Each stage has a key made of the video, the stage before it and the options it depends on. A stage is finished when its
+marker file, written last, holds that key; results under another key are never reused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+VERSION = 1
+"""Raised when a stage's results change meaning, so that older ones are not reused."""
+FOLDER = ".work"
+
+
+class Workspace:
+    """The folder of intermediate results inside a subject."""
+
+    def __init__(self, subject: Path) -> None:
+        self.folder = subject / FOLDER
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def finished(self, stage: str, key: str) -> dict[str, Any] | None:
+        """What a finished stage noted, or None if it must run."""
+        try:
+            marker = json.loads(self._marker(stage).read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return marker["note"] if marker.get("key") == key else None
+
+    def begin(self, stage: str, key: str) -> Path:
+        """Folder for a stage's parts. Parts of a run with the same key are kept, others deleted."""
+        self._marker(stage).unlink(missing_ok=True)
+        folder = self.folder / stage
+        begun = folder / "key"
+        if not (begun.is_file() and begun.read_text() == key):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            begun.write_text(key)
+        return folder
+
+    def finish(self, stage: str, key: str, note: dict[str, Any]) -> None:
+        """Mark a stage as finished."""
+        part = self._marker(stage).with_suffix(".part")
+        part.write_text(json.dumps({"key": key, "note": note}))
+        os.replace(part, self._marker(stage))
+
+    def save(self, stage: str, name: str, **arrays: np.ndarray) -> None:
+        """Store arrays among a stage's parts, whole or not at all."""
+        target = self.folder / stage / f"{name}.npz"
+        part = target.with_suffix(".part")
+        try:
+            with open(part, "wb") as file:
+                np.savez(file, **arrays)
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def load(self, stage: str, name: str) -> dict[str, np.ndarray] | None:
+        """Arrays of a stage's part, or None if it is not there."""
+        target = self.folder / stage / f"{name}.npz"
+        if not target.is_file():
+            return None
+        with np.load(target, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    def remove(self) -> None:
+        """Delete all intermediate results."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _marker(self, stage: str) -> Path:
+        return self.folder / f"{stage}.done.json"
+
+
+def video_key(video: Path) -> str:
+    """Key of a video file: changes when the file is replaced or edited.
+
+    Raises:
+        OSError: if it is not there.
+    """
+    status = video.stat()
+    return stage_key("", {"path": str(video.resolve()), "size": status.st_size, "time": status.st_mtime_ns})
+
+
+def stage_key(before: str, options: dict[str, Any]) -> str:
+    """Key of a stage: of the stage before it and the options it depends on."""
+    text = json.dumps([VERSION, before, options], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
