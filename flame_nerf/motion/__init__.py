@@ -1,0 +1,15 @@
+"""Motion: the mesh and the expression an avatar shows, from stored frames, a time, or coefficients of one's own."""
+
+from flame_nerf.motion.frame import CONDITION_JOINTS, PosedFrame, condition_names, condition_vector
+from flame_nerf.motion.live_head import LiveHead
+from flame_nerf.motion.subject_motion import MotionError, SubjectMotion
+
+__all__ = [
+    "CONDITION_JOINTS",
+    "LiveHead",
+    "MotionError",
+    "PosedFrame",
+    "SubjectMotion",
+    "condition_names",
+    "condition_vector",
+]

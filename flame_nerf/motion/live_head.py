@@ -1,0 +1,117 @@
+"""A head model frozen at one subject's identity, so that a new expression is a matter of milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from flame_nerf.heads import HeadModel
+    from flame_nerf.subject import HeadTrack
+
+RESIDUAL_FRAMES = 8
+"""Frames of the track that the residual is averaged over."""
+RESIDUAL_SWEEPS = 5
+"""Fixed-point sweeps of the residual; each leaves about as much of the rest as joints turn a vertex, in radians."""
+MAX_RESIDUAL = 0.02
+"""Root-mean-square metres between track and model above which the model cannot be the one that posed the track."""
+
+
+class LiveHead:
+    """The subject's own head, posed by a head model.
+
+    The identity is applied once. What the tracked mesh has beyond the model (a refined shape, hair volume, a tracker's
+    vertex offsets) is measured on a few frames and added to the template, so that it moves with the skin.
+    """
+
+    def __init__(self, head: HeadModel, track: HeadTrack) -> None:
+        """
+        Args:
+            head: the model that posed the track. Axes, units and head frame as the track's.
+            track: the subject's track; its identity, a few of its frames and its topology are read.
+
+        Raises:
+            ValueError: the model cannot be the one that posed the track (other triangles, other names, far away).
+        """
+        _check_topology(head, track)
+        identity = torch.zeros(head.shapedirs.shape[-1], dtype=head.template.dtype)
+        if len(track.identity) > len(identity):
+            raise ValueError(
+                f"the track has {len(track.identity)} identity coefficients, the head model {head.name!r} only "
+                f"{len(identity)}; give the head model that the subject was tracked with"
+            )
+        identity[: len(track.identity)] = torch.from_numpy(np.asarray(track.identity, dtype=np.float32))
+        template, joint_template = head.rest(identity)
+        shaped = replace(
+            head,
+            template=template,
+            shapedirs=head.shapedirs[..., :0],
+            joint_template=joint_template,
+            joint_shapedirs=head.joint_shapedirs[..., :0],
+        )
+        self._no_identity = torch.zeros(0, dtype=head.template.dtype)
+        self.expression_names: tuple[str, ...] = tuple(head.expression_names)
+        self.joint_names: tuple[str, ...] = tuple(head.joint_names)
+        self._head = shaped
+        self.residual: Float[Tensor, "V 3"] = self._measure_residual(track)
+        """What the tracked head has beyond the model at rest, metres."""
+        rms = float(self.residual.square().sum(-1).mean().sqrt())
+        if not rms <= MAX_RESIDUAL:
+            raise ValueError(
+                f"the head model {head.name!r} lies {1000 * rms:.0f} mm from the tracked mesh (at most "
+                f"{1000 * MAX_RESIDUAL:.0f} mm expected); give the head model that the subject was tracked with"
+            )
+
+    @torch.no_grad()
+    def vertices(self, expression: Float[Tensor, "*T E"], pose: Float[Tensor, "*T J 3"]) -> Float[Tensor, "*T V 3"]:
+        """The subject's mesh in the head frame, metres, for the model's own expression and joint order."""
+        return self._head.vertices(self._no_identity, expression, pose)
+
+    def _measure_residual(self, track: HeadTrack) -> Float[Tensor, "V 3"]:
+        """Adds to the template what the stored frames show beyond the model, and returns it.
+
+        Rest offset o with  model(template + o; E_t, pose_t) ≈ stored_t  in the mean over t. The map from template to
+        posed mesh is near the identity in the head frame, so o ← o + mean_t(stored_t − posed_t) converges at once.
+        """
+        rows = np.unique(np.linspace(0, len(track.vertices) - 1, RESIDUAL_FRAMES).round().astype(int))
+        expression = _columns(track.expression[rows], track.expression_names, self.expression_names)
+        pose = _columns(track.pose[rows].swapaxes(1, 2), track.joint_names, self.joint_names).transpose(-1, -2)
+        stored = torch.from_numpy(np.asarray(track.vertices[rows], dtype=np.float32))
+        residual = torch.zeros_like(self._head.template)
+        for _ in range(RESIDUAL_SWEEPS):
+            step = (stored - self.vertices(expression, pose)).mean(0)
+            residual = residual + step
+            self._head = replace(self._head, template=self._head.template + step)
+        return residual
+
+
+def _columns(values: np.ndarray, names: tuple[str, ...], wanted: tuple[str, ...]) -> Tensor:
+    """Last axis of `values` reordered from `names` to `wanted`; zeros where `names` lacks one."""
+    out = np.zeros((*values.shape[:-1], len(wanted)), dtype=np.float32)
+    for column, name in enumerate(wanted):
+        if name in names:
+            out[..., column] = values[..., names.index(name)]
+    return torch.from_numpy(out)
+
+
+def _check_topology(head: HeadModel, track: HeadTrack) -> None:
+    if len(head.template) != track.vertices.shape[1] or not np.array_equal(
+        head.faces.cpu().numpy().astype(np.int64), np.asarray(track.faces, dtype=np.int64)
+    ):
+        raise ValueError(
+            f"the head model {head.name!r} has {len(head.template)} vertices and {len(head.faces)} faces, the track "
+            f"{track.vertices.shape[1]} and {len(track.faces)}, or they are wired differently; give the head model "
+            "that the subject was tracked with"
+        )
+    missing = [name for name in track.expression_names if name not in head.expression_names]
+    missing += [name for name in track.joint_names if name not in head.joint_names]
+    if missing:
+        raise ValueError(
+            f"the head model {head.name!r} does not know {', '.join(missing[:5])}"
+            f"{' …' if len(missing) > 5 else ''} of the track; give the head model that the subject was tracked with"
+        )

@@ -1,0 +1,233 @@
+"""The moments a subject can show: replayed, interpolated, or posed anew by its head model."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from flame_nerf.motion.frame import CONDITION_JOINTS, PosedFrame, condition_names, condition_vector
+from flame_nerf.motion.live_head import LiveHead
+
+if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
+
+    from flame_nerf.heads import HeadModel
+    from flame_nerf.subject import HeadTrack
+
+Joints = Mapping[str, Sequence[float]]
+
+
+class MotionError(ValueError):
+    """A moment that cannot be made. The text says what was asked, and what to give instead."""
+
+
+class SubjectMotion:
+    """A subject's track as a source of `PosedFrame`s.
+
+    Replay needs the track alone. `pose` needs the head model as well. The stored meshes stay in main memory; what is
+    returned lies on `device`.
+    """
+
+    def __init__(
+        self,
+        track: HeadTrack,
+        head: HeadModel | None = None,
+        device: torch.device | str = "cpu",
+        fps: float = 25.0,
+    ) -> None:
+        """
+        Args:
+            track: the subject's track, stabilised: world is the head frame.
+            head: the head model that posed it; None leaves replay only.
+            device: where the returned tensors lie.
+            fps: stored frames a second.
+
+        A head model that does not fit the track is set aside; `why_no_head` then says why.
+        """
+        self.expression_names: tuple[str, ...] = tuple(track.expression_names)
+        self.joint_names: tuple[str, ...] = tuple(track.joint_names)
+        self.condition_names: tuple[str, ...] = condition_names(self.expression_names, self.joint_names)
+        self.fps = fps
+        self._device = torch.device(device)
+        self._vertices = torch.from_numpy(np.asarray(track.vertices, dtype=np.float32))
+        self._canonical = torch.from_numpy(np.asarray(track.canonical_vertices, dtype=np.float32))
+        self._expression = torch.from_numpy(np.asarray(track.expression, dtype=np.float32))
+        self._pose = torch.from_numpy(np.asarray(track.pose, dtype=np.float32))
+        self._condition = condition_vector(self._expression, self._pose, self.joint_names)
+        self._rest_pose = self._mean_carriage()
+        self._live: LiveHead | None = None
+        self.why_no_head: str = ""
+        """Why new expressions cannot be posed; empty when they can."""
+        if head is None:
+            self.why_no_head = (
+                "this subject's head model was not found: load it with flame_nerf.heads.load_head, or put it into the "
+                "subject's folder as head_model.npz; stored frames can still be replayed"
+            )
+        else:
+            try:
+                self._live = LiveHead(head.to("cpu"), track)
+            except ValueError as error:
+                self.why_no_head = f"{error}; stored frames can still be replayed"
+
+    @property
+    def num_frames(self) -> int:
+        """Number of stored frames T."""
+        return len(self._vertices)
+
+    @property
+    def condition_dim(self) -> int:
+        """Length C of a condition."""
+        return self._condition.shape[-1]
+
+    @property
+    def can_pose(self) -> bool:
+        """Whether `pose`, and with it sliders and sweeps, are available."""
+        return self._live is not None
+
+    @property
+    def pose_names(self) -> tuple[str, ...]:
+        """Expressions that `pose` understands: the head model's; none without one."""
+        return self._live.expression_names if self._live is not None else ()
+
+    @property
+    def pose_joints(self) -> tuple[str, ...]:
+        """Joints that `pose` understands: the head model's; none without one."""
+        return self._live.joint_names if self._live is not None else ()
+
+    @property
+    def centre(self) -> Float[Tensor, " 3"]:
+        """Middle of the canonical mesh's bounding box, metres: what a camera path turns around."""
+        return (0.5 * (self._canonical.amin(0) + self._canonical.amax(0))).to(self._device)
+
+    def to(self, device: torch.device | str) -> SubjectMotion:
+        """Sets where returned tensors lie; the stored meshes stay in main memory."""
+        self._device = torch.device(device)
+        return self
+
+    def frame(self, index: int) -> PosedFrame:
+        """The stored frame `index` (a row of the track).
+
+        Raises:
+            IndexError: there is no such frame.
+        """
+        if not 0 <= index < self.num_frames:
+            raise IndexError(f"frame {index} of a subject with frames 0 to {self.num_frames - 1}")
+        return PosedFrame(self._vertices[index].to(self._device), self._condition[index].to(self._device))
+
+    def at_time(self, time: float) -> PosedFrame:
+        """The moment at `time`, 0 the first and 1 the last stored frame, linear between rows; clamped outside."""
+        if math.isnan(time):
+            raise MotionError("time is not a number; give a value from 0 (first frame) to 1 (last frame)")
+        position = min(max(time, 0.0), 1.0) * (self.num_frames - 1)
+        # Times travel as float32: a millionth of a frame is one and the same frame.
+        nearest = round(position)
+        if abs(position - nearest) < 1e-3:
+            return self.frame(nearest)
+        row, weight = int(position), position - int(position)
+        vertices = torch.lerp(self._vertices[row], self._vertices[row + 1], weight)
+        condition = torch.lerp(self._condition[row], self._condition[row + 1], weight)
+        return PosedFrame(vertices.to(self._device), condition.to(self._device))
+
+    def along(self, cameras: Cameras) -> list[PosedFrame]:
+        """One moment for each camera of a path, by its `times`; neutral where the path has none."""
+        times = cameras.times
+        if times is None:
+            neutral = self.neutral()
+            return [neutral] * cameras.camera_to_worlds[..., 0, 0].numel()
+        return [self.at_time(float(time)) for time in times.reshape(-1)]
+
+    def neutral(self) -> PosedFrame:
+        """Every coefficient zero, the neck as the subject carries it; without a head model the canonical mesh."""
+        if self._live is not None:
+            return self.pose()
+        return PosedFrame(self._canonical.to(self._device), torch.zeros(self.condition_dim, device=self._device))
+
+    def coefficients(self, index: int) -> tuple[dict[str, float], dict[str, tuple[float, float, float]]]:
+        """Expression coefficients and joint rotations of a stored frame, by name: what `pose` takes."""
+        expression = dict(zip(self.expression_names, self._expression[index].tolist(), strict=True))
+        joints = dict(zip(self.joint_names, map(tuple, self._pose[index].tolist()), strict=True))
+        return expression, joints
+
+    def pose(
+        self,
+        expression: Mapping[str, float] | Float[Tensor, " E"] | None = None,
+        joints: Joints | Float[Tensor, "J 3"] | None = None,
+    ) -> PosedFrame:
+        """A moment of one's own, posed by the head model at the subject's identity.
+
+        Args:
+            expression: coefficients by name (the rest zero), or all of them in the order of `pose_names`.
+            joints: axis-angle rotations in radians by joint name, or all of them in the order of `pose_joints`. By
+                name, jaw and eyes rest at zero and the neck as the subject carries it on average.
+
+        Returns:
+            mesh and condition; not differentiable.
+
+        Raises:
+            MotionError: no head model, an unknown name, a wrong length, or a value that is not a number.
+        """
+        if self._live is None:
+            raise MotionError(f"new expressions cannot be posed: {self.why_no_head}")
+        coefficients = self._by_name(expression, self._live.expression_names, "expression", ())
+        rotations = self._by_name(joints, self._live.joint_names, "joint", (3,))
+        if not isinstance(joints, Tensor):
+            for row, name in enumerate(self._live.joint_names):
+                if name not in (joints or {}) and name in self.joint_names:
+                    rotations[row] = self._rest_pose[self.joint_names.index(name)]
+        vertices = self._live.vertices(coefficients, rotations)
+        shown = coefficients[[self._live.expression_names.index(name) for name in self.expression_names]]
+        turned = rotations[[self._live.joint_names.index(name) for name in self.joint_names]]
+        condition = condition_vector(shown, turned, self.joint_names)
+        return PosedFrame(vertices.to(self._device), condition.to(self._device))
+
+    def expression_sweep(self, name: str, count: int, peak: float = 1.0) -> list[PosedFrame]:
+        """One expression from 0 to `peak` and back to 0, eased at both ends, all else neutral.
+
+        Args:
+            name: one of `pose_names`.
+            count: number of moments, at least 3; the largest of them is `peak` exactly.
+            peak: coefficient in the middle.
+        """
+        if count < 3:
+            raise MotionError(f"a sweep of {count} frames; give at least 3")
+        rise = [0.5 - 0.5 * math.cos(2.0 * math.pi * step / (count - 1)) for step in range(count)]
+        top = max(rise)
+        return [self.pose({name: peak * value / top}) for value in rise]
+
+    def _mean_carriage(self) -> Float[Tensor, "J 3"]:
+        """Rotation a joint has by itself: the track's mean for neck and head, zero for what makes an expression."""
+        rest = self._pose.mean(0)
+        for name in ("root", *CONDITION_JOINTS):
+            if name in self.joint_names:
+                rest[self.joint_names.index(name)] = 0.0
+        return rest
+
+    @staticmethod
+    def _by_name(
+        values: Mapping | Tensor | Iterable | None, names: tuple[str, ...], what: str, entry: tuple[int, ...]
+    ) -> Tensor:
+        """`values` as a tensor [len(names), *entry] in the order of `names`."""
+        shape = (len(names), *entry)
+        if values is None or isinstance(values, Mapping):
+            out = torch.zeros(shape)
+            for name, value in (values or {}).items():
+                if name not in names:
+                    close = difflib.get_close_matches(name, names, n=3) or list(names[:3]) + ["…"]
+                    raise MotionError(f"the head model has no {what} {name!r}; it has {', '.join(close)}")
+                out[names.index(name)] = torch.as_tensor(value, dtype=torch.float32)
+        else:
+            out = torch.as_tensor(values, dtype=torch.float32).detach().cpu()
+            if out.shape != shape:
+                raise MotionError(f"{what} values of shape {tuple(out.shape)}; the head model takes {shape}")
+            out = out.clone()
+        if not bool(torch.isfinite(out).all()):
+            bad = names[int((~torch.isfinite(out)).reshape(len(names), -1).any(-1).nonzero()[0])]
+            raise MotionError(f"{what} {bad!r} is not a finite number")
+        return out

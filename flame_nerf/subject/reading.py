@@ -1,0 +1,170 @@
+"""Reading a subject back, with errors a person can act on."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flame_nerf.subject.types import TRACK_FILE, TRANSFORMS_FILE, Frame, HeadTrack, Subject, SubjectError
+from flame_nerf.subject.validation import validate_subject
+from flame_nerf.subject.writing import FORMAT_VERSION
+
+KNOWN_META = ("version", "units", "head_model", "fps", "source", "licence", "background")
+"""Keys of the "flame_nerf" block with a field of their own; the rest is `Subject.extra`."""
+
+
+def load_subject(root: Path | str) -> Subject:
+    """Read and validate a subject folder.
+
+    Args:
+        root: the folder, or its transforms.json.
+
+    Returns:
+        The subject, all paths absolute, frames in stored order.
+
+    Raises:
+        SubjectError: naming file, frame or field, and the fix.
+    """
+    root = Path(root).expanduser().absolute()
+    if root.name == TRANSFORMS_FILE:
+        root = root.parent
+    path = root / TRANSFORMS_FILE
+    meta = _read_json(root, path)
+    ours = meta.get("flame_nerf")
+    if not isinstance(ours, dict):
+        raise SubjectError(
+            f'{path}: it has no "flame_nerf" block, so it is a plain Nerfstudio capture without a head. '
+            "Make a subject with `flame-nerf-data track VIDEO SUBJECT/`."
+        )
+    version = ours.get("version")
+    if version != FORMAT_VERSION:
+        raise SubjectError(
+            f"{path}: format version {version!r}, this release reads version {FORMAT_VERSION}. "
+            "Update flame-nerf, or track the video again."
+        )
+    frames = meta.get("frames")
+    if not isinstance(frames, list):
+        raise SubjectError(f"{path}: frames is missing or no list. Track the video again.")
+    background = ours.get("background")
+    subject = Subject(
+        root=root,
+        **{name: _number(path, meta, name) for name in ("fl_x", "fl_y", "cx", "cy")},
+        width=int(_number(path, meta, "w")),
+        height=int(_number(path, meta, "h")),
+        frames=tuple(_frame(root, path, index, entry) for index, entry in enumerate(frames)),
+        track=_read_track(root / TRACK_FILE),
+        background=None if background is None else root / str(background),
+        fps=_number(path, ours, "fps"),
+        head_model=str(ours.get("head_model", "anny")),
+        source=str(ours.get("source", "")),
+        licence=str(ours.get("licence", "")),
+        extra={key: value for key, value in ours.items() if key not in KNOWN_META},
+    )
+    validate_subject(subject)
+    return subject
+
+
+def _read_json(root: Path, path: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        reason = "does not exist" if not root.exists() else f"holds no {TRANSFORMS_FILE}"
+        raise SubjectError(
+            f"{root} {reason}, so it is no subject (or its making was interrupted). "
+            "Make one with `flame-nerf-data track VIDEO SUBJECT/` and give that folder as --data."
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SubjectError(f"{path}: no valid JSON ({error}). Track the video again.") from error
+    if not isinstance(meta, dict):
+        raise SubjectError(f"{path}: expected a JSON object. Track the video again.")
+    return meta
+
+
+def _number(path: Path, meta: dict[str, Any], name: str) -> float:
+    value = meta.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SubjectError(f"{path}: {name} is {value!r}, expected a number. Track the video again.")
+    return float(value)
+
+
+def _frame(root: Path, path: Path, index: int, entry: Any) -> Frame:
+    where = f"{path}: frame {index}"
+    if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
+        raise SubjectError(f"{where} has no file_path. Track the video again.")
+    where = f"{where} ({entry['file_path']})"
+    try:
+        c2w = np.array(entry["transform_matrix"], dtype=np.float64)
+    except KeyError:
+        raise SubjectError(f"{where} has no transform_matrix. Track the video again.") from None
+    except (ValueError, TypeError) as error:
+        raise SubjectError(f"{where}: transform_matrix is not a 4x4 matrix of numbers ({error}).") from error
+    timestep = entry.get("timestep")
+    if isinstance(timestep, bool) or not isinstance(timestep, int):
+        raise SubjectError(f"{where}: timestep is {timestep!r}, expected the row of {TRACK_FILE} it shows.")
+
+    def optional(name: str) -> Path | None:
+        return root / str(entry[name]) if entry.get(name) is not None else None
+
+    return Frame(
+        file_path=root / entry["file_path"],
+        mask_path=optional("mask_path"),
+        depth_path=optional("depth_file_path"),
+        c2w=c2w,
+        timestep=timestep,
+        split=str(entry.get("split", "train")),
+    )
+
+
+def _read_track(path: Path) -> HeadTrack:
+    arrays = _read_arrays(path)
+
+    def floats(name: str) -> np.ndarray:
+        return _typed(path, arrays, name, "fiu").astype(np.float32)
+
+    def integers(name: str, dtype: type) -> np.ndarray:
+        return _typed(path, arrays, name, "iu").astype(dtype)
+
+    def names(name: str) -> tuple[str, ...]:
+        return tuple(str(item) for item in np.atleast_1d(_typed(path, arrays, name, "U")))
+
+    return HeadTrack(
+        faces=integers("faces", np.int32),
+        canonical_vertices=floats("canonical_vertices"),
+        vertices=floats("vertices"),
+        expression=floats("expression"),
+        expression_names=names("expression_names"),
+        pose=floats("pose"),
+        joint_names=names("joint_names"),
+        identity=floats("identity"),
+        region=integers("region", np.int8),
+        region_names=names("region_names"),
+        landmarks2d=floats("landmarks2d") if "landmarks2d" in arrays else None,
+        reprojection_error=floats("reprojection_error") if "reprojection_error" in arrays else None,
+    )
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise SubjectError(
+            f"{path} does not exist: {TRANSFORMS_FILE} names cameras but the head is missing. Track the video again."
+        ) from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, AttributeError) as error:
+        # AttributeError: np.load returns a bare array, not an archive, for a .npy in disguise.
+        raise SubjectError(f"{path} is damaged or cut short ({error}). Track the video again.") from error
+
+
+def _typed(path: Path, arrays: dict[str, np.ndarray], name: str, kinds: str) -> np.ndarray:
+    if name not in arrays:
+        raise SubjectError(f"{path}: array {name} is missing. Track the video again.")
+    array = arrays[name]
+    if array.dtype.kind not in kinds:
+        raise SubjectError(f"{path}: array {name} has type {array.dtype}, expected kind {'/'.join(kinds)}.")
+    return array

@@ -1,0 +1,114 @@
+"""What a subject is made of: frames with their cameras, and the head that moves in front of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+SPLITS = ("train", "val", "test")
+"""Values a frame's `split` may have."""
+
+TRANSFORMS_FILE = "transforms.json"
+TRACK_FILE = "head.npz"
+
+
+class SubjectError(ValueError):
+    """A subject that cannot be used. The text names the file, the frame or field, and what to do."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of the subject and the camera that took it."""
+
+    file_path: Path
+    """The picture, absolute or relative to the subject's root (absolute after loading)."""
+    mask_path: Path | None
+    """8-bit matte, 255 = head with hair; None if there is none."""
+    depth_path: Path | None
+    """16-bit relative depth, larger = nearer; None if there is none."""
+    c2w: Float[np.ndarray, "4 4"]
+    """Camera-to-world, OpenGL axes (x right, y up, -z forward), metres."""
+    timestep: int
+    """Row of the track this picture shows. Several cameras may share one."""
+    split: str
+    """train, val or test: the stored default, which the dataparser may overrule."""
+
+
+@dataclass(frozen=True)
+class HeadTrack:
+    """The head over time: the contents of head.npz. World metres, radians."""
+
+    faces: Int[np.ndarray, "F 3"]
+    """Triangles, int32, counter-clockwise seen from outside."""
+    canonical_vertices: Float[np.ndarray, "V 3"]
+    """The rest head: the subject's identity, neutral, lips apart."""
+    vertices: Float[np.ndarray, "T V 3"]
+    """The posed head of each timestep, in the world the cameras are given in."""
+    expression: Float[np.ndarray, "T E"]
+    """Expression coefficients; zeros are neutral."""
+    expression_names: tuple[str, ...]
+    pose: Float[np.ndarray, "T J 3"]
+    """Axis-angle rotation of each joint."""
+    joint_names: tuple[str, ...]
+    identity: Float[np.ndarray, " S"]
+    """Identity coefficients of the head model; may be empty."""
+    region: Int[np.ndarray, " F"]
+    """Index into `region_names` of each triangle, int8."""
+    region_names: tuple[str, ...]
+    landmarks2d: Float[np.ndarray, "T L 2"] | None = None
+    """Landmarks in pixels of the stored pictures, x right, y down; NaN where not found."""
+    reprojection_error: Float[np.ndarray, " T"] | None = None
+    """Mean landmark distance of each timestep, pixels."""
+
+    @property
+    def num_timesteps(self) -> int:
+        return len(self.vertices)
+
+    def region_faces(self, *names: str) -> np.ndarray:
+        """Mask [F] of the triangles in any of the named regions; names the head does not have are ignored."""
+        wanted = [index for index, name in enumerate(self.region_names) if name in names]
+        return np.isin(self.region, wanted)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A tracked head: pictures, cameras, track and where it all came from."""
+
+    root: Path
+    fl_x: float
+    """Focal lengths and principal point in pixels of the stored pictures."""
+    fl_y: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+    frames: tuple[Frame, ...]
+    track: HeadTrack
+    background: Path | None = None
+    """Clean plate without the subject, if there is one."""
+    fps: float = 25.0
+    head_model: str = "anny"
+    """A shipped head model's name, or the path of a head model file (relative: to the root)."""
+    source: str = ""
+    licence: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Further metadata, JSON-compatible, kept under the "flame_nerf" key."""
+
+    def __deepcopy__(self, memo: dict) -> Subject:
+        # Nerfstudio deep-copies what a dataparser hands on, once a dataset; nothing here ever changes.
+        return self
+
+    @property
+    def head_model_source(self) -> str | Path:
+        """What to give the head-model loader: the file inside the subject if there is one, else the name or path."""
+        inside = self.root / self.head_model
+        return inside if inside.is_file() else self.head_model
+
+    @property
+    def has_masks(self) -> bool:
+        return all(frame.mask_path is not None for frame in self.frames)
