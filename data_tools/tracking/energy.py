@@ -124,9 +124,7 @@ def within_bounds(points: FacePoints, state: FaceState) -> FaceState:
     """The state with blendshape weights brought back into 0..1."""
     if not points.bounded:
         return state
-    return FaceState(
-        state.rotation, state.shift, state.gaze, state.expression.clamp(0, 1), state.identity, state.focal
-    )
+    return FaceState(state.rotation, state.shift, state.gaze, state.expression.clamp(0, 1), state.identity, state.focal)
 
 
 def mean_distance(points: FacePoints, state: FaceState, seen: Seen) -> Float[Tensor, "T"]:

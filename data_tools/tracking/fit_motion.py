@@ -58,18 +58,14 @@ def fit_motion(
     return state
 
 
-def _step(
-    points: FacePoints, state: FaceState, seen: Seen, slots: Float[np.ndarray, "T"], settled: int
-) -> FaceState:
+def _step(points: FacePoints, state: FaceState, seen: Seen, slots: Float[np.ndarray, "T"], settled: int) -> FaceState:
     equations = normal_equations(points, state, seen)
     fixed = held(points, state, equations.gradient).numpy()
     fixed[:settled] = True
     difference = second_difference(slots)
     bend = _bend(state, slots, difference)
     stiffness = robust_stiffness(bend, _usual_bend(equations.gradient.shape[1]))
-    step = newton_step(
-        equations.hessian.numpy(), equations.gradient.numpy(), difference, bend, stiffness, fixed
-    )
+    step = newton_step(equations.hessian.numpy(), equations.gradient.numpy(), difference, bend, stiffness, fixed)
     return within_bounds(points, state.moved(torch.from_numpy(step)))
 
 
@@ -146,5 +142,3 @@ def expressions_of(points: FacePoints, state: FaceState, count: int) -> Float[Te
     result = torch.zeros(len(state.expression), count, dtype=state.expression.dtype)
     result[:, points.expression_rows] = state.expression
     return result
-
-

@@ -93,9 +93,7 @@ class Outline:
             weight=weight,
         )
 
-    def _contour(
-        self, pixels: Float[np.ndarray, "V 2"]
-    ) -> tuple[Int[np.ndarray, "N"], Float[np.ndarray, "N 2"]]:
+    def _contour(self, pixels: Float[np.ndarray, "V 2"]) -> tuple[Int[np.ndarray, "N"], Float[np.ndarray, "N 2"]]:
         """Vertices on the outer outline and their outward normals in the picture."""
         triangles = pixels[self._faces]
         first, second = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]

@@ -325,9 +325,7 @@ def _finish(
         dropped = [index for index in range(len(pictures)) if index not in used]
         shown = [pictures[index] for index in seen.kept]
         at_border = sum(_at_border(masks[row]) for row in good)
-        warnings = warnings_of(
-            sampled, boxes, dropped, fitted, head.expression_names, quality.frames(good), at_border
-        )
+        warnings = warnings_of(sampled, boxes, dropped, fitted, head.expression_names, quality.frames(good), at_border)
         summary = _summary(run, quality.frames(good), dropped, warnings, started)
         write_report(summary.report, summary, head, fitted, quality, shown, masks, run.video.name)
         tracking = {"key": final_key, "summary": summary_note(summary)}

@@ -91,9 +91,7 @@ def _telling_frames(head: HeadModel, fitted: Fitted, quality: Quality) -> dict[s
     return chosen | {"Fitted worst": int(quality.error.argmax())}
 
 
-def _overlay(
-    head: HeadModel, fitted: Fitted, row: int, picture: Path, mask: Path
-) -> UInt8[np.ndarray, "h w 3"]:
+def _overlay(head: HeadModel, fitted: Fitted, row: int, picture: Path, mask: Path) -> UInt8[np.ndarray, "h w 3"]:
     """The picture with what is cut away darkened and the mesh's front drawn on it."""
     image, matte = load_picture(picture), load_grey(mask)
     scale = PICTURE_SIDE / max(image.shape[:2])
@@ -137,12 +135,12 @@ def _curves(series: list[tuple[str, Float[np.ndarray, "T"]]], unit: str = "", ma
 
     parts = []
     for value in np.linspace(low, high, 4):
-        parts.append(f'<line class=grid x1={left} x2={width - 8} y1={y(value):.1f} y2={y(value):.1f} />')
-        parts.append(f'<text x={left - 6} y={y(value) + 4:.1f} text-anchor=end>{value:.3g}{unit}</text>')
+        parts.append(f"<line class=grid x1={left} x2={width - 8} y1={y(value):.1f} y2={y(value):.1f} />")
+        parts.append(f"<text x={left - 6} y={y(value) + 4:.1f} text-anchor=end>{value:.3g}{unit}</text>")
     for index in np.unique(np.linspace(0, count - 1, 6).astype(int)):
-        parts.append(f'<text x={x(index):.1f} y={height - 5} text-anchor=middle>{index}</text>')
+        parts.append(f"<text x={x(index):.1f} y={height - 5} text-anchor=middle>{index}</text>")
     if marks is not None:
-        parts.append(f'<line class=mark x1={left} x2={width - 8} y1={y(marks):.1f} y2={y(marks):.1f} />')
+        parts.append(f"<line class=mark x1={left} x2={width - 8} y1={y(marks):.1f} y2={y(marks):.1f} />")
     for number, (name, curve) in enumerate(series):
         places = " ".join(f"{px:.1f},{py:.1f}" for px, py in zip(x(np.arange(count)), y(curve), strict=True))
         parts.append(f'<polyline class="c{number}" points="{places}" />')

@@ -177,9 +177,7 @@ def _upright(frame, pixel_aspect: Fraction | None) -> UInt8[np.ndarray, "H W 3"]
     return np.ascontiguousarray(np.rot90(picture, quarter_turns))
 
 
-def _limit(
-    picture: UInt8[np.ndarray, "H W 3"], longest_side: int
-) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
+def _limit(picture: UInt8[np.ndarray, "H W 3"], longest_side: int) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
     height, width = picture.shape[:2]
     scale = min(1.0, longest_side / max(height, width))
     if scale == 1.0:

@@ -1,0 +1,181 @@
+"""Held-out quality of an avatar: how well does it show frames of the video that it never trained on?
+
+    python benchmarks/held_out.py SUBJECT --split tail
+    python benchmarks/held_out.py SUBJECT --split spread --ablate-expression
+
+Trains a method on the subject's training frames, renders the held-out ones with their tracked poses and expressions,
+and compares with the pictures on white, inside two regions: the matte above the chin, and a box around the lips.
+Beside it stands what showing the training frame with the nearest landmarks would have scored. Writes ``result.json``
+and ``sheet.png`` (truth | avatar | nearest training frame) to the output folder and prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from flame_nerf.subject import Frame, Subject, load_subject
+
+# Indices in mediapipe's 478-point scheme.
+CHIN = 152
+LIPS = [61, 291, 0, 17, 37, 267, 84, 314, 39, 269, 181, 405]
+LIP_MARGIN = 0.25
+"""The mouth box is the lips' bounding box grown by this fraction of its size on every side."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One frame's picture on white and the regions it is judged in, at the size that the method was trained at."""
+
+    picture: Float[ndarray, "h w 3"]
+    regions: dict[str, Bool[ndarray, "h w"]]
+
+
+def read_truth(subject: Subject, frame: Frame, downscale: int) -> Truth:
+    """A frame on white by its matte, area-filtered, with the regions ``head`` (matte above the chin) and ``mouth``."""
+    size = (subject.width // downscale, subject.height // downscale)
+    picture = cv2.imread(str(frame.file_path))[..., ::-1].astype(np.float32) / 255
+    matte = cv2.imread(str(frame.mask_path), cv2.IMREAD_GRAYSCALE).astype(np.float32)[..., None] / 255
+    on_white = cv2.resize(picture * matte + 1 - matte, size, interpolation=cv2.INTER_AREA)
+    small_matte = cv2.resize(matte, size, interpolation=cv2.INTER_AREA)
+
+    points = subject.track.landmarks2d[frame.timestep] / downscale
+    rows, columns = np.mgrid[0 : size[1], 0 : size[0]] + 0.5
+    low, high = points[LIPS].min(0), points[LIPS].max(0)
+    margin = (high - low) * LIP_MARGIN
+    (left, top), (right, bottom) = low - margin, high + margin
+    return Truth(
+        on_white,
+        {
+            "head": (small_matte > 0.5) & (rows < points[CHIN, 1]),
+            "mouth": (columns > left) & (columns < right) & (rows > top) & (rows < bottom),
+        },
+    )
+
+
+def scores(picture: Float[ndarray, "h w 3"], truth: Truth) -> dict[str, float]:
+    """PSNR in dB and mean SSIM inside every region of ``truth``."""
+    _, ssim = structural_similarity_index_measure(
+        torch.from_numpy(picture).permute(2, 0, 1)[None],
+        torch.from_numpy(truth.picture).permute(2, 0, 1)[None],
+        data_range=1.0,
+        return_full_image=True,
+    )
+    ssim_map = ssim[0].mean(0).numpy()
+    squared = ((picture - truth.picture) ** 2).mean(-1)
+    result = {}
+    for name, region in truth.regions.items():
+        result[f"{name} PSNR"] = float(-10 * np.log10(squared[region].mean()))
+        result[f"{name} SSIM"] = float(ssim_map[region].mean())
+    return result
+
+
+def mean_scores(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of every score over frames."""
+    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+
+
+def nearest_training_frame(subject: Subject, frame: Frame, train: list[Frame]) -> Frame:
+    """The training frame whose 2D landmarks lie nearest to those of ``frame`` (mean distance in pixels)."""
+    points = subject.track.landmarks2d
+    distances = [np.linalg.norm(points[other.timestep] - points[frame.timestep], axis=-1).mean() for other in train]
+    return train[int(np.argmin(distances))]
+
+
+def train_method(args: argparse.Namespace, use_expression: bool, output: Path):
+    """Train with Nerfstudio's own trainer; returns the pipeline and the seconds that the training loop took."""
+    from nerfstudio.configs.method_configs import all_methods
+
+    from flame_nerf.methods import with_steps
+
+    config = all_methods[args.method]
+    config.data = Path(args.subject).resolve()
+    config.pipeline.datamanager.data = config.data
+    config.pipeline.datamanager.dataparser.split = args.split
+    config.pipeline.datamanager.dataparser.downscale_factor = args.downscale
+    config.pipeline.model.use_expression = use_expression
+    config.output_dir, config.vis = output, "tensorboard"
+    config.experiment_name, config.timestamp = "held_out", "with" if use_expression else "without"
+    config.machine.seed = args.seed
+    if args.steps:
+        config = with_steps(config, args.steps)
+    config.viewer.quit_on_train_completion = True
+    np.random.seed(args.seed)
+    torch.manual_seed(args.seed)
+    config.save_config()
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    start = time.monotonic()
+    trainer.train()
+    seconds = time.monotonic() - start
+    trainer.pipeline.eval()
+    return trainer.pipeline, seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("subject", type=Path, help="a subject folder made by `flame-nerf-data track`")
+    parser.add_argument("--split", choices=["tail", "spread"], default="tail", help="which frames are held out")
+    parser.add_argument("--method", default="flame-nerf-cpu")
+    parser.add_argument("--downscale", type=int, default=2, help="train and judge at 1/N of the stored size")
+    parser.add_argument("--steps", type=int, help="training steps (the method's default unless given)")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--ablate-expression", action="store_true", help="train again with the expression input zeroed")
+    parser.add_argument("--output", type=Path, default=Path("outputs/held_out"))
+    args = parser.parse_args()
+
+    output = args.output / args.split
+    output.mkdir(parents=True, exist_ok=True)
+    table: dict[str, dict[str, float]] = {}
+    sheet: list[list[ndarray]] = []
+    for use_expression in (True, False) if args.ablate_expression else (True,):
+        pipeline, seconds = train_method(args, use_expression, output)
+        subject = load_subject(args.subject)
+        by_path = {frame.file_path.resolve(): frame for frame in subject.frames}
+        data = pipeline.datamanager
+        held_out = [by_path[Path(name).resolve()] for name in data.eval_dataset.image_filenames]
+        train = [by_path[Path(name).resolve()] for name in data.train_dataset.image_filenames]
+        assert not {f.timestep for f in train} & {f.timestep for f in held_out}, "a held-out frame was trained on"
+
+        rows, nearest_rows = [], []
+        for index, frame in enumerate(held_out):
+            truth = read_truth(subject, frame, args.downscale)
+            camera = data.eval_dataset.cameras[index : index + 1].to(pipeline.device)
+            with torch.no_grad():
+                picture = pipeline.model.get_outputs_for_camera(camera)["rgb"].float().cpu().numpy()
+            rows.append(scores(picture, truth))
+            if use_expression:
+                nearest = read_truth(subject, nearest_training_frame(subject, frame, train), args.downscale).picture
+                nearest_rows.append(scores(nearest, truth))
+                sheet.append([truth.picture, picture, nearest])
+        name = args.method if use_expression else f"{args.method}, expression zeroed"
+        table[name] = mean_scores(rows) | {"minutes": seconds / 60}
+        if nearest_rows:
+            table["nearest training frame"] = mean_scores(nearest_rows)
+
+    shown = sheet[:: max(1, len(sheet) // 8)][:8]
+    cv2.imwrite(str(output / "sheet.png"), np.vstack([np.hstack(row) for row in shown])[..., ::-1] * 255)
+    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    (output / "result.json").write_text(json.dumps({"scores": table, "peak memory GiB": peak_gib}, indent=1))
+
+    columns = list(mean_scores(rows)) + ["minutes"]
+    print(f"\n{args.split}: {len(held_out)} frames held out, {len(train)} trained on, peak memory {peak_gib:.1f} GiB\n")
+    print("| | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
+    for name, values in table.items():
+        cells = [f"{values[c]:.3f}" if "SSIM" in c else f"{values[c]:.1f}" if c in values else "" for c in columns]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Training batches: rays of few frames, drawn from a cache of byte pictures."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
+from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
+from torch import Tensor, nn
+
+from flame_nerf.dataparser import FlameNerfDataParserConfig
+from flame_nerf.pictures import FlameNerfDataset, PictureCache
+from flame_nerf.pixel_sampler import HeadPixelSamplerConfig
+
+
+@dataclass
+class FlameNerfDataManagerConfig(VanillaDataManagerConfig):
+    """Where batches come from and how large they are."""
+
+    _target: type = field(default_factory=lambda: FlameNerfDataManager)
+    """target class to instantiate"""
+    dataparser: FlameNerfDataParserConfig = field(default_factory=FlameNerfDataParserConfig)
+    """Reads the subject. This method needs a head track, which no other format has."""
+    pixel_sampler: HeadPixelSamplerConfig = field(default_factory=HeadPixelSamplerConfig)
+    """Which pixels a step looks at."""
+    picture_memory: int = 2 * 1024**3
+    """Bytes of pictures held in memory; beyond that they lie in a mapped temporary file."""
+    head_margin: float = 0.05
+    """Metres around the head's mesh that the surroundings' rays are drawn from: the thickest shell."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Nerfstudio sets `data` and writes config.yml right after it: a relative path there would tie the checkpoint
+        # to the folder training was started from.
+        if name == "data" and isinstance(value, Path):
+            value = value.expanduser().absolute()
+        super().__setattr__(name, value)
+
+
+class FlameNerfDataManager(VanillaDataManager[FlameNerfDataset]):
+    """Nerfstudio's stored datamanager over a cache of byte pictures instead of collated float batches."""
+
+    config: FlameNerfDataManagerConfig
+
+    def setup_train(self) -> None:
+        self.train_pixel_sampler = self._get_pixel_sampler(self.train_dataset, self.config.train_num_rays_per_batch)
+        self.iter_train_image_dataloader = itertools.repeat({"cache": self._cache(self.train_dataset)})
+        self.train_ray_generator = PinholeRays(self.train_dataset.cameras.to(self.device))
+
+    def setup_eval(self) -> None:
+        self.eval_pixel_sampler = self._get_pixel_sampler(self.eval_dataset, self.config.eval_num_rays_per_batch)
+        self.iter_eval_image_dataloader = itertools.repeat({"cache": self._cache(self.eval_dataset)})
+        self.eval_ray_generator = PinholeRays(self.eval_dataset.cameras.to(self.device))
+        self.fixed_indices_eval_dataloader = FixedIndicesEvalDataloader(self.eval_dataset, device=self.device)
+        self.eval_dataloader = RandIndicesEvalDataloader(self.eval_dataset, device=self.device)
+
+    def _cache(self, dataset: FlameNerfDataset) -> PictureCache:
+        return PictureCache(dataset, self.config.picture_memory, self.config.head_margin)
+
+
+class PinholeRays(nn.Module):
+    """Rays through pixel centres of a subject's cameras, which are all perspective and without distortion.
+
+    The same rays as Nerfstudio's generator, which serves every camera model, in a tenth of its time.
+    """
+
+    def __init__(self, cameras: Cameras):
+        super().__init__()
+        focal = torch.cat([cameras.fx, cameras.fy], dim=1)
+        centre = torch.cat([cameras.cx, cameras.cy], dim=1)
+        self.register_buffer("focal", focal, persistent=False)
+        self.register_buffer("centre", centre, persistent=False)
+        self.register_buffer("c2w", cameras.camera_to_worlds, persistent=False)
+        self.register_buffer("frame_idx", cameras.metadata["frame_idx"], persistent=False)
+        self.register_buffer("times", cameras.times, persistent=False)
+
+    def forward(self, ray_indices: Int[Tensor, "R 3"]) -> RayBundle:
+        """Rays of pixels given as (camera, row, column); directions have unit length."""
+        camera = ray_indices[:, 0].to(self.c2w.device)
+        pixel = ray_indices[:, [2, 1]].to(self.c2w.device) + 0.5
+        x, y = ((pixel - self.centre[camera]) / self.focal[camera]).unbind(dim=1)
+        c2w = self.c2w[camera]
+        directions = x[:, None] * c2w[:, :, 0] - y[:, None] * c2w[:, :, 1] - c2w[:, :, 2]
+        length = directions.norm(dim=1, keepdim=True)
+        return RayBundle(
+            origins=c2w[:, :, 3],
+            directions=directions / length,
+            pixel_area=1.0 / (self.focal[camera].prod(dim=1, keepdim=True) * length**3),
+            camera_indices=camera[:, None],
+            metadata={"directions_norm": length, "frame_idx": self.frame_idx[camera]},
+            times=self.times[camera],
+        )

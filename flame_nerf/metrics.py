@@ -1,0 +1,47 @@
+"""How like the truth a rendered picture is."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def image_metrics(
+    rgb: Float[Tensor, "H W 3"],
+    truth: Float[Tensor, "H W 3"],
+    matte: Float[Tensor, "H W 1"],
+    boxes: Int[Tensor, "3 4"],
+    chin_row: int,
+) -> dict[str, float]:
+    """PSNR of the picture, inside the matte, inside it above the chin, and in the mouth's box; SSIM. Colours in 0..1.
+
+    Args:
+        matte: soft mask; inside is above one half.
+        boxes: x0, y0, x1, y1 of mouth, right eye, left eye; an empty box leaves its metric out.
+        chin_row: first row below the chin.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    rgb = rgb.clamp(0, 1)
+    everywhere = torch.ones_like(matte[..., 0], dtype=torch.bool)
+    inside = matte[..., 0] > 0.5
+    pair = [picture.moveaxis(-1, 0)[None] for picture in (rgb, truth)]
+    metrics = {
+        "psnr": psnr(rgb, truth, everywhere),
+        "ssim": float(structural_similarity_index_measure(*pair, data_range=1.0)),
+    }
+    above_chin = inside.clone()
+    above_chin[chin_row:] = False
+    x0, y0, x1, y1 = boxes[0].tolist()
+    mouth = torch.zeros_like(inside)
+    mouth[y0:y1, x0:x1] = True
+    parts = {"psnr_matte": inside, "psnr_head": above_chin, "psnr_mouth": mouth}
+    metrics.update({name: psnr(rgb, truth, where) for name, where in parts.items() if where.any()})
+    return metrics
+
+
+def psnr(rgb: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"], where: Bool[Tensor, "H W"]) -> float:
+    """Peak signal-to-noise ratio in dB of the chosen pixels; 100 at most, which equal pictures get."""
+    error = (rgb[where] - truth[where]).square().mean()
+    return float(-10 * error.clamp_min(1e-10).log10())

@@ -1,0 +1,77 @@
+"""What is already known to be empty in the canonical head, so that the field is not asked about it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from flame_nerf.canonical import ShellSamples
+
+
+@dataclass
+class OccupancyConfig:
+    """Skipping of samples by the densities that training met."""
+
+    enabled: bool = True
+    """Skip samples that are known to be empty."""
+    resolution: int = 96
+    """Cells along each side of the canonical box."""
+    start_step: int = 200
+    """Training step from which samples are skipped."""
+    explore_every: int = 12
+    """Every so many steps all samples are evaluated, so that what is skipped can come back."""
+    empty_opacity: float = 2e-3
+    """A sample is empty where even the highest density met makes it less opaque than this."""
+    memory: float = 0.9
+    """Part of a cell's highest density that is kept when an exploring step meets less there."""
+
+
+class OccupancyGrid(nn.Module):
+    """Highest density met in each cell of the canonical box; part of the checkpoint.
+
+    It is the highest over all expressions shown so far: nothing is skipped because it is empty in another expression.
+    Samples behind an opaque surface are not skipped: a cell is too coarse to say where in it the surface lies, and a
+    sample wrongly left out is a hole in the head. `behind` keeps them few.
+    """
+
+    def __init__(self, aabb: Float[Tensor, "2 3"], config: OccupancyConfig):
+        super().__init__()
+        self.config = config
+        cells = config.resolution**3 if config.enabled else 0
+        self.register_buffer("aabb", aabb.clone(), persistent=False)
+        self.register_buffer("highest", torch.full((cells,), torch.inf))
+
+    def cells(self, p_canonical: Float[Tensor, "N 3"]) -> Int[Tensor, " N"]:
+        """Cell of each canonical point; points outside of the box belong to the nearest."""
+        n = self.config.resolution
+        unit = (p_canonical.detach() - self.aabb[0]) / (self.aabb[1] - self.aabb[0])
+        x, y, z = (unit * n).long().clamp(0, n - 1).unbind(dim=1)
+        return (x * n + y) * n + z
+
+    def kept(self, cells: Int[Tensor, " N"], samples: ShellSamples) -> Int[Tensor, " K"]:
+        """Samples worth asking the field about, in their order."""
+        length = samples.t_end - samples.t_start
+        return (self.highest[cells] * length >= self.config.empty_opacity).nonzero()[:, 0]
+
+    def learn(self, cells: Int[Tensor, " N"], sigma: Float[Tensor, " N"], exploring: bool) -> None:
+        """Take note of densities (1/m) that were met."""
+        sigma = sigma.detach().float()
+        known = self.highest[cells]
+        # Only what is looked at fades: a cell between the rays of this step is as full as it was.
+        self.highest[cells] = torch.where(known.isinf(), 0.0, known * (self.config.memory if exploring else 1.0))
+        self.highest.scatter_reduce_(0, cells, sigma, "amax")
+
+
+def select(samples: ShellSamples, kept: Int[Tensor, " K"]) -> ShellSamples:
+    """The samples of the given numbers, which must ascend, as packed samples of the same rays."""
+    offsets = torch.searchsorted(kept, samples.offsets)
+    arrays = {
+        field.name: getattr(samples, field.name).index_select(0, kept)
+        for field in dataclasses.fields(samples)
+        if field.name != "offsets"
+    }
+    return dataclasses.replace(samples, offsets=offsets, **arrays)

