@@ -16,7 +16,6 @@ from flame_nerf.datamanager import FlameNerfDataManagerConfig
 from flame_nerf.field import FieldConfig
 from flame_nerf.model import FlameNerfModelConfig
 from flame_nerf.pixel_sampler import HeadPixelSamplerConfig
-from flame_nerf.pose_refinement import PoseRefinementConfig
 from flame_nerf.trainer import DecaySchedulerConfig, FlameNerfTrainerConfig
 
 LOCAL = "127.0.0.1"
@@ -67,7 +66,7 @@ flame_nerf = MethodSpecification(
                 eval_num_rays_per_chunk=1 << 16,
             ),
         ),
-        optimizers=_optimizers(lr=5e-3, pose_lr=2e-5),
+        optimizers=_optimizers(lr=5e-3, pose_lr=5e-5),
         logging=LoggingConfig(steps_per_log=50),
         viewer=ViewerConfig(num_rays_per_chunk=1 << 15, websocket_host=LOCAL),
         vis="viewer",
@@ -78,7 +77,7 @@ flame_nerf = MethodSpecification(
 flame_nerf_cpu = MethodSpecification(
     config=FlameNerfTrainerConfig(
         method_name="flame-nerf-cpu",
-        max_num_iterations=8000,
+        max_num_iterations=6000,
         steps_per_save=1000,
         steps_per_eval_batch=1000,
         steps_per_eval_image=2000,
@@ -94,10 +93,9 @@ flame_nerf_cpu = MethodSpecification(
                 field=FieldConfig(n_levels=8, log2_hashmap_size=16, max_resolution=512, hidden_dim=32),
                 step=0.0025,
                 behind=0.012,
-                pose_refinement=PoseRefinementConfig(start_step=400),
             ),
         ),
-        optimizers=_optimizers(lr=2e-2, pose_lr=2e-5),
+        optimizers=_optimizers(lr=2e-2, pose_lr=5e-5),
         logging=LoggingConfig(steps_per_log=100),
         viewer=ViewerConfig(num_rays_per_chunk=1 << 13, websocket_host=LOCAL),
         vis="tensorboard",

@@ -29,7 +29,7 @@ from flame_nerf.occupancy import OccupancyConfig, OccupancyGrid, select
 from flame_nerf.pose_refinement import PoseRefinement, PoseRefinementConfig
 from flame_nerf.rendering import render_packed
 from flame_nerf.shell_config import ShellConfig
-from flame_nerf.subject import Subject
+from flame_nerf.subject import Frame, Subject
 
 BATCH_MULTIPLE = 512
 """Numbers of samples are rounded up to this for half precision on the CPU."""
@@ -91,7 +91,8 @@ class FlameNerfModel(Model):
 
     def __init__(self, config: FlameNerfModelConfig, metadata: dict[str, Any], **kwargs):
         self._subject: Subject = metadata["subject"]
-        self._train_rows = torch.tensor([frame.timestep for frame in metadata["frames"]])
+        self._train_frames: tuple[Frame, ...] = metadata["frames"]
+        self._train_rows = torch.tensor([frame.timestep for frame in self._train_frames])
         self._background = metadata["background"]
         super().__init__(config, metadata=metadata, **kwargs)
 
@@ -122,7 +123,8 @@ class FlameNerfModel(Model):
         self.pose_refinement: PoseRefinement = self.config.pose_refinement.setup(
             num_cameras=self.num_train_data, device="cpu"
         )
-        self.pose_refinement.centre.copy_(canonical.mean(dim=0))
+        train_c2w = torch.stack([torch.from_numpy(frame.c2w[:3]).float() for frame in self._train_frames])
+        self.pose_refinement.set_frames(train_c2w, canonical.mean(dim=0))
         self._mapping: CanonicalMapping | None = None
         self._step = 0
         self._throughput = Throughput()
@@ -165,8 +167,8 @@ class FlameNerfModel(Model):
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
         """Render rays of stored frames, as training and evaluation batches have them (`frame_idx` in the metadata)."""
-        if self.training and self._step >= self.config.pose_refinement.start_step:
-            self.pose_refinement.apply_to_raybundle(ray_bundle)
+        if self.training:
+            self.pose_refinement.correct_training_rays(ray_bundle, self._step)
         rows, mesh_index = torch.unique(ray_bundle.metadata["frame_idx"][:, 0], return_inverse=True)
         meshes = self.meshes.get_many(rows.tolist())
         condition = self._conditions[rows]
@@ -192,6 +194,9 @@ class FlameNerfModel(Model):
         rays = camera.to(self.device).generate_rays(camera_indices=0, keep_shape=True)
         height, width = rays.origins.shape[:2]
         origins, directions = rays.origins.reshape(-1, 3), rays.directions.reshape(-1, 3)
+        if "frame_idx" in (camera.metadata or {}):
+            c2w = camera.camera_to_worlds.reshape(3, 4).to(self.device)
+            origins, directions = self.pose_refinement.correct_tracked_camera(c2w, origins, directions)
         background = self.background_color
         if isinstance(renderers.BACKGROUND_COLOR_OVERRIDE, Tensor):
             background = renderers.BACKGROUND_COLOR_OVERRIDE.to(self.device)
