@@ -63,7 +63,7 @@ class FieldConfig:
     implementation: Implementation = "auto"
     """How the hash grid is computed."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the networks. auto: bfloat16 on a CPU that has instructions for it, else what the trainer sets."""
+    """Arithmetic of the networks. auto: bfloat16 on CUDA and on a CPU that has instructions for it, else float32."""
 
 
 class FlameNerfField(Field):
@@ -213,8 +213,8 @@ class FlameNerfField(Field):
     def _arithmetic(self) -> AbstractContextManager:
         device = self.aabb.device.type
         if self.config.precision == "auto":
-            if device == "cpu" and _cpu_has_bfloat16():
-                return torch.autocast("cpu", torch.bfloat16)
+            if device == "cuda" or (device == "cpu" and _cpu_has_bfloat16()):
+                return torch.autocast(device, torch.bfloat16)
             return nullcontext()
         return torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 

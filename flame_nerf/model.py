@@ -32,7 +32,7 @@ from flame_nerf.shell_config import ShellConfig
 from flame_nerf.subject import Frame, Subject
 
 BATCH_MULTIPLE = 512
-"""Numbers of samples are rounded up to this for half precision on the CPU."""
+"""Numbers of samples are rounded up to this on the CPU."""
 
 
 @dataclass
@@ -61,8 +61,6 @@ class FlameNerfModelConfig(ModelConfig):
     """Nothing farther from the camera is seen, metres."""
     occupancy: OccupancyConfig = dataclasses.field(default_factory=OccupancyConfig)
     """Skipping of what is known to be empty."""
-    half_precision: bool = True
-    """Run the networks in bfloat16; compositing and the hash grid stay in float32."""
     random_background: bool = True
     """Composite training rays on random colours, so that what is transparent is learned to be so."""
     mesh_memory: int = 1024**3
@@ -270,16 +268,13 @@ class FlameNerfModel(Model):
         condition: Float[Tensor, "B C"],
         condition_index: Int[Tensor, " N"],
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N 3"]]:
-        """The field's density and colour, in half precision where that is asked for."""
-        if not self.config.half_precision:
-            return self.field.canonical(points, directions, condition, condition_index)
+        """The field's density and colour."""
         count = len(points)
         # On the CPU every new matrix size costs a millisecond of set-up in each layer, so the sizes are rounded up.
         spare = -count % BATCH_MULTIPLE if self.device.type == "cpu" else 0
         points, directions = (torch.nn.functional.pad(values, (0, 0, 0, spare)) for values in (points, directions))
         condition_index = torch.nn.functional.pad(condition_index, (0, spare))
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            sigma, rgb = self.field.canonical(points, directions, condition, condition_index)
+        sigma, rgb = self.field.canonical(points, directions, condition, condition_index)
         return sigma[:count], rgb[:count]
 
     def _moment(self, camera: Cameras) -> tuple[PosedMesh, Float[Tensor, " C"]]:
@@ -335,6 +330,7 @@ class FlameNerfModel(Model):
             samples = float(outputs["num_samples"])
             metrics["samples_per_ray"] = torch.tensor(samples / len(outputs["rgb"]))
             marched = float(outputs["num_marched"])
+            metrics["shell_samples_per_ray"] = torch.tensor(marched / len(outputs["rgb"]))
             per_sec = self._throughput.update(marched)
             metrics["shell_samples_per_sec"] = torch.tensor(per_sec)
             metrics["field_samples_per_sec"] = torch.tensor(per_sec * samples / max(marched, 1.0))
