@@ -12,6 +12,7 @@ and ``sheet.png`` (truth | avatar | nearest training frame) to the output folder
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import resource
 import time
@@ -99,12 +100,12 @@ def train_method(args: argparse.Namespace, use_expression: bool, output: Path):
 
     from flame_nerf.methods import with_steps
 
-    config = all_methods[args.method]
+    config = copy.deepcopy(all_methods[args.method])
     config.data = Path(args.subject).resolve()
     config.pipeline.datamanager.data = config.data
     config.pipeline.datamanager.dataparser.split = args.split
     config.pipeline.datamanager.dataparser.downscale_factor = args.downscale
-    config.pipeline.model.use_expression = use_expression
+    config.pipeline.model.field.use_expression = use_expression
     config.output_dir, config.vis = output, "tensorboard"
     config.experiment_name, config.timestamp = "held_out", "with" if use_expression else "without"
     config.machine.seed = args.seed

@@ -21,6 +21,9 @@ DEMO_STEPS = 6000
 FILM_WIDTH = 256
 """Pixels across a demo film on a machine without a GPU; pictures of the subject are seldom larger there."""
 
+ORBIT_YAW_DEG = 30.0
+"""How far an orbit swings to either side. Few videos show more of a head than this."""
+
 
 class UserError(RuntimeError):
     """The job cannot be done as asked; the text says why and what to do. Printed without a traceback."""
@@ -31,7 +34,7 @@ class Demo:
     """From a talking-head video to films of the head, with one command.
 
     Tracks the video, trains an avatar on it and films it: an orbit, held-out frames beside the truth, and one
-    expression swept from nothing to full. What is finished is kept: the same command goes on where it was interrupted.
+    expression swept up and down. What is finished is kept: the same command goes on where it was interrupted.
     """
 
     video: Path | None = None
@@ -90,7 +93,7 @@ class Drive:
     output: Path = Path("outputs/drive.mp4")
     """The film to write; a contact sheet goes beside it as .png."""
     sweep: str | None = None
-    """Sweep this expression of the head model from nothing to full and back."""
+    """Sweep this expression of the head model from nothing to a little more than the video showed, and back."""
     motion: Path | None = None
     """Show the expressions of this other subject folder (tracked with the same head model)."""
     orbit: bool = False
@@ -109,7 +112,9 @@ class Drive:
         elif self.motion:
             film_motion(pipeline, self.motion, self.output, self.frames, orbit=self.orbit, width=self.width)
         else:
-            film_orbit(pipeline, self.output, self.frames, yaw_deg=40.0 if self.orbit else 0.0, width=self.width)
+            film_orbit(
+                pipeline, self.output, self.frames, yaw_deg=ORBIT_YAW_DEG if self.orbit else 0.0, width=self.width
+            )
         print(f"film: {self.output}\nsheet: {self.output.with_suffix('.png')}")
 
 
@@ -175,7 +180,7 @@ def training_config(subject: Path, output: Path, steps: int) -> TrainerConfig:
     config = methods.with_steps(method.config, steps)
     config.data = subject.resolve()
     config.pipeline.datamanager.data = config.data
-    config.output_dir, config.experiment_name, config.timestamp = output, "avatar", f"{steps}-steps"
+    config.output_dir, config.experiment_name, config.timestamp = output.resolve(), "avatar", f"{steps}-steps"
     config.vis = "tensorboard"
     config.viewer.quit_on_train_completion = True
     return config
@@ -208,7 +213,9 @@ def load_pipeline(config_path: Path) -> Pipeline:
     return eval_setup(config_path, test_mode="test")[1]
 
 
-def film_orbit(pipeline: Pipeline, path: Path, frames: int, *, yaw_deg: float = 40.0, width: int | None = None) -> None:
+def film_orbit(
+    pipeline: Pipeline, path: Path, frames: int, *, yaw_deg: float = ORBIT_YAW_DEG, width: int | None = None
+) -> None:
     """The subject's own performance, seen from a camera that swings around the head (yaw 0: stays still)."""
     from flame_nerf.film import play_times, render_film
 
@@ -219,14 +226,20 @@ def film_orbit(pipeline: Pipeline, path: Path, frames: int, *, yaw_deg: float = 
 def film_sweep(
     pipeline: Pipeline, name: str, path: Path, frames: int, *, orbit: bool = False, width: int | None = None
 ) -> None:
-    """One expression from nothing to full and back, posed by the head model."""
+    """One expression from nothing to its peak and back, posed by the head model.
+
+    The peak is what the video showed and a quarter more, at least a half: beyond that the look is invented.
+    """
     from flame_nerf.film import render_film
 
-    cameras = _cameras(pipeline, frames if orbit else 1, 40.0 if orbit else 0.0, width)
+    motion = pipeline.model.motion
+    seen = [motion.coefficients(index)[0].get(name, 0.0) for index in range(motion.num_frames)]
+    peak = min(1.0, max(0.5, 1.25 * max(seen)))
+    cameras = _cameras(pipeline, frames if orbit else 1, ORBIT_YAW_DEG if orbit else 0.0, width)
     render_film(
         pipeline,
         cameras,
-        pipeline.model.motion.expression_sweep(name, frames),
+        motion.expression_sweep(name, frames, peak),
         path,
         FPS,
         sheet=path.with_suffix(".png"),
@@ -244,7 +257,7 @@ def film_motion(
     driver = SubjectMotion(load_subject(source).track)
     count = min(frames, driver.num_frames)
     posed = [pipeline.model.motion.pose(*driver.coefficients(index)) for index in range(count)]
-    cameras = _cameras(pipeline, count if orbit else 1, 40.0 if orbit else 0.0, width)
+    cameras = _cameras(pipeline, count if orbit else 1, ORBIT_YAW_DEG if orbit else 0.0, width)
     render_film(pipeline, cameras, posed, path, FPS, sheet=path.with_suffix(".png"))
 
 

@@ -242,6 +242,9 @@ class FlameNerfModel(Model):
             cells = self.occupancy.cells(p_canonical)
             if not self._exploring:
                 kept = self.occupancy.kept(cells, samples)
+                if not self.training:
+                    # What training never met is the initial haze, in no colour of the person's: left out.
+                    kept = kept[~self.occupancy.unseen(cells[kept])]
                 samples, cells = select(samples, kept), cells[kept]
                 points, p_canonical = points[kept], p_canonical[kept]
         along = directions.index_select(0, samples.ray_index)

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from flame_nerf.canonical import ShellSamples
@@ -56,6 +56,10 @@ class OccupancyGrid(nn.Module):
         """Samples worth asking the field about, in their order."""
         length = samples.t_end - samples.t_start
         return (self.highest[cells] * length >= self.config.empty_opacity).nonzero()[:, 0]
+
+    def unseen(self, cells: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
+        """Whether no training ray ever asked about a cell: the far side of a head that never turned."""
+        return self.highest[cells].isinf()
 
     def learn(self, cells: Int[Tensor, " N"], sigma: Float[Tensor, " N"], exploring: bool) -> None:
         """Take note of densities (1/m) that were met."""

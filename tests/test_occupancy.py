@@ -98,3 +98,11 @@ def test_selection_stays_packed(rays):
     assert torch.equal(part.t_start, samples.t_start[kept])
     counts = torch.bincount(samples.ray_index[kept], minlength=64)
     assert torch.equal(part.offsets.diff(), counts) and counts[7] == 0 and part.offsets[0] == 0
+
+
+def test_unseen_is_what_no_ray_ever_asked_about():
+    grid = OccupancyGrid(torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]), OccupancyConfig(resolution=4))
+    met, never = torch.tensor([3, 7]), torch.tensor([8, 63])
+    grid.learn(met, torch.tensor([0.0, 5.0]), exploring=True)
+    assert not grid.unseen(met).any()
+    assert grid.unseen(never).all()
