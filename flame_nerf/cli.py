@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FPS = 25.0
 DEMO_STEPS = 6000
-"""Training steps of the demo: about four minutes on two cores."""
+"""Training steps of the demo: about five minutes on two cores."""
 FILM_WIDTH = 256
 """Pixels across a demo film on a machine without a GPU; pictures of the subject are seldom larger there."""
 
