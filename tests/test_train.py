@@ -137,7 +137,8 @@ def test_camera_path_carries_the_expression(config, elsewhere):
     shut, opened, _ = (cv2.imread(f"film/{i:05d}.png").astype(float) for i in range(3))
     mouth = (slice(30, 37), slice(20, 28))
     assert opened[mouth].mean() < shut[mouth].mean() - 15, "the open mouth is dark"
-    assert np.abs(opened - shut)[:20].mean() < 8, "the forehead stays as it was"
+    change = np.abs(opened - shut)
+    assert change[:20].mean() < 0.5 * change[mouth].mean(), "the forehead changes much less than the mouth"
 
 
 @pytest.mark.slow
