@@ -14,6 +14,7 @@ from nerfstudio.plugins.types import MethodSpecification
 
 from flame_nerf.datamanager import FlameNerfDataManagerConfig
 from flame_nerf.field import FieldConfig
+from flame_nerf.head_renderer import SamplingConfig
 from flame_nerf.model import FlameNerfModelConfig
 from flame_nerf.pixel_sampler import HeadPixelSamplerConfig
 from flame_nerf.trainer import DecaySchedulerConfig, FlameNerfTrainerConfig
@@ -91,8 +92,7 @@ flame_nerf_cpu = MethodSpecification(
             ),
             model=FlameNerfModelConfig(
                 field=FieldConfig(n_levels=8, log2_hashmap_size=16, max_resolution=512, hidden_dim=32),
-                step=0.0025,
-                behind=0.012,
+                sampling=SamplingConfig(step=0.0025, behind=0.012),
             ),
         ),
         optimizers=_optimizers(lr=2e-2, pose_lr=5e-5),

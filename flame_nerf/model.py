@@ -1,4 +1,4 @@
-"""Rays to pictures: shell samples, the way into the canonical head, field, compositing; and the loss put together."""
+"""Which moment a camera sees, rendered by the head renderer; and the loss put together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.configs.config_utils import to_immutable_dict
@@ -20,19 +20,14 @@ from nerfstudio.utils import colormaps
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
-from flame_nerf.canonical import CanonicalMapping, MappingConfig, PosedMesh, PosedMeshCache
-from flame_nerf.field import FieldConfig, FlameNerfField
+from flame_nerf.canonical import MappingConfig, PosedMesh
+from flame_nerf.field import FieldConfig
+from flame_nerf.head_renderer import HeadRenderer, SamplingConfig
 from flame_nerf.losses import color_loss, mask_loss, opacity_entropy_loss, weighted
 from flame_nerf.metrics import image_metrics
 from flame_nerf.motion import PosedFrame, SubjectMotion
-from flame_nerf.occupancy import OccupancyConfig, OccupancyGrid, select
 from flame_nerf.pose_refinement import PoseRefinement, PoseRefinementConfig
-from flame_nerf.rendering import render_packed
-from flame_nerf.shell_config import ShellConfig
 from flame_nerf.subject import Frame, Subject
-
-BATCH_MULTIPLE = 512
-"""Numbers of samples are rounded up to this on the CPU."""
 
 
 @dataclass
@@ -47,24 +42,10 @@ class FlameNerfModelConfig(ModelConfig):
     """How points near the posed mesh are carried to the canonical head."""
     field: FieldConfig = dataclasses.field(default_factory=FieldConfig)
     """The network that turns canonical points into density and colour."""
-    shell: ShellConfig = dataclasses.field(default_factory=ShellConfig)
-    """How far from the mesh there may be substance."""
-    step: float = 3**0.5 / 1024
-    """Length of a sample along the ray, metres (the method's sqrt(3)/1024 of a metre cube)."""
-    behind: float = 0.02
-    """Metres a ray goes on behind its first hit of the mesh; inf: through the whole head."""
-    max_samples_per_ray: int = 256
-    """Samples a ray may have; those farthest from the camera are dropped."""
-    near: float = 0.02
-    """Nothing nearer to the camera is seen, metres."""
-    far: float = 20.0
-    """Nothing farther from the camera is seen, metres."""
-    occupancy: OccupancyConfig = dataclasses.field(default_factory=OccupancyConfig)
-    """Skipping of what is known to be empty."""
+    sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
+    """Where along a ray the field is asked."""
     random_background: bool = True
     """Composite training rays on random colours, so that what is transparent is learned to be so."""
-    mesh_memory: int = 1024**3
-    """Bytes of posed meshes and search structures kept between steps."""
     eval_num_rays_per_chunk: int = 16384
     """Rays rendered at a time."""
     loss_coefficients: dict[str, float] = to_immutable_dict(
@@ -110,48 +91,19 @@ class FlameNerfModel(Model):
         self._override_mesh: tuple[PosedFrame, PosedMesh] | None = None
         conditions = torch.stack([self.motion.frame(row).condition for row in range(track.num_timesteps)])
         self.register_buffer("_conditions", conditions, persistent=False)
-        canonical = torch.from_numpy(track.canonical_vertices)
-        shell = self.config.shell.thickness(torch.from_numpy(track.region), track.region_names)
-        self.register_buffer("shell_thickness", shell, persistent=False)
         self.register_buffer("background_color", self._background, persistent=False)
-        margin = self.config.shell.thickest
-        box = torch.stack([canonical.amin(dim=0) - margin, canonical.amax(dim=0) + margin])
-        self.field = FlameNerfField(box, self.motion.condition_dim, self.config.field)
-        self.occupancy = OccupancyGrid(box, self.config.occupancy)
+        self.renderer = HeadRenderer(track, self.motion, self.config.mapping, self.config.field, self.config.sampling)
         self.pose_refinement: PoseRefinement = self.config.pose_refinement.setup(
             num_cameras=self.num_train_data, device="cpu"
         )
         train_c2w = torch.stack([torch.from_numpy(frame.c2w[:3]).float() for frame in self._train_frames])
-        self.pose_refinement.set_frames(train_c2w, canonical.mean(dim=0))
-        self._mapping: CanonicalMapping | None = None
+        self.pose_refinement.set_frames(train_c2w, torch.from_numpy(track.canonical_vertices).mean(dim=0))
         self._step = 0
         self._throughput = Throughput()
         self._lpips: nn.Module | None = None
 
-    @property
-    def mapping(self) -> CanonicalMapping:
-        """From posed meshes to the canonical head; built at the first use, when the model's device is known."""
-        if self._mapping is None or self._mapping.device != self.device:
-            track = self._subject.track
-            self.motion.to(self.device)
-            self._mapping = CanonicalMapping(
-                torch.from_numpy(track.faces),
-                torch.from_numpy(track.canonical_vertices),
-                self.config.mapping,
-                self.device,
-            )
-            self._meshes = PosedMeshCache(
-                lambda row: self._mapping.pose(self.motion.frame(row).vertices), self.config.mesh_memory
-            )
-        return self._mapping
-
-    @property
-    def meshes(self) -> PosedMeshCache:
-        """Posed meshes by row of the track."""
-        return self.mapping and self._meshes
-
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
-        groups = self.field.get_param_groups()
+        groups = self.renderer.field.get_param_groups()
         self.pose_refinement.get_param_groups(groups)
         return groups
 
@@ -168,12 +120,14 @@ class FlameNerfModel(Model):
         if self.training:
             self.pose_refinement.correct_training_rays(ray_bundle, self._step)
         rows, mesh_index = torch.unique(ray_bundle.metadata["frame_idx"][:, 0], return_inverse=True)
-        meshes = self.meshes.get_many(rows.tolist())
+        meshes = self.renderer.meshes.get_many(rows.tolist())
         condition = self._conditions[rows]
         background = self.background_color
         if self.training and self.config.random_background:
             background = torch.rand(len(mesh_index), 3, device=self.device)
-        return self._render(ray_bundle.origins, ray_bundle.directions, meshes, mesh_index, condition, background)
+        return self.renderer(
+            ray_bundle.origins, ray_bundle.directions, meshes, mesh_index, condition, background, self._step
+        )
 
     @torch.no_grad()
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
@@ -203,93 +157,25 @@ class FlameNerfModel(Model):
             chunk = slice(start, start + self.config.eval_num_rays_per_chunk)
             which = torch.zeros(len(origins[chunk]), dtype=torch.long, device=self.device)
             parts.append(
-                self._render(origins[chunk], directions[chunk], [mesh], which, condition[None], background, obb_box)
+                self.renderer(
+                    origins[chunk], directions[chunk], [mesh], which, condition[None], background, box=obb_box
+                )
             )
         return {
             name: torch.cat([part[name] for part in parts]).view(height, width, -1).to(camera.device)
             for name in ("rgb", "accumulation", "depth")
         }
 
-    def _render(
-        self,
-        origins: Float[Tensor, "R 3"],
-        directions: Float[Tensor, "R 3"],
-        meshes: list[PosedMesh],
-        mesh_index: Int[Tensor, " R"],
-        condition: Float[Tensor, "B C"],
-        background: Float[Tensor, "R 3"] | Float[Tensor, " 3"],
-        box: OrientedBox | None = None,
-    ) -> dict[str, Tensor]:
-        """March rays through the shells of their meshes. Differentiable in the field, and in origins and directions."""
-        config = self.config
-        samples = self.mapping.sample_shell(
-            meshes,
-            mesh_index,
-            origins,
-            directions,
-            shell=self.shell_thickness,
-            behind=config.behind,
-            step=config.step,
-            near=config.near,
-            far=config.far,
-            jitter=self.training,
-            max_samples=config.max_samples_per_ray,
-        )
-        points = samples.positions(origins, directions)
-        p_canonical = self.mapping.to_canonical(meshes, samples.mesh_index, points, samples.face).points
-        cells, marched = None, len(samples)
-        if config.occupancy.enabled:
-            cells = self.occupancy.cells(p_canonical)
-            if not self._exploring:
-                kept = self.occupancy.kept(cells, samples)
-                if not self.training:
-                    # What training never met is the initial haze, in no colour of the person's: left out.
-                    kept = kept[~self.occupancy.unseen(cells[kept])]
-                samples, cells = select(samples, kept), cells[kept]
-                points, p_canonical = points[kept], p_canonical[kept]
-        along = directions.index_select(0, samples.ray_index)
-        d_canonical = self.mapping.to_canonical(meshes, samples.mesh_index, points, samples.face, along).directions
-        sigma, rgb = self._ask_field(p_canonical, d_canonical, condition, samples.mesh_index)
-        if self.training and cells is not None:
-            self.occupancy.learn(cells, sigma, self._exploring)
-        if box is not None:
-            sigma = sigma * box.within(points).reshape(sigma.shape)
-        rendered = render_packed(sigma, rgb, samples, len(origins), background)
-        return {
-            "rgb": rendered.rgb,
-            "accumulation": rendered.accumulation,
-            "depth": rendered.depth,
-            "background": background,
-            "num_samples": torch.tensor(float(len(samples))),
-            "num_marched": torch.tensor(float(marched)),
-        }
-
-    def _ask_field(
-        self,
-        points: Float[Tensor, "N 3"],
-        directions: Float[Tensor, "N 3"],
-        condition: Float[Tensor, "B C"],
-        condition_index: Int[Tensor, " N"],
-    ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N 3"]]:
-        """The field's density and colour."""
-        count = len(points)
-        # On the CPU every new matrix size costs a millisecond of set-up in each layer, so the sizes are rounded up.
-        spare = -count % BATCH_MULTIPLE if self.device.type == "cpu" else 0
-        points, directions = (torch.nn.functional.pad(values, (0, 0, 0, spare)) for values in (points, directions))
-        condition_index = torch.nn.functional.pad(condition_index, (0, spare))
-        sigma, rgb = self.field.canonical(points, directions, condition, condition_index)
-        return sigma[:count], rgb[:count]
-
     def _moment(self, camera: Cameras) -> tuple[PosedMesh, Float[Tensor, " C"]]:
         """Mesh and condition that a camera is to see."""
         row = self._row(camera)
         if row is not None:
             frame = self.motion.frame(row)
-            return self.meshes.get(row), frame.condition
+            return self.renderer.meshes.get(row), frame.condition
         frame = (self.override or self._unstored(camera)).to(self.device)
         # A still moment is asked for again and again while the camera moves: its structures are kept.
         if self._override_mesh is None or self._override_mesh[0] is not frame:
-            self._override_mesh = (frame, self.mapping.pose(frame.vertices))
+            self._override_mesh = (frame, self.renderer.pose(frame))
         return self._override_mesh[1], frame.condition
 
     def _row(self, camera: Cameras) -> int | None:
@@ -310,12 +196,6 @@ class FlameNerfModel(Model):
         if camera.times is not None:
             return self.motion.at_time(float(camera.times.flatten()[0]))
         return self.motion.neutral()
-
-    @property
-    def _exploring(self) -> bool:
-        """Whether this step looks everywhere in the shell."""
-        config = self.config.occupancy
-        return self.training and (self._step < config.start_step or self._step % config.explore_every == 0)
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colour without its background, and opacity: [H, W, 4]."""

@@ -100,13 +100,13 @@ def test_resume_continues(run, config, elsewhere):
     saved.output_dir, saved.timestamp = elsewhere / "resumed", "r"
     trainer = saved.setup()
     trainer.setup()
-    before = float(trainer.pipeline.model.field.grid.table.detach().abs().sum())
+    before = float(trainer.pipeline.model.renderer.field.grid.table.detach().abs().sum())
     trainer.train()
     assert trainer.step == STEPS + 2
     assert (saved.get_checkpoint_dir() / f"step-{STEPS + 2:09d}.ckpt").exists()
     lr = trainer.optimizers.optimizers["encoding"].param_groups[0]["lr"]
     assert lr < saved.optimizers["encoding"]["optimizer"].lr / 5, "the schedule goes on where it was"
-    assert 0.5 < float(trainer.pipeline.model.field.grid.table.detach().abs().sum()) / before < 2
+    assert 0.5 < float(trainer.pipeline.model.renderer.field.grid.table.detach().abs().sum()) / before < 2
 
 
 def film_frames(path):
