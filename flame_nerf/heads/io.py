@@ -7,8 +7,11 @@ Fields, with V vertices, F faces, S shape components, E expressions, J joints, L
     template (V,3), faces (F,3), shapedirs (V,3,S), exprdirs (V,3,E), expression_names (E)
     joint_template (J,3), joint_shapedirs (J,3,S), joint_names (J), parents (J), skinning_weights (V,J)
     posedirs (9(J-1),V,3)        optional
+    joint_exprdirs (J,3,E)       optional: how joints follow the expression
+    expression_range ()          optional text: unit (the default) or gaussian
     region (F), region_names (R)
     landmark_index, landmark_face, landmark_weight (L), landmark_barycentric (L,3)     optional, together
+    landmark_names (L)           with those, where the head has named keypoints instead of mediapipe's numbers
 
 Metres, head frame (see flame_nerf.heads.model). Floats may be stored as float16; they are float32 in memory.
 """
@@ -26,9 +29,11 @@ import numpy as np
 import torch
 
 from flame_nerf.heads.model import HeadModel, LandmarkEmbedding
+from flame_nerf.heads.remembered import remembered_heads
 
 FORMAT_VERSION = 1
 SHIPPED = {"anny": "open_head.npz"}
+EXPRESSION_RANGES = ("unit", "gaussian")
 
 _TEXT = ("name", "licence", "provenance")
 _NAMES = ("expression_names", "joint_names", "region_names")
@@ -36,6 +41,7 @@ _FLOATS = {
     "template": "V3", "shapedirs": "V3S", "exprdirs": "V3E", "joint_template": "J3", "joint_shapedirs": "J3S",
     "skinning_weights": "VJ",
 }  # fmt: skip
+_OPTIONAL_FLOATS = {"posedirs": "PV3", "joint_exprdirs": "J3E"}
 _INTEGERS = {"faces": "F3", "parents": "J", "region": "F"}
 _LANDMARKS = {"landmark_index": "L", "landmark_face": "L", "landmark_barycentric": "L3", "landmark_weight": "L"}
 # The large linear bases: float16 keeps them to micrometres at half the size.
@@ -50,7 +56,8 @@ def load_head(name_or_path: str | Path = "anny") -> HeadModel:
     """Reads a head model.
 
     Args:
-        name_or_path: a shipped model's name ("anny") or the path of a .npz in this module's layout.
+        name_or_path: a shipped model's name ("anny"), the path of a .npz in this module's layout, or the name of one
+            that `flame-nerf-data convert-head --remember` noted ("flame").
 
     Returns:
         The model on the CPU, float32 and int64.
@@ -69,20 +76,33 @@ def load_head(name_or_path: str | Path = "anny") -> HeadModel:
             return _read(stream, str(resource))
     path = Path(name_or_path)
     if not path.is_file():
-        raise HeadModelError(
-            f"no head model at {path}: give the path of a head model .npz, or one of the shipped names {list(SHIPPED)}"
-        )
+        known = remembered_heads()
+        if str(name_or_path) not in known:
+            raise HeadModelError(
+                f"no head model at {path}: give the path of a head model .npz, or one of the names "
+                f"{[*SHIPPED, *known]}. Another model's own file becomes one by `flame-nerf-data convert-head FILE "
+                "HEAD.npz`, which also remembers it under a name"
+            )
+        path = known[str(name_or_path)]
+        if not path.is_file():
+            raise HeadModelError(
+                f"the head model remembered as '{name_or_path}' is no longer at {path}: convert it again with "
+                "`flame-nerf-data convert-head … --remember`"
+            )
     with path.open("rb") as stream:
         return _read(stream, str(path))
 
 
-def save_head(head: HeadModel, path: str | Path) -> None:
-    """Writes a head model atomically; the large bases as float16. The same model gives the same bytes.
+def save_head(head: HeadModel, path: str | Path, half_bases: bool = True) -> None:
+    """Writes a head model atomically. The same model gives the same bytes.
+
+    Args:
+        half_bases: the large bases as float16, right to about a hundredth of a millimetre; as float32 otherwise.
 
     Raises:
         HeadModelError: the model contradicts itself (checked as on reading).
     """
-    arrays = _to_arrays(head)
+    arrays = _to_arrays(head, half_bases)
     _check(arrays, str(path))
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -94,16 +114,21 @@ def save_head(head: HeadModel, path: str | Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _to_arrays(head: HeadModel) -> dict[str, np.ndarray]:
+def _to_arrays(head: HeadModel, half_bases: bool) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {"format_version": np.array(FORMAT_VERSION)}
     for field in _TEXT:
         arrays[field] = np.array(getattr(head, field))
     for field in _NAMES:
-        arrays[field] = np.array(getattr(head, field))
-    for field in (*_FLOATS, "posedirs"):
+        # Without a type an empty list would become one of floats.
+        arrays[field] = np.array(getattr(head, field), dtype=str)
+    if head.expression_range != EXPRESSION_RANGES[0]:
+        arrays["expression_range"] = np.array(head.expression_range)
+    for field in (*_FLOATS, *_OPTIONAL_FLOATS):
         value = getattr(head, field)
         if value is not None:
-            arrays[field] = value.detach().cpu().numpy().astype(np.float16 if field in _HALF else np.float32)
+            arrays[field] = (
+                value.detach().cpu().numpy().astype(np.float16 if half_bases and field in _HALF else np.float32)
+            )
     arrays["faces"] = head.faces.cpu().numpy().astype(np.int32)
     arrays["region"] = head.region.cpu().numpy().astype(np.int16)
     arrays["parents"] = np.array(head.parents, dtype=np.int16)
@@ -112,6 +137,8 @@ def _to_arrays(head: HeadModel) -> dict[str, np.ndarray]:
         arrays["landmark_face"] = head.landmarks.face.cpu().numpy().astype(np.int32)
         arrays["landmark_barycentric"] = head.landmarks.barycentric.detach().cpu().numpy().astype(np.float32)
         arrays["landmark_weight"] = head.landmarks.weight.detach().cpu().numpy().astype(np.float32)
+        if head.landmarks.names:
+            arrays["landmark_names"] = np.array(head.landmarks.names)
     return arrays
 
 
@@ -145,23 +172,26 @@ def _check(arrays: dict[str, np.ndarray], where: str) -> None:
         raise HeadModelError(f"{where}: field '{field}' {problem}")
 
     required = ("format_version", *_TEXT, *_NAMES, *_FLOATS, *_INTEGERS)
-    present = [f for f in _LANDMARKS if f in arrays]
+    present = [f for f in (*_LANDMARKS, "landmark_names") if f in arrays]
+    names = (*_NAMES, *(["landmark_names"] if "landmark_names" in arrays else []))
     for field in (*required, *(_LANDMARKS if present else ())):
         if field not in arrays:
             fail(field, "is missing; see flame_nerf.heads.io for the layout, or convert the model anew")
     version = arrays["format_version"]
     if version.shape != () or int(version) != FORMAT_VERSION:
         fail("format_version", f"is {version}, this flame-nerf reads {FORMAT_VERSION}; convert the model anew")
-    for field in (*_TEXT, *_NAMES):
+    for field in (*_TEXT, *names):
         if arrays[field].dtype.kind != "U":
             fail(field, f"is of type {arrays[field].dtype}, expected numpy unicode text")
-    for field in _NAMES:
+    for field in names:
         if arrays[field].ndim != 1 or len(set(arrays[field].tolist())) != arrays[field].size:
             fail(field, f"must be a list of distinct names, got shape {arrays[field].shape}")
 
+    if "expression_range" in arrays and str(arrays["expression_range"]) not in EXPRESSION_RANGES:
+        fail("expression_range", f"is {arrays['expression_range']!s}, expected one of {EXPRESSION_RANGES}")
+
     shapes = dict(_FLOATS) | dict(_INTEGERS) | (dict(_LANDMARKS) if present else {})
-    if "posedirs" in arrays:
-        shapes["posedirs"] = "PV3"
+    shapes |= {field: letters for field, letters in _OPTIONAL_FLOATS.items() if field in arrays}
     sizes = {"3": 3, "E": arrays["expression_names"].size, "J": arrays["joint_names"].size}
     sizes["P"] = 9 * (sizes["J"] - 1)
     integers = {*_INTEGERS, "landmark_index", "landmark_face"}
@@ -178,6 +208,8 @@ def _check(arrays: dict[str, np.ndarray], where: str) -> None:
         if field not in integers and not np.isfinite(array).all():
             fail(field, f"has {np.count_nonzero(~np.isfinite(array))} values not finite; convert the model anew")
 
+    if "landmark_names" in arrays and arrays["landmark_names"].size != sizes["L"]:
+        fail("landmark_names", f"has {arrays['landmark_names'].size} names, expected {sizes['L']}, one a landmark")
     for field, limit in (("faces", sizes["V"]), ("region", arrays["region_names"].size), ("landmark_face", sizes["F"])):
         if field in arrays and arrays[field].size and not 0 <= arrays[field].min() <= arrays[field].max() < limit:
             fail(field, f"has rows outside 0..{limit - 1}")
@@ -207,6 +239,7 @@ def _to_model(arrays: dict[str, np.ndarray]) -> HeadModel:
             face=integers("landmark_face"),
             barycentric=_rows_to_one(floats("landmark_barycentric")),
             weight=floats("landmark_weight"),
+            names=tuple(arrays["landmark_names"].tolist()) if "landmark_names" in arrays else (),
         )
     return HeadModel(
         name=str(arrays["name"]),
@@ -220,12 +253,13 @@ def _to_model(arrays: dict[str, np.ndarray]) -> HeadModel:
         joint_names=tuple(arrays["joint_names"].tolist()),
         parents=tuple(arrays["parents"].tolist()),
         skinning_weights=_rows_to_one(floats("skinning_weights")),
-        posedirs=floats("posedirs") if "posedirs" in arrays else None,
+        **{field: floats(field) if field in arrays else None for field in _OPTIONAL_FLOATS},
         region=integers("region"),
         region_names=tuple(arrays["region_names"].tolist()),
         landmarks=landmarks,
         licence=str(arrays["licence"]),
         provenance=str(arrays["provenance"]),
+        expression_range=str(arrays.get("expression_range", EXPRESSION_RANGES[0])),
     )
 
 

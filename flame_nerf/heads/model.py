@@ -18,16 +18,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LandmarkEmbedding:
-    """Points of a face-landmark scheme on the mesh: L points, each on one triangle."""
+    """Points of a landmark scheme on the mesh: L points, each on one triangle."""
 
     index: Int[Tensor, "L"]
-    """Number of the point in its scheme (0..477 of mediapipe's face mesh with irises)."""
+    """Number of the point in its scheme (0..477 of mediapipe's face mesh with irises; its row where it has a name)."""
     face: Int[Tensor, "L"]
     """Row of the head model's faces."""
     barycentric: Float[Tensor, "L 3"]
     """Weights of that face's three vertices; each row sums to 1."""
     weight: Float[Tensor, "L"]
     """0..1: how far the point can be trusted to stay on its place of the surface (face-oval points slide: <= 0.15)."""
+    names: tuple[str, ...] = ()
+    """L names where the head has keypoints of its own (an animal's `nose_tip`, `left_ear_tip`); empty for mediapipe's
+    scheme, whose points only have numbers."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class HeadModel:
     shapedirs: Float[Tensor, "V 3 S"]
     """Metres per standard deviation: identity coefficients are ~N(0, 1)."""
     exprdirs: Float[Tensor, "V 3 E"]
-    """Metres at full expression."""
+    """Metres at full expression, or per standard deviation (see expression_range)."""
     expression_names: tuple[str, ...]
     joint_template: Float[Tensor, "J 3"]
     joint_shapedirs: Float[Tensor, "J 3 S"]
@@ -60,6 +63,12 @@ class HeadModel:
     landmarks: LandmarkEmbedding | None
     licence: str
     provenance: str
+    joint_exprdirs: Float[Tensor, "J 3 E"] | None = None
+    """How the joints follow the expression; None where they do not. FLAME regresses its joints from the head after
+    shape and expression."""
+    expression_range: str = "unit"
+    """What coefficients mean: "unit", 0 (neutral) to 1 (full) as blendshapes have it, or "gaussian", unbounded and
+    ~N(0, 1) as in statistical models."""
 
     @property
     def head_joint(self) -> int:
@@ -93,7 +102,7 @@ class HeadModel:
 
         Args:
             identity: shape coefficients, in standard deviations.
-            expression: expression coefficients, 0 (neutral) to 1 (full) for blendshape-like models.
+            expression: expression coefficients; see expression_range for their meaning.
             pose: rotation of each joint against its parent, axis-angle in radians. The root's is ignored, and so is any
                 rotation's effect on the head joint itself: the result is carried back to the head's rest placement.
 
@@ -103,7 +112,8 @@ class HeadModel:
         The skinning is SMPL's (Loper et al. 2015, eq. 2-4): v' = sum_j w_j G_j J_j^-1 v, here multiplied from the left
         by (G_head J_head^-1)^-1.
         """
-        rest, joints = self.rest(identity)
+        rest, _ = self.rest(identity)
+        joints = self._joints(identity, expression)
         batch = expression.shape[:-1]
         shaped = rest + (expression @ self.exprdirs.flatten(0, 1).T).unflatten(-1, rest.shape)
         rotation = axis_angle_to_matrix(pose)
@@ -115,10 +125,61 @@ class HeadModel:
         blend = (self.skinning_weights @ torch.cat([linear.flatten(-2), offset], dim=-1)).expand(*batch, -1, -1)
         return (blend[..., :9].unflatten(-1, (3, 3)) @ shaped[..., None])[..., 0] + blend[..., 9:]
 
+    def placement(
+        self,
+        identity: Float[Tensor, "S"],
+        pose: Float[Tensor, "*T J 3"],
+        expression: Float[Tensor, "*T E"] | None = None,
+    ) -> Float[Tensor, "*T 4 4"]:
+        """Where the head frame is in model space: model-space vertices = placement @ [`vertices`; 1].
+
+        Model space is where a statistical model's own forward pass leaves its vertices (FLAME's, SMPL's), in template
+        coordinates: the root joint stays at its rest place and turns by `pose[..., 0, :]` about it, and the chain from
+        there carries the head joint. With G_j the skinning transform of joint j, x_rest -> x_model, built from
+        G_root = x -> R_root (x - J_root) + J_root downwards, this is G_head. A translation of the model is not in it:
+        add it to the last column.
+
+        Args:
+            identity: shape coefficients, in standard deviations; they move the joints.
+            pose: rotation of each joint against its parent, axis-angle in radians; the root's counts here.
+            expression: needed where joints follow the expression (`joint_exprdirs`); None is a neutral face.
+
+        Returns:
+            Rigid transforms, metres; differentiable, leading dimensions batched.
+        """
+        joints = self._joints(identity, expression)
+        rotation = axis_angle_to_matrix(pose)
+        linear, offset = self._chain(joints, rotation)
+        root, root_joint = rotation[..., 0, :, :], joints[..., 0, :]
+        turned = root @ linear[self.head_joint]
+        moved = (root @ (offset[self.head_joint] - root_joint)[..., None])[..., 0] + root_joint
+        top = torch.cat([turned, moved[..., None]], dim=-1)
+        return torch.cat([top, top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:-2], 1, 4)], dim=-2)
+
+    def _joints(
+        self, identity: Float[Tensor, "S"], expression: Float[Tensor, "*T E"] | None
+    ) -> Float[Tensor, "*T J 3"]:
+        """Joints before any rotation; no leading dimensions where they do not follow the expression."""
+        _, joints = self.rest(identity)
+        if self.joint_exprdirs is None or expression is None:
+            return joints
+        return joints + (expression @ self.joint_exprdirs.flatten(0, 1).T).unflatten(-1, joints.shape)
+
     def _joint_transforms(
-        self, joints: Float[Tensor, "J 3"], rotation: Float[Tensor, "*T J 3 3"]
+        self, joints: Float[Tensor, "*T J 3"], rotation: Float[Tensor, "*T J 3 3"]
     ) -> tuple[Float[Tensor, "*T J 3 3"], Float[Tensor, "*T J 3"]]:
         """x_rest -> linear @ x_rest + offset of every joint, relative to the head joint's own motion."""
+        linear, offset = self._chain(joints, rotation)
+        head_inverse = linear[self.head_joint].transpose(-1, -2)
+        head_offset = offset[self.head_joint]
+        relative = [head_inverse @ m for m in linear]
+        shift = [(head_inverse @ (t - head_offset)[..., None])[..., 0] for t in offset]
+        return torch.stack(relative, dim=-3), torch.stack(shift, dim=-2)
+
+    def _chain(
+        self, joints: Float[Tensor, "*T J 3"], rotation: Float[Tensor, "*T J 3 3"]
+    ) -> tuple[list[Float[Tensor, "*T 3 3"]], list[Float[Tensor, "*T 3"]]]:
+        """x_rest -> linear @ x_rest + offset of every joint, down the chain from a root that stands still."""
         linear: list[Tensor] = []
         offset: list[Tensor] = []
         for j, parent in enumerate(self.parents):
@@ -129,14 +190,10 @@ class HeadModel:
                 continue
             turned = linear[parent] @ rotation[..., j, :, :]
             # The joint itself is carried by its parent; the joint's rotation leaves it in place.
-            place = (linear[parent] @ joints[j]) + offset[parent]
+            carried = ((linear[parent] - turned) @ joints[..., j, :, None])[..., 0]
             linear.append(turned)
-            offset.append(place - turned @ joints[j])
-        head_inverse = linear[self.head_joint].transpose(-1, -2)
-        head_offset = offset[self.head_joint]
-        relative = [head_inverse @ m for m in linear]
-        shift = [(head_inverse @ (t - head_offset)[..., None])[..., 0] for t in offset]
-        return torch.stack(relative, dim=-3), torch.stack(shift, dim=-2)
+            offset.append(carried + offset[parent])
+        return linear, offset
 
     def landmark_points(self, vertices: Float[Tensor, "*T V 3"]) -> Float[Tensor, "*T L 3"]:
         """The landmark embedding's points on posed vertices, in the vertices' frame; differentiable.
@@ -165,7 +222,8 @@ class HeadModel:
             new_face = torch.cumsum(kept, 0) - 1
             on_mesh = kept[landmarks.face]
             landmarks = _map_tensors(landmarks, lambda t: t[on_mesh])
-            landmarks = replace(landmarks, face=new_face[landmarks.face])
+            names = tuple(name for name, on in zip(landmarks.names, on_mesh.tolist(), strict=False) if on)
+            landmarks = replace(landmarks, face=new_face[landmarks.face], names=names)
         return replace(
             self,
             template=self.template[vertex_index],

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from flame_nerf.subject.types import TRACK_FILE, TRANSFORMS_FILE, Frame, HeadTrack, Subject, SubjectError
+from flame_nerf.subject.types import INTRINSICS, TRACK_FILE, TRANSFORMS_FILE, Frame, HeadTrack, Subject, SubjectError
 from flame_nerf.subject.validation import validate_subject
 from flame_nerf.subject.writing import FORMAT_VERSION
 
@@ -51,9 +51,11 @@ def load_subject(root: Path | str) -> Subject:
     if not isinstance(frames, list):
         raise SubjectError(f"{path}: frames is missing or no list. Track the video again.")
     background = ours.get("background")
+    # Where several cameras filmed, each frame names its own and the first one stands for the subject.
+    shared = meta if "fl_x" in meta or not frames or not isinstance(frames[0], dict) else frames[0]
     subject = Subject(
         root=root,
-        **{name: _number(path, meta, name) for name in ("fl_x", "fl_y", "cx", "cy")},
+        **{name: _number(path, shared, name) for name in INTRINSICS},
         width=int(_number(path, meta, "w")),
         height=int(_number(path, meta, "h")),
         frames=tuple(_frame(root, path, index, entry) for index, entry in enumerate(frames)),
@@ -85,7 +87,7 @@ def _read_json(root: Path, path: Path) -> dict[str, Any]:
     return meta
 
 
-def _number(path: Path, meta: dict[str, Any], name: str) -> float:
+def _number(path: Path | str, meta: dict[str, Any], name: str) -> float:
     value = meta.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SubjectError(f"{path}: {name} is {value!r}, expected a number. Track the video again.")
@@ -110,6 +112,8 @@ def _frame(root: Path, path: Path, index: int, entry: Any) -> Frame:
     def optional(name: str) -> Path | None:
         return root / str(entry[name]) if entry.get(name) is not None else None
 
+    own = any(name in entry for name in INTRINSICS)
+
     return Frame(
         file_path=root / entry["file_path"],
         mask_path=optional("mask_path"),
@@ -117,6 +121,7 @@ def _frame(root: Path, path: Path, index: int, entry: Any) -> Frame:
         c2w=c2w,
         timestep=timestep,
         split=str(entry.get("split", "train")),
+        intrinsics=tuple(_number(where, entry, name) for name in INTRINSICS) if own else None,
     )
 
 

@@ -15,6 +15,8 @@ SPLITS = ("train", "val", "test")
 
 TRANSFORMS_FILE = "transforms.json"
 TRACK_FILE = "head.npz"
+INTRINSICS = ("fl_x", "fl_y", "cx", "cy")
+"""Names of a camera's numbers in transforms.json, for all frames or for each."""
 
 
 class SubjectError(ValueError):
@@ -37,6 +39,8 @@ class Frame:
     """Row of the track this picture shows. Several cameras may share one."""
     split: str
     """train, val or test: the stored default, which the dataparser may overrule."""
+    intrinsics: tuple[float, float, float, float] | None = None
+    """fl_x, fl_y, cx, cy of this picture's camera in pixels, where several cameras filmed; None: the subject's."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Subject:
 
     root: Path
     fl_x: float
-    """Focal lengths and principal point in pixels of the stored pictures."""
+    """Focal lengths and principal point in pixels of the stored pictures; a frame may have its own."""
     fl_y: float
     cx: float
     cy: float
@@ -108,6 +112,10 @@ class Subject:
         """What to give the head-model loader: the file inside the subject if there is one, else the name or path."""
         inside = self.root / self.head_model
         return inside if inside.is_file() else self.head_model
+
+    def intrinsics_of(self, frame: Frame) -> tuple[float, float, float, float]:
+        """fl_x, fl_y, cx, cy of a frame's camera, pixels of the stored pictures."""
+        return frame.intrinsics or (self.fl_x, self.fl_y, self.cx, self.cy)
 
     @property
     def has_masks(self) -> bool:

@@ -33,7 +33,6 @@ def validate_subject(subject: Subject) -> None:
     for frame in subject.frames:
         _validate_frame(subject, frame)
     _all_or_none(subject, "mask_path", "give every frame a mask, or remove mask_path from all of them")
-    _all_or_none(subject, "depth_path", "give every frame a depth picture, or remove depth_file_path from all of them")
 
 
 def validate_track(track: HeadTrack, where: str) -> None:
@@ -119,15 +118,16 @@ def _validate_frame(subject: Subject, frame: Frame) -> None:
             f"{where}: transform_matrix is no rigid camera pose (its 3x3 part is not a rotation). "
             "Remove scale or mirroring from it."
         )
+    fl_x, fl_y, cx, cy = subject.intrinsics_of(frame)
+    if not (math.isfinite(fl_x + fl_y + cx + cy) and min(fl_x, fl_y) > 0):
+        raise SubjectError(f"{where}: the camera ({fl_x}, {fl_y}, {cx}, {cy}) needs finite, positive focal lengths.")
     size = (subject.width, subject.height)
     _picture(where, "file_path", subject.root / frame.file_path, size)
     if frame.mask_path is not None:
         _picture(where, "mask_path", subject.root / frame.mask_path, size)
-    if frame.depth_path is not None:
-        _picture(where, "depth_file_path", subject.root / frame.depth_path, None)
 
 
-def _picture(where: str, field: str, path, size: tuple[int, int] | None) -> None:
+def _picture(where: str, field: str, path, size: tuple[int, int]) -> None:
     try:
         # Only the header is read: a few tens of microseconds a picture.
         with Image.open(path) as picture:
@@ -138,7 +138,7 @@ def _picture(where: str, field: str, path, size: tuple[int, int] | None) -> None
         ) from None
     except (UnidentifiedImageError, OSError) as error:
         raise SubjectError(f"{where}: {field} {path} cannot be read as a picture ({error}). Write it again.") from error
-    if size is not None and found != size:
+    if found != size:
         raise SubjectError(
             f"{where}: {field} {path} is {found[0]}x{found[1]}, but the cameras say {size[0]}x{size[1]} (w, h)."
         )

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from flame_nerf.subject.types import TRACK_FILE, TRANSFORMS_FILE, Frame, HeadTrack, Subject
+from flame_nerf.subject.types import INTRINSICS, TRACK_FILE, TRANSFORMS_FILE, Frame, HeadTrack, Subject
 from flame_nerf.subject.validation import validate_subject
 
 FORMAT_VERSION = 1
@@ -68,12 +68,11 @@ def _write_through(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 
 def _transforms(subject: Subject) -> dict[str, Any]:
+    # Nerfstudio's own parser heeds a frame's camera only where the file names none for all of them.
+    several = any(frame.intrinsics is not None for frame in subject.frames)
     meta: dict[str, Any] = {
         "camera_model": "OPENCV",
-        "fl_x": float(subject.fl_x),
-        "fl_y": float(subject.fl_y),
-        "cx": float(subject.cx),
-        "cy": float(subject.cy),
+        **({} if several else _intrinsics(subject)),
         "w": int(subject.width),
         "h": int(subject.height),
         "flame_nerf": {
@@ -88,9 +87,16 @@ def _transforms(subject: Subject) -> dict[str, Any]:
     }
     if subject.background is not None:
         meta["flame_nerf"]["background"] = _relative(subject.root, subject.background)
-    meta["frames"] = [_frame_entry(subject.root, frame) for frame in subject.frames]
+    meta["frames"] = [
+        _frame_entry(subject.root, frame) | (_intrinsics(subject, frame) if several else {}) for frame in subject.frames
+    ]
     meta.update(_stock_splits(meta["frames"]))
     return meta
+
+
+def _intrinsics(subject: Subject, frame: Frame | None = None) -> dict[str, float]:
+    values = subject.intrinsics_of(frame) if frame is not None else (subject.fl_x, subject.fl_y, subject.cx, subject.cy)
+    return dict(zip(INTRINSICS, map(float, values), strict=True))
 
 
 def _frame_entry(root: Path, frame: Frame) -> dict[str, Any]:
@@ -121,22 +127,23 @@ def _relative(root: Path, path: Path) -> str:
 
 
 def _track_arrays(track: HeadTrack) -> dict[str, np.ndarray]:
+    # Vertices may be mapped from disk and larger than memory: what has its type already is not copied.
     arrays = {
-        "faces": track.faces.astype(np.int32),
-        "canonical_vertices": track.canonical_vertices.astype(np.float32),
-        "vertices": track.vertices.astype(np.float32),
-        "expression": track.expression.astype(np.float32),
+        "faces": np.asarray(track.faces, np.int32),
+        "canonical_vertices": np.asarray(track.canonical_vertices, np.float32),
+        "vertices": np.asarray(track.vertices, np.float32),
+        "expression": np.asarray(track.expression, np.float32),
         "expression_names": _names(track.expression_names),
-        "pose": track.pose.astype(np.float32),
+        "pose": np.asarray(track.pose, np.float32),
         "joint_names": _names(track.joint_names),
-        "identity": track.identity.astype(np.float32),
-        "region": track.region.astype(np.int8),
+        "identity": np.asarray(track.identity, np.float32),
+        "region": np.asarray(track.region, np.int8),
         "region_names": _names(track.region_names),
     }
     for name in ("landmarks2d", "reprojection_error"):
         value = getattr(track, name)
         if value is not None:
-            arrays[name] = value.astype(np.float32)
+            arrays[name] = np.asarray(value, np.float32)
     return arrays
 
 
