@@ -17,14 +17,13 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from flame_nerf.subject import Subject, SubjectError, load_subject
+from flame_nerf.subject.rigid import rigid_fit, stands_still
+from flame_nerf.subject.types import TRANSFORMS_FILE
 
 SKULL_REGIONS = ("scalp", "ears")
-"""Regions that move with the skull and hardly with the expression."""
-SOFT_REGIONS = ("lips", "mouth", "teeth", "tongue", "eyes", "eyelids", "neck")
-"""What to leave out of the skull when a head has none of the regions above."""
-STABLE_ANGLE, STABLE_SHIFT = 0.02, 2e-3
-"""A track whose skull turns and shifts less than this (radians, metres) is stabilised already. The expression moves
-the scalp a little too: a fit below this would only add its own jitter to the tracker's."""
+"""Regions that move with a human skull and hardly with the expression."""
+SOFT_REGIONS = ("lips", "mouth", "teeth", "tongue", "eyes", "eyelids", "ears", "muzzle", "neck")
+"""What to leave out of the skull when a head has no scalp: animals turn their ears, and a muzzle has a jaw."""
 
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5)}
 """Colours a picture can be composited on."""
@@ -51,8 +50,9 @@ class FlameNerfDataParserConfig(DataParserConfig):
     """head: the world is the head's frame, the skull stands still and the camera moves; none: as stored."""
     downscale_factor: float | None = None
     """Shrink pictures by this factor with an area filter, in memory; nothing is written."""
-    background_color: Literal["white", "black", "grey"] = "white"
-    """What masked pictures are composited on for evaluation and in the viewer."""
+    background_color: Literal["white", "black", "grey", "plate", "plate-or-white"] = "white"
+    """What masked pictures are composited on for evaluation and in the viewer. plate: the subject's own background.png
+    behind its pictures, in training too, and white behind free views; plate-or-white: white for subjects without."""
     scene_margin: float = 0.05
     """Metres the scene box reaches beyond the head's mesh."""
 
@@ -72,15 +72,45 @@ class FlameNerfDataParser(DataParser):
         frames = [subject.frames[i] for i in self._split(subject, split)]
         if any(frame.mask_path is None for frame in frames):
             CONSOLE.log("[yellow]This subject has no masks: the background will be learned as part of the head.")
-        background = torch.tensor(BACKGROUNDS[self.config.background_color])
+        background = torch.tensor(BACKGROUNDS.get(self.config.background_color, BACKGROUNDS["white"]))
         return DataparserOutputs(
             image_filenames=[frame.file_path for frame in frames],
             mask_filenames=[frame.mask_path for frame in frames] if subject.has_masks else None,
             cameras=_cameras(subject, frames, self.config.downscale_factor or 1.0),
             alpha_color=background,
             scene_box=SceneBox(aabb=_bounds(subject.track.canonical_vertices, self.config.scene_margin)),
-            metadata={"subject": subject, "frames": tuple(frames), "background": background},
+            metadata={
+                "subject": subject,
+                "frames": tuple(frames),
+                "background": background,
+                "plate": self._plate(subject),
+            },
         )
+
+    def _plate(self, subject: Subject) -> Float[torch.Tensor, "H W 3"] | None:
+        """The clean plate at the size of the pictures, 0..1; None where a colour was asked for.
+
+        Raises:
+            SubjectError: a plate was asked for and there is none, or several cameras share one.
+        """
+        # Not above: Nerfstudio loads this module before its own datasets are ready.
+        from flame_nerf.pictures import read_plate
+
+        choice = self.config.background_color
+        if not choice.startswith("plate") or (choice == "plate-or-white" and subject.background is None):
+            return None
+        remedy = "Use --pipeline.datamanager.dataparser.background-color white."
+        if subject.background is None:
+            raise SubjectError(
+                f"{subject.root}: a background plate was asked for, but {TRANSFORMS_FILE} names none under "
+                f'"flame_nerf": "background". {remedy}'
+            )
+        if any(frame.intrinsics is not None for frame in subject.frames):
+            raise SubjectError(
+                f"{subject.background}: one plate cannot stand behind the pictures of several cameras. {remedy}"
+            )
+        plate = read_plate(subject, *_picture_size(subject, self.config.downscale_factor or 1.0))
+        return torch.from_numpy(plate).float() / 255.0
 
     def _load(self) -> Subject:
         # Train and eval outputs come from the same parser: the subject is read and checked once.
@@ -157,10 +187,7 @@ def stabilize_head(subject: Subject) -> Subject:
     track = subject.track
     skull = _skull_vertices(subject)
     head_from_world = rigid_fit(track.vertices[:, skull].astype(np.float64), track.canonical_vertices[skull])
-    centre = track.canonical_vertices[skull].mean(axis=0)
-    angle = np.arccos(np.clip((np.trace(head_from_world[:, :3, :3], axis1=1, axis2=2) - 1) / 2, -1, 1))
-    shift = np.linalg.norm(head_from_world[:, :3, :3] @ centre + head_from_world[:, :3, 3] - centre, axis=1)
-    if angle.max() < STABLE_ANGLE and shift.max() < STABLE_SHIFT:
+    if stands_still(head_from_world, track.canonical_vertices[skull].mean(axis=0)):
         return subject
     rotation, translation = head_from_world[:, :3, :3], head_from_world[:, :3, 3]
     vertices = np.einsum("tij,tvj->tvi", rotation, track.vertices) + translation[:, None]
@@ -171,25 +198,10 @@ def stabilize_head(subject: Subject) -> Subject:
     )
 
 
-def rigid_fit(source: Float[np.ndarray, "T N 3"], target: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "T 4 4"]:
-    """Rotation and translation that lay each source point set onto the target, least squares (Kabsch)."""
-    source_centre, target_centre = source.mean(axis=1), target.mean(axis=0)
-    covariance = np.einsum("tni,nj->tij", source - source_centre[:, None], target - target_centre)
-    u, _, vt = np.linalg.svd(covariance)
-    # Without the sign a flat or mirrored point set could be matched by a reflection.
-    sign = np.sign(np.linalg.det(u @ vt))
-    u[:, :, 2] *= sign[:, None]
-    transform = np.tile(np.eye(4), (len(source), 1, 1))
-    transform[:, :3, :3] = np.swapaxes(u @ vt, 1, 2)
-    transform[:, :3, 3] = target_centre - np.einsum("tij,tj->ti", transform[:, :3, :3], source_centre)
-    return transform
-
-
 def _skull_vertices(subject: Subject) -> Int[np.ndarray, " N"]:
     track = subject.track
-    faces = track.region_faces(*SKULL_REGIONS)
-    if not faces.any():
-        faces = ~track.region_faces(*SOFT_REGIONS)
+    human = track.region_faces(SKULL_REGIONS[0]).any()
+    faces = track.region_faces(*SKULL_REGIONS) if human else ~track.region_faces(*SOFT_REGIONS)
     return np.unique(track.faces[faces if faces.any() else slice(None)])
 
 
@@ -197,17 +209,23 @@ def _bounds(points: Float[np.ndarray, "V 3"], margin: float) -> Float[torch.Tens
     return torch.from_numpy(np.stack([points.min(axis=0) - margin, points.max(axis=0) + margin]).astype(np.float32))
 
 
+def _picture_size(subject: Subject, downscale: float) -> tuple[int, int]:
+    """Width and height of the shrunk pictures."""
+    return max(1, int(subject.width / downscale)), max(1, int(subject.height / downscale))
+
+
 def _cameras(subject: Subject, frames: list, downscale: float) -> Cameras:
-    width, height = max(1, int(subject.width / downscale)), max(1, int(subject.height / downscale))
+    width, height = _picture_size(subject, downscale)
     # The ratio really reached, which for odd sizes is not the factor asked for, and differs between the axes.
     scale_x, scale_y = width / subject.width, height / subject.height
     rows = torch.tensor([frame.timestep for frame in frames])
+    fl_x, fl_y, cx, cy = torch.tensor([subject.intrinsics_of(frame) for frame in frames], dtype=torch.float32).T
     return Cameras(
         camera_to_worlds=torch.from_numpy(np.stack([frame.c2w[:3] for frame in frames]).astype(np.float32)),
-        fx=subject.fl_x * scale_x,
-        fy=subject.fl_y * scale_y,
-        cx=subject.cx * scale_x,
-        cy=subject.cy * scale_y,
+        fx=(fl_x * scale_x)[:, None],
+        fy=(fl_y * scale_y)[:, None],
+        cx=(cx * scale_x)[:, None],
+        cy=(cy * scale_y)[:, None],
         width=width,
         height=height,
         camera_type=CameraType.PERSPECTIVE,

@@ -40,7 +40,7 @@ def chin_row(subject: Subject, frame: Frame, height: int) -> int:
     if track.landmarks2d is not None and track.landmarks2d.shape[1] == MEDIAPIPE_POINTS:
         row = track.landmarks2d[frame.timestep, MEDIAPIPE_CHIN, 1]
     else:
-        # Without landmarks: a face's chin is about that far below its mouth.
+        # Without landmarks: a face's chin is about that far below its mouth, and a muzzle's jaw reaches no deeper.
         mouth, eyes = (np.nanmean(_points(subject, frame, name)[:, 1]) for name in ("mouth", "left_eye"))
         row = mouth + 0.7 * (mouth - eyes)
     return int(np.clip(np.ceil(row * height / subject.height), 0, height)) if np.isfinite(row) else height
@@ -59,8 +59,9 @@ def project(subject: Subject, frame: Frame, points: Float[np.ndarray, "N 3"]) ->
     """World points to pixels of the stored picture; NaN behind the camera."""
     camera = (points - frame.c2w[:3, 3]) @ frame.c2w[:3, :3]
     depth = np.where(camera[:, 2] < 0, -camera[:, 2], np.nan)
-    x = subject.fl_x * camera[:, 0] / depth + subject.cx
-    y = -subject.fl_y * camera[:, 1] / depth + subject.cy
+    fl_x, fl_y, cx, cy = subject.intrinsics_of(frame)
+    x = fl_x * camera[:, 0] / depth + cx
+    y = -fl_y * camera[:, 1] / depth + cy
     return np.stack([x, y], axis=1)
 
 
@@ -70,7 +71,9 @@ def _points(subject: Subject, frame: Frame, feature: str) -> Float[np.ndarray, "
         points = track.landmarks2d[frame.timestep, list(MEDIAPIPE_FEATURES[feature])]
         if np.isfinite(points).all():
             return points
-    faces = track.region_faces("lips") if feature == "mouth" else track.region_faces("eyes", "eyelids")
+    # A muzzle has no lips of its own: then its mouth is where to look.
+    mouth = "lips" if "lips" in track.region_names else "mouth"
+    faces = track.region_faces(mouth) if feature == "mouth" else track.region_faces("eyes", "eyelids")
     vertices = track.vertices[frame.timestep][np.unique(track.faces[faces])]
     if feature != "mouth":
         # x points to the subject's left in the canonical head, whatever the head's pose.

@@ -93,11 +93,15 @@ def detection_albedo(head: HeadModel) -> Callable[[Hits], Float[np.ndarray, "R 3
 
 
 def pose_with_jaw(head: HeadModel, identity: Float[torch.Tensor, "S"], jaw_open: float) -> Float[torch.Tensor, "V 3"]:
-    """Vertices with the mouth opened by the jawOpen expression, or by the jaw joint in models without it."""
+    """Vertices with the mouth opened by the jawOpen expression, or by the jaw joint in models without it.
+
+    Models with neither keep it closed.
+    """
     pose = torch.zeros(len(head.joint_names), 3)
     if "jawOpen" in head.expression_names:
         expression = head.expression_vector({"jawOpen": jaw_open})
     else:
         expression = torch.zeros(len(head.expression_names))
-        pose[head.joint_names.index("jaw"), 0] = 0.35 * jaw_open
+        if "jaw" in head.joint_names:
+            pose[head.joint_names.index("jaw"), 0] = 0.35 * jaw_open
     return head.vertices(identity, expression, pose)

@@ -9,7 +9,7 @@ open one or a user's own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,16 +77,26 @@ class _Picture:
     normals: Float[np.ndarray, "V 3"]
 
 
-def embed_landmarks(head: HeadModel, config: EmbedConfig) -> LandmarkEmbedding:
+def picture_count(config: EmbedConfig) -> int:
+    """Pictures that the detector is shown."""
+    return config.identities * len(config.yaws_deg) * len(config.pitches_deg)
+
+
+def embed_landmarks(
+    head: HeadModel, config: EmbedConfig, on_picture: Callable[[], None] = lambda: None
+) -> LandmarkEmbedding:
     """Embeds mediapipe's 478 landmarks (irises included) in a head model; deterministic.
 
     Landmarks that the detector hardly ever put on a visible part of the mesh are left out.
+
+    Args:
+        on_picture: called after each of `picture_count` pictures.
 
     Raises:
         ImportError: mediapipe or open3d is not installed.
         ValueError: the detector finds no face in any picture.
     """
-    pictures = _gather(head, config)
+    pictures = _gather(head, config, on_picture)
     if not pictures:
         raise ValueError(f"the detector found no face in any picture of head model '{head.name}'")
     surface = Surface(head)
@@ -128,7 +138,7 @@ def detection_views(head: HeadModel, config: EmbedConfig) -> Iterator[tuple[Mesh
                 yield MeshView(vertices, head.faces.numpy(), c2w, config.focal * config.size, config.size), jaw_open
 
 
-def _gather(head: HeadModel, config: EmbedConfig) -> list[_Picture]:
+def _gather(head: HeadModel, config: EmbedConfig, on_picture: Callable[[], None]) -> list[_Picture]:
     """Shows all views to the detector."""
     albedo = detection_albedo(head)
     pictures, shown = [], 0
@@ -138,6 +148,7 @@ def _gather(head: HeadModel, config: EmbedConfig) -> list[_Picture]:
             pixels = detect(detector, view.lambert(albedo))
             if pixels is not None:
                 pictures.append(_Picture(view, jaw_open, pixels, vertex_normals(view.vertices, view.faces)))
+            on_picture()
     logger.info("the detector found the face in %d of %d pictures", len(pictures), shown)
     return pictures
 

@@ -1,0 +1,144 @@
+"""All checks of a subject, from the files on disk to what the head does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from data_tools.check.findings import Finding, some
+from data_tools.check.head_checks import check_head
+from data_tools.check.picture_checks import check_pictures, read_grey
+from data_tools.importers.cameras import Camera
+from data_tools.importers.overlay import Judged, OutlineTest
+from flame_nerf.heads import HeadModelError, load_head
+from flame_nerf.motion.live_head import LiveHead
+from flame_nerf.subject import Frame, Subject, SubjectError, load_subject
+from flame_nerf.subject.types import TRANSFORMS_FILE
+
+JUDGED = 12
+"""Frames, evenly spread, on which the mesh's outline is compared with the mask."""
+BROKEN_OVERLAY, LOW_OVERLAY = 0.5, 0.85
+"""Outline agreement below which the mesh is not where the pictures show the head, and below which it is badly so."""
+
+
+def check_subject(subject: Subject | Path | str, on_picture: Callable[[], None] = lambda: None) -> list[Finding]:
+    """Everything that can be said about a subject without training on it, the gravest first.
+
+    Args:
+        subject: a loaded subject, or its folder; of a folder that cannot be loaded what is wrong with it is said.
+        on_picture: called for each picture that was looked at.
+    """
+    if not isinstance(subject, Subject):
+        root = Path(subject)
+        try:
+            subject = load_subject(root)
+        except SubjectError as error:
+            return [Finding("error", "files", str(error)), *_missing_files(root)]
+    findings = [
+        *check_head(subject),
+        *check_pictures(subject, on_picture),
+        *_overlay(subject),
+        *_head_model(subject),
+    ]
+    if not subject.licence:
+        findings.append(Finding("note", "licence", "It does not say under what terms the video may be used."))
+    order = ("error", "warning", "note")
+    return sorted(findings, key=lambda finding: order.index(finding.level))
+
+
+def overlay_iou(subject: Subject, frame: Frame) -> float:
+    """Agreement of a frame's projected mesh with its mask between brow and chin, intersection over union.
+
+    0 where the head is behind the camera or out of the picture.
+
+    Raises:
+        SubjectError: the frame has no mask, or it cannot be read.
+    """
+    track = subject.track
+    return OutlineTest(track.faces, track.canonical_vertices).iou(_judged(subject, frame))
+
+
+def _judged(subject: Subject, frame: Frame) -> Judged:
+    if frame.mask_path is None:
+        raise SubjectError(f"{frame.file_path}: has no mask to compare the mesh with.")
+    try:
+        matte = read_grey(frame.mask_path)
+    except (OSError, UnidentifiedImageError, ValueError) as error:
+        raise SubjectError(f"{frame.mask_path}: cannot be read ({error}).") from error
+    camera = Camera(*subject.intrinsics_of(frame), subject.width, subject.height, frame.c2w)
+    return Judged(subject.track.vertices[frame.timestep], camera, matte)
+
+
+def _overlay(subject: Subject) -> list[Finding]:
+    """Whether the mesh lies on the pictures, and which usual mistake would explain that it does not."""
+    if not subject.has_masks:
+        return []
+    rows = np.unique(np.linspace(0, len(subject.frames) - 1, JUDGED).round().astype(int))
+    judged = []
+    for row in rows:
+        try:
+            judged.append(_judged(subject, subject.frames[row]))
+        except SubjectError:
+            # A damaged mask is said elsewhere.
+            continue
+    judged = [one for one in judged if one.matte.shape == (subject.height, subject.width) and (one.matte > 127).any()]
+    if not judged:
+        return []
+    verdict = OutlineTest(subject.track.faces, subject.track.canonical_vertices).verdict(judged)
+    cause = ""
+    if verdict.better is not None:
+        cause = f" It would be {verdict.better_iou:.2f} with {verdict.better.words}: that is the likely mistake."
+    said = f"The mesh's outline agrees with the masks by {verdict.iou:.2f} (1 is perfect)"
+    if verdict.iou < BROKEN_OVERLAY:
+        return [
+            Finding(
+                "error",
+                "overlay",
+                f"{said}: it does not lie where the pictures show the head. Check the axes, "
+                f"signs and scale of the cameras.{cause}",
+            )
+        ]
+    if verdict.iou < LOW_OVERLAY:
+        advice = cause or " Hair beside the face does this too: look at the report's pictures."
+        return [Finding("warning", "overlay", f"{said}.{advice}")]
+    return [Finding("note", "overlay", f"{said}.")]
+
+
+def _head_model(subject: Subject) -> list[Finding]:
+    try:
+        LiveHead(load_head(subject.head_model_source), subject.track)
+    except (HeadModelError, ValueError) as error:
+        return [Finding("warning", "head model", f"New expressions will not be possible, replay will: {error}.")]
+    return []
+
+
+def _missing_files(root: Path) -> list[Finding]:
+    """Pictures and masks that are missing or damaged, of a subject that does not load: all of them, not the first."""
+    root = root.parent if root.name == TRANSFORMS_FILE else root
+    try:
+        entries = json.loads((root / TRANSFORMS_FILE).read_bytes())["frames"]
+        paths = [root / str(e[key]) for e in entries for key in ("file_path", "mask_path") if e.get(key) is not None]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    findings = []
+    missing = [path.relative_to(root).as_posix() for path in paths if not path.is_file()]
+    if missing:
+        findings.append(
+            Finding(
+                "error", "files", f"{len(missing)} of {len(paths)} pictures and masks are missing: {some(missing)}."
+            )
+        )
+    damaged = []
+    for path in paths:
+        if path.is_file():
+            try:
+                Image.open(path).close()
+            except (OSError, UnidentifiedImageError):
+                damaged.append(path.name)
+    if damaged:
+        findings.append(Finding("error", "files", f"{len(damaged)} are no readable pictures: {some(damaged)}."))
+    return findings

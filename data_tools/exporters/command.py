@@ -1,0 +1,49 @@
+"""The `export` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from data_tools.exporters.config import ExportConfig, ExportError, ExportFormat
+
+
+def export(
+    format: Annotated[tyro.conf.Positional[ExportFormat], tyro.conf.arg(metavar="{insta,vhap}")],
+    subject: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SUBJECT")],
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DST")],
+    config: Annotated[ExportConfig, tyro.conf.arg(name="")],
+) -> int:
+    """Write a subject in another tool's layout, to run that tool on our tracking.
+
+    insta takes any mesh. vhap, which GaussianAvatars reads too, needs a subject that was posed with FLAME.
+
+    Examples:
+      flame-nerf-data export insta subjects/me ~/INSTA/data/me
+      flame-nerf-data export vhap subjects/me ~/GaussianAvatars/data/me
+
+    Args:
+        format: The layout.
+        subject: Folder of the subject.
+        folder: Folder to write; made if it is not there.
+    """
+    from data_tools.exporters.pipeline import export_subject
+
+    try:
+        summary = export_subject(format, subject, folder, config)
+    except ExportError as error:
+        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Interrupted. Give the same command again to go on from here.", soft_wrap=True)
+        return 130
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"Pictures      {summary.pictures}")
+    console.print(f"Written to    {escape(str(summary.folder))}")
+    for note in summary.notes:
+        console.print(f"[yellow]Note:[/] {escape(note)}")
+    return 0

@@ -1,0 +1,156 @@
+"""The long stages: pictures one at a time, meshes block by block into a file that is mapped, not held."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from data_tools.importers.cameras import Camera
+from data_tools.importers.capture import Capture, Shot
+from data_tools.importers.config import ImportConfig, ImportingError
+from data_tools.importers.pictures import matte_of, read_picture, resized
+from data_tools.importers.skull import Skull
+from data_tools.tracking.blocks import blocks_of, run_blocks
+from data_tools.tracking.pictures import save_picture
+from data_tools.tracking.progress import StageBars
+from data_tools.tracking.workspace import Workspace, stage_key
+
+BLOCK = 64
+"""Meshes that are made, carried and written at a time: 4 MB of vertices for FLAME."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all stages of an import share."""
+
+    source: Path
+    subject: Path
+    config: ImportConfig
+    workspace: Workspace
+    bars: StageBars
+    key: str
+    """Of the data and the options: results under another key are never reused."""
+    why: str
+
+
+def camera_for(shot: Shot, size: tuple[int, int]) -> Camera:
+    """The shot's camera, if it is for pictures of that width and height.
+
+    Raises:
+        ImportingError: the picture has another size than the tracked one.
+    """
+    if size != (shot.camera.width, shot.camera.height):
+        raise ImportingError(
+            f"{shot.picture} is {size[0]}x{size[1]}, but the camera of {shot.name} is for "
+            f"{shot.camera.width}x{shot.camera.height}. Use the pictures that were tracked."
+        )
+    return shot.camera
+
+
+def convert_pictures(run: Run, shots: tuple[Shot, ...], size: tuple[int, int]) -> tuple[list[Path], list[Path | None]]:
+    """Write all pictures as 8-bit RGB of one size, and their masks. What an earlier run wrote is left alone.
+
+    Returns:
+        Each shot's picture, and its mask if anything says what belongs to the head.
+    """
+    images, masks = run.subject / "images", run.subject / "masks"
+    key = stage_key(run.key, {"stage": "pictures", "shots": len(shots)})
+    names: list[tuple[str, str | None]] = [("", None)] * len(shots)
+
+    def convert(index: int) -> None:
+        shot = shots[index]
+        decoded = read_picture(shot.picture)
+        found = decoded.rgb.shape[1::-1]
+        camera_for(shot, found)
+        copied = decoded.plain and found == size
+        ending = shot.picture.suffix.lower() if copied else f".{run.config.picture_format}"
+        image, mask = images / f"{index:05d}{ending}", masks / f"{index:05d}.png"
+        matte = matte_of(decoded, shot.matte, shot.segmentation)
+        if matte is not None and not mask.exists():
+            save_picture(mask, resized(matte, size))
+        if not image.exists() and copied:
+            part = image.with_name(f".{image.name}.part")
+            shutil.copyfile(shot.picture, part)
+            os.replace(part, image)
+        elif not image.exists():
+            save_picture(image, resized(decoded.rgb, size))
+        names[index] = image.name, None if matte is None else mask.name
+
+    def work(advance: Callable[..., None]) -> dict[str, Any]:
+        begun = images / ".key"
+        if not (begun.is_file() and begun.read_text() == key):
+            for folder in (images, masks):
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
+            begun.write_text(key)
+
+        def one(block: range) -> None:
+            for index in block:
+                convert(index)
+                advance()
+
+        run_blocks(blocks_of(len(shots), run.config.workers), one, run.config.workers)
+        return {"images": [image for image, _ in names], "masks": [mask for _, mask in names]}
+
+    note = _stage(run, "pictures", "Converting pictures", key, len(shots), work)
+    return (
+        [images / name for name in note["images"]],
+        [None if name is None else masks / name for name in note["masks"]],
+    )
+
+
+def convert_meshes(
+    run: Run, capture: Capture, rows: Int[np.ndarray, " T"], skull: Skull
+) -> tuple[Float[np.ndarray, "T V 3"], Float[np.ndarray, "T 4 4"]]:
+    """Write the heads of the moments `rows`, carried into the head frame, into one mapped file.
+
+    Returns:
+        The vertices, float32, mapped from disk, and each moment's head frame from world.
+    """
+    key = stage_key(run.key, {"stage": "meshes", "rows": len(rows)})
+    path = run.workspace.folder / "meshes" / "vertices.npy"
+    blocks = [range(start, min(start + BLOCK, len(rows))) for start in range(0, len(rows), BLOCK)]
+
+    def work(advance: Callable[..., None]) -> dict[str, Any]:
+        shape = (len(rows), *capture.canonical.shape)
+        mode = "r+" if path.is_file() else "w+"
+        vertices = np.lib.format.open_memmap(path, mode=mode, dtype=np.float32, shape=shape)
+        for block in blocks:
+            name = f"{block.start:06d}"
+            if run.workspace.load("meshes", name) is None:
+                posed = capture.meshes.vertices(rows[block.start : block.stop].tolist())
+                carry = skull.head_from_world(posed, capture.canonical)
+                if skull.moves:
+                    posed = np.einsum("tij,tvj->tvi", carry[:, :3, :3], posed) + carry[:, None, :3, 3]
+                vertices[block.start : block.stop] = posed
+                vertices.flush()
+                # Written last: it says that the block above is whole.
+                run.workspace.save("meshes", name, head_from_world=carry)
+            advance(len(block))
+        return {}
+
+    _stage(run, "meshes", "Converting meshes", key, len(rows), work)
+    carries = [run.workspace.load("meshes", f"{block.start:06d}")["head_from_world"] for block in blocks]
+    return np.load(path, mmap_mode="r"), np.concatenate(carries)
+
+
+def _stage(
+    run: Run, name: str, title: str, key: str, total: int, work: Callable[[Callable[..., None]], dict[str, Any]]
+) -> dict[str, Any]:
+    """Run a stage unless an earlier run finished it; returns what it noted."""
+    note = run.workspace.finished(name, key)
+    if note is not None:
+        run.bars.reused(title)
+        return note
+    run.workspace.begin(name, key)
+    with run.bars.stage(title, total) as advance:
+        note = work(advance)
+    run.workspace.finish(name, key, note)
+    return note
