@@ -1,0 +1,328 @@
+"""The three films of a synthetic person, written so that an interrupted run leaves nothing that loads as whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from data_tools.open_head.render import camera_around
+from data_tools.synth.config import SynthConfig, SynthError, SynthSummary
+from data_tools.synth.figure import Figure
+from data_tools.synth.noise import Noise
+from data_tools.synth.performance import (
+    FPS,
+    NOVEL,
+    Performance,
+    draw_identity,
+    novel_performance,
+    training_performance,
+)
+from data_tools.synth.render import DEPTH_UNIT, Camera, Moment, Shot
+from data_tools.tracking.fitted import LIPS_APART
+from data_tools.tracking.pictures import save_picture
+from data_tools.tracking.progress import StageBars
+from data_tools.tracking.result import MOST_TEST, TEST_SHARE
+from flame_nerf.film import FilmError, FilmWriter
+from flame_nerf.heads import HeadModel, load_head
+from flame_nerf.subject import Frame, HeadTrack, Subject, SubjectError, load_subject, write_subject
+
+FOCAL = 1.45
+"""Focal length in picture widths: a phone held at arm's length."""
+DISTANCE = 0.60
+"""From camera to head, metres."""
+TARGET = (0.0, -0.02, 0.0)
+"""What the cameras look at, head frame: the middle of head and neck."""
+RIG = tuple((float(sign * yaw), 0.0) for yaw in (15, 30, 45, 60, 75) for sign in (1, -1)) + ((0.0, 20.0), (0.0, -20.0))
+"""Yaw and pitch in degrees, around the head, of the cameras of novel_view. They ride along with the head, so that an
+angle is one wherever the head turns."""
+CRF = 12
+"""Quality of the film: compression is to cost the landmark detector nothing."""
+LICENCE = "CC0-1.0"
+
+
+@dataclass(frozen=True)
+class _View:
+    """One picture to take."""
+
+    row: int
+    """Moment of its performance."""
+    c2w: Float[np.ndarray, "4 4"]
+    camera: str
+    moment: int | None
+    expression: str | None
+
+
+def load_depth(path: Path) -> Float[np.ndarray, "H W"]:
+    """A stored exact depth picture: metres along the optical axis, NaN where a pixel's centre shows no head.
+
+    Raises:
+        OSError: it is missing or no 16-bit picture.
+    """
+    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if stored is None or stored.dtype != np.uint16:
+        raise OSError(f"{path}: missing or no 16-bit depth picture. Make the subject again with --overwrite.")
+    return np.where(stored > 0, stored * DEPTH_UNIT, np.nan)
+
+
+def synthesise(subject_dir: str | Path, config: SynthConfig | None = None, silent: bool = False) -> SynthSummary:
+    """Make a synthetic person and film them; see the package's docstring for what is written.
+
+    The same options give the same files, byte for byte, on one machine. Everything is written to a hidden folder beside
+    `subject_dir` and takes its name at the end.
+
+    Args:
+        subject_dir: folder to write; it must not exist, or be empty, unless it is a synthetic subject to overwrite.
+        silent: show no progress bars.
+
+    Raises:
+        SynthError: an option is out of range, the folder holds something else, or the disk is full.
+    """
+    config = config or SynthConfig()
+    _check(config)
+    target = Path(subject_dir).absolute()
+    _check_target(target, config.overwrite)
+    started = time.perf_counter()
+    part = target.with_name(f".{target.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        with StageBars(silent) as bars:
+            subjects = _film_all(part, config, bars)
+        _take_name(part, target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SynthError(f"{target}: the disk is full. Free some space and give the same command again.") from error
+        raise SynthError(f"{target}: {error}. Check the folder, then give the same command again.") from error
+    except FilmError as error:
+        raise SynthError(str(error)) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    angles = np.array([(f["yaw_deg"], f["pitch_deg"]) for f in subjects[0].extra["synth"]["frames"]])
+    low, high = angles.min(axis=0), angles.max(axis=0)
+    return SynthSummary(
+        subject=target,
+        train_frames=len(subjects[0].frames),
+        view_frames=len(subjects[1].frames),
+        expression_frames=len(subjects[2].frames),
+        yaw_range_deg=(float(low[0]), float(high[0])),
+        pitch_range_deg=(float(low[1]), float(high[1])),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _check(config: SynthConfig) -> None:
+    smallest = {"frames": 8, "size": 32, "view_moments": 1, "novel_frames": len(NOVEL), "seed": 0}
+    for name, least in smallest.items():
+        if getattr(config, name) < least:
+            raise SynthError(f"--{name.replace('_', '-')} is {getattr(config, name)}; expected at least {least}.")
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    if target.exists() and not target.is_dir():
+        raise SynthError(f"{target}: is a file. Name a folder for the subject.")
+    if not target.exists() or not any(target.iterdir()):
+        return
+    try:
+        ours = "synth" in load_subject(target).extra
+    except SubjectError:
+        ours = False
+    if not ours:
+        raise SynthError(f"{target}: holds something that is no synthetic subject. Name another folder, or clear it.")
+    if not overwrite:
+        raise SynthError(f"{target}: already holds a synthetic subject. Use --overwrite, or name another folder.")
+
+
+def _take_name(part: Path, target: Path) -> None:
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(part, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _film_all(root: Path, config: SynthConfig, bars: StageBars) -> list[Subject]:
+    # A generator of its own for each part: a longer film does not change the face.
+    person, figure_seed, training_seed, novel_seed, room = np.random.default_rng(config.seed).spawn(5)
+    head = load_head()
+    identity = draw_identity(head, person)
+    with bars.stage("Dressing the head", 1) as advance:
+        figure = Figure(head, identity, figure_seed)
+        backdrop = make_backdrop(config.size, room)
+        advance(1)
+    training = training_performance(head, identity, config.frames, training_seed)
+    novel, names = novel_performance(head, identity, config.novel_frames, novel_seed)
+
+    eyes = _still_camera(training), _still_camera(novel)
+    filmed = [_View(row, eyes[0][row], "film", row, None) for row in range(config.frames)]
+    moments = np.unique(np.linspace(0, config.frames - 1, config.view_moments).round().astype(int))
+    around = [
+        _View(int(row), camera_around(yaw, pitch, DISTANCE, TARGET), camera_name(yaw, pitch), int(row), None)
+        for row in moments
+        for yaw, pitch in RIG
+    ]
+    unseen = [_View(row, eyes[1][row], "film", None, names[row]) for row in range(config.novel_frames)]
+    crew = _Crew(head, identity, figure, backdrop, config)
+    save_picture(root / "background.png", np.rint(backdrop * 255).astype(np.uint8))
+    with bars.stage("Training film", len(filmed)) as advance, FilmWriter(root / "film.mp4", FPS, CRF) as film:
+        first = crew.shoot(root, training, filmed, "train", lambda shot: (film.add(shot.film), advance(1)))
+    with bars.stage("Other cameras", len(around)) as advance:
+        second = crew.shoot(root / "novel_view", training, around, "novel_view", lambda shot: advance(1))
+    with bars.stage("New expressions", len(unseen)) as advance:
+        third = crew.shoot(root / "novel_expression", novel, unseen, "novel_expression", lambda shot: advance(1))
+    return [first, second, third]
+
+
+def _still_camera(performance: Performance) -> Float[np.ndarray, "T 4 4"]:
+    """The one camera of a film, which stands in front of the room's origin, seen from the moving head."""
+    in_room = camera_around(0.0, 0.0, DISTANCE, TARGET)
+    return np.linalg.inv(performance.head_to_room) @ in_room
+
+
+def camera_name(yaw_deg: float, pitch_deg: float) -> str:
+    """Name of a camera of novel_view, as `yaw+30` or `pitch-20`."""
+    return f"pitch{pitch_deg:+.0f}" if pitch_deg else f"yaw{yaw_deg:+.0f}"
+
+
+def camera_angles_deg(c2w: Float[np.ndarray, "4 4"]) -> tuple[float, float]:
+    """Yaw and pitch of a camera's place around `TARGET`: the inverse of `camera_around`."""
+    away = c2w[:3, 3] - TARGET
+    yaw = np.degrees(np.arctan2(away[0], away[2]))
+    return float(yaw), float(np.degrees(np.arcsin(away[1] / np.linalg.norm(away))))
+
+
+def make_backdrop(size: int, random: np.random.Generator) -> Float[np.ndarray, "H W 3"]:
+    """A plain room out of focus: a wall in two tones with soft blotches; sRGB 0..1."""
+    noise = Noise(random)
+    y, x = np.meshgrid(*[(np.arange(size) + 0.5) / size] * 2, indexing="ij")
+    at = np.stack([x, y, np.zeros_like(x)], axis=-1)
+    wall, corner = random.uniform(0.45, 0.75, 3), random.uniform(0.25, 0.55, 3)
+    share = np.clip(0.5 + 0.4 * (x - 0.5) + 0.35 * noise(at, 0.45, octaves=2), 0, 1)[..., None]
+    return np.clip(wall * share + corner * (1 - share), 0, 1)
+
+
+@dataclass(frozen=True)
+class _Crew:
+    """What all films have in common."""
+
+    head: HeadModel
+    identity: Float[torch.Tensor, "S"]
+    figure: Figure
+    backdrop: Float[np.ndarray, "H W 3"]
+    config: SynthConfig
+
+    def shoot(
+        self,
+        root: Path,
+        performance: Performance,
+        views: Sequence[_View],
+        film: str,
+        on_shot: Callable[[Shot], object],
+    ) -> Subject:
+        """Take all pictures of a film and write them as a subject. Views of one moment stand next to each other."""
+        for folder in ("images", "masks", "truth/depth"):
+            (root / folder).mkdir(parents=True)
+        moment, at = None, -1
+        for number, view in enumerate(views):
+            if view.row != at:
+                moment, at = self._moment(performance, view.row), view.row
+            shot = moment.shoot(Camera(view.c2w, FOCAL * self.config.size, self.config.size), self.backdrop)
+            for folder, picture in (("images", shot.image), ("masks", shot.mask), ("truth/depth", shot.depth)):
+                save_picture(root / folder / f"{number:05d}.png", picture)
+            on_shot(shot)
+        subject = self._subject(root, performance, views, film)
+        write_subject(subject)
+        return subject
+
+    def _moment(self, performance: Performance, row: int) -> Moment:
+        turned = performance.head_to_room[row, :3, :3] if self.config.light == "room" else np.eye(3)
+        return Moment(self.figure, performance.vertices[row], performance.torso_to_head[row], turned)
+
+    def _subject(self, root: Path, performance: Performance, views: Sequence[_View], film: str) -> Subject:
+        config, head = self.config, self.head
+        rows = [view.row for view in views]
+        training = film == "train"
+        tested = min(MOST_TEST, round(TEST_SHARE * len(views))) if training else len(views)
+        focal, middle = FOCAL * config.size, config.size / 2
+        vertices = performance.vertices[rows]
+        apart = head.expression_vector({"jawOpen": LIPS_APART})
+        with torch.no_grad():
+            canonical = head.vertices(self.identity, apart, torch.zeros(len(head.joint_names), 3)).numpy()
+            points = head.landmark_points(torch.from_numpy(vertices)).numpy()[:, np.argsort(head.landmarks.index)]
+        track = HeadTrack(
+            faces=head.faces.numpy().astype(np.int32),
+            canonical_vertices=canonical,
+            vertices=vertices,
+            expression=performance.expression[rows],
+            expression_names=tuple(head.expression_names),
+            pose=performance.pose[rows],
+            joint_names=tuple(head.joint_names),
+            identity=self.identity.numpy(),
+            region=head.region.numpy().astype(np.int8),
+            region_names=tuple(head.region_names),
+            landmarks2d=np.stack([_pixels(p, v.c2w, focal, middle) for p, v in zip(points, views, strict=True)]),
+        )
+        about = {
+            "film": film,
+            "options": {k: v for k, v in dataclasses.asdict(config).items() if k != "overwrite"},
+            "depth_unit": DEPTH_UNIT,
+            "target": list(TARGET),
+            "frames": [self._about(number, view) for number, view in enumerate(views)],
+        }
+        return Subject(
+            root=root,
+            fl_x=focal,
+            fl_y=focal,
+            cx=middle,
+            cy=middle,
+            width=config.size,
+            height=config.size,
+            frames=tuple(
+                Frame(
+                    file_path=Path(f"images/{number:05d}.png"),
+                    mask_path=Path(f"masks/{number:05d}.png"),
+                    depth_path=None,
+                    c2w=view.c2w,
+                    timestep=number,
+                    split="train" if number < len(views) - tested else "test",
+                )
+                for number, view in enumerate(views)
+            ),
+            track=track,
+            background=Path("background.png") if training else None,
+            fps=FPS,
+            head_model=head.name,
+            source=f"flame-nerf-data synth --seed {config.seed}",
+            licence=LICENCE,
+            extra={"synth": about},
+        )
+
+    @staticmethod
+    def _about(number: int, view: _View) -> dict[str, object]:
+        yaw, pitch = camera_angles_deg(view.c2w)
+        return {
+            "depth": f"truth/depth/{number:05d}.png",
+            "yaw_deg": round(yaw, 4),
+            "pitch_deg": round(pitch, 4),
+            "camera": view.camera,
+            "moment": view.moment,
+            "expression": view.expression,
+        }
+
+
+def _pixels(
+    points: Float[np.ndarray, "L 3"], c2w: Float[np.ndarray, "4 4"], focal: float, middle: float
+) -> Float[np.ndarray, "L 2"]:
+    camera = (points - c2w[:3, 3]) @ c2w[:3, :3]
+    return focal * camera[:, :2] / -camera[:, 2:] * [1.0, -1.0] + middle
