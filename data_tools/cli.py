@@ -10,6 +10,13 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
+from data_tools.animal import AnimalConfig, AnimalError
+from data_tools.check.command import check
+from data_tools.convert_head.command import convert_head
+from data_tools.depth import DepthConfig, DepthError
+from data_tools.exporters.command import export
+from data_tools.importers.command import import_command
+from data_tools.synth import SynthConfig, SynthError
 from data_tools.tracking import TrackConfig, TrackingError, TrackSummary
 
 
@@ -28,6 +35,7 @@ def track(
     Examples:
       flame-nerf-data track me.mp4 subjects/me
       flame-nerf-data track me.mp4 subjects/me --focal-px 1450 --overwrite
+      flame-nerf-data track dog.mp4 subjects/dog --head dog.npz --keypoints dog.csv --mattes dog_mattes/
 
     Args:
         video: The video, anything that ffmpeg reads.
@@ -52,21 +60,130 @@ def _print(summary: TrackSummary) -> None:
     low, high = summary.yaw_range_deg
     share, left_out = 100 * summary.reprojection_fraction, len(summary.dropped)
     console.print(f"Frames        {summary.frames} ({left_out} left out), {summary.frames_per_second:.1f} a second")
-    console.print(f"Landmarks     {summary.reprojection_px:.2f} px off, {share:.2f} % of the face's height")
-    console.print(f"Outline       {summary.outline_iou:.3f} IoU with the matte, brow to chin")
+    console.print(f"Landmarks     {summary.reprojection_px:.2f} px off, {share:.2f} % of the {summary.noun}'s height")
+    console.print(f"Outline       {summary.outline_iou:.3f} IoU with the matte, {summary.band}")
     console.print(f"Head turns    {low:.0f} to {high:+.0f} degrees")
     console.print(f"Subject       {escape(str(summary.subject))}")
     console.print(f"Report        {escape(str(summary.report))}")
+    for note in summary.notes:
+        console.print(f"Note          {escape(note)}")
     for warning in summary.warnings:
         console.print(f"[yellow]Warning:[/] {escape(warning)}")
     console.print(f"Next          ns-train flame-nerf-cpu --data {escape(str(summary.subject))}")
+
+
+def depth(
+    subject: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SUBJECT")],
+    config: Annotated[DepthConfig, tyro.conf.arg(name="")],
+) -> int:
+    """Write relative depth for every frame of a subject, which training then compares rendered depth with.
+
+    Either a monocular estimator's (any depth-estimation model of the transformers package, by hub name or folder), or
+    the tracked mesh's own. transforms.json records which.
+
+    An interrupted run goes on where it stopped: give the same command again.
+
+    Examples:
+      flame-nerf-data depth subjects/me
+      flame-nerf-data depth subjects/me --prior mesh
+      flame-nerf-data depth subjects/me --prior ~/models/Depth-Anything-V2-Small-hf --fallback none
+
+    Args:
+        subject: Folder of the subject, as written by `flame-nerf-data track`.
+    """
+    from data_tools.depth.pipeline import report, write_depth
+
+    try:
+        report(write_depth(subject, config))
+    except DepthError as error:
+        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Interrupted. Give the same command again to go on from here.", soft_wrap=True)
+        return 130
+    return 0
+
+
+def synth(
+    subject: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SUBJECT")],
+    config: Annotated[SynthConfig, tyro.conf.arg(name="")],
+) -> int:
+    """Make a synthetic person and film them: a subject with exact cameras, mesh, masks and depth, and held-out films.
+
+    SUBJECT/ is an ordinary subject to train on. SUBJECT/novel_view/ holds moments of the same performance from twelve
+    other cameras, SUBJECT/novel_expression/ expressions that training never shows: with them a trained avatar can be
+    measured where real videos know nothing. SUBJECT/film.mp4 is the same person as a video, for `track`.
+
+    Examples:
+      flame-nerf-data synth subjects/ada
+      flame-nerf-data synth subjects/ben --seed 7 --size 512 --light room
+
+    Args:
+        subject: Folder to write the subject to; made if it is not there.
+    """
+    from data_tools.synth import synthesise
+
+    try:
+        made = synthesise(subject, config)
+    except SynthError as error:
+        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Interrupted; nothing was written. Give the same command to start again.")
+        return 130
+    console, folder = Console(highlight=False, soft_wrap=True), escape(str(made.subject))
+    (left, right), (low, high) = made.yaw_range_deg, made.pitch_range_deg
+    seen = f"yaw {left:.0f} to {right:+.0f}, pitch {low:.0f} to {high:+.0f} degrees"
+    console.print(f"Training      {made.train_frames} frames, {seen}")
+    console.print(f"Held out      {made.view_frames} from other cameras, {made.expression_frames} of new expressions")
+    console.print(f"Subject       {folder} ({made.seconds:.0f} s)")
+    console.print(f"Next          ns-train flame-nerf-cpu --data {folder}")
+    return 0
+
+
+def synth_animal(
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")],
+    config: Annotated[AnimalConfig, tyro.conf.arg(name="")],
+) -> int:
+    """Film a made-up animal, as the worked example of a head model of one's own: data_tools/animal/README.md.
+
+    FOLDER gets the film, its keypoints as DeepLabCut writes them, mattes, the animal's head model, and the truth.
+
+    Examples:
+      flame-nerf-data synth-animal fox
+
+    Args:
+        folder: A new folder.
+    """
+    from data_tools.animal import film_animal
+
+    try:
+        film_animal(folder, config)
+    except AnimalError as error:
+        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return 1
+    where = escape(str(folder))
+    given = f"--head {where}/animal_head.npz --keypoints {where}/keypoints.csv --mattes {where}/mattes"
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"Animal        {where}")
+    console.print(f"Next          flame-nerf-data track {where}/animal.mp4 {where}/subject {given}")
+    return 0
 
 
 def main() -> None:
     """Entry point of `flame-nerf-data`."""
     sys.exit(
         tyro.extras.subcommand_cli_from_dict(
-            {"track": track},
+            {
+                "track": track,
+                "import": import_command,
+                "export": export,
+                "check": check,
+                "convert-head": convert_head,
+                "depth": depth,
+                "synth": synth,
+                "synth-animal": synth_animal,
+            },
             prog="flame-nerf-data",
             description="Make subjects for flame-nerf. Each command explains itself with --help.",
         )

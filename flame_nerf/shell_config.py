@@ -35,6 +35,10 @@ class ShellConfig:
     """Scalp: room for hair."""
     neck: float = 0.02
     """Neck: collars and hair that hangs down."""
+    fur: float = 0.02
+    """An animal's coat."""
+    muzzle: float = 0.012
+    """An animal's muzzle and jaw: short hair and whiskers."""
 
     @property
     def thickest(self) -> float:

@@ -4,41 +4,46 @@ from __future__ import annotations
 
 import numpy as np
 
+from data_tools.tracking.face_points import Detector
 from data_tools.tracking.fitted import Fitted
-from data_tools.tracking.landmarks import FaceBoxes
 from data_tools.tracking.result import Quality
 from data_tools.tracking.video import Sampled
 
 SMALL_FACE_PX = 64
 NARROW_YAW_DEG = 15.0
 CLOSED_MOUTH = 0.15
-"""Largest jawOpen of a clip in which the mouth never opens."""
-POOR_FIT, POOR_OUTLINE = 0.012, 0.9
+"""Largest opening of a clip in which the mouth never opens."""
+POOR_OUTLINE = 0.9
 FEW_FRAMES = 100
 STILL_SHARE = 0.75
 
 
 def warnings_of(
     sampled: Sampled,
-    boxes: FaceBoxes,
+    others: int,
     dropped: list[int],
     fitted: Fitted,
-    expression_names: tuple[str, ...],
     quality: Quality,
     at_border: int,
+    detector: Detector,
 ) -> tuple[str, ...]:
     """One sentence for each thing that was left out or that limits what can be learned.
 
     Args:
+        others: how many other faces are in the video.
         dropped: sampled frames that were left out.
         at_border: frames in which the head is cut off by the picture's edge.
+        detector: what found the landmarks.
     """
+    noun = detector.noun
     found = [sampled.warning] if sampled.warning else []
     total, used = len(sampled.slots), len(quality.error)
     if dropped:
-        found.append(f"{len(dropped)} of {total} frames hold no face that could be fitted, left out: {_runs(dropped)}.")
-    if boxes.others:
-        found.append(f"{boxes.others + 1} faces are in the video; the largest, most central one was followed.")
+        found.append(
+            f"{len(dropped)} of {total} frames hold no {noun} that could be fitted, left out: {_runs(dropped)}."
+        )
+    if others:
+        found.append(f"{others + 1} faces are in the video; the largest, most central one was followed.")
     if sampled.still > STILL_SHARE:
         found.append("The picture hardly ever changes: a still image shows one side and one expression only.")
     elif used < FEW_FRAMES:
@@ -48,14 +53,12 @@ def warnings_of(
         found.append(f"The head turns by {np.ptp(yaw):.0f} degrees only: sides that are not seen will be guessed.")
     face = float(np.median(quality.face_px))
     if face < SMALL_FACE_PX:
-        found.append(f"The face is only {face:.0f} pixels high (brow to chin): film closer for sharper results.")
-    if "jawOpen" in expression_names:
-        opened = fitted.expression[:, expression_names.index("jawOpen")].max()
-        if opened < CLOSED_MOUTH:
-            found.append("The mouth never opens: its inside cannot be learned.")
-    if quality.error.mean() > POOR_FIT:
+        found.append(f"The {noun} is only {face:.0f} pixels high ({detector.band}): film closer for sharper results.")
+    if fitted.mouth_open is not None and fitted.mouth_open.max() < CLOSED_MOUTH:
+        found.append("The mouth never opens: its inside cannot be learned.")
+    if quality.error.mean() > detector.poor:
         off = 100 * quality.error.mean()
-        found.append(f"Landmarks are {off:.1f} % of the face's height off: see the report's pictures.")
+        found.append(f"Landmarks are {off:.1f} % of the {noun}'s height off: see the report's pictures.")
     if quality.iou.mean() < POOR_OUTLINE:
         found.append(
             f"The head's outline agrees with the matte by {quality.iou.mean():.2f} only (long hair, or background that "

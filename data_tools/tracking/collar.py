@@ -16,6 +16,8 @@ from flame_nerf.heads import HeadModel
 SLOPE = 0.53
 """The collar runs through the neck joint and falls towards the front by this much, about from the seventh vertebra to
 the notch between the collarbones."""
+STEEPEST = 2.0
+"""The same at most for other heads, whose collar runs square to the neck: theirs need not stand upright."""
 FEWEST_POINTS = 12
 """A plane that meets the mesh in fewer edges has missed the neck."""
 STEADY_SECONDS = 0.6
@@ -54,13 +56,21 @@ def find_collar(head: HeadModel) -> Collar:
     edges, count = np.unique(half, axis=0, return_counts=True)
     if "neck" in head.joint_names:
         joint = head.joint_template[head.joint_names.index("neck")].numpy()
-        level = rest[:, 1] - joint[1] + SLOPE * (rest[:, 2] - joint[2])
+        level = rest[:, 1] - joint[1] + _slope(head) * (rest[:, 2] - joint[2])
         first, second = level[edges[:, 0]], level[edges[:, 1]]
         crossed = (first < 0) != (second < 0)
         if crossed.sum() >= FEWEST_POINTS:
             return Collar(edges[crossed], first[crossed] / (first[crossed] - second[crossed]), level >= 0)
     loop = _lowest_loop(edges[count == 1], rest)
     return Collar(np.stack([loop, loop], axis=1), np.zeros(len(loop)), np.ones(len(rest), dtype=bool))
+
+
+def _slope(head: HeadModel) -> float:
+    """How much a head's collar falls towards the front; heads with keypoints of their own are no human's."""
+    if head.landmarks is None or not head.landmarks.names:
+        return SLOPE
+    _, up, ahead = (head.joint_template[head.head_joint] - head.joint_template[head.joint_names.index("neck")]).tolist()
+    return float(np.clip(ahead / max(up, 1e-6), -STEEPEST, STEEPEST))
 
 
 def _lowest_loop(border: Int[np.ndarray, "B 2"], vertices: Float[np.ndarray, "V 3"]) -> Int[np.ndarray, "N"]:

@@ -18,11 +18,26 @@ class TrackConfig:
     fps: float = 25.0
     """Frames taken from each second of video. Sources with fewer keep what they have."""
     head: str = "anny"
-    """Head model: `anny`, the open one that is shipped, or the path of a head model file."""
+    """Head model: `anny`, the open one that is shipped, the path of a head model file (FLAME and others become one by
+    `flame-nerf-data convert-head`), or the name of one that was remembered, such as `flame`."""
     resolution: int = 1024
     """Longest side of the stored pictures in pixels; larger videos are scaled down, smaller ones left as they are."""
     focal_px: float | None = None
     """Focal length in pixels of the original video. Not given: estimated, held near 1.35 times the longer side."""
+    keypoints: Path | None = None
+    """Keypoints found by another program, instead of looking for a human face: DeepLabCut's .csv or .h5, COCO's .json,
+    or a plain .json (see data_tools/animal/README.md). For animals, and for heads with points of their own."""
+    keypoint_map: Path | None = None
+    """JSON that gives each keypoint its place on the head model. Not given: the head model's own names are used."""
+    keypoint_units: Literal["auto", "pixels", "normalised"] = "auto"
+    """What keypoint coordinates are in: pixels of the video, or fractions of its width and height."""
+    min_likelihood: float = 0.6
+    """Keypoints that their program was less sure of than this are left out."""
+    first_frame: int | None = None
+    """Number that keypoints and mattes give to the video's first frame. Not given: 0, or 1 if that fits the last."""
+    mattes: Path | None = None
+    """Mattes made by another program: a folder with one picture a frame, numbered as the frames are, or a video.
+    Needed with --keypoints; not given: the person is cut out."""
     torso: Literal["cut", "keep"] = "cut"
     """`cut` ends the mask at the collar, so that the head alone is learned; `keep` leaves the body in."""
     max_frames: int | None = None
@@ -50,7 +65,7 @@ class TrackSummary:
     frames: int
     """Frames in the subject."""
     dropped: tuple[int, ...]
-    """Sampled frames that were left out: no face, or one that could not be fitted."""
+    """Sampled frames that were left out: no face or keypoints, or none that could be fitted."""
     reprojection_px: float
     """Mean distance between detected landmarks and the fitted head's, pixels of the stored pictures."""
     reprojection_fraction: float
@@ -65,3 +80,36 @@ class TrackSummary:
     """Video frames tracked per second of wall time, all stages that were run."""
     warnings: tuple[str, ...] = ()
     """What the person should know before training."""
+    notes: tuple[str, ...] = ()
+    """How given keypoints were understood."""
+    noun: str = "face"
+    """What heights are measured of, in words,"""
+    band: str = "brow to chin"
+    """and where the outline is."""
+
+
+def check(config: TrackConfig) -> None:
+    """Refuse options that cannot be meant.
+
+    Raises:
+        TrackingError: naming the option.
+    """
+    if not 1.0 <= config.fps <= 240.0:
+        raise TrackingError(f"--fps is {config.fps}; expected 1 to 240.")
+    if config.resolution < 64:
+        raise TrackingError(f"--resolution is {config.resolution}; expected at least 64 pixels.")
+    if config.focal_px is not None and not config.focal_px > 0:
+        raise TrackingError(f"--focal-px is {config.focal_px}; expected a positive number of pixels.")
+    if config.workers < 1:
+        raise TrackingError(f"--workers is {config.workers}; expected at least 1.")
+    if config.first_frame is not None and config.first_frame < 0:
+        raise TrackingError(f"--first-frame is {config.first_frame}; expected 0 or more.")
+    if not 0 <= config.min_likelihood <= 1:
+        raise TrackingError(f"--min-likelihood is {config.min_likelihood}; expected 0 to 1.")
+    if config.keypoints is None and config.keypoint_map is not None:
+        raise TrackingError("--keypoint-map says where keypoints lie on the head; give the --keypoints too.")
+    if config.keypoints is not None and config.mattes is None:
+        raise TrackingError(
+            "--keypoints needs --mattes, a folder with one mask a frame: the segmentation that is built in knows "
+            "people only. Any segmentation program's pictures will do, white where the head and body are."
+        )

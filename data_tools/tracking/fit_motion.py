@@ -140,5 +140,6 @@ def expressions_of(points: FacePoints, state: FaceState, count: int) -> Float[Te
         count: number of expressions of the head model.
     """
     result = torch.zeros(len(state.expression), count, dtype=state.expression.dtype)
-    result[:, points.expression_rows] = state.expression
+    fitted = state.expression[:, : len(points.expression_rows)]
+    result[:, points.expression_rows] = points.unit * fitted
     return result

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 
 from data_tools.tracking.config import TrackConfig
-from data_tools.tracking.energy import Seen
-from data_tools.tracking.face_points import FacePoints, face_points
+from data_tools.tracking.energy import Seen, filled
+from data_tools.tracking.face_points import FACE_MESH, FacePoints, face_points
 from data_tools.tracking.fit_motion import fit_motion
 from data_tools.tracking.fit_shape import choose_keyframes, fit_shape
 from data_tools.tracking.fitted import state_arrays
@@ -35,8 +35,9 @@ class Observations:
     slots: Float[np.ndarray, "T"]
     """Time of each in ticks of the sampling clock."""
     seconds: Float[np.ndarray, "T"]
-    landmarks: Float[np.ndarray, "T 478 3"]
-    """Pixels; the third is depth in the same unit."""
+    landmarks: Float[np.ndarray, "T N 3"]
+    """Pixels of all the detector's points; the third is depth in the same unit, or, for keypoints, likelihood. NaN
+    where a keypoint was not found."""
     mattes: list[Path]
     width: int
     height: int
@@ -48,7 +49,7 @@ class Observations:
         sampled: Sampled,
         config: TrackConfig,
         kept: Int[np.ndarray, "T"],
-        landmarks: Float[np.ndarray, "T 478 3"],
+        landmarks: Float[np.ndarray, "T N 3"],
         mattes: list[Path],
     ) -> Observations:
         slots = np.asarray(sampled.slots, dtype=np.float64)[kept]
@@ -63,7 +64,9 @@ class Observations:
 
     def of_points(self, points: FacePoints) -> Seen:
         """The landmarks that a head model has."""
-        return Seen(torch.from_numpy(self.landmarks[:, points.index.numpy(), :2]), torch.from_numpy(self.centre))
+        found = torch.from_numpy(self.landmarks[:, points.index.numpy()])
+        trust = None if points.detector is FACE_MESH else torch.nan_to_num(found[..., 2], nan=0.0)
+        return Seen(torch.nan_to_num(found[..., :2], nan=0.0), torch.from_numpy(self.centre), trust)
 
 
 def focal_prior(seen: Observations, config: TrackConfig) -> float:
@@ -84,7 +87,10 @@ def shape(
     points = face_points(head)
     landmarks = seen.of_points(points)
     guess = first_guess(points, landmarks, prior)
-    keys = choose_keyframes(guess, landmarks)
+    if landmarks.trust is not None:
+        # With few points a frame for itself may go wrong; its neighbours put it right.
+        guess = fit_motion(points, guess, landmarks, seen.slots)
+    keys = choose_keyframes(guess, filled(points, guess, landmarks))
     state, landmarks = guess.frames(keys), landmarks.frames(keys)
     state = fit_shape(points, state, landmarks, prior, focal_free, LANDMARK_STEPS, on_step=advance)
     outline = Outline(head, points, landmarks, [load_grey(seen.mattes[key]) for key in keys])

@@ -10,12 +10,14 @@ from jaxtyping import Bool, Float
 
 from data_tools.tracking.face_points import FacePoints
 from data_tools.tracking.fit_motion import expressions_of
+from data_tools.tracking.jaw import mouth_opening, rotation_of
 from data_tools.tracking.neck import neck_pose
 from data_tools.tracking.residuals import FaceState, anchor_of
 from flame_nerf.heads import HeadModel
 
 LIPS_APART = 0.25
-"""jawOpen of the canonical mesh: with closed lips the nearest triangle of a point between them is a matter of luck."""
+"""jawOpen, or the jaw joint's coefficient, of the canonical mesh: with closed lips the nearest triangle of a point
+between them is a matter of luck."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Fitted:
     """Camera position of the head frame's origin."""
     focal: float
     centre: Float[np.ndarray, "2"]
+    mouth_open: Float[np.ndarray, "T"] | None = None
+    """0 to about 1; None for heads whose mouth does not open."""
 
     def in_camera(self, frame: int) -> Float[np.ndarray, "V 3"]:
         """Posed vertices of a frame in camera coordinates."""
@@ -56,15 +60,14 @@ def pose_head(
     seconds: Float[np.ndarray, "T"],
     centre: Float[np.ndarray, "2"],
 ) -> Fitted:
-    """Pose the whole head at a fitted state: neck from the head's turning, eyes from the gaze, jaw at rest.
-
-    The jaw joint stays at rest because jawOpen moves the jaw already: with both, the same mouth has many descriptions,
-    and neighbouring frames would take different ones.
-    """
+    """Pose the whole head at a fitted state: neck from the head's turning, eyes from the gaze, the jaw where no
+    expression moves it."""
     pose = neck_pose(head, state.rotation, seconds)
     for eye, name in enumerate(("left_eye", "right_eye")):
         if name in head.joint_names:
             pose[:, head.joint_names.index(name), :2] = state.gaze[:, eye]
+    if points.jaw is not None:
+        pose[:, points.jaw.row] = rotation_of(state.expression[:, -1])
     expression = expressions_of(points, state, len(head.expression_names)).float()
     identity, pose = state.identity.float(), pose.float()
     with torch.no_grad():
@@ -74,10 +77,13 @@ def pose_head(
                 for start in range(0, len(expression), 100)
             ]
         )
-        apart = torch.zeros(len(head.expression_names))
+        apart, resting = torch.zeros(len(head.expression_names)), torch.zeros(len(head.joint_names), 3)
         if "jawOpen" in head.expression_names:
             apart[head.expression_names.index("jawOpen")] = LIPS_APART
-        canonical = head.vertices(identity, apart, torch.zeros(len(head.joint_names), 3))
+        elif points.jaw is not None:
+            resting[points.jaw.row] = rotation_of(torch.tensor(LIPS_APART))
+        canonical = head.vertices(identity, apart, resting)
+    opening = mouth_opening(head, expression, pose)
     return Fitted(
         vertices=vertices.numpy(),
         canonical=canonical.numpy(),
@@ -88,6 +94,7 @@ def pose_head(
         translation=state.translation(anchor_of(points)).numpy(),
         focal=state.focal,
         centre=centre,
+        mouth_open=None if opening is None else opening.numpy(),
     )
 
 

@@ -1,7 +1,8 @@
 """The head's width from its outline: identity refined so that the silhouette meets the matte from brow to chin.
 
 Landmarks lie on the face only; ears, cheeks and skull come out too narrow without this. Above the brow hair hides the
-skull, below the chin the neck begins, so neither is used.
+skull, below the chin the neck begins, so neither is used. Heads with keypoints of their own (animals, whose coat is
+short) are fitted by all of their outline that moves with the head.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from data_tools.tracking.camera import project, to_camera
-from data_tools.tracking.energy import FACE_BOTTOM, FACE_TOP, Seen, face_height_px
+from data_tools.tracking.energy import Seen, face_height_px, span_rows
 from data_tools.tracking.face_points import FacePoints
 from data_tools.tracking.fit_motion import expressions_of
 from data_tools.tracking.fit_shape import Evidence
+from data_tools.tracking.jaw import rotation_of
 from data_tools.tracking.residuals import FaceState, anchor_of
 from data_tools.tracking.silhouette import OuterTest, within_band
 from flame_nerf.heads import HeadModel
@@ -68,9 +70,11 @@ class Outline:
         height: float,
         state: FaceState,
     ) -> Evidence:
-        top, bottom = brow_and_chin(self._points, self._seen.pixels[row].numpy())
+        ends = brow_and_chin(self._points, self._seen.pixels[row].numpy())
         vertex, normal = self._contour(pixels)
-        inside = self._of_head[vertex] & within_band(pixels[vertex], top, bottom)
+        inside = self._of_head[vertex]
+        if ends is not None:
+            inside &= within_band(pixels[vertex], *ends)
         vertex, normal = vertex[inside], normal[inside]
         distance = _distance_to_edge(self._mattes[row], pixels[vertex], normal, REACH * height)
         found = np.isfinite(distance)
@@ -127,18 +131,23 @@ def head_part(head: HeadModel) -> Bool[np.ndarray, "V"]:
 def head_vertices(head: HeadModel, points: FacePoints, state: FaceState) -> Float[Tensor, "T V 3"]:
     """Head-frame vertices at a state with the neck straight, float64."""
     pose = torch.zeros(len(state.expression), len(head.joint_names), 3)
+    if points.jaw is not None:
+        pose[:, points.jaw.row] = rotation_of(state.expression[:, -1]).float()
     expression = expressions_of(points, state, len(head.expression_names)).float()
     return head.vertices(state.identity.float(), expression, pose).double()
 
 
 def brow_and_chin(
     points: FacePoints, pixels: Float[np.ndarray, "L 2"]
-) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2"]]:
-    """The detected points between the brows and at the chin; the ends of the face where a head has no such points."""
-    rows = [np.flatnonzero(points.index.numpy() == number) for number in (FACE_TOP, FACE_BOTTOM)]
-    if all(len(row) for row in rows):
-        return pixels[rows[0][0]], pixels[rows[1][0]]
-    return pixels[pixels[:, 1].argmin()], pixels[pixels[:, 1].argmax()]
+) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2"]] | None:
+    """The detected points between which the head's outline is skin; the ends of the face where the detector's points
+    are not on the head model; None where all of the outline counts."""
+    if points.detector.span is None:
+        return None
+    rows = span_rows(points)
+    if rows is None:
+        return pixels[pixels[:, 1].argmin()], pixels[pixels[:, 1].argmax()]
+    return pixels[rows[0]], pixels[rows[1]]
 
 
 def _edges(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -19,10 +20,12 @@ import torch
 from data_tools.tracking import fit_stages
 from data_tools.tracking.advice import warnings_of
 from data_tools.tracking.blocks import blocks_of, run_blocks
-from data_tools.tracking.config import TrackConfig, TrackingError, TrackSummary
+from data_tools.tracking.config import TrackConfig, TrackingError, TrackSummary, check
 from data_tools.tracking.face_points import face_points
 from data_tools.tracking.fit_stages import Observations
 from data_tools.tracking.fitted import lost, pose_head, state_from
+from data_tools.tracking.given_mattes import check_mattes, copy_mattes
+from data_tools.tracking.keypoints import FEWEST_POINTS, head_and_keypoints, on_video
 from data_tools.tracking.landmarks import FaceBoxes, find_face, find_landmarks, load_models
 from data_tools.tracking.matte import find_mattes
 from data_tools.tracking.personal import with_bumps
@@ -32,12 +35,14 @@ from data_tools.tracking.report import write_report
 from data_tools.tracking.residuals import FaceState
 from data_tools.tracking.result import Quality, judge, subject_of, summary_note, summary_of, write_masks
 from data_tools.tracking.video import Sampled, probe, sample
-from data_tools.tracking.workspace import FOLDER, Workspace, stage_key, video_key
-from flame_nerf.heads import HeadModel, HeadModelError, load_head
+from data_tools.tracking.workspace import FOLDER, Workspace, path_key, stage_key, video_key
+from flame_nerf.heads import HeadModel
 from flame_nerf.subject import SubjectError, load_subject, write_subject
 
 FEWEST_FRAMES = 10
 """Below this nothing can be learned from a video."""
+CHECKED_MATTES = 20
+"""Given mattes that are compared with the keypoints, evenly spread."""
 BORDER_GREY = 200
 """Mask value from which a pixel at the picture's edge surely belongs to the head."""
 OWN_FILES = ("transforms.json", "head.npz", "report.html")
@@ -74,16 +79,19 @@ def track(
     """
     video, subject_dir = Path(video), Path(subject_dir)
     config = config or TrackConfig()
-    _check(config)
+    check(config)
     try:
         info = probe(video, config.fps)
-        final_key = stage_key(video_key(video), dataclasses.asdict(config) | {"overwrite": None, "keep_work": None})
+        options = dataclasses.asdict(config) | {"overwrite": None, "keep_work": None}
+        given = [path_key(path) for path in (config.keypoints, config.keypoint_map, config.mattes, Path(config.head))]
+        final_key = stage_key(video_key(video), options | {"given": given})
         finished = _finished(subject_dir, final_key, config.overwrite)
         if finished is not None:
             return finished
         subject_dir.mkdir(parents=True, exist_ok=True)
         workspace = Workspace(subject_dir)
-        load_models()
+        if config.keypoints is None:
+            load_models()
         with StageBars(silent) as bars, _quiet_threads():
             run = _Run(video, subject_dir, config, workspace, bars)
             summary = _run_stages(run, info.frames, final_key)
@@ -97,17 +105,6 @@ def track(
     if not config.keep_work:
         workspace.remove()
     return summary
-
-
-def _check(config: TrackConfig) -> None:
-    if not 1.0 <= config.fps <= 240.0:
-        raise TrackingError(f"--fps is {config.fps}; expected 1 to 240.")
-    if config.resolution < 64:
-        raise TrackingError(f"--resolution is {config.resolution}; expected at least 64 pixels.")
-    if config.focal_px is not None and not config.focal_px > 0:
-        raise TrackingError(f"--focal-px is {config.focal_px}; expected a positive number of pixels.")
-    if config.workers < 1:
-        raise TrackingError(f"--workers is {config.workers}; expected at least 1.")
 
 
 def _finished(subject: Path, key: str, overwrite: bool) -> TrackSummary | None:
@@ -154,31 +151,45 @@ def _quiet_threads() -> Iterator[None]:
 
 
 def _run_stages(run: _Run, expected: int | None, final_key: str) -> TrackSummary:
-    model = _head(run.config.head)
+    model, given = head_and_keypoints(run.config)
     # The clock starts after loading, which takes the same time for a second of video as for an hour.
     head = with_bumps(model)
     started = time.perf_counter()
     key, sampled = _sample(run, expected)
     pictures = [run.subject / "images" / f"{i:05d}.{run.config.picture_format}" for i in range(len(sampled.slots))]
-    key, boxes = _find_face(run, key, pictures)
-    key, landmarks = _find_landmarks(run, key, pictures, boxes)
-    kept = np.flatnonzero(np.isfinite(landmarks).all(axis=(1, 2)))
-    if len(kept) < FEWEST_FRAMES:
-        raise TrackingError(
-            f"{run.video}: only {len(kept)} of {len(pictures)} sampled frames show a face; at least {FEWEST_FRAMES} "
-            "are needed to learn a head, and a few hundred to learn it well. Give a longer video of one person's face."
-        )
-    key, mattes = _find_mattes(run, key, pictures, boxes, kept)
+    others, notes = 0, ()
+    if given is None:
+        key, boxes = _find_face(run, key, pictures)
+        key, landmarks = _find_landmarks(run, key, pictures, boxes)
+        kept, others = np.flatnonzero(np.isfinite(landmarks).all(axis=(1, 2))), boxes.others
+    else:
+        config = run.config
+        landmarks, notes = on_video(given, sampled, config.keypoint_units, config.first_frame, config.min_likelihood)
+        key = stage_key(key, {"keypoints": hashlib.sha256(landmarks.tobytes()).hexdigest(), "names": given.names})
+        kept = np.flatnonzero(np.isfinite(landmarks[..., 0]).sum(axis=1) >= FEWEST_POINTS)
+        notes = given.notes + notes
+    _check_enough(run, len(kept), len(pictures))
+    if run.config.mattes is None:
+        key, mattes = _find_mattes(run, key, pictures, boxes, kept)
+    else:
+        key, mattes, kept = _given_mattes(run, key, sampled, kept, landmarks)
+        _check_enough(run, len(kept), len(pictures))
     seen = Observations.of(sampled, run.config, kept, landmarks[kept], [mattes[i] for i in kept])
     key, state = _fit(run, key, head, seen)
-    return _finish(run, key, head, model.shapedirs.shape[-1], seen, state, sampled, boxes, pictures, final_key, started)
+    components = model.shapedirs.shape[-1]
+    return _finish(run, key, head, components, seen, state, sampled, others, notes, pictures, final_key, started)
 
 
-def _head(name: str) -> HeadModel:
-    try:
-        return load_head(name)
-    except (HeadModelError, OSError) as error:
-        raise TrackingError(f"--head {name}: {error}") from error
+def _check_enough(run: _Run, shown: int, total: int) -> None:
+    if shown >= FEWEST_FRAMES:
+        return
+    what, advice = "show a face", "Give a longer video of one person's face."
+    if run.config.keypoints is not None:
+        what, advice = f"have {FEWEST_POINTS} keypoints and a matte", "Give a longer video, or more complete keypoints."
+    raise TrackingError(
+        f"{run.video}: only {shown} of {total} sampled frames {what}; at least {FEWEST_FRAMES} are needed to learn a "
+        f"head, and a few hundred to learn it well. {advice}"
+    )
 
 
 def _stage(
@@ -216,7 +227,7 @@ def _sample(run: _Run, expected: int | None) -> tuple[str, Sampled]:
         return dataclasses.asdict(sampled)
 
     note = _stage(run, "frames", "Reading frames", key, total, work)
-    return key, Sampled(**note | {"slots": tuple(note["slots"])})
+    return key, Sampled(**note | {name: tuple(note[name]) for name in ("slots", "sources")})
 
 
 def _find_face(run: _Run, key: str, pictures: list[Path]) -> tuple[str, FaceBoxes]:
@@ -273,9 +284,35 @@ def _find_mattes(
     return key, targets
 
 
+def _given_mattes(
+    run: _Run, key: str, sampled: Sampled, kept: np.ndarray, landmarks: np.ndarray
+) -> tuple[str, list[Path], np.ndarray]:
+    """Mattes by another program at the stored pictures' size, and the frames that have one."""
+    key = stage_key(key, {"stage": "matte", "given": path_key(run.config.mattes), "first": run.config.first_frame})
+    targets = [run.workspace.folder / "matte" / f"{i:05d}.png" for i in range(len(sampled.slots))]
+
+    def work(advance: Callable[..., None]) -> dict[str, Any]:
+        missing = copy_mattes(run.config.mattes, targets, sampled, kept, run.config.first_frame, advance)
+        return {"missing": missing}
+
+    note = _stage(run, "matte", "Reading the mattes", key, len(kept), work)
+    kept = np.setdiff1d(kept, note["missing"])
+    checked = kept[:: max(1, len(kept) // CHECKED_MATTES)]
+    check_mattes(landmarks[checked], [load_grey(targets[i]) for i in checked], str(run.config.mattes))
+    return key, targets, kept
+
+
 def _fit(run: _Run, key: str, head: HeadModel, seen: Observations) -> tuple[str, FaceState]:
     prior = fit_stages.focal_prior(seen, run.config)
-    key = stage_key(key, {"stage": "fit", "head": run.config.head, "focal": run.config.focal_px})
+    key = stage_key(
+        key,
+        {
+            "stage": "fit",
+            "head": run.config.head,
+            "file": path_key(Path(run.config.head)),
+            "focal": run.config.focal_px,
+        },
+    )
 
     def shape(advance: Callable[..., None]) -> dict[str, Any]:
         fitted = fit_stages.shape(head, seen, prior, run.config.focal_px is None, advance)
@@ -301,7 +338,8 @@ def _finish(
     seen: Observations,
     state: FaceState,
     sampled: Sampled,
-    boxes: FaceBoxes,
+    others: int,
+    notes: tuple[str, ...],
     pictures: list[Path],
     final_key: str,
     started: float,
@@ -325,9 +363,12 @@ def _finish(
         dropped = [index for index in range(len(pictures)) if index not in used]
         shown = [pictures[index] for index in seen.kept]
         at_border = sum(_at_border(masks[row]) for row in good)
-        warnings = warnings_of(sampled, boxes, dropped, fitted, head.expression_names, quality.frames(good), at_border)
-        summary = _summary(run, quality.frames(good), dropped, warnings, started)
-        write_report(summary.report, summary, head, fitted, quality, shown, masks, run.video.name)
+        best, detector = quality.frames(good), points.detector
+        warnings = warnings_of(sampled, others, dropped, fitted, best, at_border, detector)
+        summary = dataclasses.replace(
+            _summary(run, best, dropped, warnings, started), notes=notes, noun=detector.noun, band=detector.band
+        )
+        write_report(summary.report, summary, head, fitted, quality, shown, masks, run.video.name, detector.good)
         tracking = {"key": final_key, "summary": summary_note(summary)}
         record = subject_of(
             run.subject, run.video, run.config, head, fitted, seen, quality, good, shown, masks, components, tracking

@@ -20,7 +20,9 @@ from flame_nerf.heads import HeadModel
 PICTURE_SIDE = 360
 """Longest side of a picture in the report, pixels."""
 MESH_COLOUR, CUT_COLOUR = (80, 220, 120), (40, 60, 90)
-TARGET_ERROR, TARGET_IOU = 0.007, 0.94
+WIDE = 3.0
+"""Standard deviations that fill the bar of a statistical expression."""
+TARGET_IOU = 0.94
 """What a good capture reaches; the page marks what falls short."""
 
 
@@ -33,10 +35,12 @@ def write_report(
     pictures: list[Path],
     masks: list[Path],
     source: str,
+    target: float,
 ) -> None:
     """Write the page.
 
     Args:
+        target: landmark distance that a good capture stays below, fraction of the face's height.
         pictures, masks: of all rows of `fitted`.
         source: the video's name.
     """
@@ -54,10 +58,10 @@ def write_report(
             _tile(
                 "landmarks off by",
                 f"{100 * summary.reprojection_fraction:.2f} %",
-                f"of the face's height, {summary.reprojection_px:.2f} px",
-                summary.reprojection_fraction <= TARGET_ERROR,
+                f"of the {summary.noun}'s height, {summary.reprojection_px:.2f} px",
+                summary.reprojection_fraction <= target,
             ),
-            _tile("outline and matte", f"{iou:.3f}", "IoU, brow to chin", iou >= TARGET_IOU),
+            _tile("outline and matte", f"{iou:.3f}", f"IoU, {summary.band}", iou >= TARGET_IOU),
             _tile("head turns", f"{low:.0f}° … {high:+.0f}°", "yaw"),
             _tile("head nods", "{:.0f}° … {:+.0f}°".format(*summary.pitch_range_deg), "pitch"),
         ]
@@ -68,9 +72,11 @@ def write_report(
         tiles=tiles,
         advice=f"<ul class=warn>{advice}</ul>" if advice else "<p class=good>Nothing to complain about.</p>",
         figures=figures,
-        error=_curves([("landmark distance, % of the face's height", 100 * quality.error)], marks=100 * TARGET_ERROR),
+        error=_curves(
+            [(f"landmark distance, % of the {summary.noun}'s height", 100 * quality.error)], marks=100 * target
+        ),
         turns=_curves([("yaw", quality.angles_deg[:, 0]), ("pitch", quality.angles_deg[:, 1])], unit="°"),
-        coverage=_coverage(head.expression_names, fitted.expression),
+        coverage=_coverage(head, fitted.expression),
     )
     part = path.with_name(f".{path.name}.part")
     part.write_text(page, encoding="utf-8")
@@ -86,8 +92,8 @@ def _telling_frames(head: HeadModel, fitted: Fitted, quality: Quality) -> dict[s
         "Turned most to the left": int(yaw.argmax()),
         "Looking down most": int(quality.angles_deg[:, 1].argmin()),
     }
-    if "jawOpen" in head.expression_names:
-        chosen["Mouth open widest"] = int(fitted.expression[:, head.expression_names.index("jawOpen")].argmax())
+    if fitted.mouth_open is not None:
+        chosen["Mouth open widest"] = int(fitted.mouth_open.argmax())
     return chosen | {"Fitted worst": int(quality.error.argmax())}
 
 
@@ -148,8 +154,12 @@ def _curves(series: list[tuple[str, Float[np.ndarray, "T"]]], unit: str = "", ma
     return f'<svg viewBox="0 0 {width} {height}">{"".join(parts)}</svg>'
 
 
-def _coverage(names: tuple[str, ...], expression: Float[np.ndarray, "T E"]) -> str:
+def _coverage(head: HeadModel, expression: Float[np.ndarray, "T E"]) -> str:
     """One bar an expression: pale to the largest value seen, dark to that of one frame in ten."""
+    names = head.expression_names
+    if head.expression_range != "unit":
+        # Either way from neutral, in standard deviations: three fill the bar.
+        expression = np.abs(expression) / WIDE
     usual, most = np.quantile(expression, 0.9, axis=0), expression.max(axis=0)
     rows = "".join(
         f'<div class=bar><span>{html.escape(names[row])}</span><em><s style="width:{100 * min(most[row], 1):.0f}%"></s>'

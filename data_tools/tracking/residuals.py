@@ -107,6 +107,9 @@ def linearise(
     by_frame[..., 0:3], by_frame[..., 3:6], by_frame[..., GAZE] = by_turn, by_camera, by_gaze
     by_frame[..., EXPRESSION] = (rows @ basis).reshape(count, frames, 2, -1).transpose(0, 1)
 
+    if points.jaw is not None:
+        opened = points.jaw.by_opening(at_head, state.identity)
+        by_frame[..., -1] = (by_head @ opened[..., None])[..., 0]
     outward = points.normal @ state.rotation.transpose(1, 2)
     facing = -(outward * at_camera).sum(-1) / at_camera.norm(dim=-1)
     log_focal = project(at_camera, state.focal, torch.zeros_like(centre))

@@ -78,9 +78,11 @@ def judge(head: HeadModel, points: FacePoints, state: FaceState, seen: Observati
     of_head = head_part(head)
     for row in judged:
         matte, pixels = load_grey(seen.mattes[row]), fitted.in_picture(row)
-        band = band_between(*brow_and_chin(points, landmarks.pixels[row].numpy()), matte.shape)
         # Shoulders stand between brow and chin when the head bows; they are no part of its outline.
-        band &= near(matte.shape, pixels[of_head], NEAR_HEAD * fitted.pixels_per_metre(row))
+        band = near(matte.shape, pixels[of_head], NEAR_HEAD * fitted.pixels_per_metre(row))
+        ends = brow_and_chin(points, landmarks.pixels[row].numpy())
+        if ends is not None:
+            band &= band_between(*ends, matte.shape)
         iou.append(outline_iou(cover(pixels, faces, matte.shape), matte, band))
     angles = np.degrees(yaw_pitch_roll(fitted.rotation))
     return Quality(distance, distance / height, height, angles, tuple(map(int, judged)), np.array(iou))
@@ -196,7 +198,8 @@ def subject_of(
             reprojection_error=quality.error_px[kept].astype(np.float32),
         ),
         fps=config.fps,
-        head_model=config.head,
+        # A path must hold wherever the subject is read from.
+        head_model=str(Path(config.head).absolute()) if Path(config.head).is_file() else config.head,
         source=video.name,
         licence=config.licence,
         extra={"tracking": tracking},
@@ -213,6 +216,6 @@ def summary_note(summary: TrackSummary) -> dict[str, Any]:
 def summary_of(subject: Subject) -> TrackSummary:
     """The summary stored with a subject."""
     note = dict(subject.extra["tracking"]["summary"])
-    for name in ("dropped", "yaw_range_deg", "pitch_range_deg", "warnings"):
-        note[name] = tuple(note[name])
+    for name in ("dropped", "yaw_range_deg", "pitch_range_deg", "warnings", "notes"):
+        note[name] = tuple(note.get(name, ()))
     return TrackSummary(subject=subject.root, report=subject.root / "report.html", **note)

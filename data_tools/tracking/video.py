@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -41,6 +42,8 @@ class Sampled:
 
     slots: tuple[int, ...]
     """Place of each picture on the clock of the sampling rate: picture i was shown at slots[i] / fps seconds."""
+    sources: tuple[int, ...]
+    """Number of each picture among the video's own frames, from 0."""
     width: int
     height: int
     """Size of the stored pictures."""
@@ -48,6 +51,8 @@ class Sampled:
     """Stored size over the video's own."""
     still: float
     """Fraction of pictures that are the same as the one before."""
+    total: int | None = None
+    """Number of frames that the video itself has; None if it was not read to its end."""
     warning: str = ""
     """What was left out and why; empty if nothing was."""
 
@@ -109,24 +114,32 @@ def sample(
     """
     folder.mkdir(parents=True, exist_ok=True)
     slots: list[int] = []
+    sources: list[int] = []
     pending: list[Future] = []
-    size, scale, repeats, previous, warning = (0, 0), 1.0, 0, None, ""
+    size, scale, repeats, previous, warning, total = (0, 0), 1.0, 0, None, "", 0
     with ThreadPoolExecutor(workers) as pool:
         frames = _on_clock(video, fps)
-        while limit is None or len(slots) < limit:
+        while True:
             try:
-                slot, picture = next(frames)
+                source, slot, picture = next(frames)
             except StopIteration:
                 break
             except TrackingError as error:
                 if not slots:
                     raise
-                warning = f"{error} Went on with the {len(slots)} frames before it."
+                warning, total = f"{error} Went on with the {len(slots)} frames before it.", None
+                break
+            if picture is None:
+                total = source + 1
+                continue
+            if limit is not None and len(slots) == limit:
+                total = None
                 break
             picture, scale = _limit(picture, longest_side)
             size = size if slots else picture.shape[1::-1]
             if picture.shape[1::-1] != size:
                 warning = f"The picture size changes at frame {len(slots)}; only the frames before it were used."
+                total = None
                 break
             sparse = picture[::4, ::4].astype(np.int16)
             repeats += previous is not None and np.abs(sparse - previous).mean() < STILL
@@ -137,34 +150,49 @@ def sample(
             if len(pending) > QUEUE:
                 pending.pop(0).result()
             slots.append(slot)
+            sources.append(source)
+            total = source + 1
             on_frame()
         for job in pending:
             job.result()
     if not slots:
         raise TrackingError(f"{video}: {NOTHING_DECODED}")
-    return Sampled(tuple(slots), *size, scale=scale, still=float(repeats / max(1, len(slots) - 1)), warning=warning)
+    still = float(repeats / max(1, len(slots) - 1))
+    return Sampled(tuple(slots), tuple(sources), *size, scale=scale, still=still, total=total, warning=warning)
 
 
-def _on_clock(video: Path, fps: float) -> Iterator[tuple[int, UInt8[np.ndarray, "H W 3"]]]:
-    """Yield (slot, picture) for the first frame shown in each slot of a clock with `fps` ticks a second."""
+def _on_clock(video: Path, fps: float) -> Iterator[tuple[int, int, UInt8[np.ndarray, "H W 3"] | None]]:
+    """Yield (number, slot, picture) for each frame; only the first shown in a slot of the clock has its picture."""
+    last, start = -1, None
+    for number, seconds, frame, pixel_aspect in decoded(video):
+        start = seconds if start is None else start
+        slot = int((seconds - start) * fps + EARLY)
+        fresh = slot > last
+        last = max(last, slot)
+        yield number, slot, _upright(frame, pixel_aspect) if fresh else None
+
+
+def decoded(video: Path) -> Iterator[tuple[int, float, Any, Fraction | None]]:
+    """Yield number, time in seconds, PyAV frame and a pixel's width over its height, for each frame of a video.
+
+    Raises:
+        TrackingError: it cannot be read, or not to its end.
+    """
     import av
 
-    last, start = -1, None
+    count = 0
     try:
         with av.open(str(video)) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-            for index, frame in enumerate(container.decode(stream)):
+            for frame in container.decode(stream):
                 # Raw streams carry no timestamps: then the frame rate is all there is.
-                seconds = float(index / rate) if frame.time is None else frame.time
-                start = seconds if start is None else start
-                slot = int((seconds - start) * fps + EARLY)
-                if slot > last:
-                    last = slot
-                    yield slot, _upright(frame, stream.sample_aspect_ratio)
-    except (av.error.FFmpegError, OSError) as error:
-        raise TrackingError(f"{video}: decoding stops after {last + 1} sampled frames ({_reason(error)}).") from error
+                seconds = float(count / rate) if frame.time is None else frame.time
+                yield count, seconds, frame, stream.sample_aspect_ratio
+                count += 1
+    except (av.error.FFmpegError, OSError, IndexError) as error:
+        raise TrackingError(f"{video}: decoding stops after {count} frames ({_reason(error)}).") from error
 
 
 def _upright(frame, pixel_aspect: Fraction | None) -> UInt8[np.ndarray, "H W 3"]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 """Raised when a stage's results change meaning, so that older ones are not reused."""
 FOLDER = ".work"
 
@@ -89,7 +89,20 @@ def video_key(video: Path) -> str:
     return stage_key("", {"path": str(video.resolve()), "size": status.st_size, "time": status.st_mtime_ns})
 
 
+def path_key(path: Path | None) -> str:
+    """Key of a file, or of the files in a folder; the same for whatever is not there.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    if path is None or not path.exists():
+        return ""
+    return stage_key(
+        "", {"files": [video_key(one) for one in sorted(path.iterdir())] if path.is_dir() else video_key(path)}
+    )
+
+
 def stage_key(before: str, options: dict[str, Any]) -> str:
     """Key of a stage: of the stage before it and the options it depends on."""
-    text = json.dumps([VERSION, before, options], sort_keys=True)
+    text = json.dumps([VERSION, before, options], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

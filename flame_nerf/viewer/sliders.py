@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,10 +12,15 @@ PARTS = {
     "Eyes": ("eye",),
     "Brows": ("brow",),
     "Cheeks, nose, tongue": ("cheek", "nose", "tongue"),
+    "Ears": ("ear",),
 }
 """Folder name to the beginnings of the ARKit expression names in it."""
 OTHER_PART = "Expressions"
-"""Folder of expressions that are not named after a part of the face: statistical components."""
+"""Folder of expressions that are not named after a part of the face."""
+COMPONENTS_PART = "Components"
+"""Folder of statistical components where there are other expressions too."""
+COMPONENT = re.compile(r"\d$")
+"""A name that ends in a number is that of a statistical component."""
 NAMED_RANGE = (0.0, 1.0)
 """A named expression goes from neutral to full."""
 COMPONENT_RANGE = (-3.0, 3.0)
@@ -50,6 +56,10 @@ def slider_groups(expression_names: Sequence[str], joint_names: Sequence[str]) -
         left = [name for name in left if name not in members]
         if members or label in angles:
             groups.append(SliderGroup(label, members, NAMED_RANGE, angles.get(label, ())))
-    if left:
-        groups.append(SliderGroup(OTHER_PART, tuple(left), COMPONENT_RANGE, ()))
+    components = tuple(name for name in left if COMPONENT.search(name))
+    named = tuple(name for name in left if name not in components)
+    if named:
+        groups.append(SliderGroup(OTHER_PART, named, NAMED_RANGE, ()))
+    if components:
+        groups.append(SliderGroup(COMPONENTS_PART if named else OTHER_PART, components, COMPONENT_RANGE, ()))
     return groups
