@@ -5,8 +5,10 @@
 
 Trains a method on the subject's training frames, renders the held-out ones with their tracked poses and expressions,
 and compares with the pictures on white, inside two regions: the matte above the chin, and a box around the lips.
-Beside it stands what showing the training frame with the nearest landmarks would have scored. Writes ``result.json``
-and ``sheet.png`` (truth | avatar | nearest training frame) to the output folder and prints a Markdown table.
+Beside it stands what showing the training frame with the nearest landmarks would have scored, what the frames' poses
+score without any correction, and (--refine-pose) with the pose alone refined on the held-out frame itself. Writes
+``result.json`` and ``sheet.png`` (truth | avatar | nearest training frame) to the output folder and prints a Markdown
+table.
 """
 
 from __future__ import annotations
@@ -105,7 +107,11 @@ def train_method(args: argparse.Namespace, use_expression: bool, output: Path):
     config.pipeline.datamanager.data = config.data
     config.pipeline.datamanager.dataparser.split = args.split
     config.pipeline.datamanager.dataparser.downscale_factor = args.downscale
+    # What it is judged on, also where the method would have the subject's own background.
+    config.pipeline.datamanager.dataparser.background_color = "white"
     config.pipeline.model.field.use_expression = use_expression
+    pose = config.pipeline.model.refinement.pose
+    pose.calibrate = pose.over_time = not args.without_refinement
     config.output_dir, config.vis = output, "tensorboard"
     config.experiment_name, config.timestamp = "held_out", "with" if use_expression else "without"
     config.machine.seed = args.seed
@@ -124,6 +130,28 @@ def train_method(args: argparse.Namespace, use_expression: bool, output: Path):
     return trainer.pipeline, seconds
 
 
+@torch.no_grad()
+def as_tracked(model, camera) -> Float[ndarray, "h w 3"]:
+    """A held-out frame with the tracker's pose and expression, nothing of what training learned about the track."""
+    camera.metadata["as_tracked"] = True
+    picture = model.get_outputs_for_camera(camera)["rgb"].float().cpu().numpy()
+    del camera.metadata["as_tracked"]
+    return picture
+
+
+def refined(model, camera, truth: Truth) -> Float[ndarray, "h w 3"]:
+    """A held-out frame after its pose alone was refined on its picture, head and a rim around it."""
+    from flame_nerf.refinement.on_frame import refine_pose_on_frame
+
+    rim = cv2.dilate(truth.regions["head"].astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    more = refine_pose_on_frame(model, camera, torch.from_numpy(truth.picture), torch.from_numpy(rim))
+    camera.metadata["pose_correction"] = more
+    with torch.no_grad():
+        picture = model.get_outputs_for_camera(camera)["rgb"].float().cpu().numpy()
+    del camera.metadata["pose_correction"]
+    return picture
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("subject", type=Path, help="a subject folder made by `flame-nerf-data track`")
@@ -133,6 +161,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="training steps (the method's default unless given)")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--ablate-expression", action="store_true", help="train again with the expression input zeroed")
+    parser.add_argument("--without-refinement", action="store_true", help="train on the track as it is")
+    parser.add_argument("--refine-pose", action="store_true", help="also refine each held-out frame's pose on itself")
     parser.add_argument("--output", type=Path, default=Path("outputs/held_out"))
     args = parser.parse_args()
 
@@ -150,18 +180,25 @@ def main() -> None:
         assert not {f.timestep for f in train} & {f.timestep for f in held_out}, "a held-out frame was trained on"
 
         rows, nearest_rows = [], []
+        by_pose: dict[str, list[dict[str, float]]] = {"as tracked": [], "pose refined on the frame": []}
         for index, frame in enumerate(held_out):
             truth = read_truth(subject, frame, args.downscale)
             camera = data.eval_dataset.cameras[index : index + 1].to(pipeline.device)
             with torch.no_grad():
                 picture = pipeline.model.get_outputs_for_camera(camera)["rgb"].float().cpu().numpy()
             rows.append(scores(picture, truth))
+            by_pose["as tracked"].append(scores(as_tracked(pipeline.model, camera), truth))
+            if args.refine_pose:
+                by_pose["pose refined on the frame"].append(scores(refined(pipeline.model, camera, truth), truth))
             if use_expression:
                 nearest = read_truth(subject, nearest_training_frame(subject, frame, train), args.downscale).picture
                 nearest_rows.append(scores(nearest, truth))
                 sheet.append([truth.picture, picture, nearest])
         name = args.method if use_expression else f"{args.method}, expression zeroed"
         table[name] = mean_scores(rows) | {"minutes": seconds / 60}
+        for how, pose_rows in by_pose.items():
+            if pose_rows:
+                table[f"{name}, {how}"] = mean_scores(pose_rows)
         if nearest_rows:
             table["nearest training frame"] = mean_scores(nearest_rows)
 

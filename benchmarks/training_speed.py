@@ -39,7 +39,7 @@ def main() -> None:
     trainer = config.setup(local_rank=0, world_size=1)
     trainer.setup()
     model, clock = trainer.pipeline.model, Stopwatch()
-    clock.watch(model.renderer.mapping, "sample_shell", "to_canonical")
+    clock.watch(model.renderer.mapping, "sample_shell", "carry_samples")
     clock.watch(model.renderer.meshes, "get_many")
 
     def step(index: int) -> dict:

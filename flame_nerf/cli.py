@@ -119,6 +119,23 @@ class Drive:
 
 
 @dataclass
+class ExportTrack:
+    """Write the track as training corrected it (cameras, expressions, meshes) as a subject of its own."""
+
+    config: tyro.conf.Positional[Path]
+    """The config.yml of a training run."""
+    subject: tyro.conf.Positional[Path]
+    """Folder to write; pictures are copied along."""
+
+    def run(self) -> None:
+        from flame_nerf.refinement.export import refined_subject, write_with_pictures
+
+        model = load_pipeline(self.config).model
+        written = write_with_pictures(refined_subject(model.subject, model.refinement, model.head), self.subject)
+        print(f"refined subject: {written.parent}")
+
+
+@dataclass
 class Info:
     """What this installation can do: versions, devices, and which optional parts are present."""
 
@@ -300,6 +317,7 @@ def main() -> None:
         Annotated[
             Annotated[Demo, tyro.conf.subcommand("demo")]
             | Annotated[Drive, tyro.conf.subcommand("drive")]
+            | Annotated[ExportTrack, tyro.conf.subcommand("export-track")]
             | Annotated[Info, tyro.conf.subcommand("info")],
             tyro.conf.arg(name=""),
         ],

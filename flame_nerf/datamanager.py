@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
@@ -50,14 +50,17 @@ class FlameNerfDataManager(VanillaDataManager[FlameNerfDataset]):
     def setup_train(self) -> None:
         self.train_pixel_sampler = self._get_pixel_sampler(self.train_dataset, self.config.train_num_rays_per_batch)
         self.iter_train_image_dataloader = itertools.repeat({"cache": self._cache(self.train_dataset)})
-        self.train_ray_generator = PinholeRays(self.train_dataset.cameras.to(self.device))
+        self.train_ray_generator = self._rays(self.train_dataset)
 
     def setup_eval(self) -> None:
         self.eval_pixel_sampler = self._get_pixel_sampler(self.eval_dataset, self.config.eval_num_rays_per_batch)
         self.iter_eval_image_dataloader = itertools.repeat({"cache": self._cache(self.eval_dataset)})
-        self.eval_ray_generator = PinholeRays(self.eval_dataset.cameras.to(self.device))
+        self.eval_ray_generator = self._rays(self.eval_dataset)
         self.fixed_indices_eval_dataloader = FixedIndicesEvalDataloader(self.eval_dataset, device=self.device)
         self.eval_dataloader = RandIndicesEvalDataloader(self.eval_dataset, device=self.device)
+
+    def _rays(self, dataset: FlameNerfDataset) -> PinholeRays:
+        return PinholeRays(dataset.cameras, dataset.metadata["plate"]).to(self.device)
 
     def _cache(self, dataset: FlameNerfDataset) -> PictureCache:
         return PictureCache(dataset, self.config.picture_memory, self.config.head_margin)
@@ -69,8 +72,14 @@ class PinholeRays(nn.Module):
     The same rays as Nerfstudio's generator, which serves every camera model, in a tenth of its time.
     """
 
-    def __init__(self, cameras: Cameras):
+    def __init__(self, cameras: Cameras, plate: Float[Tensor, "H W 3"] | None = None):
+        """
+        Args:
+            cameras: with `frame_idx` in their metadata.
+            plate: what all of them see behind the head; rays then carry it as `background`.
+        """
         super().__init__()
+        self.register_buffer("plate", plate, persistent=False)
         focal = torch.cat([cameras.fx, cameras.fy], dim=1)
         centre = torch.cat([cameras.cx, cameras.cy], dim=1)
         self.register_buffer("focal", focal, persistent=False)
@@ -87,11 +96,15 @@ class PinholeRays(nn.Module):
         c2w = self.c2w[camera]
         directions = x[:, None] * c2w[:, :, 0] - y[:, None] * c2w[:, :, 1] - c2w[:, :, 2]
         length = directions.norm(dim=1, keepdim=True)
+        metadata = {"directions_norm": length, "frame_idx": self.frame_idx[camera]}
+        if self.plate is not None:
+            row, column = ray_indices[:, 1:].to(self.plate.device).unbind(dim=1)
+            metadata["background"] = self.plate[row, column]
         return RayBundle(
             origins=c2w[:, :, 3],
             directions=directions / length,
             pixel_area=1.0 / (self.focal[camera].prod(dim=1, keepdim=True) * length**3),
             camera_indices=camera[:, None],
-            metadata={"directions_norm": length, "frame_idx": self.frame_idx[camera]},
+            metadata=metadata,
             times=self.times[camera],
         )

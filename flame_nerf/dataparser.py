@@ -16,6 +16,7 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from flame_nerf.scratch import scratch_array
 from flame_nerf.subject import Subject, SubjectError, load_subject
 from flame_nerf.subject.rigid import rigid_fit, stands_still
 from flame_nerf.subject.types import TRANSFORMS_FILE
@@ -24,6 +25,11 @@ SKULL_REGIONS = ("scalp", "ears")
 """Regions that move with a human skull and hardly with the expression."""
 SOFT_REGIONS = ("lips", "mouth", "teeth", "tongue", "eyes", "eyelids", "ears", "muzzle", "neck")
 """What to leave out of the skull when a head has no scalp: animals turn their ears, and a muzzle has a jaw."""
+
+ROWS_AT_ONCE = 256
+"""Timesteps whose meshes are held in memory at a time while a head is stabilised."""
+TURNED_MEMORY = 256 * 1024**2
+"""Bytes of stabilised meshes held in memory; beyond that they lie in a mapped temporary file."""
 
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5)}
 """Colours a picture can be composited on."""
@@ -182,19 +188,23 @@ def stabilize_head(subject: Subject) -> Subject:
     """The same subject with its skull standing still: world = head frame, cameras moved along.
 
     Each timestep's posed skull is laid onto the canonical skull by a rigid least-squares fit. A track that is
-    stabilised already is returned as it is.
+    stabilised already is returned as it is. Meshes are gone through in blocks of rows, never all at once.
     """
     track = subject.track
     skull = _skull_vertices(subject)
-    head_from_world = rigid_fit(track.vertices[:, skull].astype(np.float64), track.canonical_vertices[skull])
-    if stands_still(head_from_world, track.canonical_vertices[skull].mean(axis=0)):
+    blocks = [slice(start, start + ROWS_AT_ONCE) for start in range(0, track.num_timesteps, ROWS_AT_ONCE)]
+    rest = track.canonical_vertices[skull]
+    head_from_world = np.concatenate([rigid_fit(track.vertices[rows][:, skull].astype(float), rest) for rows in blocks])
+    if stands_still(head_from_world, rest.mean(axis=0)):
         return subject
-    rotation, translation = head_from_world[:, :3, :3], head_from_world[:, :3, 3]
-    vertices = np.einsum("tij,tvj->tvi", rotation, track.vertices) + translation[:, None]
+    vertices = scratch_array(track.vertices.shape, np.float32, TURNED_MEMORY)
+    for rows in blocks:
+        rotation, translation = head_from_world[rows, :3, :3], head_from_world[rows, :3, 3]
+        vertices[rows] = np.einsum("tij,tvj->tvi", rotation, track.vertices[rows]) + translation[:, None]
     return dataclasses.replace(
         subject,
         frames=tuple(dataclasses.replace(f, c2w=head_from_world[f.timestep] @ f.c2w) for f in subject.frames),
-        track=dataclasses.replace(track, vertices=vertices.astype(np.float32)),
+        track=dataclasses.replace(track, vertices=vertices),
     )
 
 

@@ -15,10 +15,14 @@ from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.fields.base_field import Field
 from torch import Tensor, nn
 
+from flame_nerf.compiled.field import FieldShape, evaluate_field
+from flame_nerf.compiled.plan import make_plan, pack_frames, pack_weights
 from flame_nerf.encodings import HashGrid, Implementation, spherical_harmonics
 
 # exp() beyond this is opaque at any step length and only endangers float32.
 _MAX_LOG_DENSITY = 15.0
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass
@@ -53,16 +57,15 @@ class FieldConfig:
     """Let the expression shift the colour network's first layer as well."""
     condition_gain: float = 3.0
     """Factor on the condition, and so on the speed at which Adam moves what the expression does."""
-    n_latent_frames: int = 0
-    """Training frames that get a latent code of their own; 0 turns the codes off."""
-    latent_dim: int = 8
-    """Length of a frame's latent code."""
     initial_density: float = 10.0
     """Density everywhere before training, 1/m: with a shell of centimetres, thin haze that lets gradients through."""
     implementation: Implementation = "auto"
     """How the hash grid is computed."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the networks. auto: bfloat16 on CUDA and on a CPU that has instructions for it, else float32."""
+    compiled: bool = True
+    """On a CPU, compute grid and networks in kernels of our own (float32), several times faster than torch."""
+    precision: Precision = "auto"
+    """Arithmetic of the networks in torch. auto: bfloat16 on CUDA and on a CPU that has instructions for it, else
+    float32."""
 
 
 class FlameNerfField(Field):
@@ -106,13 +109,9 @@ class FlameNerfField(Field):
         direction_dim = (config.direction_degree + 1) ** 2 - 1
         self.color_network = _network(config.geometry_dim + direction_dim, width, config.color_layers, 3)
 
-        self.latents = nn.Embedding(config.n_latent_frames, config.latent_dim) if config.n_latent_frames else None
-        total_dim = condition_dim + (config.latent_dim if self.latents is not None else 0)
-        self.condition_shift = _zero_linear(total_dim, width)
-        self.condition_scale = _zero_linear(total_dim, self.grid.out_dim) if config.modulate_features else None
-        self.condition_color_shift = _zero_linear(total_dim, width) if config.condition_color else None
-        if self.latents is not None:
-            nn.init.normal_(self.latents.weight, std=0.01)
+        self.condition_shift = _zero_linear(condition_dim, width)
+        self.condition_scale = _zero_linear(condition_dim, self.grid.out_dim) if config.modulate_features else None
+        self.condition_color_shift = _zero_linear(condition_dim, width) if config.condition_color else None
 
     def canonical(
         self,
@@ -120,7 +119,6 @@ class FlameNerfField(Field):
         directions: Float[Tensor, "N 3"],
         condition: Float[Tensor, "B C"],
         condition_index: Int[Tensor, " N"],
-        latent_index: Int[Tensor, " B"] | None = None,
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N 3"]]:
         """Density and colour at canonical points.
 
@@ -133,13 +131,14 @@ class FlameNerfField(Field):
             directions: unit viewing directions carried into the canonical head.
             condition: conditions of the B frames at hand; zeros are the neutral face.
             condition_index: frame of each point, 0..B−1.
-            latent_index: training frame of each condition, for its latent code; None takes the codes' mean.
 
         Returns:
             Density in 1/m, and RGB in 0..1.
         """
+        if self.is_compiled(p_canonical):
+            return self._in_kernels(p_canonical, directions, condition, condition_index)
         with self._arithmetic():
-            sigma, geometry, frames = self._density(p_canonical, condition, condition_index, latent_index)
+            sigma, geometry, frames = self._density(p_canonical, condition, condition_index)
             return sigma, self._color(geometry, directions, frames, condition_index)
 
     def density(
@@ -147,13 +146,13 @@ class FlameNerfField(Field):
     ) -> Float[Tensor, " N"]:
         """Density alone, 1/m; arguments as for `canonical`."""
         with self._arithmetic():
-            return self._density(p_canonical, condition, condition_index, None)[0]
+            return self._density(p_canonical, condition, condition_index)[0]
 
     def get_density(self, ray_samples: RaySamples) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch G"]]:
         """Density and geometry features of the neutral face at samples given in the canonical head."""
         p_canonical = ray_samples.frustums.get_positions()
         with self._arithmetic():
-            sigma, geometry, _ = self._density(p_canonical.reshape(-1, 3), *self._neutral(p_canonical), None)
+            sigma, geometry, _ = self._density(p_canonical.reshape(-1, 3), *self._neutral(p_canonical))
         return sigma.view(*p_canonical.shape[:-1], 1), geometry.view(*p_canonical.shape[:-1], -1)
 
     def get_outputs(
@@ -166,7 +165,7 @@ class FlameNerfField(Field):
         condition, index = self._neutral(directions)
         geometry = density_embedding.reshape(-1, self.config.geometry_dim)
         with self._arithmetic():
-            rgb = self._color(geometry, directions.reshape(-1, 3), self._conditions(condition, None), index)
+            rgb = self._color(geometry, directions.reshape(-1, 3), self._conditions(condition), index)
         return {FieldHeadNames.RGB: rgb.view(*directions.shape[:-1], 3)}
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
@@ -176,14 +175,52 @@ class FlameNerfField(Field):
             "network": [p for name, p in self.named_parameters() if not name.startswith("grid.")],
         }
 
+    def is_compiled(self, points: Tensor) -> bool:
+        """Whether the kernels cover this device and precision."""
+        floats = points.dtype == torch.float32 == self.density_network[0].weight.dtype
+        wanted = self.config.compiled and self.config.precision != "bfloat16"
+        return wanted and floats and points.device.type == "cpu" and self.grid.backend == "numba"
+
+    def _in_kernels(
+        self, p_canonical: Tensor, directions: Tensor, condition: Tensor, condition_index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`canonical` in compiled kernels. Only what is done once a frame stays in torch."""
+        density, color = (
+            [layer for layer in network if isinstance(layer, nn.Linear)]
+            for network in (self.density_network, self.color_network)
+        )
+        frames = self._conditions(condition)
+        scale = None if self.condition_scale is None else 1.0 + self.condition_scale(frames)
+        shifts = [self.condition_shift(frames)]
+        if self.condition_color_shift is not None:
+            shifts.append(self.condition_color_shift(frames))
+        degree = self.config.direction_degree
+        plan = make_plan(
+            self.grid.out_dim,
+            tuple(layer.out_features for layer in density),
+            (degree + 1) ** 2 - 1,
+            tuple(layer.out_features for layer in color),
+            self.condition_color_shift is not None,
+        )
+        return evaluate_field(
+            p_canonical,
+            directions,
+            condition_index,
+            self.grid.table,
+            pack_weights(density + color),
+            pack_frames(scale, shifts, self.grid.out_dim),
+            self.aabb,
+            FieldShape(self.grid.layout, plan, scale is not None, degree, math.log(self.config.initial_density)),
+        )
+
     def _density(
-        self, p_canonical: Tensor, condition: Tensor, condition_index: Tensor, latent_index: Tensor | None
-    ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N G"], Float[Tensor, "B D"]]:
-        """Density, geometry features, and the frames' full conditions."""
+        self, p_canonical: Tensor, condition: Tensor, condition_index: Tensor
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N G"], Float[Tensor, "B C"]]:
+        """Density, geometry features, and the frames' conditions as the networks are given them."""
         x = (p_canonical - self.aabb[0]) / (self.aabb[1] - self.aabb[0])
         inside = ((x > 0.0) & (x < 1.0)).all(dim=-1)
         features = self.grid(x.clamp(0.0, 1.0))
-        frames = self._conditions(condition, latent_index)
+        frames = self._conditions(condition)
         if self.condition_scale is not None:
             features = features * (1.0 + self.condition_scale(frames)).index_select(0, condition_index)
         hidden = self.density_network[0](features)
@@ -199,27 +236,24 @@ class FlameNerfField(Field):
             hidden = hidden + self.condition_color_shift(frames).index_select(0, condition_index)
         return torch.sigmoid(self.color_network[1:](hidden).float())
 
-    def _conditions(self, condition: Tensor, latent_index: Tensor | None) -> Float[Tensor, "B D"]:
-        condition = condition * (self.config.condition_gain if self.config.use_expression else 0.0)
-        if self.latents is None:
-            return condition
-        if latent_index is None:
-            latent = self.latents.weight.mean(dim=0).expand(len(condition), -1)
-        else:
-            latent = self.latents(latent_index)
-        return torch.cat([condition, latent], dim=-1)
+    def _conditions(self, condition: Tensor) -> Float[Tensor, "B C"]:
+        return condition * (self.config.condition_gain if self.config.use_expression else 0.0)
 
     def _arithmetic(self) -> AbstractContextManager:
-        device = self.aabb.device.type
-        if self.config.precision == "auto":
-            if device == "cuda" or (device == "cpu" and _cpu_has_bfloat16()):
-                return torch.autocast(device, torch.bfloat16)
-            return nullcontext()
-        return torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+        return arithmetic(self.aabb.device.type, self.config.precision)
 
     def _neutral(self, like: Tensor) -> tuple[Float[Tensor, "1 C"], Int[Tensor, " N"]]:
         index = torch.zeros(like[..., 0].numel(), dtype=torch.long, device=like.device)
         return self.aabb.new_zeros(1, self.condition_dim), index
+
+
+def arithmetic(device_type: str, precision: Precision) -> AbstractContextManager:
+    """What networks are evaluated in. auto: bfloat16 on CUDA and on a CPU that multiplies it itself, else float32."""
+    if precision == "auto":
+        if device_type == "cuda" or (device_type == "cpu" and _cpu_has_bfloat16()):
+            return torch.autocast(device_type, torch.bfloat16)
+        return nullcontext()
+    return torch.autocast(device_type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 @lru_cache(maxsize=1)

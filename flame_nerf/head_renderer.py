@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor, nn
 
-from flame_nerf.canonical import CanonicalMapping, MappingConfig, PosedMesh, PosedMeshCache
+from flame_nerf.canonical import (
+    CanonicalMapping,
+    CanonicalPoints,
+    MappingConfig,
+    PosedMesh,
+    PosedMeshCache,
+    ShellSamples,
+)
 from flame_nerf.field import FieldConfig, FlameNerfField
 from flame_nerf.motion import PosedFrame, SubjectMotion
 from flame_nerf.occupancy import OccupancyConfig, OccupancyGrid, select
+from flame_nerf.refinement import MeshShift
 from flame_nerf.rendering import render_packed
 from flame_nerf.shell_config import ShellConfig
 from flame_nerf.subject import HeadTrack
 
 BATCH_MULTIPLE = 512
-"""Numbers of samples are rounded up to this on the CPU."""
+"""Numbers of samples are rounded up to this where torch computes the field on the CPU."""
 
 
 @dataclass
@@ -58,7 +66,15 @@ class HeadRenderer(nn.Module):
         mapping: MappingConfig,
         field: FieldConfig,
         sampling: SamplingConfig,
+        condition_dim: int | None = None,
     ):
+        """
+        Args:
+            track: the subject's head, stabilised.
+            motion: its moments.
+            mapping, field, sampling: see the configs.
+            condition_dim: length of what the field is told of a moment; by default the motion's condition.
+        """
         super().__init__()
         self.config = sampling
         self._mapping_config = mapping
@@ -68,7 +84,7 @@ class HeadRenderer(nn.Module):
         self.register_buffer("shell_thickness", shell, persistent=False)
         margin = sampling.shell.thickest
         box = torch.stack([canonical.amin(dim=0) - margin, canonical.amax(dim=0) + margin])
-        self.field = FlameNerfField(box, motion.condition_dim, field)
+        self.field = FlameNerfField(box, motion.condition_dim if condition_dim is None else condition_dim, field)
         self.occupancy = OccupancyGrid(box, sampling.occupancy)
         self._mapping: CanonicalMapping | None = None
 
@@ -87,9 +103,15 @@ class HeadRenderer(nn.Module):
                 torch.from_numpy(self._track.canonical_vertices),
                 self._mapping_config,
                 self.device,
+                self._faces_of(self._mapping_config.blend_regions),
+                self._faces_of(self._mapping_config.scale_regions),
             )
             self._meshes = PosedMeshCache(lambda row: self.pose(self._motion.frame(row)), self.config.mesh_memory)
         return self._mapping
+
+    def _faces_of(self, regions: tuple[str, ...]) -> Bool[Tensor, " F"] | None:
+        """Faces in the named regions; None, for all, where none is named."""
+        return torch.from_numpy(self._track.region_faces(*regions)) if regions else None
 
     @property
     def meshes(self) -> PosedMeshCache:
@@ -110,6 +132,7 @@ class HeadRenderer(nn.Module):
         background: Float[Tensor, "R 3"] | Float[Tensor, " 3"],
         step: int = 0,
         box: OrientedBox | None = None,
+        shift: MeshShift | None = None,
     ) -> dict[str, Tensor]:
         """March rays through the shells of their meshes. Differentiable in the field, and in origins and directions.
 
@@ -122,12 +145,46 @@ class HeadRenderer(nn.Module):
             background: what is behind.
             step: of the training.
             box: nothing outside of it is rendered.
+            shift: how far corrections move the meshes; differentiable too.
 
         Returns:
             rgb [R, 3], accumulation [R, 1], depth [R, 1] (metres along the ray, 0 where nothing is hit), background,
             and how many samples lay in the shell and were asked of the field.
         """
-        config = self.config
+        exploring = self._exploring(step)
+        samples = self._sample(meshes, mesh_index, origins, directions, shift, exploring)
+        carried = self._carry(meshes, samples, origins, directions, shift)
+        sigma, rgb = self._ask_field(carried.points, carried.directions, *self._told(condition, samples))
+        if self.training and self.config.occupancy.enabled:
+            self.occupancy.learn(self.occupancy.cells(carried.points), sigma, exploring)
+        if box is not None:
+            sigma = sigma * box.within(samples.positions(origins, directions)).reshape(sigma.shape)
+        rendered = render_packed(sigma, rgb, samples, len(origins), background)
+        return {
+            "rgb": rendered.rgb,
+            "accumulation": rendered.accumulation,
+            "depth": rendered.depth,
+            "background": background,
+            "num_samples": torch.tensor(float(len(samples))),
+            "num_marched": torch.tensor(float(len(samples) + samples.skipped)),
+        }
+
+    def _sample(
+        self,
+        meshes: list[PosedMesh],
+        mesh_index: Int[Tensor, " R"],
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+        shift: MeshShift | None,
+        exploring: bool,
+    ) -> ShellSamples:
+        """Samples inside the shells and, unless this step explores, not where the head is known to be empty."""
+        config, empty = self.config, None
+        if config.occupancy.enabled and not exploring:
+            # What training never met is the initial haze, in no colour of the person's: pictures leave it out.
+            empty = self.occupancy.empty_space(config.step, unseen_too=not self.training)
+        # A march knows the meshes as they were tracked.
+        in_march = empty is not None and shift is None and self.mapping.can_skip
         samples = self.mapping.sample_shell(
             meshes,
             mesh_index,
@@ -140,36 +197,41 @@ class HeadRenderer(nn.Module):
             far=config.far,
             jitter=self.training,
             max_samples=config.max_samples_per_ray,
+            empty=empty if in_march else None,
         )
+        if empty is None or in_march:
+            return samples
+        with torch.no_grad():
+            cells = self.occupancy.cells(self._carry(meshes, samples, origins, directions, shift).points)
+        kept = self.occupancy.kept(cells, samples)
+        if empty.unseen_too:
+            kept = kept[~self.occupancy.unseen(cells[kept])]
+        return select(samples, kept)
+
+    def _carry(
+        self,
+        meshes: list[PosedMesh],
+        samples: ShellSamples,
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+        shift: MeshShift | None,
+    ) -> CanonicalPoints:
+        """Middles and directions of samples in the canonical head."""
+        if shift is None:
+            return self.mapping.carry_samples(meshes, samples, origins, directions)
         points = samples.positions(origins, directions)
-        p_canonical = self.mapping.to_canonical(meshes, samples.mesh_index, points, samples.face).points
-        cells, marched = None, len(samples)
-        exploring = self._exploring(step)
-        if config.occupancy.enabled:
-            cells = self.occupancy.cells(p_canonical)
-            if not exploring:
-                kept = self.occupancy.kept(cells, samples)
-                if not self.training:
-                    # What training never met is the initial haze, in no colour of the person's: left out.
-                    kept = kept[~self.occupancy.unseen(cells[kept])]
-                samples, cells = select(samples, kept), cells[kept]
-                points, p_canonical = points[kept], p_canonical[kept]
+        points = points - shift.posed.flatten(0, 1)[samples.mesh_index * shift.posed.shape[1] + samples.face]
         along = directions.index_select(0, samples.ray_index)
-        d_canonical = self.mapping.to_canonical(meshes, samples.mesh_index, points, samples.face, along).directions
-        sigma, rgb = self._ask_field(p_canonical, d_canonical, condition, samples.mesh_index)
-        if self.training and cells is not None:
-            self.occupancy.learn(cells, sigma, exploring)
-        if box is not None:
-            sigma = sigma * box.within(points).reshape(sigma.shape)
-        rendered = render_packed(sigma, rgb, samples, len(origins), background)
-        return {
-            "rgb": rendered.rgb,
-            "accumulation": rendered.accumulation,
-            "depth": rendered.depth,
-            "background": background,
-            "num_samples": torch.tensor(float(len(samples))),
-            "num_marched": torch.tensor(float(marched)),
-        }
+        carried = self.mapping.to_canonical(meshes, samples.mesh_index, points, samples.face, along)
+        if shift.canonical is not None:
+            carried = replace(carried, points=carried.points + shift.canonical[samples.face])
+        return carried
+
+    def _told(
+        self, condition: Float[Tensor, "B C"], samples: ShellSamples
+    ) -> tuple[Float[Tensor, "B C"], Int[Tensor, " N"]]:
+        """What the field is told, and the row of it that each sample is told: its own moment's."""
+        return condition, samples.mesh_index
 
     def _ask_field(
         self,
@@ -180,8 +242,10 @@ class HeadRenderer(nn.Module):
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N 3"]]:
         """The field's density and colour."""
         count = len(points)
-        # On the CPU every new matrix size costs a millisecond of set-up in each layer, so the sizes are rounded up.
-        spare = -count % BATCH_MULTIPLE if self.device.type == "cpu" else 0
+        if self.field.is_compiled(points) or self.device.type != "cpu":
+            return self.field.canonical(points, directions, condition, condition_index)
+        # In torch on the CPU every new matrix size costs a millisecond of set-up in each layer: sizes are rounded up.
+        spare = -count % BATCH_MULTIPLE
         points, directions = (torch.nn.functional.pad(values, (0, 0, 0, spare)) for values in (points, directions))
         condition_index = torch.nn.functional.pad(condition_index, (0, spare))
         sigma, rgb = self.field.canonical(points, directions, condition, condition_index)

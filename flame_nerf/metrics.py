@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float, Int
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 
@@ -45,3 +48,29 @@ def psnr(rgb: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"], where: Bool
     """Peak signal-to-noise ratio in dB of the chosen pixels; 100 at most, which equal pictures get."""
     error = (rgb[where] - truth[where]).square().mean()
     return float(-10 * error.clamp_min(1e-10).log10())
+
+
+class LazyLPIPS:
+    """LPIPS, whose network is downloaded at its first use; without it, one message and no metric."""
+
+    def __init__(self) -> None:
+        self._network: Callable | None = None
+        self._is_missing = False
+
+    def __call__(self, rgb: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> dict[str, float]:
+        """The metric under its name, or nothing. Colours in 0..1."""
+        if self._network is None and not self._is_missing:
+            self._load(rgb.device)
+        if self._is_missing:
+            return {}
+        pair = [picture.moveaxis(-1, 0)[None].clamp(0, 1) for picture in (rgb, truth)]
+        return {"lpips": float(self._network(*pair))}
+
+    def _load(self, device: torch.device) -> None:
+        try:
+            from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+            self._network = LearnedPerceptualImagePatchSimilarity(normalize=True).to(device)
+        except Exception as error:  # whatever the download or the optional package fails with
+            self._is_missing = True
+            CONSOLE.log(f"[yellow]LPIPS is left out: its network could not be loaded ({error}).")

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-import time
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
-from nerfstudio.configs.config_utils import to_immutable_dict
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.model_components import renderers
 from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils import colormaps
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
 from flame_nerf.canonical import MappingConfig, PosedMesh
+from flame_nerf.ema import WeightAverage
 from flame_nerf.field import FieldConfig
 from flame_nerf.head_renderer import HeadRenderer, SamplingConfig
-from flame_nerf.losses import color_loss, mask_loss, opacity_entropy_loss, weighted
-from flame_nerf.metrics import image_metrics
-from flame_nerf.motion import PosedFrame, SubjectMotion
-from flame_nerf.pose_refinement import PoseRefinement, PoseRefinementConfig
+from flame_nerf.latent_codes import LatentCodes
+from flame_nerf.losses import color_loss, latent_loss, mask_loss, opacity_entropy_loss
+from flame_nerf.metrics import LazyLPIPS, image_metrics
+from flame_nerf.motion import PosedFrame, SubjectMotion, head_of
+from flame_nerf.objective import LossStarts, LossWeights, Term, is_on, objective
+from flame_nerf.prior_terms import DepthTerm, DepthTermConfig, SemanticTerm, SemanticTermConfig
+from flame_nerf.refinement import MeshShift, TrackRefinement, TrackRefinementConfig
 from flame_nerf.subject import Frame, Subject
+from flame_nerf.throughput import Throughput
+from flame_nerf.unseen_sides import UnseenSides, UnseenSidesConfig
 
 
 @dataclass
@@ -42,18 +47,29 @@ class FlameNerfModelConfig(ModelConfig):
     """How points near the posed mesh are carried to the canonical head."""
     field: FieldConfig = dataclasses.field(default_factory=FieldConfig)
     """The network that turns canonical points into density and colour."""
+    latent_dim: int = 0
+    """Length of a code that is learned for each training moment and told the field beside its expression; moments never
+    trained on get the mean code. 0 turns the codes off."""
     sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
     """Where along a ray the field is asked."""
     random_background: bool = True
     """Composite training rays on random colours, so that what is transparent is learned to be so."""
     eval_num_rays_per_chunk: int = 16384
     """Rays rendered at a time."""
-    loss_coefficients: dict[str, float] = to_immutable_dict(
-        {"color_loss": 1.0, "mask_loss": 0.02, "opacity_entropy_loss": 0.0, "camera_opt_regularizer": 1.0}
-    )
-    """Weight of each loss term, under the name it is logged by; terms of weight 0 are not computed."""
-    pose_refinement: PoseRefinementConfig = dataclasses.field(default_factory=PoseRefinementConfig)
-    """Correction of the training frames' head poses."""
+    ema_decay: float = 0.0
+    """Evaluation, films and the viewer show weights averaged over about 1 / (1 - ema_decay) steps; 0: the last ones."""
+    loss_coefficients: LossWeights = dataclasses.field(default_factory=LossWeights)
+    """How much each term of the loss counts."""
+    loss_starts: LossStarts = dataclasses.field(default_factory=LossStarts)
+    """When terms of the loss begin."""
+    depth: DepthTermConfig = dataclasses.field(default_factory=DepthTermConfig)
+    """The depth term."""
+    semantic: SemanticTermConfig = dataclasses.field(default_factory=SemanticTermConfig)
+    """The semantic term."""
+    unseen: UnseenSidesConfig = dataclasses.field(default_factory=UnseenSidesConfig)
+    """Filling in of sides that the video never shows."""
+    refinement: TrackRefinementConfig = dataclasses.field(default_factory=TrackRefinementConfig)
+    """Correction of the track while the field is learned."""
     lpips: bool = False
     """Also report LPIPS in evaluation. Downloads a network at its first use."""
 
@@ -64,18 +80,32 @@ class FlameNerfModel(Model):
     Attributes:
         motion: the moments the subject can show.
         override: the moment to show whatever the camera says; None follows the camera.
+        subject: what was trained on, stabilised.
+        head: the head model that posed it; None where it is not to be had.
     """
 
     config: FlameNerfModelConfig
 
     def __init__(self, config: FlameNerfModelConfig, metadata: dict[str, Any], **kwargs):
-        self._subject: Subject = metadata["subject"]
+        self.subject: Subject = metadata["subject"]
         self._train_frames: tuple[Frame, ...] = metadata["frames"]
         self._train_rows = torch.tensor([frame.timestep for frame in self._train_frames])
-        self._background = metadata["background"]
+        self._background, self._plate = metadata["background"], metadata["plate"]
         super().__init__(config, metadata=metadata, **kwargs)
 
     # ---------------------------------------------------------------------------------------------- modules
+
+    def make_renderer(self) -> nn.Module:
+        """What turns rays into pictures, with the interface of `HeadRenderer`: where another method's model differs."""
+        config = self.config
+        return HeadRenderer(
+            self.subject.track, self.motion, config.mapping, config.field, config.sampling, self.condition_dim
+        )
+
+    @property
+    def condition_dim(self) -> int:
+        """Length of what the renderer is told of a moment: the motion's condition and the moment's latent code."""
+        return self.motion.condition_dim + self.config.latent_dim
 
     def populate_modules(self) -> None:
         super().populate_modules()
@@ -84,50 +114,100 @@ class FlameNerfModel(Model):
 
         # ns-render looks for ffmpeg on PATH after loading the model: the wheel's is made visible where none is.
         provide_ffmpeg()
-        track = self._subject.track
-        self.motion = SubjectMotion(track, _head_model(self._subject), fps=self._subject.fps)
+        track = self.subject.track
+        self.head = head_of(self.subject)
+        self.motion = SubjectMotion(track, self.head, fps=self.subject.fps)
         self.override: PosedFrame | None = None
         self.panel = HeadPanel(self)
         self._override_mesh: tuple[PosedFrame, PosedMesh] | None = None
-        conditions = torch.stack([self.motion.frame(row).condition for row in range(track.num_timesteps)])
-        self.register_buffer("_conditions", conditions, persistent=False)
+        self.register_buffer("_conditions", self.motion.conditions, persistent=False)
         self.register_buffer("background_color", self._background, persistent=False)
-        self.renderer = HeadRenderer(track, self.motion, self.config.mapping, self.config.field, self.config.sampling)
-        self.pose_refinement: PoseRefinement = self.config.pose_refinement.setup(
-            num_cameras=self.num_train_data, device="cpu"
-        )
+        self.register_buffer("plate", self._plate, persistent=False)
+        self.latents: LatentCodes | None = None
+        if self.config.latent_dim:
+            self.latents = LatentCodes(track.num_timesteps, self.config.latent_dim, self._train_rows)
+        self.renderer = self.make_renderer()
         train_c2w = torch.stack([torch.from_numpy(frame.c2w[:3]).float() for frame in self._train_frames])
-        self.pose_refinement.set_frames(train_c2w, torch.from_numpy(track.canonical_vertices).mean(dim=0))
+        self.register_buffer("_train_c2w", train_c2w, persistent=False)
+        self.refinement = TrackRefinement(self.config.refinement, track, self.head, train_c2w, self._train_rows)
+        self._depth_term = DepthTerm(self.config.depth)
+        self._semantic_term: SemanticTerm | None = None
+        self._unseen_sides: UnseenSides | None = None
         self._step = 0
         self._throughput = Throughput()
-        self._lpips: nn.Module | None = None
+        self._lpips = LazyLPIPS()
+        self.weight_average: WeightAverage | None = None
+        if self.config.ema_decay:
+            learned = [parameter for group in self.get_param_groups().values() for parameter in group]
+            self.weight_average = WeightAverage(learned, self.config.ema_decay)
+        # Every process computes its buffers itself, and agrees with the others where it must (the occupancy grid);
+        # DistributedDataParallel would send them all around before each step.
+        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
         groups = self.renderer.field.get_param_groups()
-        self.pose_refinement.get_param_groups(groups)
-        return groups
+        if self.latents is not None:
+            groups["network"] = [*groups["network"], *self.latents.parameters()]
+        return groups | self.refinement.parameters_by_group()
 
     def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
-        def remember(step: int) -> None:
-            self._step = step
+        weights, starts = self.config.loss_coefficients, self.config.loss_starts
+        data = attributes.pipeline.datamanager
+        if weights.unseen_loss != 0.0 and self.subject.has_masks:
+            self._unseen_sides = UnseenSides(
+                self.config.unseen, self.subject.track, self._train_frames, data.train_dataset, self.device
+            )
+        if weights.semantic_loss != 0.0:
+            centre = torch.from_numpy(self.subject.track.canonical_vertices).mean(dim=0)
+            self._semantic_term = SemanticTerm(self.config.semantic, centre)
+            self._semantic_term.prepare(data.train_dataset, tuple(self._background.tolist()), self.device)
 
-        return [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], remember)]
+        def begin(step: int) -> None:
+            self._step = step
+            wanted = is_on("depth_loss", step, weights, starts) and self._depth_term.wanted(step)
+            data.train_pixel_sampler.patches_wanted = wanted
+
+        callbacks = [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], begin)]
+        if self.weight_average is not None:
+            update = self.weight_average.update
+            callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], lambda step: update()))
+        return callbacks
 
     # ---------------------------------------------------------------------------------------------- rendering
 
+    def shown_weights(self) -> AbstractContextManager:
+        """In this block the model has the weights that pictures are made with: their average, where one is kept."""
+        return nullcontext() if self.weight_average is None else self.weight_average.applied()
+
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
         """Render rays of stored frames, as training and evaluation batches have them (`frame_idx` in the metadata)."""
+        with nullcontext() if self.training else self.shown_weights():
+            return self._render_stored(ray_bundle)
+
+    def _render_stored(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
         if self.training:
-            self.pose_refinement.correct_training_rays(ray_bundle, self._step)
+            self.refinement.pose.correct_training_rays(ray_bundle, self._step)
         rows, mesh_index = torch.unique(ray_bundle.metadata["frame_idx"][:, 0], return_inverse=True)
         meshes = self.renderer.meshes.get_many(rows.tolist())
-        condition = self._conditions[rows]
-        background = self.background_color
-        if self.training and self.config.random_background:
-            background = torch.rand(len(mesh_index), 3, device=self.device)
-        return self.renderer(
-            ray_bundle.origins, ray_bundle.directions, meshes, mesh_index, condition, background, self._step
+        condition, shift = self.refinement.corrected(
+            rows, self._conditions[rows], self._step if self.training else None
         )
+        condition = self._with_latent(condition, rows)
+        # What the camera saw behind the head where the subject has a clean plate; else a colour.
+        background = ray_bundle.metadata.get("background", self.background_color)
+        if "background" not in ray_bundle.metadata and self.training and self.config.random_background:
+            background = torch.rand(len(mesh_index), 3, device=self.device)
+        outputs = self.renderer(
+            ray_bundle.origins,
+            ray_bundle.directions,
+            meshes,
+            mesh_index,
+            condition,
+            background,
+            self._step,
+            shift=shift,
+        )
+        return outputs | {"directions_norm": ray_bundle.metadata["directions_norm"]}
 
     @torch.no_grad()
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
@@ -140,43 +220,83 @@ class FlameNerfModel(Model):
             obb_box: nothing outside of it is rendered.
 
         Returns:
-            rgb [H, W, 3], accumulation [H, W, 1], depth [H, W, 1] (metres along the ray, 0 where nothing is hit).
+            rgb [H, W, 3], accumulation [H, W, 1], depth [H, W, 1] (metres along the ray, 0 where nothing is hit), and
+            background [H, W, 3] where the subject's plate is behind the head.
         """
-        mesh, condition = self._moment(camera)
-        rays = camera.to(self.device).generate_rays(camera_indices=0, keep_shape=True)
-        height, width = rays.origins.shape[:2]
-        origins, directions = rays.origins.reshape(-1, 3), rays.directions.reshape(-1, 3)
-        if "frame_idx" in (camera.metadata or {}):
-            c2w = camera.camera_to_worlds.reshape(3, 4).to(self.device)
-            origins, directions = self.pose_refinement.correct_tracked_camera(c2w, origins, directions)
-        background = self.background_color
-        if isinstance(renderers.BACKGROUND_COLOR_OVERRIDE, Tensor):
-            background = renderers.BACKGROUND_COLOR_OVERRIDE.to(self.device)
+        with self.shown_weights():
+            return self._render_picture(camera, obb_box)
+
+    def _render_picture(self, camera: Cameras, obb_box: OrientedBox | None) -> dict[str, Tensor]:
+        mesh, condition, shift = self.moment(camera)
+        origins, directions = self.rays_of(camera, (camera.metadata or {}).get("pose_correction"))
+        height, width = int(camera.height), int(camera.width)
+        background = self._behind(camera, height, width)
         parts = []
         for start in range(0, len(origins), self.config.eval_num_rays_per_chunk):
             chunk = slice(start, start + self.config.eval_num_rays_per_chunk)
             which = torch.zeros(len(origins[chunk]), dtype=torch.long, device=self.device)
+            behind = background if background.ndim == 1 else background[chunk]
             parts.append(
                 self.renderer(
-                    origins[chunk], directions[chunk], [mesh], which, condition[None], background, box=obb_box
+                    origins[chunk], directions[chunk], [mesh], which, condition, behind, box=obb_box, shift=shift
                 )
             )
-        return {
-            name: torch.cat([part[name] for part in parts]).view(height, width, -1).to(camera.device)
-            for name in ("rgb", "accumulation", "depth")
-        }
+        outputs = {name: torch.cat([part[name] for part in parts]) for name in ("rgb", "accumulation", "depth")}
+        if background.ndim == 2:
+            outputs["background"] = background
+        return {name: values.view(height, width, -1).to(camera.device) for name, values in outputs.items()}
 
-    def _moment(self, camera: Cameras) -> tuple[PosedMesh, Float[Tensor, " C"]]:
-        """Mesh and condition that a camera is to see."""
+    def _behind(self, camera: Cameras, height: int, width: int) -> Float[Tensor, " 3"] | Float[Tensor, "HW 3"]:
+        """What is behind the head in a camera's picture: the plate in the dataset's own pictures, else a colour."""
+        if isinstance(renderers.BACKGROUND_COLOR_OVERRIDE, Tensor):
+            return renderers.BACKGROUND_COLOR_OVERRIDE.to(self.device)
+        if self.plate is None or "frame_idx" not in (camera.metadata or {}):
+            return self.background_color
+        sized = torch.nn.functional.interpolate(self.plate.movedim(-1, 0)[None], (height, width), mode="area")
+        return sized[0].movedim(0, -1).reshape(-1, 3)
+
+    def _with_latent(
+        self, condition: Float[Tensor, "B C"], rows: Int[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B D"]:
+        """What the renderer is told: conditions with the latent codes of their rows, or the mean code without rows."""
+        if self.latents is None:
+            return condition
+        codes = self.latents.mean().expand(len(condition), -1) if rows is None else self.latents(rows)
+        return torch.cat([condition, codes], dim=-1)
+
+    def rays_of(
+        self, camera: Cameras, more: Float[Tensor, " 6"] | None = None
+    ) -> tuple[Float[Tensor, "HW 3"], Float[Tensor, "HW 3"]]:
+        """Origins (metres) and unit directions of a camera's pixels, row by row, the track's error corrected.
+
+        Args:
+            camera: one camera. Only a dataset's own ("frame_idx" in its metadata) is corrected, and with "as_tracked"
+                there not even that.
+            more: a further correction of the dataset's camera, as `PoseRefinement.correct_tracked_camera` takes it.
+        """
+        camera = camera.to(self.device)
+        rays = camera.generate_rays(camera_indices=0, keep_shape=True)
+        origins, directions = rays.origins.reshape(-1, 3), rays.directions.reshape(-1, 3)
+        metadata = camera.metadata or {}
+        if "frame_idx" not in metadata or "as_tracked" in metadata:
+            return origins, directions
+        c2w = camera.camera_to_worlds.reshape(3, 4)
+        return self.refinement.pose.correct_tracked_camera(c2w, self._row(camera), origins, directions, more)
+
+    def moment(self, camera: Cameras) -> tuple[PosedMesh, Float[Tensor, "1 D"], MeshShift | None]:
+        """Mesh that a camera is to see, what the renderer is told of it, and how far the mesh is corrected."""
         row = self._row(camera)
         if row is not None:
-            frame = self.motion.frame(row)
-            return self.renderer.meshes.get(row), frame.condition
+            rows = torch.tensor([row], device=self.device)
+            condition, shift = self._conditions[rows], None
+            if "as_tracked" not in camera.metadata:
+                condition, shift = self.refinement.corrected(rows, condition)
+            return self.renderer.meshes.get(row), self._with_latent(condition, rows), shift
         frame = (self.override or self._unstored(camera)).to(self.device)
         # A still moment is asked for again and again while the camera moves: its structures are kept.
         if self._override_mesh is None or self._override_mesh[0] is not frame:
             self._override_mesh = (frame, self.renderer.pose(frame))
-        return self._override_mesh[1], frame.condition
+        return self._override_mesh[1], self._with_latent(frame.condition[None]), None
 
     def _row(self, camera: Cameras) -> int | None:
         """Row of the track that a camera is bound to, or None where it shows another moment."""
@@ -200,7 +320,8 @@ class FlameNerfModel(Model):
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colour without its background, and opacity: [H, W, 4]."""
         accumulation = outputs[output_name.replace("rgb", "accumulation")]
-        rgb = outputs[output_name] - self.background_color.to(accumulation.device) * (1 - accumulation)
+        background = outputs.get("background", self.background_color).to(accumulation.device)
+        rgb = outputs[output_name] - background * (1 - accumulation)
         return torch.cat([(rgb / accumulation.clamp_min(1e-6)).clamp(0, 1), accumulation], dim=-1)
 
     # ---------------------------------------------------------------------------------------------- losses, metrics
@@ -217,23 +338,59 @@ class FlameNerfModel(Model):
             per_sec = self._throughput.update(marched)
             metrics["shell_samples_per_sec"] = torch.tensor(per_sec)
             metrics["field_samples_per_sec"] = torch.tensor(per_sec * samples / max(marched, 1.0))
-            self.pose_refinement.get_metrics_dict(metrics)
+            metrics.update(self.refinement.pose.metrics())
         return metrics
 
     def get_loss_dict(
         self, outputs: dict[str, Tensor], batch: dict[str, Tensor], metrics_dict: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        weights = self.config.loss_coefficients
+        config, step = self.config, self._step if self.training else sys.maxsize
+        return objective(self.loss_terms(outputs, batch), step, config.loss_coefficients, config.loss_starts)
+
+    def loss_terms(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Term]:
+        """Everything that training may make small, by the name it is logged by."""
         accumulation, matte = outputs["accumulation"], batch["mask"].to(self.device)
-        terms = {
-            "color_loss": lambda: color_loss(outputs["rgb"], self._target(outputs, batch)),
+        terms: dict[str, Term] = {
+            "color_loss": lambda: self._color_loss(outputs, batch),
             "mask_loss": lambda: mask_loss(accumulation, matte),
             "opacity_entropy_loss": lambda: opacity_entropy_loss(accumulation),
         }
-        losses = {name: term() for name, term in terms.items() if weights.get(name, 0.0) != 0.0}
-        if self.training and self._step >= self.config.pose_refinement.start_step:
-            self.pose_refinement.get_loss_dict(losses)
-        return weighted(losses, weights)
+        if self.latents is not None:
+            terms["latent_regularizer"] = lambda: latent_loss(self.latents.codes)
+        if self.training:
+            terms["depth_loss"] = lambda: self._depth_term.loss(outputs, batch)
+            if self._semantic_term is not None and self._semantic_term.wanted(self._step):
+                terms["semantic_loss"] = lambda: self._semantic_term.loss(self._train_c2w, self._render_view)
+            if self._unseen_sides is not None and self._unseen_sides.wanted(self._step):
+                terms["unseen_loss"] = lambda: self._unseen_sides.loss(self._train_c2w, self._render_view)
+            terms |= self.refinement.penalties(self._step)
+        return terms
+
+    def _render_view(
+        self, frame: int, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]
+    ) -> dict[str, Tensor]:
+        """A training frame's moment on the plain background, from anywhere, and where rays meet its mesh (mesh_depth in
+        metres, mesh_face -1 where they don't). Differentiable in the field, not in the track's corrections."""
+        row = self._train_rows[frame : frame + 1].to(self.device)
+        c2w = self._train_c2w[frame]
+        origins, directions = self.refinement.pose.correct_tracked_camera(c2w, int(row), origins, directions)
+        condition, shift = self.refinement.corrected(row, self._conditions[row], self._step)
+        meshes, mesh_index = self.renderer.meshes.get_many(row.tolist()), row.new_zeros(len(origins))
+        outputs = self.renderer(
+            origins.detach(),
+            directions.detach(),
+            meshes,
+            mesh_index,
+            self._with_latent(condition.detach(), row),
+            self.background_color,
+            self._step,
+            shift=shift and shift.detach(),
+        )
+        mesh_depth, mesh_face = self.renderer.mapping.first_hit(meshes, mesh_index, origins, directions)
+        return outputs | {"mesh_depth": mesh_depth, "mesh_face": mesh_face}
+
+    def _color_loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Float[Tensor, ""]:
+        return color_loss(outputs["rgb"], self._target(outputs, batch))
 
     def _target(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Float[Tensor, "R 3"]:
         """The batch's colours on the background that the rays were rendered on."""
@@ -247,52 +404,10 @@ class FlameNerfModel(Model):
         accumulation, depth = outputs["accumulation"].to(self.device), outputs["depth"].to(self.device)
         metrics = image_metrics(rgb, truth, batch["mask"].to(self.device), batch["boxes"], batch["chin_row"])
         if self.config.lpips:
-            metrics.update(self._lpips_metric(rgb, truth))
+            metrics.update(self._lpips(rgb, truth))
         images = {
             "img": torch.cat([truth, rgb], dim=1),
             "accumulation": colormaps.apply_colormap(accumulation),
             "depth": colormaps.apply_depth_colormap(depth, accumulation=accumulation),
         }
         return metrics, images
-
-    def _lpips_metric(self, rgb: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> dict[str, float]:
-        if self._lpips is None:
-            try:
-                from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
-                self._lpips = LearnedPerceptualImagePatchSimilarity(normalize=True).to(self.device)
-            except Exception as error:  # whatever the download or the optional package fails with
-                CONSOLE.log(f"[yellow]LPIPS is left out: its network could not be loaded ({error}).")
-                self.config.lpips = False
-                return {}
-        pair = [picture.moveaxis(-1, 0)[None].clamp(0, 1) for picture in (rgb, truth)]
-        return {"lpips": float(self._lpips(*pair))}
-
-
-class Throughput:
-    """Running mean of a rate, from the wall time between updates."""
-
-    def __init__(self, smoothing: float = 0.95):
-        self._smoothing = smoothing
-        self._last: float | None = None
-        self._amount = self._seconds = 0.0
-
-    def update(self, amount: float) -> float:
-        """Add what was done since the last call; returns the rate per second."""
-        now = time.perf_counter()
-        if self._last is not None:
-            self._amount = self._smoothing * self._amount + amount
-            self._seconds = self._smoothing * self._seconds + (now - self._last)
-        self._last = now
-        return self._amount / self._seconds if self._seconds > 0 else 0.0
-
-
-def _head_model(subject: Subject) -> Any | None:
-    """The head model that posed the subject, or None with one line: replay needs none."""
-    from flame_nerf.heads import load_head
-
-    try:
-        return load_head(subject.head_model_source)
-    except (OSError, ValueError) as error:
-        CONSOLE.log(f"[yellow]Stored frames only, no new expressions: {error}")
-        return None

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from flame_nerf.canonical import ShellSamples
+from flame_nerf.canonical import EmptySpace, ShellSamples
+from flame_nerf.encodings import numba_problem
 
 
 @dataclass
@@ -48,6 +51,13 @@ class OccupancyGrid(nn.Module):
     def cells(self, p_canonical: Float[Tensor, "N 3"]) -> Int[Tensor, " N"]:
         """Cell of each canonical point; points outside of the box belong to the nearest."""
         n = self.config.resolution
+        if self._is_compiled(p_canonical):
+            from flame_nerf.compiled import occupancy_kernels as kernels
+
+            cells = torch.empty(len(p_canonical), dtype=torch.int64)
+            low, high = self.aabb.numpy()
+            kernels.cells(p_canonical.detach().contiguous().numpy(), low, n / (high - low), n, cells.numpy())
+            return cells
         unit = (p_canonical.detach() - self.aabb[0]) / (self.aabb[1] - self.aabb[0])
         x, y, z = (unit * n).long().clamp(0, n - 1).unbind(dim=1)
         return (x * n + y) * n + z
@@ -57,17 +67,52 @@ class OccupancyGrid(nn.Module):
         length = samples.t_end - samples.t_start
         return (self.highest[cells] * length >= self.config.empty_opacity).nonzero()[:, 0]
 
+    def empty_space(self, step: float, unseen_too: bool) -> EmptySpace:
+        """What is known to be empty, for a march that asks by itself.
+
+        Args:
+            step: length of its samples, metres.
+            unseen_too: leave out what training never met.
+        """
+        config = self.config
+        return EmptySpace(self.highest, config.resolution, self.aabb, config.empty_opacity / step, unseen_too)
+
     def unseen(self, cells: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
         """Whether no training ray ever asked about a cell: the far side of a head that never turned."""
         return self.highest[cells].isinf()
 
     def learn(self, cells: Int[Tensor, " N"], sigma: Float[Tensor, " N"], exploring: bool) -> None:
-        """Take note of densities (1/m) that were met."""
+        """Take note of densities (1/m) that were met. Where several processes train, an exploring step brings what all
+        of them met together: all must call this for the same steps.
+        """
         sigma = sigma.detach().float()
-        known = self.highest[cells]
         # Only what is looked at fades: a cell between the rays of this step is as full as it was.
-        self.highest[cells] = torch.where(known.isinf(), 0.0, known * (self.config.memory if exploring else 1.0))
-        self.highest.scatter_reduce_(0, cells, sigma, "amax")
+        memory = self.config.memory if exploring else 1.0
+        if self._is_compiled(sigma):
+            from flame_nerf.compiled import occupancy_kernels as kernels
+
+            kernels.learn(cells.numpy(), sigma.contiguous().numpy(), np.float32(memory), self.highest.numpy())
+        else:
+            known = self.highest[cells]
+            self.highest[cells] = torch.where(known.isinf(), 0.0, known * memory)
+            self.highest.scatter_reduce_(0, cells, sigma, "amax")
+        if exploring and dist.is_available() and dist.is_initialized():
+            self._agree(cells)
+
+    def _agree(self, looked_at: Int[Tensor, " N"]) -> None:
+        """The same grid in all processes, as one process would have it that looked at the cells of all of them."""
+        looked = torch.full_like(self.highest, -1.0)
+        looked[looked_at] = self.highest[looked_at]
+        known = self.highest.masked_fill(self.highest.isinf(), -1.0)
+        both = torch.stack([looked, known])
+        dist.all_reduce(both, dist.ReduceOp.MAX)
+        # What one process looked at may have faded in it; elsewhere the highest that any of them met counts.
+        merged = torch.where(both[0] >= 0, both[0], both[1])
+        self.highest.copy_(merged.masked_fill(merged < 0, torch.inf))
+
+    def _is_compiled(self, values: Tensor) -> bool:
+        """Whether the kernels cover this device and precision."""
+        return values.device.type == "cpu" and values.dtype == torch.float32 and numba_problem() is None
 
 
 def select(samples: ShellSamples, kept: Int[Tensor, " K"]) -> ShellSamples:
@@ -76,6 +121,7 @@ def select(samples: ShellSamples, kept: Int[Tensor, " K"]) -> ShellSamples:
     arrays = {
         field.name: getattr(samples, field.name).index_select(0, kept)
         for field in dataclasses.fields(samples)
-        if field.name != "offsets"
+        if field.name not in ("offsets", "skipped")
     }
-    return dataclasses.replace(samples, offsets=offsets, **arrays)
+    skipped = samples.skipped + len(samples) - len(kept)
+    return dataclasses.replace(samples, offsets=offsets, skipped=skipped, **arrays)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from nerfstudio.data.datasets.base_dataset import InputDataset
+from nerfstudio.utils.rich_utils import get_progress
 from torch import Tensor
 
+from flame_nerf.depth_maps import NEAREST, fill_depth_maps
 from flame_nerf.face_boxes import chin_row, feature_boxes, head_box
+from flame_nerf.scratch import scratch_array
 from flame_nerf.subject import Frame, Subject, SubjectError
 
 
@@ -31,6 +33,21 @@ def read_rgba(frame: Frame, width: int, height: int) -> UInt8[np.ndarray, "H W 4
     else:
         alpha = _shrink(_decode(frame.mask_path, cv2.IMREAD_GRAYSCALE), width, height)
     return np.concatenate([colour, alpha[:, :, None]], axis=2)
+
+
+def read_plate(subject: Subject, width: int, height: int) -> UInt8[np.ndarray, "H W 3"]:
+    """The subject's clean plate, shrunk by area to width x height.
+
+    Raises:
+        SubjectError: it cannot be decoded, or has another size than the pictures.
+    """
+    colour = cv2.cvtColor(_decode(subject.background, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    if colour.shape[:2] != (subject.height, subject.width):
+        raise SubjectError(
+            f"{subject.background}: it is {colour.shape[1]}x{colour.shape[0]}, the pictures are "
+            f"{subject.width}x{subject.height}. A plate must show what the camera saw, at the same size."
+        )
+    return _shrink(colour, width, height)
 
 
 def _decode(path: Path, mode: int) -> np.ndarray:
@@ -80,7 +97,9 @@ class FlameNerfDataset(InputDataset):
         """
         rgba = torch.from_numpy(self.get_numpy_image(image_idx).astype(np.float32) / 255.0)
         alpha = rgba[..., 3:]
-        image = rgba[..., :3] * alpha + self._dataparser_outputs.alpha_color * (1.0 - alpha)
+        plate = self.metadata["plate"]
+        behind = self._dataparser_outputs.alpha_color if plate is None else plate
+        image = rgba[..., :3] * alpha + behind * (1.0 - alpha)
         if image_type == "uint8":
             image = (image * 255.0).round().to(torch.uint8)
         frame, (width, height) = self.frame(image_idx), self.size()
@@ -97,7 +116,8 @@ class PictureCache:
     """All pictures of a dataset as bytes, and where in each of them there is something to learn.
 
     Filled at the first use, so that evaluation and rendering never read the training pictures. Beyond `memory_limit`
-    bytes the pictures lie in an unlinked temporary file that is mapped, not held.
+    bytes the pictures lie in a mapped temporary file (`flame_nerf.scratch`): what stays in memory is about 20 kB a
+    frame, whatever its size, for the places where its matte is.
     """
 
     def __init__(self, dataset: FlameNerfDataset, memory_limit: int, head_margin: float):
@@ -105,6 +125,7 @@ class PictureCache:
         self._memory_limit = memory_limit
         self._head_margin = head_margin
         self._filled = False
+        self._depths: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -116,9 +137,34 @@ class PictureCache:
             self._filled = True
         return self
 
+    def depth_prior(
+        self, picture: Int[Tensor, "*R"], row: Int[Tensor, "*R"], column: Int[Tensor, "*R"]
+    ) -> Float[Tensor, "*R"] | None:
+        """Relative depth of pixels in 0..1, larger = nearer, NaN where unknown; None where no frame has a usable map.
+
+        The maps are read at the first call, into memory of their own under the same limit as the pictures.
+        """
+        if self._depths is None:
+            self._depths = self._read_depths()
+        if len(self._depths) == 0:
+            return None
+        values = torch.from_numpy(self._depths[picture.numpy(), row.numpy(), column.numpy()].astype(np.float32))
+        return torch.where(values > 0, values / NEAREST, torch.nan)
+
+    def _read_depths(self) -> np.ndarray:
+        frames = [self._dataset.frame(index) for index in range(len(self))]
+        nothing = np.empty((0, 0, 0), dtype=np.uint16)
+        if all(frame.depth_path is None for frame in frames):
+            return nothing
+        width, height = self._dataset.size()
+        depths = scratch_array((len(frames), height, width), np.uint16, self._memory_limit)
+        with _readers() as pool:
+            usable = fill_depth_maps(depths, self._dataset.subject, frames, pool)
+        return depths if usable else nothing
+
     def _fill(self) -> None:
         count, (width, height) = len(self._dataset), self._dataset.size()
-        pictures = _allocate((count, height, width, 4), self._memory_limit)
+        pictures = scratch_array((count, height, width, 4), np.uint8, self._memory_limit)
 
         def read(index: int) -> tuple[np.ndarray, np.ndarray]:
             pictures[index] = self._dataset.get_numpy_image(index)
@@ -129,8 +175,8 @@ class PictureCache:
 
         self.width, self.height = width, height
         self.block = max(1, max(width, height) // 64)
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            blocks, boxes = zip(*pool.map(read, range(count)), strict=True)
+        with _readers() as pool, get_progress("Reading pictures") as bar:
+            blocks, boxes = zip(*bar.track(pool.map(read, range(count)), total=count), strict=True)
         self.pictures: UInt8[Tensor, "N H W 4"] = torch.from_numpy(pictures)
         self.boxes: Int[Tensor, "N 4 4"] = torch.from_numpy(np.stack(boxes))
         self.blocks: Int[Tensor, "B 2"] = torch.from_numpy(np.concatenate(blocks))
@@ -139,12 +185,8 @@ class PictureCache:
         self.block_start: Int[Tensor, " N"] = counts.cumsum(0) - counts
 
 
-def _allocate(shape: tuple[int, ...], memory_limit: int) -> np.ndarray:
-    if int(np.prod(shape)) <= memory_limit:
-        return np.empty(shape, dtype=np.uint8)
-    # The file has no name from the start on: it is gone when the process ends, however it ends.
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+def _readers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
 
 
 def _matte_blocks(alpha: UInt8[np.ndarray, "H W"], block: int) -> Int[np.ndarray, "B 2"]:
@@ -154,7 +196,7 @@ def _matte_blocks(alpha: UInt8[np.ndarray, "H W"], block: int) -> Int[np.ndarray
     touched = padded.reshape(padded.shape[0] // block, block, -1, block).max(axis=(1, 3)) > 0
     grown = cv2.dilate(touched.astype(np.uint8), np.ones((3, 3), np.uint8))
     found = np.argwhere(grown) if grown.any() else np.argwhere(grown == 0)
-    return (found * block).astype(np.int32)
+    return (found * block).astype(np.int16)
 
 
 def _without_empty(boxes: Int[np.ndarray, "K 4"], width: int, height: int) -> Int[np.ndarray, "K 4"]:

@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from flame_nerf.compiled.compositing import composite
+from flame_nerf.encodings import numba_problem
+
 # exp(−50) is beyond float64's last digit beside 1. A limit keeps one opaque sample from eating the digits of the
 # running sum that the following rays need.
 _MAX_OPTICAL_DEPTH = 50.0
@@ -72,6 +75,11 @@ def render_packed(
         )
     if background is None:
         background = rgb.new_zeros(3)
+    if _is_compiled(sigma, rgb, background, samples):
+        color, accumulation, depth, weights = composite(
+            sigma, rgb, samples.t_start, samples.t_end, samples.offsets, background, _MAX_OPTICAL_DEPTH, _TINY
+        )
+        return RenderedRays(color, accumulation[:, None], depth[:, None], weights)
     optical_depth = (sigma.double() * (samples.t_end - samples.t_start)).clamp(max=_MAX_OPTICAL_DEPTH)
     before, total = _sums_before(optical_depth, samples)
     weights = (torch.exp(-before) * -torch.expm1(-optical_depth)).to(rgb.dtype)
@@ -88,6 +96,14 @@ def render_packed(
         depth=sums[:, 3:] / accumulation.clamp(min=_TINY),
         weights=weights,
     )
+
+
+def _is_compiled(sigma: Tensor, rgb: Tensor, background: Tensor, samples: PackedSamples) -> bool:
+    """Whether the kernels cover this device and precision, and the intervals need no gradient."""
+    values = (sigma, rgb, background, samples.t_start, samples.t_end)
+    plain = all(value.dtype == torch.float32 and value.device.type == "cpu" for value in values)
+    learned = torch.is_grad_enabled() and (samples.t_start.requires_grad or samples.t_end.requires_grad)
+    return plain and not learned and numba_problem() is None
 
 
 def distortion(weights: Float[Tensor, " N"], samples: PackedSamples, n_rays: int) -> Float[Tensor, " R"]:

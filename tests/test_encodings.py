@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from flame_nerf.encodings import GridLayout, HashGrid, spherical_harmonics
 from flame_nerf.encodings import hash_grid as hash_grid_module
-from flame_nerf.encodings.workers import run_shares
+from flame_nerf.threads import run_shares
 
 IMPLEMENTATIONS = [
     "torch",
@@ -143,7 +143,9 @@ def test_threads_agree_with_one(threads: int) -> None:
         actual = run()
     finally:
         torch.set_num_threads(before)
-    assert all(torch.equal(a, b) for a, b in zip(expected, actual, strict=True))
+    assert torch.equal(expected[0], actual[0]) and torch.equal(expected[1], actual[1])
+    # Threads have different levels, so a point's sum over levels is taken in another order.
+    torch.testing.assert_close(expected[2], actual[2], rtol=1e-4, atol=1e-5)
 
 
 def test_a_viewer_thread_may_render_while_the_trainer_trains() -> None:

@@ -53,7 +53,7 @@ ARCHITECTURES = [
     {"modulate_features": False},
     {"condition_color": True, "color_layers": 2},
     {"density_layers": 2, "direction_degree": 0, "hidden_dim": 16},
-    {"n_latent_frames": 5, "features_per_level": 4},
+    {"features_per_level": 4},
 ]
 
 
@@ -183,20 +183,6 @@ def test_nerfstudio_reads_the_neutral_face() -> None:
     torch.testing.assert_close(field.density_fn(points.view(4, 3, 3)), sigma.view(4, 3, 1))
 
 
-def test_latent_codes() -> None:
-    field = make_field(n_latent_frames=5)
-    torch.nn.init.normal_(field.latents.weight)
-    points, directions, condition, index = make_query()
-    mean = field.canonical(points, directions, condition, index)[1]
-    own = field.canonical(points, directions, condition, index, torch.tensor([4, 0, 2]))[1]
-    assert not torch.allclose(mean, own)
-    with torch.no_grad():
-        field.latents.weight[[0, 2, 4]] = field.latents.weight.mean(dim=0)
-        field.latents.weight[:] = field.latents.weight[0]
-    mean = field.canonical(points, directions, condition, index)[1]
-    torch.testing.assert_close(field.canonical(points, directions, condition, index, torch.tensor([4, 0, 2]))[1], mean)
-
-
 def test_same_seed_same_field_and_state_round_trip(tmp_path) -> None:
     query = make_query()
     first, second, other = make_field(3), make_field(3), make_field(4)
@@ -210,7 +196,7 @@ def test_same_seed_same_field_and_state_round_trip(tmp_path) -> None:
 
 
 def test_parameter_groups_cover_everything_once() -> None:
-    field = make_field(n_latent_frames=2, condition_color=True)
+    field = make_field(condition_color=True)
     grouped = [p for group in field.get_param_groups().values() for p in group]
     assert len(grouped) == len(set(map(id, grouped))) == len(list(field.parameters()))
 

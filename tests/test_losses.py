@@ -1,11 +1,13 @@
 """Loss terms against their formulas written out."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
-from flame_nerf.losses import color_loss, mask_loss, opacity_entropy_loss, weighted
+from flame_nerf.losses import color_loss, mask_loss, opacity_entropy_loss
+from flame_nerf.objective import LossStarts, LossWeights, objective
 
 
 def huber(error: float, delta: float) -> float:
@@ -45,8 +47,34 @@ def test_entropy_is_largest_for_haze_and_finite_at_the_ends():
     assert torch.isfinite(torch.autograd.grad(loss, ends)[0]).all()
 
 
+def test_the_objective_is_the_terms_that_have_begun_times_their_weights():
+    weights, starts = LossWeights(color_loss=0.5, mask_loss=0.0, depth_loss=2.0), LossStarts(depth_loss=100)
+    asked = []
+
+    def term(name, value):
+        return lambda: asked.append(name) or value
+
+    terms = {"color_loss": term("color", 2.0), "mask_loss": term("mask", 3.0), "depth_loss": term("depth", None)}
+    assert objective(terms, 99, weights, starts) == {"color_loss": 1.0}
+    assert asked == ["color"], "a term that does not count was computed"
+    assert objective(terms, 100, weights, starts) == {"color_loss": 1.0}
+    terms["depth_loss"] = term("depth", 0.25)
+    assert objective(terms, 100, weights, starts) == {"color_loss": 1.0, "depth_loss": 0.5}
+
+
 def test_every_term_needs_a_weight():
-    terms = {"color_loss": torch.tensor(2.0), "mask_loss": torch.tensor(3.0)}
-    assert weighted(terms, {"color_loss": 0.5, "mask_loss": 0.0, "other": 1.0}) == {"color_loss": 1.0, "mask_loss": 0.0}
-    with pytest.raises(KeyError, match="mask_loss"):
-        weighted(terms, {"color_loss": 1.0})
+    with pytest.raises(AttributeError, match="other"):
+        objective({"other": lambda: 1.0}, 0, LossWeights(), LossStarts())
+
+
+def test_every_start_and_weight_is_explained():
+    """`ns-train --help` shows the line under each field."""
+    import inspect
+
+    import flame_nerf.objective as module
+
+    source = inspect.getsource(module)
+    for config in (LossWeights, LossStarts):
+        for field in dataclasses.fields(config):
+            after = source.split(f"    {field.name}: ")[-1].splitlines()[1]
+            assert after.strip().startswith('"""'), field.name

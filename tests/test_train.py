@@ -29,7 +29,7 @@ def run(tmp_path_factory):
     done = subprocess.run(
         [command("ns-train"), "flame-nerf-cpu", "--data", "subject", "--max-num-iterations", str(STEPS),
          "--timestamp", "t", "--pipeline.datamanager.train-num-rays-per-batch", "512",
-         "--pipeline.model.pose-refinement.calibration-start-step", "100", "--steps-per-eval-image", "150"],
+         "--pipeline.model.refinement.pose.calibration-start-step", "100", "--steps-per-eval-image", "150"],
         cwd=folder, env=os.environ | NO_THREAD_FIGHTS, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -87,7 +87,7 @@ def test_loss_terms_and_throughput_are_logged(config):
 @pytest.mark.slow
 def test_poses_were_calibrated_a_little(config):
     checkpoint = torch.load(next(config.parent.glob("nerfstudio_models/*.ckpt")), weights_only=True)
-    calibration = checkpoint["pipeline"]["_model.pose_refinement.calibration"]
+    calibration = checkpoint["pipeline"]["_model.refinement.pose.calibration"]
     assert 0 < calibration.abs().max() < 0.01
 
 
@@ -165,7 +165,7 @@ def test_moment_order(config, elsewhere):
     _, pipeline, _, _ = eval_setup(config, test_mode="test")
     model, camera = pipeline.model, pipeline.datamanager.eval_dataset.cameras[0:1]
     # A tracked frame's own camera is calibrated and a free one is not; here the moment alone is compared.
-    model.pose_refinement.calibration.data.zero_()
+    model.refinement.pose.calibration.data.zero_()
     row = int(camera.metadata["frame_idx"])
     other = model.motion.frame((row + 2) % 15)
 

@@ -1,5 +1,6 @@
 """The canonical mapping: posed meshes, the way from them to the canonical mesh, and samples of rays around them."""
 
+from flame_nerf.canonical.bvh import EmptySpace
 from flame_nerf.canonical.cache import PosedMeshCache
 from flame_nerf.canonical.mapping import CanonicalMapping, CanonicalPoints, MappingConfig, PosedMesh
 from flame_nerf.canonical.shell import ShellSamples, region_shell
@@ -7,6 +8,7 @@ from flame_nerf.canonical.shell import ShellSamples, region_shell
 __all__ = [
     "CanonicalMapping",
     "CanonicalPoints",
+    "EmptySpace",
     "MappingConfig",
     "PosedMesh",
     "PosedMeshCache",

@@ -27,6 +27,25 @@ def nearest(
 
 
 @wp.kernel
+def first_hit(
+    meshes: wp.array(dtype=wp.uint64),
+    mesh_index: wp.array(dtype=wp.int64),
+    origins: wp.array(dtype=wp.vec3),
+    directions: wp.array(dtype=wp.vec3),
+    distance: wp.array(dtype=float),
+    face: wp.array(dtype=wp.int64),
+):
+    ray = wp.tid()
+    hit = wp.mesh_query_ray(meshes[int(mesh_index[ray])], origins[ray], directions[ray], 1.0e30)
+    if hit.result:
+        distance[ray] = hit.t
+        face[ray] = wp.int64(hit.face)
+    else:
+        distance[ray] = wp.inf
+        face[ray] = wp.int64(-1)
+
+
+@wp.kernel
 def march(
     meshes: wp.array(dtype=wp.uint64),
     bounds: wp.array(dtype=wp.vec3, ndim=2),

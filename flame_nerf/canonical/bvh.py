@@ -6,9 +6,7 @@ CUDA (and, slower, on the CPU). Both give the same faces up to ties and the same
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -18,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from flame_nerf.canonical.frames import SLIVER_RATIO
+from flame_nerf.threads import run_in_chunks
 
 Backend = Literal["auto", "numba", "warp"]
 
@@ -43,6 +42,24 @@ class MarchSettings:
     """Samples a ray may have; those farthest from the origin are dropped."""
 
 
+@dataclass(frozen=True)
+class EmptySpace:
+    """What is known of density in the canonical head, and the way there: samples of empty cells are left out."""
+
+    density: Float[Tensor, " cells"]
+    """Highest density met in each cell, 1/m, x slowest; inf where nobody ever looked."""
+    resolution: int
+    """Cells along each side of the box."""
+    box: Float[Tensor, "2 3"]
+    """Its lower and upper corner, metres; points outside belong to the nearest cell."""
+    least_density: float
+    """A cell is empty where its density is below this, 1/m."""
+    unseen_too: bool
+    """Cells where nobody ever looked count as empty."""
+    transforms: Sequence[Float[Tensor, "F 3 4"]] = ()
+    """From each posed mesh to the canonical head, per face; the mapping fills them in."""
+
+
 @dataclass
 class Shell:
     """Thickness of the shell per face, with what the search derives from it once."""
@@ -65,10 +82,14 @@ class MarchedRays:
     face: Int[Tensor, " N"]
     distance: Float[Tensor, " N"]
     counts: Int[Tensor, " R"]
+    skipped: int = 0
 
 
 class MeshSearch(Protocol):
     """What the mapping asks of a search structure. A *handle* is one frame's structure."""
+
+    can_skip: bool
+    """Whether :meth:`march` leaves out empty space."""
 
     def build(self, vertices: Float[Tensor, "V 3"], reuse: Any | None = None) -> Any:
         """Structure for posed vertices; ``reuse``, a handle no longer needed, is overwritten where that is cheaper."""
@@ -84,6 +105,15 @@ class MeshSearch(Protocol):
     ) -> tuple[Int[Tensor, " N"], Float[Tensor, " N"]]:
         """Nearest face and its distance; -1 and inf where none lies within ``max_distance``."""
 
+    def first_hit(
+        self,
+        handles: Sequence[Any],
+        mesh_index: Int[Tensor, " R"],
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+    ) -> tuple[Float[Tensor, " R"], Int[Tensor, " R"]]:
+        """Distance to the first face that a ray meets (either side), and the face; inf and -1 where it meets none."""
+
     def march(
         self,
         handles: Sequence[Any],
@@ -93,8 +123,9 @@ class MeshSearch(Protocol):
         start: Float[Tensor, " R"],
         shell: Shell,
         settings: MarchSettings,
+        empty: EmptySpace | None = None,
     ) -> MarchedRays:
-        """All samples of the rays inside the shell; ``start`` shifts a ray's grid, in steps."""
+        """All samples of the rays inside the shell and not in empty space; ``start`` shifts a ray's grid, in steps."""
 
 
 def make_search(faces: Int[Tensor, "F 3"], vertices: Float[Tensor, "V 3"], backend: Backend) -> MeshSearch:
@@ -136,28 +167,6 @@ def median_split_order(centres: Float[np.ndarray, "F 3"], leaves: int) -> Int[np
     return order
 
 
-_executor: tuple[int, int, ThreadPoolExecutor] | None = None
-
-
-def _threads(workers: int) -> ThreadPoolExecutor:
-    """One pool for all searches of this process (a fork gets its own)."""
-    global _executor
-    if _executor is None or _executor[0] != os.getpid() or _executor[1] < workers:
-        _executor = (os.getpid(), workers, ThreadPoolExecutor(workers, thread_name_prefix="canonical"))
-    return _executor[2]
-
-
-def run_in_chunks(work: Callable[[int, int], Any], count: int, least: int) -> list[Any]:
-    """``work(begin, end)`` over ``range(count)`` on as many threads as torch uses, at least ``least`` items each.
-
-    For kernels that release the GIL. Results in order; an exception of any of them is raised here.
-    """
-    parts = max(1, min(torch.get_num_threads(), count // max(least, 1)))
-    bounds = [count * part // parts for part in range(parts + 1)]
-    pending = [_threads(parts - 1).submit(work, bounds[i], bounds[i + 1]) for i in range(1, parts)] if parts > 1 else []
-    return [work(bounds[0], bounds[1]), *(job.result() for job in pending)]
-
-
 @dataclass
 class _NumbaHandle:
     triangles: Float[np.ndarray, "F 16"]
@@ -172,10 +181,12 @@ class _NumbaHandle:
 class NumbaSearch:
     """CPU search: one tree over the canonical triangles, refitted to every posed mesh (0.2 ms for a head)."""
 
-    def __init__(self, faces: Int[Tensor, "F 3"], vertices: Float[Tensor, "V 3"]):
-        from flame_nerf.canonical import _numba_kernels
+    can_skip = True
 
-        self._kernels = _numba_kernels
+    def __init__(self, faces: Int[Tensor, "F 3"], vertices: Float[Tensor, "V 3"]):
+        from flame_nerf.canonical import _march_kernels, _tree_kernels
+
+        self._kernels, self._marching = _tree_kernels, _march_kernels
         self._faces = np.ascontiguousarray(faces.cpu().numpy().astype(np.int64))
         self._leaves = 1
         while self._leaves * LEAF_SIZE < len(self._faces):
@@ -222,6 +233,22 @@ class NumbaSearch:
         run_in_chunks(lambda begin, end: self._kernels.nearest(begin, end, *shared, *out), len(points), least)
         return face, distance
 
+    def first_hit(
+        self,
+        handles: Sequence[_NumbaHandle],
+        mesh_index: Int[Tensor, " R"],
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+    ) -> tuple[Float[Tensor, " R"], Int[Tensor, " R"]]:
+        distance = torch.empty(len(origins), dtype=torch.float32)
+        face = torch.empty(len(origins), dtype=torch.int64)
+        shared = self._addresses(handles), mesh_index.numpy(), origins.numpy(), directions.numpy()
+        out = self._leaves, self._order, distance.numpy(), face.numpy()
+        run_in_chunks(
+            lambda begin, end: self._marching.first_hit(begin, end, *shared, *out), len(origins), _MIN_PER_THREAD
+        )
+        return distance, face
+
     def march(
         self,
         handles: Sequence[_NumbaHandle],
@@ -231,6 +258,7 @@ class NumbaSearch:
         start: Float[Tensor, " R"],
         shell: Shell,
         settings: MarchSettings,
+        empty: EmptySpace | None = None,
     ) -> MarchedRays:
         rays = len(origins)
         counts = torch.empty(rays, dtype=torch.int64)
@@ -240,23 +268,37 @@ class NumbaSearch:
             *(np.float32(length) for length in lengths), settings.max_samples, self._leaves, self._order,
             shell.derived["values"], shell.derived["reach"],
         )  # fmt: skip
+        known = _arguments_of(empty)
         # A ray's longest way through a box is its diagonal.
         longest = max((h.diagonal for h in handles), default=0.0) + 2 * np.sqrt(3) * shell.most
         packets = int(longest / (self._kernels.LANES * settings.step)) + 4
         per_ray = min(settings.max_samples, packets * self._kernels.LANES)
 
-        def work(begin: int, end: int) -> list[Tensor]:
+        def work(begin: int, end: int) -> tuple[list[Tensor], int]:
             # Memory that is never written is never handed out by the system, so a generous capacity is free.
             room = (end - begin) * per_ray
             integers = [torch.empty(room, dtype=torch.int64) for _ in range(3)]
             reals = [torch.empty(room, dtype=torch.float32) for _ in range(3)]
             ray, mesh, face, t_start, t_end, distance = (x.numpy() for x in integers + reals)
-            used = self._kernels.sample_shell(
-                begin, end, *shared, packets, counts.numpy(), ray, mesh, t_start, t_end, face, distance
+            used, skipped = self._marching.sample_shell(
+                begin, end, *shared, packets, *known, counts.numpy(), ray, mesh, t_start, t_end, face, distance
             )
-            return [x[:used] for x in integers + reals]
+            return [x[:used] for x in integers + reals], skipped
 
-        parts = run_in_chunks(work, rays, _MIN_PER_THREAD)
+        parts, skipped = zip(*run_in_chunks(work, rays, _MIN_PER_THREAD), strict=True)
         # Copies, also of a single part: a slice would keep the whole capacity alive.
         ray, mesh, face, t_start, t_end, distance = (torch.cat(list(x)) for x in zip(*parts, strict=True))
-        return MarchedRays(ray, mesh, t_start, t_end, face, distance, counts)
+        return MarchedRays(ray, mesh, t_start, t_end, face, distance, counts, sum(skipped))
+
+
+def _arguments_of(empty: EmptySpace | None) -> tuple:
+    """What the kernel reads of empty space."""
+    if empty is None:
+        nothing = np.zeros(0, np.float32)
+        return nothing, np.float32(0), False, nothing, nothing, 0, np.zeros(0, np.uint64)
+    low, high = empty.box.numpy()
+    return (
+        empty.density.numpy(), np.float32(empty.least_density), empty.unseen_too,
+        low, np.float32(empty.resolution) / (high - low), empty.resolution,
+        np.array([table.data_ptr() for table in empty.transforms], np.uint64),
+    )  # fmt: skip

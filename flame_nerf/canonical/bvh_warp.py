@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flame_nerf.canonical.bvh import MarchedRays, MarchSettings, Shell
+from flame_nerf.canonical.bvh import EmptySpace, MarchedRays, MarchSettings, Shell
 
 
 @dataclass
@@ -24,6 +24,8 @@ class _WarpHandle:
 
 class WarpSearch:
     """Search through ``wp.Mesh``; one thread a ray. Everything runs on torch's current stream."""
+
+    can_skip = False
 
     def __init__(self, faces: Int[Tensor, "F 3"], vertices: Float[Tensor, "V 3"]):
         import warp as wp
@@ -98,6 +100,22 @@ class WarpSearch:
         self._launch(self._kernels.nearest, len(points), [*inputs, *map(self._wp.from_torch, (face, distance))])
         return face, distance
 
+    def first_hit(
+        self,
+        handles: Sequence[_WarpHandle],
+        mesh_index: Int[Tensor, " R"],
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+    ) -> tuple[Float[Tensor, " R"], Int[Tensor, " R"]]:
+        distance = torch.empty(len(origins), dtype=torch.float32, device=self._torch_device)
+        face = torch.empty(len(origins), dtype=torch.int64, device=self._torch_device)
+        wrap = self._wp.from_torch
+        with self._stream():
+            meshes = self._meshes(handles)
+        inputs = [meshes, wrap(mesh_index), self._vec3(origins), self._vec3(directions), wrap(distance), wrap(face)]
+        self._launch(self._kernels.first_hit, len(origins), inputs)
+        return distance, face
+
     def march(
         self,
         handles: Sequence[_WarpHandle],
@@ -107,6 +125,7 @@ class WarpSearch:
         start: Float[Tensor, " R"],
         shell: Shell,
         settings: MarchSettings,
+        empty: EmptySpace | None = None,
     ) -> MarchedRays:
         rays, device = len(origins), self._torch_device
         wrap = self._wp.from_torch

@@ -52,18 +52,24 @@ def triangle_frames(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -
 
 
 def face_transforms(
-    posed: TriangleFrames, canonical: TriangleFrames, *, scale: bool, scale_limit: float = float("inf")
+    posed: TriangleFrames,
+    canonical: TriangleFrames,
+    *,
+    scale: bool,
+    scale_limit: float | Float[Tensor, " F"] = float("inf"),
 ) -> Float[Tensor, "F 3 4"]:
     """``F = L' L^-1`` of every triangle: ``p_canonical = F[:, :3] p_posed + F[:, 3]`` (metres).
 
     With ``scale``, lengths are multiplied by ``sqrt(area' / area)``, kept between ``1/scale_limit`` and
-    ``scale_limit``. Triangles without area in either mesh only move with their centre.
+    ``scale_limit``, which may differ from triangle to triangle. Triangles without area in either mesh only move with
+    their centre.
     """
     linear = canonical.rotation @ posed.rotation.transpose(1, 2)
     if scale:
         tiny = torch.finfo(linear.dtype).tiny
         factor = (canonical.double_area.clamp_min(tiny) / posed.double_area.clamp_min(tiny)).sqrt()
-        linear = linear * factor.clamp(1 / scale_limit, scale_limit)[:, None, None]
+        limit = torch.as_tensor(scale_limit, dtype=linear.dtype, device=linear.device)
+        linear = linear * factor.clamp(1 / limit, limit)[:, None, None]
     identity = torch.eye(3, dtype=linear.dtype, device=linear.device)
     linear = torch.where((posed.valid & canonical.valid)[:, None, None], linear, identity)
     offset = canonical.centre - (linear @ posed.centre[:, :, None])[:, :, 0]

@@ -6,15 +6,15 @@ Patent CN117115331B, claims 1, 8 and 9; :mod:`frames` and :mod:`neighbourhood` h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from flame_nerf.canonical.bvh import Backend, Shell, make_search
+from flame_nerf.canonical.bvh import Backend, EmptySpace, Shell, make_search
+from flame_nerf.canonical.carry import carry_samples, carry_vectors
 from flame_nerf.canonical.frames import face_transforms, nearest_rotation, triangle_frames
 from flame_nerf.canonical.neighbourhood import (
     Neighbourhood,
@@ -45,6 +45,10 @@ class MappingConfig:
     """auto: weigh per face while no relative weight can change by more than this within blend_reach of a face."""
     blend_reach: float = 0.06
     """Metres from a face's centre over which blend_tolerance is asked for: the thickest shell plus a face."""
+    blend_regions: tuple[str, ...] = ()
+    """Regions whose triangles are blended with their neighbourhood; others go by the nearest alone. None given: all."""
+    scale_regions: tuple[str, ...] = ()
+    """Regions whose triangles scale, where `scale` is on. None given: all."""
     backend: Backend = "auto"
     """Search structure: numba (CPU), warp (CUDA or CPU), auto: numba on the CPU and warp on CUDA."""
 
@@ -90,6 +94,9 @@ class CanonicalMapping:
         faces: vertex indices, the same for all frames.
         canonical_vertices: metres. Their device is where everything runs.
         config: see :class:`MappingConfig`.
+        device: where everything runs, if not where the vertices are.
+        blended: triangles whose neighbourhood takes part; the others go by themselves alone. None: all.
+        scaled: triangles whose scale takes part, where the config scales at all. None: all.
 
     Raises:
         ValueError: wrong shapes, a face that names no vertex, or vertices that are not finite.
@@ -101,6 +108,8 @@ class CanonicalMapping:
         canonical_vertices: Float[Tensor, "V 3"],
         config: MappingConfig | None = None,
         device: torch.device | str | None = None,
+        blended: Bool[Tensor, " F"] | None = None,
+        scaled: Bool[Tensor, " F"] | None = None,
     ):
         self.config = config or MappingConfig()
         self.device = torch.device(device) if device is not None else canonical_vertices.device
@@ -115,6 +124,11 @@ class CanonicalMapping:
         self.canonical_vertices = self._checked(canonical_vertices, "canonical vertices")
         self.canonical_frames = triangle_frames(self.canonical_vertices, self.faces)
         self.neighbours = face_neighbours(self.faces, self.config.neighbourhood)
+        if blended is not None:
+            self.neighbours[~blended.to(self.device), 1:] = -1
+        self._scale_limit = torch.full((len(self.faces),), self.config.scale_limit, device=self.device)
+        if scaled is not None:
+            self._scale_limit[~scaled.to(self.device)] = 1.0
         self.blend = self._choose_blend()
         self._search = make_search(self.faces, self.canonical_vertices, self.config.backend)
         self._shell: tuple[Tensor, int, Shell] | None = None
@@ -156,7 +170,7 @@ class CanonicalMapping:
         vertices = self._checked(vertices, "posed vertices")
         posed = triangle_frames(vertices, self.faces)
         transforms = face_transforms(
-            posed, self.canonical_frames, scale=self.config.scale, scale_limit=self.config.scale_limit
+            posed, self.canonical_frames, scale=self.config.scale, scale_limit=self._scale_limit
         )
         if not bool(posed.valid.any()):
             raise ValueError("posed vertices leave no triangle with an area: leave the frame out or track it again")
@@ -226,7 +240,7 @@ class CanonicalMapping:
         """Apply the rows of one of the posed meshes' tables."""
         tables = [getattr(mesh, table) for mesh in posed]
         if self.device.type == "cpu":
-            return _CarryOnCpu.apply(vectors, tables, mesh_index, face)
+            return carry_vectors(vectors, tables, mesh_index, face)
         rows = torch.stack(tables).flatten(0, 1).index_select(0, mesh_index * len(self.faces) + face)
         carried = (rows[:, :, :3] * vectors[:, None, :]).sum(dim=2)
         return carried + rows[:, :, 3] if rows.shape[2] == 4 else carried
@@ -252,6 +266,31 @@ class CanonicalMapping:
         rotation = nearest_rotation(blended[:, :, :3])
         return carried, (rotation * directions[:, None, :]).sum(dim=2)
 
+    @property
+    def can_skip(self) -> bool:
+        """Whether :meth:`sample_shell` can leave out empty space: on the CPU, with the blend per face."""
+        return self._search.can_skip and self.blend == "face"
+
+    def carry_samples(
+        self,
+        posed: Sequence[PosedMesh],
+        samples: ShellSamples,
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+    ) -> CanonicalPoints:
+        """Middles of a march's samples and their rays' directions: :meth:`to_canonical` in one piece.
+
+        Note: differentiable with respect to ``origins`` and ``directions``, the choice of the face held fixed.
+        """
+        if self.device.type == "cpu" and self.blend == "face" and len(posed):
+            points, turned = carry_samples(
+                origins, directions, samples, [mesh.transforms for mesh in posed], [mesh.rotations for mesh in posed]
+            )
+            return CanonicalPoints(points, turned, samples.face, samples.distance)
+        along = directions.index_select(0, samples.ray_index)
+        points = samples.positions(origins, directions)
+        return self.to_canonical(posed, samples.mesh_index, points, samples.face, along)
+
     def sample_shell(
         self,
         posed: Sequence[PosedMesh],
@@ -267,8 +306,17 @@ class CanonicalMapping:
         max_samples: int = 1024,
         jitter: bool = False,
         generator: torch.Generator | None = None,
+        empty: EmptySpace | None = None,
     ) -> ShellSamples:
-        """Samples of constant length inside the shell around the posed meshes, packed. See :func:`march_shell`."""
+        """Samples of constant length inside the shell around the posed meshes, packed. See :func:`march_shell`.
+
+        Raises:
+            ValueError: also for ``empty`` where this mapping cannot skip.
+        """
+        if empty is not None:
+            if not self.can_skip:
+                raise ValueError("this mapping cannot leave out empty space while it marches; select samples later")
+            empty = replace(empty, transforms=[mesh.transforms for mesh in posed])
         thickness = torch.full((len(self.faces),), shell) if isinstance(shell, (int, float)) else shell
         return march_shell(
             self._search,
@@ -284,7 +332,31 @@ class CanonicalMapping:
             max_samples=max_samples,
             jitter=jitter,
             generator=generator,
+            empty=empty,
         )
+
+    @torch.no_grad()
+    def first_hit(
+        self,
+        posed: Sequence[PosedMesh],
+        mesh_index: Int[Tensor, " R"],
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+    ) -> tuple[Float[Tensor, " R"], Int[Tensor, " R"]]:
+        """The first triangle that each ray meets, from either side: the mesh's depth. Not differentiable.
+
+        Args:
+            posed: the frames' meshes.
+            mesh_index: which of them a ray looks at.
+            origins: world metres.
+            directions: of unit length, if distances are to be metres.
+
+        Returns:
+            distance along the ray (inf where it meets nothing) and the face (-1 there).
+        """
+        mesh_index = _checked_index(mesh_index, len(posed), "mesh_index", 0)
+        rays = (values.detach().to(torch.float32).contiguous() for values in (origins, directions))
+        return self._search.first_hit([mesh.search for mesh in posed], mesh_index, *rays)
 
     def _prepared_shell(self, thickness: Tensor, is_constant: bool) -> Shell:
         """What the search derives from a shell, kept while the same tensor comes again."""
@@ -312,32 +384,3 @@ def _checked_index(index: Tensor, count: int, what: str, least: int) -> Tensor:
         if low < least or high >= count:
             raise ValueError(f"{what} must lie in {least} to {count - 1}, got {low} to {high}")
     return index
-
-
-class _CarryOnCpu(torch.autograd.Function):
-    """``out = M[face] v (+ offset)`` from the tables of several meshes, read where they lie."""
-
-    @staticmethod
-    def forward(ctx: Any, vectors: Tensor, tables: list[Tensor], mesh_index: Tensor, face: Tensor) -> Tensor:
-        ctx.tables = tables
-        ctx.save_for_backward(mesh_index, face)
-        return _apply_tables(vectors, tables, mesh_index, face, transpose=False)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        mesh_index, face = ctx.saved_tensors
-        return _apply_tables(gradient, ctx.tables, mesh_index, face, transpose=True), None, None, None
-
-
-def _apply_tables(vectors: Tensor, tables: list[Tensor], mesh_index: Tensor, face: Tensor, transpose: bool) -> Tensor:
-    from flame_nerf.canonical import _numba_kernels as kernels
-
-    vectors = vectors.detach().to(torch.float32).contiguous()
-    out = torch.empty_like(vectors)
-    addresses = np.array([table.data_ptr() for table in tables], np.uint64)
-    faces, _, width = tables[0].shape
-    kernels.apply_tables(
-        addresses, width, transpose, mesh_index.numpy(), face.numpy(), vectors.numpy(), faces, out.numpy()
-    )
-    return out

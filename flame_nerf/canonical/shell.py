@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flame_nerf.canonical.bvh import MarchSettings, MeshSearch, Shell
+from flame_nerf.canonical.bvh import EmptySpace, MarchSettings, MeshSearch, Shell
 
 
 @dataclass
@@ -31,6 +31,8 @@ class ShellSamples:
     """Posed mesh of each sample's ray."""
     distance: Float[Tensor, " N"]
     """Metres from the sample's middle to that face."""
+    skipped: int = 0
+    """Further samples of the shell that were left out because nothing is where they are."""
 
     def __len__(self) -> int:
         return len(self.ray_index)
@@ -61,6 +63,7 @@ def march_shell(
     max_samples: int,
     jitter: bool,
     generator: torch.Generator | None,
+    empty: EmptySpace | None = None,
 ) -> ShellSamples:
     """Samples of constant length whose middles lie inside the shell.
 
@@ -76,6 +79,7 @@ def march_shell(
         directions: of unit length.
         shell, step, behind, near, far: metres.
         generator: of the jitter; on the rays' device.
+        empty: samples in there are left out. Only where the search ``can_skip``.
 
     Raises:
         ValueError: a step, or a number of samples, that is not positive; rays that are not finite.
@@ -106,10 +110,18 @@ def march_shell(
         start,
         shell,
         MarchSettings(step, behind, near, far, max_samples),
+        empty,
     )
     offsets = torch.nn.functional.pad(found.counts.cumsum(0), (1, 0))
     return ShellSamples(
-        found.ray_index, found.t_start, found.t_end, offsets, found.face, found.mesh_index, found.distance
+        found.ray_index,
+        found.t_start,
+        found.t_end,
+        offsets,
+        found.face,
+        found.mesh_index,
+        found.distance,
+        found.skipped,
     )
 
 

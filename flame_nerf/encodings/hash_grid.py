@@ -70,9 +70,11 @@ class HashGrid(nn.Module):
         Args:
             x: points in [0, 1]³.
         """
-        return _ENCODERS[self._resolve()](x, self.table, self.layout)
+        return _ENCODERS[self.backend](x, self.table, self.layout)
 
-    def _resolve(self) -> str:
+    @property
+    def backend(self) -> str:
+        """The implementation that is used where the table lies now."""
         if self.implementation != "auto":
             return self.implementation
         if not self.table.is_cuda:

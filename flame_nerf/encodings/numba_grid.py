@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from flame_nerf.encodings.layout import GridLayout
-from flame_nerf.encodings.workers import run_shares
+from flame_nerf.threads import parts_of, run_shares
 
 # Below this many points waking a second thread costs more than it saves.
 _POINTS_PER_SHARE = 2048
@@ -25,62 +25,71 @@ def encode_numba(x: Float[Tensor, "N 3"], table: Float[Tensor, "rows F"], layout
     return _EncodeNumba.apply(x, table, layout)
 
 
+def encode_rows(
+    columns: Float[Tensor, "3 N"], table: Float[Tensor, "rows F"], layout: GridLayout
+) -> Float[Tensor, "LF N"]:
+    """The encoding with one feature after the other, for points given one axis after the other. No gradients."""
+    from flame_nerf.encodings import numba_kernels
+
+    n = columns.shape[1]
+    out = torch.empty(layout.out_dim, n)
+    shares = _shares(n, layout)
+    run_shares(
+        numba_kernels.encode, columns.numpy(), table.detach().numpy(), *_levels(layout), out.numpy(), shares=shares
+    )
+    return out
+
+
+def encode_rows_gradients(
+    columns: Float[Tensor, "3 N"],
+    grad_out: Float[Tensor, "LF N"],
+    table: Float[Tensor, "rows F"],
+    layout: GridLayout,
+    to_table: bool,
+    to_points: bool,
+) -> tuple[Float[Tensor, "rows F"] | None, Float[Tensor, "3 N"] | None]:
+    """Gradients of `encode_rows` with respect to the table and to the points, where wanted."""
+    from flame_nerf.encodings import numba_kernels
+
+    n = columns.shape[1]
+    shares = _shares(n, layout)
+    grad_table = torch.zeros(len(table) if to_table else 0, layout.features_per_level)
+    grad_points = torch.zeros(parts_of(shares, 1) if to_points else 0, 3, n)
+    run_shares(
+        numba_kernels.gradients,
+        columns.numpy(),
+        grad_out.numpy(),
+        table.detach().numpy(),
+        *_levels(layout),
+        grad_table.numpy(),
+        grad_points.numpy(),
+        shares=shares,
+    )
+    return (grad_table if to_table else None), (grad_points.sum(dim=0) if to_points else None)
+
+
 class _EncodeNumba(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, table: Tensor, layout: GridLayout) -> Tensor:
-        from flame_nerf.encodings import numba_kernels
-
         columns = x.detach().t().float().contiguous()
-        out = torch.empty(len(x), layout.out_dim)
-        run_shares(
-            numba_kernels.encode,
-            columns.numpy(),
-            table.detach().numpy(),
-            *_levels(layout),
-            out.numpy(),
-            shares=_shares(len(x), layout.n_levels),
-        )
         ctx.save_for_backward(columns, table)
         ctx.layout = layout
-        return out
+        return encode_rows(columns, table, layout).t().contiguous()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_out: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        from flame_nerf.encodings import numba_kernels
-
         columns, table = ctx.saved_tensors
-        n = columns.shape[1]
-        grad_out = grad_out.float().contiguous()
-        grad_x = grad_table = None
-        if ctx.needs_input_grad[1]:
-            grad_table = torch.zeros_like(table)
-            run_shares(
-                numba_kernels.table_gradient,
-                columns.numpy(),
-                grad_out.numpy(),
-                *_levels(ctx.layout),
-                grad_table.numpy(),
-                shares=_shares(n, ctx.layout.n_levels),
-            )
-        if ctx.needs_input_grad[0]:
-            columns_grad = torch.empty(3, n)
-            run_shares(
-                numba_kernels.position_gradient,
-                columns.numpy(),
-                grad_out.numpy(),
-                table.detach().numpy(),
-                *_levels(ctx.layout),
-                columns_grad.numpy(),
-                shares=_shares(n, n),
-            )
-            grad_x = columns_grad.t()
-        return grad_x, grad_table, None
+        to_points, to_table, _ = ctx.needs_input_grad
+        grad_table, grad_columns = encode_rows_gradients(
+            columns, grad_out.t().float().contiguous(), table, ctx.layout, to_table, to_points
+        )
+        return (None if grad_columns is None else grad_columns.t()), grad_table, None
 
 
 def _levels(layout: GridLayout) -> tuple:
     return layout.scales, layout.resolutions, layout.sizes, layout.offsets, layout.dense
 
 
-def _shares(n_points: int, most: int) -> int:
-    return max(1, min(most, n_points // _POINTS_PER_SHARE))
+def _shares(n_points: int, layout: GridLayout) -> int:
+    return max(1, min(layout.n_levels, n_points // _POINTS_PER_SHARE))

@@ -130,10 +130,10 @@ def _slopes(start, n, scale, fractions, values, grad_x):
 
 @numba.njit(**_JIT)
 def encode(x, table, scales, resolutions, sizes, offsets, dense, out, share, shares):
-    """out[n, l·F+f] = Σ_corners weight · table[row, f], for every `shares`-th level from `share` on.
+    """out[l·F+f, n] = Σ_corners weight · table[row, f], for every `shares`-th level from `share` on.
 
     Args:
-        x: [3, N] float32. table: [rows, F] float32. out: [N, L·F] float32, overwritten.
+        x: [3, N] float32. table: [rows, F] float32. out: [L·F, N] float32, overwritten.
     """
     n_points, n_features = x.shape[1], table.shape[1]
     cells = np.empty((3, _BLOCK), np.uint32)
@@ -155,85 +155,83 @@ def encode(x, table, scales, resolutions, sizes, offsets, dense, out, share, sha
                         row = np.uint64(rows[corner, i])
                         first += weights[corner, i] * table[row, 0]
                         second += weights[corner, i] * table[row, 1]
-                    out[start + i, 2 * level] = first
-                    out[start + i, 2 * level + 1] = second
+                    out[2 * level, start + i] = first
+                    out[2 * level + 1, start + i] = second
             else:
                 for i in range(n):
                     for feature in range(n_features):
                         value = np.float32(0.0)
                         for corner in range(8):
                             value += weights[corner, i] * table[np.uint64(rows[corner, i]), feature]
-                        out[start + i, n_features * level + feature] = value
+                        out[n_features * level + feature, start + i] = value
+
+
+@numba.njit(inline="always", **_JIT)
+def _spread(start, n, n_features, level, grad_out, rows, weights, grad_table):
+    if n_features == 2:
+        for i in range(n):
+            first = grad_out[2 * level, start + i]
+            second = grad_out[2 * level + 1, start + i]
+            for corner in range(8):
+                row = np.uint64(rows[corner, i])
+                grad_table[row, 0] += weights[corner, i] * first
+                grad_table[row, 1] += weights[corner, i] * second
+    else:
+        for i in range(n):
+            for corner in range(8):
+                row = np.uint64(rows[corner, i])
+                for feature in range(n_features):
+                    grad_table[row, feature] += weights[corner, i] * grad_out[n_features * level + feature, start + i]
+
+
+@numba.njit(inline="always", **_JIT)
+def _corner_values(start, n, n_features, level, grad_out, rows, table, values):
+    """What a unit of each corner's weight is worth to the loss."""
+    if n_features == 2:
+        for i in range(n):
+            first = grad_out[2 * level, start + i]
+            second = grad_out[2 * level + 1, start + i]
+            for corner in range(8):
+                row = np.uint64(rows[corner, i])
+                values[corner, i] = first * table[row, 0] + second * table[row, 1]
+    else:
+        for i in range(n):
+            for corner in range(8):
+                row = np.uint64(rows[corner, i])
+                value = np.float32(0.0)
+                for feature in range(n_features):
+                    value += grad_out[n_features * level + feature, start + i] * table[row, feature]
+                values[corner, i] = value
 
 
 @numba.njit(**_JIT)
-def table_gradient(x, grad_out, scales, resolutions, sizes, offsets, dense, grad_table, share, shares):
-    """grad_table[row, f] += weight · grad_out[n, l·F+f]. A level belongs to one share, so no atomics are needed.
+def gradients(x, grad_out, table, scales, resolutions, sizes, offsets, dense, grad_table, grad_x, share, shares):
+    """Gradients to the table and to the points, for every `shares`-th level from `share` on.
+
+    grad_table[row, f] += weight · grad_out[l·F+f, n], and
+    grad_x[share, :, n] += scale · d(interpolation)/d(fraction) · grad_out. A level belongs to one share, and each share
+    has its own sum for the points, so no atomics are needed.
 
     Args:
-        x: [3, N] float32. grad_out: [N, L·F] float32. grad_table: [rows, F] float32, added to.
+        x: [3, N] float32. grad_out: [L·F, N] float32. table: [rows, F] float32.
+        grad_table: [rows, F] float32, added to; [0, F]: not wanted.
+        grad_x: [shares, 3, N] float32, added to; [0, 3, N]: not wanted.
     """
-    n_points, n_features = x.shape[1], grad_table.shape[1]
+    n_points, n_features = x.shape[1], table.shape[1]
+    to_table, to_points = len(grad_table) > 0, len(grad_x) > 0
     cells = np.empty((3, _BLOCK), np.uint32)
     fractions = np.empty((3, _BLOCK), np.float32)
     rows = np.empty((8, _BLOCK), np.uint32)
     weights = np.empty((8, _BLOCK), np.float32)
+    values = np.empty((8, _BLOCK), np.float32)
     for level in range(share, len(scales), shares):
         for start in range(0, n_points, _BLOCK):
             n = min(_BLOCK, n_points - start)
             _fractions(x, start, n, scales[level], resolutions[level], cells, fractions)
             _rows(n, resolutions[level], sizes[level], offsets[level], dense[level], cells, rows)
-            _weights(n, fractions, weights)
-            if n_features == 2:
-                for i in range(n):
-                    first = grad_out[start + i, 2 * level]
-                    second = grad_out[start + i, 2 * level + 1]
-                    for corner in range(8):
-                        row = np.uint64(rows[corner, i])
-                        grad_table[row, 0] += weights[corner, i] * first
-                        grad_table[row, 1] += weights[corner, i] * second
-            else:
-                for i in range(n):
-                    for corner in range(8):
-                        row = np.uint64(rows[corner, i])
-                        for feature in range(n_features):
-                            grad_table[row, feature] += (
-                                weights[corner, i] * grad_out[start + i, n_features * level + feature]
-                            )
-
-
-@numba.njit(**_JIT)
-def position_gradient(x, grad_out, table, scales, resolutions, sizes, offsets, dense, grad_x, share, shares):
-    """grad_x[:, n] = Σ_levels scale · d(interpolation)/d(fraction) · grad_out, for a share of the blocks of points.
-
-    Args:
-        x: [3, N] float32. grad_out: [N, L·F] float32. table: [rows, F] float32. grad_x: [3, N] float32, overwritten.
-    """
-    n_points, n_features = x.shape[1], table.shape[1]
-    cells = np.empty((3, _BLOCK), np.uint32)
-    fractions = np.empty((3, _BLOCK), np.float32)
-    rows = np.empty((8, _BLOCK), np.uint32)
-    values = np.empty((8, _BLOCK), np.float32)
-    for start in range(share * _BLOCK, n_points, shares * _BLOCK):
-        n = min(_BLOCK, n_points - start)
-        grad_x[:, start : start + n] = 0
-        for level in range(len(scales)):
-            _fractions(x, start, n, scales[level], resolutions[level], cells, fractions)
-            _rows(n, resolutions[level], sizes[level], offsets[level], dense[level], cells, rows)
-            # What a unit of each corner's weight is worth to the loss.
-            if n_features == 2:
-                for i in range(n):
-                    first = grad_out[start + i, 2 * level]
-                    second = grad_out[start + i, 2 * level + 1]
-                    for corner in range(8):
-                        row = np.uint64(rows[corner, i])
-                        values[corner, i] = first * table[row, 0] + second * table[row, 1]
-            else:
-                for i in range(n):
-                    for corner in range(8):
-                        row = np.uint64(rows[corner, i])
-                        value = np.float32(0.0)
-                        for feature in range(n_features):
-                            value += grad_out[start + i, n_features * level + feature] * table[row, feature]
-                        values[corner, i] = value
-            _slopes(start, n, scales[level], fractions, values, grad_x)
+            if to_table:
+                _weights(n, fractions, weights)
+                _spread(start, n, n_features, level, grad_out, rows, weights, grad_table)
+            if to_points:
+                _corner_values(start, n, n_features, level, grad_out, rows, table, values)
+                _slopes(start, n, scales[level], fractions, values, grad_x[share])

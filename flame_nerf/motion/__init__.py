@@ -1,7 +1,7 @@
 """Motion: the mesh and the expression an avatar shows, from stored frames, a time, or coefficients of one's own."""
 
 from flame_nerf.motion.frame import CONDITION_JOINTS, PosedFrame, condition_names, condition_vector
-from flame_nerf.motion.live_head import LiveHead
+from flame_nerf.motion.live_head import LiveHead, head_of
 from flame_nerf.motion.subject_motion import MotionError, SubjectMotion
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "SubjectMotion",
     "condition_names",
     "condition_vector",
+    "head_of",
 ]

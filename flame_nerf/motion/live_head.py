@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from jaxtyping import Float
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 if TYPE_CHECKING:
     from flame_nerf.heads import HeadModel
-    from flame_nerf.subject import HeadTrack
+    from flame_nerf.subject import HeadTrack, Subject
 
 RESIDUAL_FRAMES = 8
 """Frames of the track that the residual is averaged over."""
@@ -20,6 +21,17 @@ RESIDUAL_SWEEPS = 5
 """Fixed-point sweeps of the residual; each leaves about as much of the rest as joints turn a vertex, in radians."""
 MAX_RESIDUAL = 0.02
 """Root-mean-square metres between track and model above which the model cannot be the one that posed the track."""
+
+
+def head_of(subject: Subject) -> HeadModel | None:
+    """The head model that posed a subject, or None with one line: replay needs none."""
+    from flame_nerf.heads import load_head
+
+    try:
+        return load_head(subject.head_model_source)
+    except (OSError, ValueError) as error:
+        CONSOLE.log(f"[yellow]Stored frames only, no new expressions: {error}")
+        return None
 
 
 class LiveHead:

@@ -31,8 +31,8 @@ class MotionError(ValueError):
 class SubjectMotion:
     """A subject's track as a source of `PosedFrame`s.
 
-    Replay needs the track alone. `pose` needs the head model as well. The stored meshes stay in main memory; what is
-    returned lies on `device`.
+    Replay needs the track alone. `pose` needs the head model as well. The stored meshes stay where the track has them,
+    in main memory or mapped from disk, and are read one by one; what is returned lies on `device`.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class SubjectMotion:
         self.condition_names: tuple[str, ...] = condition_names(self.expression_names, self.joint_names)
         self.fps = fps
         self._device = torch.device(device)
-        self._vertices = torch.from_numpy(np.asarray(track.vertices, dtype=np.float32))
+        self._vertices = track.vertices
         self._canonical = torch.from_numpy(np.asarray(track.canonical_vertices, dtype=np.float32))
-        self._expression = torch.from_numpy(np.asarray(track.expression, dtype=np.float32))
-        self._pose = torch.from_numpy(np.asarray(track.pose, dtype=np.float32))
+        self._expression = torch.from_numpy(np.array(track.expression, dtype=np.float32))
+        self._pose = torch.from_numpy(np.array(track.pose, dtype=np.float32))
         self._condition = condition_vector(self._expression, self._pose, self.joint_names)
         self._rest_pose = self._mean_carriage()
         self._live: LiveHead | None = None
@@ -87,6 +87,11 @@ class SubjectMotion:
         return self._condition.shape[-1]
 
     @property
+    def conditions(self) -> Float[Tensor, "T C"]:
+        """Conditions of all stored frames."""
+        return self._condition.to(self._device, copy=True)
+
+    @property
     def can_pose(self) -> bool:
         """Whether `pose`, and with it sliders and sweeps, are available."""
         return self._live is not None
@@ -107,7 +112,7 @@ class SubjectMotion:
         return (0.5 * (self._canonical.amin(0) + self._canonical.amax(0))).to(self._device)
 
     def to(self, device: torch.device | str) -> SubjectMotion:
-        """Sets where returned tensors lie; the stored meshes stay in main memory."""
+        """Sets where returned tensors lie; the stored meshes stay where they are."""
         self._device = torch.device(device)
         return self
 
@@ -119,7 +124,11 @@ class SubjectMotion:
         """
         if not 0 <= index < self.num_frames:
             raise IndexError(f"frame {index} of a subject with frames 0 to {self.num_frames - 1}")
-        return PosedFrame(self._vertices[index].to(self._device), self._condition[index].to(self._device))
+        return PosedFrame(self._stored(index).to(self._device), self._condition[index].to(self._device))
+
+    def _stored(self, index: int) -> Float[Tensor, "V 3"]:
+        # A copy: a mapped row is read-only, and need not be aligned.
+        return torch.from_numpy(np.array(self._vertices[index], dtype=np.float32))
 
     def at_time(self, time: float) -> PosedFrame:
         """The moment at `time`, 0 the first and 1 the last stored frame, linear between rows; clamped outside."""
@@ -131,7 +140,7 @@ class SubjectMotion:
         if abs(position - nearest) < 1e-3:
             return self.frame(nearest)
         row, weight = int(position), position - int(position)
-        vertices = torch.lerp(self._vertices[row], self._vertices[row + 1], weight)
+        vertices = torch.lerp(self._stored(row), self._stored(row + 1), weight)
         condition = torch.lerp(self._condition[row], self._condition[row + 1], weight)
         return PosedFrame(vertices.to(self._device), condition.to(self._device))
 

@@ -14,6 +14,9 @@ from flame_nerf.subject.types import INTRINSICS, TRACK_FILE, TRANSFORMS_FILE, Fr
 from flame_nerf.subject.validation import validate_subject
 from flame_nerf.subject.writing import FORMAT_VERSION
 
+MAPPED_FROM = 64 * 1024**2
+"""Bytes from which an array of the track stays on disk and is mapped: about a thousand frames' vertices."""
+
 KNOWN_META = ("version", "units", "head_model", "fps", "source", "licence", "background")
 """Keys of the "flame_nerf" block with a field of their own; the rest is `Subject.extra`."""
 
@@ -129,7 +132,7 @@ def _read_track(path: Path) -> HeadTrack:
     arrays = _read_arrays(path)
 
     def floats(name: str) -> np.ndarray:
-        return _typed(path, arrays, name, "fiu").astype(np.float32)
+        return _typed(path, arrays, name, "fiu").astype(np.float32, copy=False)
 
     def integers(name: str, dtype: type) -> np.ndarray:
         return _typed(path, arrays, name, "iu").astype(dtype)
@@ -156,7 +159,7 @@ def _read_track(path: Path) -> HeadTrack:
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            return {name: _read_member(path, archive, name) for name in archive.files}
     except FileNotFoundError:
         raise SubjectError(
             f"{path} does not exist: {TRANSFORMS_FILE} names cameras but the head is missing. Track the video again."
@@ -164,6 +167,30 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, AttributeError) as error:
         # AttributeError: np.load returns a bare array, not an archive, for a .npy in disguise.
         raise SubjectError(f"{path} is damaged or cut short ({error}). Track the video again.") from error
+
+
+def _read_member(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+    """One array; a large one that is stored as it is in memory is mapped, read-only, and needs disk alone.
+
+    A member of an archive may begin at any byte, so a mapped array may be unaligned: copy rows before handing them on
+    to code that is not numpy's.
+    """
+    entry = archive.zip.NameToInfo.get(f"{name}.npy")
+    if entry is None or entry.file_size < MAPPED_FROM or entry.compress_type != zipfile.ZIP_STORED:
+        return archive[name]
+    with archive.zip.open(entry) as member:
+        version = np.lib.format.read_magic(member)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran_order, dtype = read_header(member)
+        header_size = member.tell()
+    if dtype.hasobject or fortran_order:
+        return archive[name]
+    with open(path, "rb") as file:
+        # The local header repeats the name, and may have other extra fields than the directory at the archive's end.
+        file.seek(entry.header_offset + 26)
+        name_size, extra_size = np.frombuffer(file.read(4), dtype="<u2").tolist()
+        start = entry.header_offset + 30 + name_size + extra_size + header_size
+        return np.memmap(file, dtype=dtype, mode="r", offset=start, shape=shape)
 
 
 def _typed(path: Path, arrays: dict[str, np.ndarray], name: str, kinds: str) -> np.ndarray:

@@ -92,7 +92,8 @@ def _shape(where: str, name: str, array: np.ndarray, expected: tuple[int | None,
 
 
 def _finite_rows(where: str, name: str, array: np.ndarray) -> None:
-    finite = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+    # Row by row: of a long track not even one truth value for each number is held.
+    finite = np.array([np.isfinite(row).all() for row in array])
     if not finite.all():
         timestep = int(np.flatnonzero(~finite)[0])
         raise SubjectError(

@@ -1,0 +1,150 @@
+"""INSTA's choices (Zielonka et al., "Instant Volumetric Head Avatars", 2023) over the shared renderer and field.
+
+What is its own here: what the field is told and where, and two loss terms. Its mapping, sizes and optimisers are
+settings of the shared parts, in `flame_nerf.methods`.
+
+Where it had to be carried over rather than set: its FLAME head has no inside of the mouth, ours may have one; hair and
+cloth come from the mesh's regions, not from a segmentation of the picture; and samples lie in the shared shell around
+the mesh, which asks the field about a tenth of the points that INSTA's occupancy grid alone would.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor, nn
+
+from flame_nerf.canonical import PosedMesh, ShellSamples
+from flame_nerf.head_renderer import HeadRenderer
+from flame_nerf.losses import color_loss
+from flame_nerf.model import FlameNerfModel, FlameNerfModelConfig
+from flame_nerf.objective import LossWeights, Term
+from flame_nerf.subject import HeadTrack
+
+MOUTH_REGIONS = ("lips", "mouth", "teeth", "tongue")
+"""Where errors count `mouth_weight` times."""
+HIDDEN_REGIONS = ("scalp", "neck")
+"""Where hair and cloth lie over the mesh, so that its depth is not the picture's."""
+
+
+@dataclass
+class InstaModelConfig(FlameNerfModelConfig):
+    """INSTA's choices beyond the sizes of the shared parts."""
+
+    _target: type = dataclasses.field(default_factory=lambda: InstaModel)
+    """target class to instantiate"""
+    told_expressions: int = 16
+    """Expression values that the field is told: the first ones of a statistical head, whose order is that of their
+    variance; of named blendshapes those that vary most over the training frames."""
+    told_regions: tuple[str, ...] = ("lips",)
+    """Regions near which the field is told them. Elsewhere it is told ones: only the mesh moves it."""
+    mouth_weight: float = 40.0
+    """How often the colours of mouth and lips count."""
+    mouth_weight_start_step: int = 500
+    """Training step from which they do."""
+    ema_decay: float = 0.95
+    """Evaluation, films and the viewer show weights averaged over about 1 / (1 - ema_decay) steps; 0: the last ones."""
+    loss_coefficients: LossWeights = dataclasses.field(
+        default_factory=lambda: LossWeights(mask_loss=0.0, unseen_loss=0.0, mesh_depth_loss=1.25)
+    )
+    """How much each term of the loss counts. There is no mask loss: the background is random."""
+
+
+def told_columns(track: HeadTrack, train_rows: Int[Tensor, " N"], count: int) -> list[int]:
+    """Which expressions the field is told; see `InstaModelConfig.told_expressions`. All, where there are no more."""
+    names = track.expression_names
+    if all(re.search(r"\d$", name) for name in names):
+        return list(range(min(count, len(names))))
+    spread = torch.from_numpy(track.expression)[train_rows.cpu()].std(dim=0, correction=0)
+    return spread.argsort(descending=True, stable=True)[:count].sort().values.tolist()
+
+
+class InstaRenderer(HeadRenderer):
+    """The shared renderer; the field is told a moment's expression near some regions, and ones elsewhere."""
+
+    def __init__(self, *args, columns: list[int], told_regions: tuple[str, ...], **kwargs):
+        """
+        Args:
+            columns: entries of the condition that the field is told.
+            told_regions: regions of the mesh near which it is told them.
+            args, kwargs: of `HeadRenderer`.
+        """
+        super().__init__(*args, condition_dim=len(columns), **kwargs)
+        self.register_buffer("columns", torch.tensor(columns), persistent=False)
+        for name, regions in (("told", told_regions), ("mouth", MOUTH_REGIONS), ("hidden", HIDDEN_REGIONS)):
+            faces = torch.from_numpy(self._track.region_faces(*regions))
+            self.register_buffer(f"{name}_faces", faces, persistent=False)
+
+    def _told(
+        self, condition: Float[Tensor, "B C"], samples: ShellSamples
+    ) -> tuple[Float[Tensor, "B+1 K"], Int[Tensor, " N"]]:
+        told = condition[:, self.columns]
+        told = torch.cat([told, torch.ones_like(told[:1])])
+        return told, torch.where(self.told_faces[samples.face], samples.mesh_index, len(condition))
+
+    def mesh_depth(
+        self, origins: Tensor, directions: Tensor, meshes: list[PosedMesh], mesh_index: Tensor
+    ) -> dict[str, Tensor]:
+        """What rays meet first of their meshes.
+
+        Returns:
+            mesh_depth [R, 1], metres along the ray, inf where nothing is met; on_mouth [R, 1] and bare [R, 1]: whether
+            it is part of the mouth, and whether neither hair nor cloth lies over it.
+        """
+        distance, face = self.mapping.first_hit(meshes, mesh_index, origins, directions)
+        met = face >= 0
+        on_mouth, hidden = met & self.mouth_faces[face], self.hidden_faces[face]
+        found = {"mesh_depth": distance, "on_mouth": on_mouth, "bare": met & ~hidden}
+        return {name: values[:, None] for name, values in found.items()}
+
+    def forward(
+        self, origins: Tensor, directions: Tensor, meshes: list[PosedMesh], mesh_index: Tensor, *args, **kwargs
+    ):
+        """As `HeadRenderer.forward`; in training with `mesh_depth`'s results besides."""
+        outputs = super().forward(origins, directions, meshes, mesh_index, *args, **kwargs)
+        return outputs | self.mesh_depth(origins, directions, meshes, mesh_index) if self.training else outputs
+
+
+class InstaModel(FlameNerfModel):
+    """INSTA on a subject of this package."""
+
+    config: InstaModelConfig
+
+    def make_renderer(self) -> nn.Module:
+        config, track = self.config, self.subject.track
+        if config.latent_dim:
+            raise ValueError("flame-nerf-insta tells the field 16 expressions and nothing else: leave latent-dim at 0.")
+        columns = told_columns(track, self._train_rows, config.told_expressions)
+        told = ", ".join(track.expression_names[column] for column in columns)
+        CONSOLE.log(f"The field is told {len(columns)} expressions near {', '.join(config.told_regions)}: {told}.")
+        return InstaRenderer(
+            track, self.motion, config.mapping, config.field, config.sampling,
+            columns=columns, told_regions=config.told_regions,
+        )  # fmt: skip
+
+    def loss_terms(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Term]:
+        terms = super().loss_terms(outputs, batch)
+        if self.training:
+            counted = outputs["bare"] & (batch["mask"].to(self.device) > 0.5)
+            terms["mesh_depth_loss"] = lambda: mesh_depth_loss(outputs["depth"], outputs["mesh_depth"], counted)
+        return terms
+
+    def _color_loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Float[Tensor, ""]:
+        target = self._target(outputs, batch)
+        if not self.training or self._step < self.config.mouth_weight_start_step:
+            return color_loss(outputs["rgb"], target)
+        weight = 1.0 + (self.config.mouth_weight - 1.0) * outputs["on_mouth"].float()
+        # The rest of the face keeps its own weight beside the mouth's, so this is no weighted mean.
+        return color_loss(outputs["rgb"], target, weight=weight) * weight.mean()
+
+
+def mesh_depth_loss(
+    depth: Float[Tensor, "R 1"], mesh_depth: Float[Tensor, "R 1"], counted: Bool[Tensor, "R 1"]
+) -> Float[Tensor, ""]:
+    """Mean absolute difference over all rays of rendered and mesh depth, metres; rays not `counted` add nothing."""
+    return (depth - mesh_depth.where(counted, depth)).abs().mean()

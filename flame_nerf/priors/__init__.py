@@ -1,0 +1,17 @@
+"""What pretrained networks know: the meaning of a picture. Networks are loaded where they are used, never on import."""
+
+from flame_nerf.priors.image_encoder import ImageEncoder, ImageEncoderConfig, PriorUnavailable, load_image_encoder
+from flame_nerf.priors.semantic import SemanticPrior
+from flame_nerf.priors.views import crop_picture, perturb_camera, square_window, window_rays
+
+__all__ = [
+    "ImageEncoder",
+    "ImageEncoderConfig",
+    "PriorUnavailable",
+    "SemanticPrior",
+    "crop_picture",
+    "load_image_encoder",
+    "perturb_camera",
+    "square_window",
+    "window_rays",
+]

@@ -1,0 +1,69 @@
+"""Corrections of tracked expressions, learned with the field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from flame_nerf.refinement.time_spline import TimeSpline
+
+LEAST_DEVIATION = 0.02
+"""Share of the largest expression's deviation that every expression may at least move by."""
+
+
+@dataclass
+class ExpressionRefinementConfig:
+    """Correction of tracked expressions; it moves the mesh and changes what the field is told."""
+
+    enabled: bool = False
+    """Learn them. Needs the head model that posed the subject."""
+    knot_spacing: float = 8.0
+    """Frames between the knots of the correction, which is linear between them; 1: each frame by itself."""
+    start_step: int = 800
+    """Training step it begins at: before, the picture is too blurred to read an expression from."""
+
+
+class ExpressionRefinement(nn.Module):
+    """Offsets of the expression over time, in units of each expression's own deviation over training.
+
+    The mesh follows to first order: a point near a triangle is moved back by how far the offset moves that triangle,
+    which is what re-posing the mesh would do but for the triangle's own small turn, and costs no new search structure.
+    As in Neural Head Avatars and PointAvatar, which refine their tracks with the picture.
+    """
+
+    def __init__(
+        self,
+        config: ExpressionRefinementConfig,
+        expression: Float[Tensor, "T E"],
+        face_directions: Float[Tensor, "F 3 E"],
+        train_rows: Int[Tensor, " N"],
+    ):
+        """
+        Args:
+            config: see there.
+            expression: the track's coefficients.
+            face_directions: how far each triangle's middle moves with each expression, metres, head frame.
+            train_rows: rows of the track that are trained on.
+        """
+        super().__init__()
+        self.config = config
+        deviation = expression[train_rows].std(dim=0, correction=0)
+        scale = deviation.clamp_min(LEAST_DEVIATION * float(deviation.max().clamp_min(1e-6)))
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("face_directions", face_directions, persistent=False)
+        self.spline = TimeSpline(train_rows, len(expression), config.knot_spacing, expression.shape[1])
+
+    def offsets(self, rows: Int[Tensor, " B"]) -> Float[Tensor, "B E"]:
+        """What is added to the expressions of rows of the track."""
+        return self.spline(rows) * self.scale
+
+    def face_shift(self, offsets: Float[Tensor, "B E"]) -> Float[Tensor, "B F 3"]:
+        """How far offsets move the middle of each triangle, metres, head frame."""
+        return torch.einsum("fce,be->bfc", self.face_directions, offsets)
+
+    def penalty(self) -> Float[Tensor, ""]:
+        """Mean squared offset over training, in squared deviations."""
+        return self.spline.over_training().square().mean()

@@ -1,0 +1,43 @@
+"""A correction of the tracked identity, shared by all frames and learned with the field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@dataclass
+class IdentityRefinementConfig:
+    """Correction of the tracked identity: the same for all frames, posed and canonical head alike."""
+
+    enabled: bool = False
+    """Learn it. In the head's own frame nearly all of it is the field's anyway, so it is of use where the jaw or the
+    neck turns far."""
+    start_step: int = 800
+    """Training step it begins at."""
+
+
+class IdentityRefinement(nn.Module):
+    """Offset of the identity coefficients, in standard deviations."""
+
+    def __init__(self, config: IdentityRefinementConfig, face_directions: Float[Tensor, "F 3 S"]):
+        """
+        Args:
+            config: see there.
+            face_directions: how far each triangle's middle moves with each coefficient, metres, head frame.
+        """
+        super().__init__()
+        self.config = config
+        self.offset = nn.Parameter(torch.zeros(face_directions.shape[2]))
+        self.register_buffer("face_directions", face_directions, persistent=False)
+
+    def face_shift(self) -> Float[Tensor, "F 3"]:
+        """How far the offset moves the middle of each triangle of the head at rest, metres."""
+        return self.face_directions @ self.offset
+
+    def penalty(self) -> Float[Tensor, ""]:
+        """Mean squared offset."""
+        return self.offset.square().mean()

@@ -1,0 +1,205 @@
+"""Small rigid corrections of the tracked head, learned with the field: by the head's turn, and over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from nerfstudio.cameras.lie_groups import exp_map_SO3xR3
+from nerfstudio.cameras.rays import RayBundle
+from torch import Tensor, nn
+
+from flame_nerf.refinement.time_spline import TimeSpline
+
+HEAD_RADIUS = 0.1
+"""Metres from the head's centre at which a turn and a shift of equal parameters move a point equally far."""
+TURN_FEATURES = 3
+"""What the calibration knows of a frame: the rotation vector from the mean camera."""
+
+
+@dataclass
+class PoseRefinementConfig:
+    """Correction of tracked head poses: one that depends on the head's turn, and one that changes over the video."""
+
+    calibrate: bool = True
+    """Learn how the tracker errs with the turn of the head; corrects every tracked frame, held-out ones too."""
+    calibration_start_step: int = 200
+    """Training step the calibration begins at. It moves all frames together, so a coarse picture is enough."""
+    over_time: bool = True
+    """Learn a correction that changes over the video."""
+    knot_spacing: float = 8.0
+    """Frames between its knots; it is linear between them, so frames between training frames are corrected by theirs.
+    1: each training frame by itself, which is sharpest on them and leaves all others behind."""
+    over_time_start_step: int = 500
+    """Training step it begins at: before, the picture is too blurred to align to."""
+    shift_penalty: float = 0.01
+    """Penalty on the mean shift, per metre."""
+    turn_penalty: float = 0.01
+    """Penalty on the mean turn, per metre of its movement at 0.1 m from the centre."""
+
+
+class PoseRefinement(nn.Module):
+    """Corrections of a frame's camera in the head's frame, which is what a rigid correction of the head comes to.
+
+    They turn about the head and not about the camera: seen from the camera, a shift sideways and a turn of the camera
+    look alike; about the head they do not.
+
+    The calibration is a correction that depends on nothing but how far the tracked head is turned. Landmarks of one
+    camera leave depth and turn ambiguous (the bas-relief ambiguity): a face fitted too deep is turned too little, by
+    about the same factor in every frame. What training frames teach about that holds for frames never trained on.
+    What is left is a matter of the moment, and taken care of by a `TimeSpline`.
+    """
+
+    def __init__(
+        self,
+        config: PoseRefinementConfig,
+        c2w: Float[Tensor, "N 3 4"],
+        rows: Int[Tensor, " N"],
+        num_rows: int,
+        centre: Float[Tensor, " 3"],
+    ):
+        """
+        Args:
+            config: see there.
+            c2w: cameras of the training frames in the head's frame, OpenGL axes.
+            rows: row of the track that each shows.
+            num_rows: rows of the track.
+            centre: middle of the head, metres: the point that corrections turn about.
+        """
+        super().__init__()
+        self.config = config
+        u, _, vt = torch.linalg.svd(c2w[:, :, :3].double().mean(dim=0))
+        sign = torch.diag(torch.tensor([1.0, 1.0, float(torch.det(u @ vt))], dtype=torch.float64))
+        self.register_buffer("centre", centre.float())
+        self.register_buffer("reference", (u @ sign @ vt).float())
+        features = self._turn_features(c2w)
+        self.register_buffer("feature_mean", features.mean(dim=0))
+        # A head that never turns gives nothing to learn, and nothing to divide by.
+        self.register_buffer("feature_scale", features.std(dim=0, correction=0).clamp_min(1e-2))
+        self.register_buffer("train_features", self.features(c2w), persistent=False)
+        self.register_buffer("train_rows", rows, persistent=False)
+        self.calibration = nn.Parameter(torch.zeros(TURN_FEATURES, 6))
+        self.over_time: TimeSpline | None = None
+        if config.over_time:
+            explained = self.train_features if config.calibrate else None
+            self.over_time = TimeSpline(rows, num_rows, config.knot_spacing, 6, explained)
+
+    def features(self, c2w: Float[Tensor, "N 3 4"]) -> Float[Tensor, "N F"]:
+        """How far tracked cameras are turned from the mean training camera; mean 0 and deviation 1 over training."""
+        return (self._turn_features(c2w) - self.feature_mean) / self.feature_scale
+
+    def _turn_features(self, c2w: Float[Tensor, "N 3 4"]) -> Float[Tensor, "N F"]:
+        """Rotation vector from the mean camera, radians."""
+        return rotation_vector(self.reference.T @ c2w[:, :, :3].to(self.reference))
+
+    def _exponential(self, tangent: Float[Tensor, "N 6"]) -> Float[Tensor, "N 3 4"]:
+        scale = tangent.new_tensor([1.0, 1.0, 1.0, 1 / HEAD_RADIUS, 1 / HEAD_RADIUS, 1 / HEAD_RADIUS])
+        return exp_map_SO3xR3(tangent * scale)
+
+    def correct_training_rays(self, raybundle: RayBundle, step: int) -> None:
+        """Move the rays of training frames in place: the head stays, the camera is corrected. Differentiable."""
+        config = self.config
+        calibrated = config.calibrate and step >= config.calibration_start_step
+        over_time = self.over_time is not None and step >= config.over_time_start_step
+        if not (calibrated or over_time):
+            return
+        # The exponential is taken once a frame, not once a ray.
+        frames, which = torch.unique(raybundle.camera_indices[:, 0], return_inverse=True)
+        tangent = self.centre.new_zeros(len(frames), 6)
+        features = self.train_features[frames]
+        if calibrated:
+            tangent = tangent + features @ self.calibration
+        if over_time:
+            tangent = tangent + self._over_time(self.train_rows[frames], features)
+        correction = self._exponential(tangent)[which]
+        raybundle.origins, raybundle.directions = self._moved(correction, raybundle.origins, raybundle.directions)
+
+    def correct_tracked_camera(
+        self,
+        c2w: Float[Tensor, "3 4"],
+        row: int,
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+        more: Float[Tensor, " 6"] | None = None,
+    ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
+        """Rays of a tracked frame's camera, moved by what training frames taught. No picture of it is needed.
+
+        Args:
+            c2w: the tracked camera.
+            row: row of the track it shows.
+            origins: metres.
+            directions: unit length.
+            more: a further correction, shift in metres and turn in metres at 0.1 m, for this frame alone.
+        """
+        tangent = self.correction(c2w[None], torch.tensor([row], device=c2w.device))
+        if more is not None:
+            tangent = tangent + more
+        return self._moved(self._exponential(tangent).expand(len(origins), -1, -1), origins, directions)
+
+    def correction(self, c2w: Float[Tensor, "N 3 4"], rows: Int[Tensor, " N"]) -> Float[Tensor, "N 6"]:
+        """Shift (metres) and turn (metres at 0.1 m from the centre) that tracked cameras are corrected by."""
+        tangent, features = self.centre.new_zeros(len(rows), 6), self.features(c2w)
+        if self.config.calibrate:
+            tangent = tangent + features @ self.calibration
+        if self.over_time is not None:
+            tangent = tangent + self._over_time(rows, features)
+        return tangent
+
+    def _over_time(self, rows: Int[Tensor, " N"], features: Float[Tensor, "N F"]) -> Float[Tensor, "N 6"]:
+        """What is left to the moment once the calibration has said what the turn explains."""
+        return self.over_time(rows, features if self.config.calibrate else None)
+
+    def corrected(self, c2w: Float[Tensor, "N 3 4"], rows: Int[Tensor, " N"]) -> Float[Tensor, "N 3 4"]:
+        """Tracked cameras after their correction."""
+        correction = self._exponential(self.correction(c2w, rows))
+        rotation, shift = correction[:, :, :3], correction[:, :, 3]
+        origin = _turn(rotation, c2w[:, :, 3] - self.centre) + self.centre + shift
+        return torch.cat([rotation @ c2w[:, :, :3], origin[:, :, None]], dim=2)
+
+    def _moved(
+        self, correction: Float[Tensor, "R 3 4"], origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]
+    ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
+        rotation, shift = correction[:, :, :3], correction[:, :, 3]
+        return _turn(rotation, origins - self.centre) + self.centre + shift, _turn(rotation, directions)
+
+    def parameters_by_group(self) -> dict[str, list[nn.Parameter]]:
+        """What is learned."""
+        learned = [self.calibration] if self.config.calibrate else []
+        if self.over_time is not None:
+            learned.append(self.over_time.knots)
+        return {"camera_opt": learned} if learned else {}
+
+    def penalty(self) -> Float[Tensor, ""]:
+        """Mean size of the correction over time, weighted: what the track says is worth something too."""
+        if self.over_time is None:
+            return self.centre.new_zeros(())
+        shift, turn = self.over_time.over_training().view(-1, 2, 3).norm(dim=2).mean(dim=0)
+        return self.config.shift_penalty * shift + self.config.turn_penalty * turn
+
+    @torch.no_grad()
+    def metrics(self) -> dict[str, Tensor]:
+        """Mean sizes of the corrections over the training frames."""
+        metrics = {}
+        if self.config.calibrate:
+            turn = (self.train_features @ self.calibration)[:, 3:].norm(dim=1).mean()
+            metrics["calibration_turn_deg"] = torch.rad2deg(turn / HEAD_RADIUS)
+        if self.over_time is not None:
+            shift, turn = self.over_time.over_training().view(-1, 2, 3).norm(dim=2).mean(dim=0)
+            metrics["pose_shift_mm"] = 1000.0 * shift
+            metrics["pose_turn_deg"] = torch.rad2deg(turn / HEAD_RADIUS)
+        return metrics
+
+
+def rotation_vector(rotation: Float[Tensor, "N 3 3"]) -> Float[Tensor, "N 3"]:
+    """Axis times angle of rotation matrices, radians; for turns below a half one."""
+    skew = 0.5 * (rotation - rotation.transpose(1, 2))
+    axis = torch.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], dim=-1)
+    sine = axis.norm(dim=-1, keepdim=True)
+    cosine = 0.5 * (rotation.diagonal(dim1=1, dim2=2).sum(-1, keepdim=True) - 1)
+    angle = torch.atan2(sine, cosine)
+    return axis * torch.where(sine > 1e-6, angle / sine.clamp_min(1e-6), torch.ones_like(sine))
+
+
+def _turn(rotation: Float[Tensor, "R 3 3"], vectors: Float[Tensor, "R 3"]) -> Float[Tensor, "R 3"]:
+    return (rotation * vectors[:, None, :]).sum(dim=-1)

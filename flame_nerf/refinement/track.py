@@ -1,0 +1,127 @@
+"""All corrections of a track together: what the model asks for when it renders a stored frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from flame_nerf.heads import HeadModel
+from flame_nerf.refinement.expression import ExpressionRefinement, ExpressionRefinementConfig
+from flame_nerf.refinement.identity import IdentityRefinement, IdentityRefinementConfig
+from flame_nerf.refinement.pose import PoseRefinement, PoseRefinementConfig
+from flame_nerf.subject import HeadTrack
+
+
+@dataclass
+class TrackRefinementConfig:
+    """What of the track is corrected while the field is learned."""
+
+    pose: PoseRefinementConfig = field(default_factory=PoseRefinementConfig)
+    """Head poses."""
+    expression: ExpressionRefinementConfig = field(default_factory=ExpressionRefinementConfig)
+    """Expressions over time."""
+    identity: IdentityRefinementConfig = field(default_factory=IdentityRefinementConfig)
+    """The one identity of all frames."""
+
+
+@dataclass(frozen=True)
+class MeshShift:
+    """How far corrections move the triangles of meshes whose search structures stay as they are; metres."""
+
+    posed: Float[Tensor, "B F 3"]
+    """Of the posed meshes."""
+    canonical: Float[Tensor, "F 3"] | None
+    """Of the canonical mesh."""
+
+    def detach(self) -> MeshShift:
+        """The same without gradients."""
+        return MeshShift(self.posed.detach(), None if self.canonical is None else self.canonical.detach())
+
+
+class TrackRefinement(nn.Module):
+    """Corrections of pose, expression and identity; each with a group of parameters, a start step and a penalty."""
+
+    def __init__(
+        self,
+        config: TrackRefinementConfig,
+        track: HeadTrack,
+        head: HeadModel | None,
+        train_c2w: Float[Tensor, "N 3 4"],
+        train_rows: Int[Tensor, " N"],
+    ):
+        """
+        Args:
+            config: see there.
+            track: what is corrected.
+            head: the model that posed it; without one expressions and identity cannot move the mesh.
+            train_c2w: cameras of the training frames, OpenGL axes, head frame.
+            train_rows: row of the track that each shows.
+
+        Raises:
+            ValueError: expressions or identity are to be refined and there is no head model.
+        """
+        super().__init__()
+        self.config = config
+        centre = torch.from_numpy(track.canonical_vertices).mean(dim=0)
+        self.pose = PoseRefinement(config.pose, train_c2w, train_rows, track.num_timesteps, centre)
+        self.expression: ExpressionRefinement | None = None
+        self.identity: IdentityRefinement | None = None
+        if not (config.expression.enabled or config.identity.enabled):
+            return
+        if head is None:
+            raise ValueError(
+                "refining expressions or identity needs the head model that posed the subject, and it was not found: "
+                "put it into the subject's folder as head_model.npz, or switch --pipeline.model.refinement off"
+            )
+        faces = torch.from_numpy(track.faces).long()
+        if config.expression.enabled:
+            rows = [head.expression_names.index(name) for name in track.expression_names]
+            directions = head.exprdirs[:, :, rows][faces].mean(dim=1)
+            expression = torch.from_numpy(track.expression).float()
+            self.expression = ExpressionRefinement(config.expression, expression, directions, train_rows)
+        if config.identity.enabled:
+            self.identity = IdentityRefinement(config.identity, head.shapedirs[faces].mean(dim=1))
+
+    def corrected(
+        self, rows: Int[Tensor, " B"], condition: Float[Tensor, "B C"], step: int | None = None
+    ) -> tuple[Float[Tensor, "B C"], MeshShift | None]:
+        """Conditions of stored frames after correction, and what the corrections do to their meshes.
+
+        Args:
+            rows: rows of the track.
+            condition: their conditions as tracked; the expression comes first in each.
+            step: of the training; None: trained.
+        """
+        posed = canonical = None
+        if self.expression is not None and (step is None or step >= self.config.expression.start_step):
+            offsets = self.expression.offsets(rows)
+            condition = condition + torch.nn.functional.pad(offsets, (0, condition.shape[1] - offsets.shape[1]))
+            posed = self.expression.face_shift(offsets)
+        if self.identity is not None and (step is None or step >= self.config.identity.start_step):
+            canonical = self.identity.face_shift()
+            posed = canonical.expand(len(rows), -1, -1) if posed is None else posed + canonical
+        return condition, None if posed is None else MeshShift(posed, canonical)
+
+    def parameters_by_group(self) -> dict[str, list[nn.Parameter]]:
+        """What is learned, by the optimiser it belongs to."""
+        groups = self.pose.parameters_by_group()
+        if self.expression is not None:
+            groups["expression_opt"] = [self.expression.spline.knots]
+        if self.identity is not None:
+            groups["identity_opt"] = [self.identity.offset]
+        return groups
+
+    def penalties(self, step: int) -> dict[str, Callable[[], Float[Tensor, ""]]]:
+        """What corrections cost, by the name of the loss term; those that have begun."""
+        penalties: dict[str, Callable[[], Float[Tensor, ""]]] = {}
+        if self.pose.over_time is not None and step >= self.config.pose.over_time_start_step:
+            penalties["pose_regularizer"] = self.pose.penalty
+        if self.expression is not None and step >= self.config.expression.start_step:
+            penalties["expression_regularizer"] = self.expression.penalty
+        if self.identity is not None and step >= self.config.identity.start_step:
+            penalties["identity_regularizer"] = self.identity.penalty
+        return penalties

@@ -1,0 +1,64 @@
+"""Run compiled kernels on a few threads, each with its own part of the work.
+
+Kernels that release the GIL are enough for this; numba's own parallel loops are not used because their fallback
+threading layer ends the process when a viewer thread renders while the trainer trains.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+
+
+def run_in_chunks(work: Callable[[int, int], Any], count: int, least: int) -> list[Any]:
+    """``work(begin, end)`` over ``range(count)`` on as many threads as torch uses, at least ``least`` items each.
+
+    Args:
+        work: releases the GIL; different ranges must write to different memory.
+        count: items in all; 0 is one call with an empty range.
+        least: items below which a second thread costs more than it brings.
+
+    Returns:
+        Results in order. An exception of any of them is raised here.
+    """
+    parts = parts_of(count, least)
+    bounds = [count * part // parts for part in range(parts + 1)]
+    return _run([partial(work, bounds[part], bounds[part + 1]) for part in range(parts)])
+
+
+def run_shares(kernel: Callable[..., None], *arguments: Any, shares: int) -> None:
+    """Call ``kernel(*arguments, share, n)`` for share = 0..n-1 and return when all are done.
+
+    Args:
+        kernel: releases the GIL; different shares must write to different memory.
+        shares: the most parts the work can be split into; n is that or torch's number of threads, whichever is less.
+    """
+    n = parts_of(shares, 1)
+    _run([partial(kernel, *arguments, share, n) for share in range(n)])
+
+
+def parts_of(count: int, least: int) -> int:
+    """Into how many parts work is split: at most torch's number of threads, and at least ``least`` items each."""
+    return max(1, min(torch.get_num_threads(), count // max(least, 1)))
+
+
+def _run(jobs: list[Callable[[], Any]]) -> list[Any]:
+    """All jobs at once, the first on the calling thread."""
+    others = [_pool(os.getpid()).submit(job) for job in jobs[1:]]
+    try:
+        first = jobs[0]()
+    finally:
+        # Also after an error: nobody may still write to the caller's arrays when it goes on.
+        results = [other.result() for other in others]
+    return [first, *results]
+
+
+@lru_cache(maxsize=1)
+def _pool(pid: int) -> ThreadPoolExecutor:
+    """One pool for all kernels of this process; a forked one gets its own, as threads do not survive a fork."""
+    return ThreadPoolExecutor(max_workers=max(1, os.cpu_count() or 1), thread_name_prefix="flame-nerf")
