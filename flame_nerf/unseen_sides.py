@@ -16,8 +16,10 @@ from flame_nerf.prior_terms import RenderView
 from flame_nerf.priors import perturb_camera
 from flame_nerf.subject import Frame, HeadTrack
 
-COVERED_REGIONS = ("scalp", "neck")
-"""Where hair and cloth lie over the mesh: something is there, but not at the mesh's depth."""
+HAIR_REGIONS = ("scalp", "fur")
+"""Where hair lies over the mesh: something is there, but not at the mesh's depth."""
+CUT_REGIONS = ("neck",)
+"""Where the matte's collar cuts through the mesh: nothing is to be there below the cut."""
 LEAST_COSINE = 0.2
 """A triangle is seen where a camera looks at it at least this steeply."""
 FRAMES_LOOKED_AT = 60
@@ -28,7 +30,7 @@ FRAMES_LOOKED_AT = 60
 class UnseenSidesConfig:
     """Filling in what no training camera saw."""
 
-    every: int = 4
+    every: int = 8
     """Steps from one with this term to the next."""
     size: int = 24
     """Rays along the side of the view that is rendered for it."""
@@ -74,8 +76,9 @@ class UnseenSides:
             PriorUnavailable: the subject has no masks.
         """
         self.config = config
-        self._unseen = unseen_faces(track, frames).to(device)
-        self._bare = torch.from_numpy(~track.region_faces(*COVERED_REGIONS)).to(device)
+        cut = torch.from_numpy(track.region_faces(*CUT_REGIONS))
+        self._unseen = (unseen_faces(track, frames) & ~cut).to(device)
+        self._bare = torch.from_numpy(~track.region_faces(*HAIR_REGIONS)).to(device)
         self._centre = torch.from_numpy(track.canonical_vertices).mean(dim=0).to(device)
         self._views = HeadViews(dataset, config.size, (1.0, 1.0, 1.0))
 

@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
-OPTIONAL = ["mediapipe", "warp", "open_clip", "transformers", "efficientnet_lite_pytorch", "anny", "tinycudann", "pytorch3d"]
+OPTIONAL = [
+    "mediapipe", "warp", "open_clip", "transformers", "efficientnet_lite_pytorch", "anny", "tinycudann", "pytorch3d",
+]  # fmt: skip
 HEAVY = [*OPTIONAL, "open3d", "numba", "data_tools"]
 PROBE = f"""
 import json, sys, time
