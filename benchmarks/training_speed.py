@@ -9,12 +9,98 @@ blocks of steps. *Marched* samples are those inside the shell, *evaluated* ones 
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Medians over blocks of steps."""
+
+    marched: float
+    """Samples inside the shell, a second; 0 for methods that do not say."""
+    evaluated: float
+    """Samples that the field was asked about, a second; 0 for methods that do not say."""
+    rays: float
+    """Rays a second."""
+    step_ms: float
+    """Wall time of a step."""
+    mapping_share: float
+    """Part of a step that goes into sampling, mapping and meshes; 0 for methods without."""
+
+
+def make_trainer(config: Any, subject: Path, downscale: int) -> Any:
+    """Nerfstudio's trainer for a method's config on a subject at 1/downscale of its size, set up and in training mode.
+
+    It writes to a temporary folder.
+    """
+    config = copy.deepcopy(config)
+    config.data = subject.resolve()
+    data = config.pipeline.datamanager
+    data.data = config.data
+    if hasattr(data.dataparser, "stabilize"):
+        data.dataparser.downscale_factor = downscale
+    else:
+        # A stock parser would look for a folder of smaller pictures.
+        data.camera_res_scale_factor = 1.0 / downscale
+    config.output_dir, config.vis, config.timestamp = Path(tempfile.mkdtemp()), "tensorboard", "speed"
+    config.viewer.quit_on_train_completion = True
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    trainer.pipeline.train()
+    return trainer
+
+
+def train_step(trainer: Any, index: int) -> dict[str, Any]:
+    """One step as the trainer's own loop takes it; returns its metrics."""
+    from nerfstudio.engine.callbacks import TrainingCallbackLocation as Location
+
+    for callback in trainer.callbacks:
+        callback.run_callback_at_location(index, Location.BEFORE_TRAIN_ITERATION)
+    metrics = trainer.train_iteration(index)[2]
+    for callback in trainer.callbacks:
+        callback.run_callback_at_location(index, Location.AFTER_TRAIN_ITERATION)
+    return metrics
+
+
+def settle(device: str) -> None:
+    """Wait for what a GPU still has to do."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def measure(trainer: Any, warmup: int, blocks: int, steps: int, first: int = 0) -> Speed:
+    """Train `warmup` steps and then time blocks of steps; `first` is how many steps were taken before."""
+    model, clock = trainer.pipeline.model, Stopwatch()
+    renderer = getattr(model, "renderer", None)
+    if getattr(renderer, "mapping", None) is not None:
+        clock.watch(renderer.mapping, "sample_shell", "to_canonical", "carry_samples")
+        clock.watch(renderer.meshes, "get_many")
+    rays = trainer.pipeline.datamanager.get_train_rays_per_batch()
+    for index in range(first, first + warmup):
+        train_step(trainer, index)
+    rows = []
+    for block in range(blocks):
+        found = []
+        settle(trainer.device)
+        clock.seconds, start = 0.0, time.perf_counter()
+        for offset in range(steps):
+            found.append(train_step(trainer, first + warmup + block * steps + offset))
+        settle(trainer.device)
+        seconds = time.perf_counter() - start
+        marched, evaluated = (
+            sum(float(metrics.get(name, 0.0)) for metrics in found) * rays / seconds
+            for name in ("shell_samples_per_ray", "samples_per_ray")
+        )
+        rows.append((marched, evaluated, steps * rays / seconds, 1000 * seconds / steps, clock.seconds / seconds))
+    return Speed(*(statistics.median(column) for column in zip(*rows, strict=True)))
 
 
 def main() -> None:
@@ -29,47 +115,13 @@ def main() -> None:
 
     from nerfstudio.configs.method_configs import all_methods
 
-    from flame_nerf.methods import with_steps
-
-    config = with_steps(all_methods[args.method], 6000)
-    config.data = args.subject.resolve()
-    config.pipeline.datamanager.data = config.data
-    config.pipeline.datamanager.dataparser.downscale_factor = args.downscale
-    config.output_dir, config.vis, config.timestamp = Path(tempfile.mkdtemp()), "tensorboard", "speed"
-    trainer = config.setup(local_rank=0, world_size=1)
-    trainer.setup()
-    model, clock = trainer.pipeline.model, Stopwatch()
-    clock.watch(model.renderer.mapping, "sample_shell", "carry_samples")
-    clock.watch(model.renderer.meshes, "get_many")
-
-    def step(index: int) -> dict:
-        for callback in trainer.callbacks:
-            if "BEFORE_TRAIN_ITERATION" in str(callback.where_to_run):
-                callback.run_callback(index)
-        return trainer.train_iteration(index)[2]
-
-    trainer.pipeline.train()
-    for index in range(args.warmup):
-        step(index)
-    rows = []
-    for block in range(args.blocks):
-        marched = evaluated = 0.0
-        clock.seconds, start = 0.0, time.perf_counter()
-        for offset in range(args.steps):
-            metrics = step(args.warmup + block * args.steps + offset)
-            evaluated += float(metrics["samples_per_ray"])
-            marched += float(metrics["shell_samples_per_ray"])
-        seconds = time.perf_counter() - start
-        rays = config.pipeline.datamanager.train_num_rays_per_batch
-        rows.append(
-            (marched * rays / seconds, evaluated * rays / seconds, seconds / args.steps, clock.seconds / seconds)
-        )
-    marched, evaluated, per_step, share = (statistics.median(column) for column in zip(*rows, strict=True))
+    trainer = make_trainer(all_methods[args.method], args.subject, args.downscale)
+    speed = measure(trainer, args.warmup, args.blocks, args.steps)
     print(f"{args.method}, {torch.get_num_threads()} threads, median of {args.blocks} blocks of {args.steps} steps")
-    print(f"marched samples/s    {marched:,.0f}")
-    print(f"evaluated samples/s  {evaluated:,.0f}")
-    print(f"step                 {1000 * per_step:.1f} ms")
-    print(f"mapping and sampling {100 * share:.0f} % of a step")
+    print(f"marched samples/s    {speed.marched:,.0f}")
+    print(f"evaluated samples/s  {speed.evaluated:,.0f}")
+    print(f"step                 {speed.step_ms:.1f} ms")
+    print(f"mapping and sampling {100 * speed.mapping_share:.0f} % of a step")
 
 
 class Stopwatch:

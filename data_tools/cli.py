@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from data_tools.animal import AnimalConfig, AnimalError
+from data_tools.batch.command import batch
 from data_tools.check.command import check
 from data_tools.convert_head.command import convert_head
 from data_tools.depth import DepthConfig, DepthError
@@ -176,6 +177,7 @@ def main() -> None:
         tyro.extras.subcommand_cli_from_dict(
             {
                 "track": track,
+                "batch": batch,
                 "import": import_command,
                 "export": export,
                 "check": check,

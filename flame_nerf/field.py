@@ -62,7 +62,7 @@ class FieldConfig:
     implementation: Implementation = "auto"
     """How the hash grid is computed."""
     compiled: bool = True
-    """On a CPU, compute grid and networks in kernels of our own (float32), several times faster than torch."""
+    """On a CPU, compute grid and networks in kernels of our own: float32, and faster than torch in bfloat16."""
     precision: Precision = "auto"
     """Arithmetic of the networks in torch. auto: bfloat16 on CUDA and on a CPU that has instructions for it, else
     float32."""

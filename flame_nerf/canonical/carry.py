@@ -112,6 +112,4 @@ def _over_rays(
     packed = (samples.offsets, samples.mesh_index, samples.face, samples.t_start, samples.t_end)
     shared = [addresses(transforms), addresses(rotations), len(transforms[0]) if transforms else 0]
     shared += [values.numpy() for values in (*packed, *arrays)]
-    run_in_chunks(
-        lambda begin, end: kernel(begin, end, *shared), len(samples.offsets) - 1, _RAYS_PER_THREAD
-    )
+    run_in_chunks(lambda begin, end: kernel(begin, end, *shared), len(samples.offsets) - 1, _RAYS_PER_THREAD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -75,9 +76,7 @@ class _Field(torch.autograd.Function):
         sigma, rgb = torch.empty(n), torch.empty(n, 3)
         inputs = _arguments(features, unit, directions, frame_index, frames, weights, shape)
         run_in_chunks(
-            lambda begin, end: kernels.forward(
-                *_points(begin, end, n), *inputs, sigma.numpy(), rgb.numpy()
-            ),
+            lambda begin, end: kernels.forward(*_points(begin, end, n), *inputs, sigma.numpy(), rgb.numpy()),
             _blocks(n),
             _BLOCKS_PER_THREAD,
         )
@@ -131,13 +130,11 @@ def _arguments(
     shape: FieldShape,
 ) -> tuple:  # fmt: skip
     """What both kernels read, in their order."""
-    from numpy import float32
-
     plan = shape.plan
     return (
         features.numpy(), unit.numpy(), directions.numpy(), frame_index.numpy(), frames.numpy(), shape.scaled,
         plan.layers, weights.numpy(), plan.n_rows, plan.density_row, plan.harmonics_row, plan.color_row,
-        shape.degree, float32(shape.log_initial_density),
+        shape.degree, np.float32(shape.log_initial_density),
     )  # fmt: skip
 
 

@@ -1,0 +1,34 @@
+"""What a batch is asked to do, and how it fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+class BatchError(RuntimeError):
+    """A batch that cannot be started. The text names what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """Options of a batch."""
+
+    train: str | None = None
+    """Method of `ns-train` to train on each subject, such as flame-nerf or flame-nerf-cpu. Not given: only track."""
+    track_options: str = ""
+    """Further options of `flame-nerf-data track`, after an equals sign: --track-options="--resolution 512 --fps 12"."""
+    train_options: str = ""
+    """Further options of `ns-train METHOD`, after an equals sign: --train-options="--max-num-iterations 3000"."""
+    workers: int = 1
+    """Jobs at a time. Tracking keeps about two processor cores busy, training on the processor up to four."""
+    gpus: int = 0
+    """GPUs of this machine (of each, with Ray one a job), dealt out to the workers in turn; 0: jobs choose."""
+    retries: int = 1
+    """How often a step that failed is tried again; it goes on where it stopped."""
+    engine: Literal["local", "ray"] = "local"
+    """local: processes on this machine; ray: jobs of the Ray cluster this machine belongs to (or of one that is
+    started here), all of whose machines must see the folders under the same names. Needs `pip install ray`."""
+    outputs: Path | None = None
+    """Where trainings are written. Not given: SUBJECTS/outputs."""
