@@ -112,7 +112,7 @@ def train_method(args: argparse.Namespace, use_expression: bool, output: Path):
     config.pipeline.model.field.use_expression = use_expression
     pose = config.pipeline.model.refinement.pose
     pose.calibrate = not args.without_refinement
-    pose.over_time = not (args.without_refinement or args.calibration_only)
+    pose.over_time = args.over_time
     config.output_dir, config.vis = output, "tensorboard"
     config.experiment_name, config.timestamp = "held_out", "with" if use_expression else "without"
     config.machine.seed = args.seed
@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--ablate-expression", action="store_true", help="train again with the expression input zeroed")
     parser.add_argument("--without-refinement", action="store_true", help="train on the track as it is")
-    parser.add_argument("--calibration-only", action="store_true", help="correct poses by the head's turn alone")
+    parser.add_argument("--over-time", action="store_true", help="also refine the poses over the video")
     parser.add_argument("--refine-pose", action="store_true", help="also refine each held-out frame's pose on itself")
     parser.add_argument("--output", type=Path, default=Path("outputs/held_out"))
     args = parser.parse_args()

@@ -130,7 +130,7 @@ def test_a_folder_of_subjects_is_trained_on(folders):
     assert [path.name for path in sorted((subjects / "outputs").iterdir())] == ["one", "two"]
 
 
-def test_interrupted_batch_ends_its_commands_and_says_so(folders, monkeypatch):
+def test_interrupted_batch_ends_its_commands_and_says_so(folders, monkeypatch, request):
     source, subjects = folders
     videos(source, anna="slow", ben="slow", cleo="slow")
 
@@ -153,6 +153,9 @@ def test_interrupted_batch_ends_its_commands_and_says_so(folders, monkeypatch):
         yield from results
 
     monkeypatch.setitem(ENGINES, "local", interrupted)
+    # A shell that runs the tests in the background has them ignore the interrupt.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     begin = time.monotonic()
     assert batch(source, BatchConfig(workers=2), subjects) == 130
     assert time.monotonic() - begin < 20

@@ -93,7 +93,7 @@ def test_corrected_cameras_see_what_corrected_rays_see():
     """`corrected` and `correct_tracked_camera` are two ways to the same camera."""
     generator = np.random.default_rng(4)
     c2w = cameras(generator.uniform(-0.3, 0.3, size=(5, 3)))
-    module = refinement(generator.uniform(-0.3, 0.3, size=(20, 3)), knot_spacing=3.0)
+    module = refinement(generator.uniform(-0.3, 0.3, size=(20, 3)), over_time=True, knot_spacing=3.0)
     with torch.no_grad():
         module.calibration.normal_(std=0.01)
         module.over_time.knots.normal_(std=0.01)
@@ -108,11 +108,11 @@ def test_corrected_cameras_see_what_corrected_rays_see():
 
 
 def test_switched_off_it_has_nothing_to_learn():
-    assert refinement(np.zeros((4, 3)), calibrate=False, over_time=False).parameters_by_group() == {}
+    assert refinement(np.zeros((4, 3)), calibrate=False).parameters_by_group() == {}
 
 
 def test_corrections_over_time_have_no_common_part():
-    module, bundle = refinement(np.zeros((6, 3)), calibrate=False, knot_spacing=1.0), rays(6)
+    module, bundle = refinement(np.zeros((6, 3)), calibrate=False, over_time=True, knot_spacing=1.0), rays(6)
     origins = bundle.origins.clone()
     with torch.no_grad():
         module.over_time.knots[:] = torch.tensor([0.01, 0.0, 0.0, 0.0, math.radians(3), 0.0])
@@ -198,7 +198,7 @@ def posed():
 
 
 def of_track(head, track, **enabled) -> TrackRefinement:
-    config = TrackRefinementConfig()
+    config = TrackRefinementConfig(pose=PoseRefinementConfig(over_time=True))
     for name in enabled:
         setattr(config, name, dataclasses.replace(getattr(config, name), enabled=True))
     rows = torch.arange(track.num_timesteps)

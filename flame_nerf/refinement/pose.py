@@ -26,8 +26,9 @@ class PoseRefinementConfig:
     """Learn how the tracker errs with the turn of the head; corrects every tracked frame, held-out ones too."""
     calibration_start_step: int = 200
     """Training step the calibration begins at. It moves all frames together, so a coarse picture is enough."""
-    over_time: bool = True
-    """Learn a correction that changes over the video."""
+    over_time: bool = False
+    """Learn a correction that changes over the video. Sharper, and better between training frames; worse where the
+    track goes on beyond the training video, whose poses stay uncorrected."""
     knot_spacing: float = 8.0
     """Frames between its knots; it is linear between them, so frames between training frames are corrected by theirs.
     1: each training frame by itself, which is sharpest on them and leaves all others behind."""
