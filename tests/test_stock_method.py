@@ -6,7 +6,7 @@ import pytest
 import torch
 from synthetic import make_subject
 
-STEPS = 25
+STEPS = 40
 
 
 class NoPerceptualMetric(torch.nn.Module):
@@ -36,8 +36,9 @@ def test_nerfacto_learns_from_a_subject(tmp_path, monkeypatch):
     model.num_proposal_samples_per_ray, model.num_nerf_samples_per_ray = (16, 12), 8
     config.mixed_precision = False
 
+    torch.manual_seed(0)
     trainer = config.setup(local_rank=0, world_size=1)
     trainer.setup()
     trainer.pipeline.train()
     losses = [float(trainer.train_iteration(step)[1]["rgb_loss"].detach()) for step in range(STEPS)]
-    assert sum(losses[-5:]) < 0.8 * sum(losses[:5]), losses
+    assert sum(losses[-8:]) / 8 < 0.75 * losses[0], losses
