@@ -18,7 +18,7 @@ from data_tools.importers.files import array, existing, field, natural, read_jso
 from data_tools.importers.flame import FlameMeshes, FlameParameters, capture_of, open_flame
 from data_tools.importers.pictures import picture_size
 from flame_nerf.heads import HeadModel
-from flame_nerf.heads.companions import _SIXTY_EIGHT as MEDIAPIPE_OF_68
+from flame_nerf.heads.companions import SIXTY_EIGHT as MEDIAPIPE_OF_68
 
 INDEX, KEYPOINTS = "code.json", "keypoint.json"
 PICTURE_FOLDERS = ("image", "images", "input", "")

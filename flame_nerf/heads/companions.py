@@ -21,7 +21,7 @@ from flame_nerf.heads.io import HeadModelError
 from flame_nerf.heads.model import LandmarkEmbedding
 from flame_nerf.heads.statistical import read_arrays
 
-_SIXTY_EIGHT = (
+SIXTY_EIGHT = (
     # Brows, nose ridge and base, eyes, outer and inner lips: points 17 to 67.
     70, 63, 105, 66, 107, 336, 296, 334, 293, 300,
     168, 197, 5, 4, 75, 97, 2, 326, 305,
@@ -107,12 +107,12 @@ def read_landmarks(path: Path | str, faces: int) -> LandmarkEmbedding:
         )
     if "landmark_indices" in arrays:
         index, trust = np.asarray(arrays["landmark_indices"]).reshape(-1).astype(np.int64), 1.0
-    elif len(face) == len(_SIXTY_EIGHT):
-        index, trust = np.array(_SIXTY_EIGHT), _TRANSLATED_WEIGHT
+    elif len(face) == len(SIXTY_EIGHT):
+        index, trust = np.array(SIXTY_EIGHT), _TRANSLATED_WEIGHT
     elif len(face) == 68:
         # The first 17 slide along the jaw's outline.
         face, weights = face[17:], weights[17:]
-        index, trust = np.array(_SIXTY_EIGHT), _TRANSLATED_WEIGHT
+        index, trust = np.array(SIXTY_EIGHT), _TRANSLATED_WEIGHT
     else:
         raise HeadModelError(
             f"{path}: {len(face)} points and no 'landmark_indices' that say which; expected mediapipe's numbers, or "
