@@ -15,9 +15,10 @@ from data_tools.batch.command import batch
 from data_tools.check.command import check
 from data_tools.convert_head.command import convert_head
 from data_tools.depth import DepthConfig, DepthError
+from data_tools.errors import run_command
 from data_tools.exporters.command import export
 from data_tools.importers.command import import_command
-from data_tools.synth import SynthConfig, SynthError
+from data_tools.synth import SynthConfig, SynthError, SynthSummary
 from data_tools.tracking import TrackConfig, TrackingError, TrackSummary
 
 
@@ -44,16 +45,7 @@ def track(
     """
     from data_tools.tracking.pipeline import track as run
 
-    try:
-        summary = run(video, subject, config)
-    except TrackingError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        return 1
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Interrupted. Give the same command again to go on from here.", soft_wrap=True)
-        return 130
-    _print(summary)
-    return 0
+    return run_command(lambda: _print(run(video, subject, config)), TrackingError)
 
 
 def _print(summary: TrackSummary) -> None:
@@ -94,15 +86,7 @@ def depth(
     """
     from data_tools.depth.pipeline import report, write_depth
 
-    try:
-        report(write_depth(subject, config))
-    except DepthError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        return 1
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Interrupted. Give the same command again to go on from here.", soft_wrap=True)
-        return 130
-    return 0
+    return run_command(lambda: report(write_depth(subject, config)), DepthError)
 
 
 def synth(
@@ -124,14 +108,11 @@ def synth(
     """
     from data_tools.synth import synthesise
 
-    try:
-        made = synthesise(subject, config)
-    except SynthError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        return 1
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Interrupted; nothing was written. Give the same command to start again.")
-        return 130
+    interrupted = "Interrupted; nothing was written. Give the same command to start again."
+    return run_command(lambda: _print_synth(synthesise(subject, config)), SynthError, interrupted)
+
+
+def _print_synth(made: SynthSummary) -> None:
     console, folder = Console(highlight=False, soft_wrap=True), escape(str(made.subject))
     (left, right), (low, high) = made.yaw_range_deg, made.pitch_range_deg
     seen = f"yaw {left:.0f} to {right:+.0f}, pitch {low:.0f} to {high:+.0f} degrees"
@@ -139,7 +120,6 @@ def synth(
     console.print(f"Held out      {made.view_frames} from other cameras, {made.expression_frames} of new expressions")
     console.print(f"Subject       {folder} ({made.seconds:.0f} s)")
     console.print(f"Next          ns-train flame-nerf-cpu --data {folder}")
-    return 0
 
 
 def synth_animal(
@@ -158,17 +138,19 @@ def synth_animal(
     """
     from data_tools.animal import film_animal
 
-    try:
+    def work() -> None:
         film_animal(folder, config)
-    except AnimalError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        return 1
+        _print_animal(folder)
+
+    return run_command(work, AnimalError, "Interrupted. Give the same command again to start again.")
+
+
+def _print_animal(folder: Path) -> None:
     where = escape(str(folder))
     given = f"--head {where}/animal_head.npz --keypoints {where}/keypoints.csv --mattes {where}/mattes"
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"Animal        {where}")
     console.print(f"Next          flame-nerf-data track {where}/animal.mp4 {where}/subject {given}")
-    return 0
 
 
 def main() -> None:

@@ -140,38 +140,24 @@ def _in_pictures(subject: Subject) -> list[Finding]:
             outside.append(frame.file_path.name)
         elif np.nanmax(np.ptp(pixels, axis=0)) < 24:
             small.append(frame.file_path.name)
-    findings, total = [], len(subject.frames)
-    if behind:
-        findings.append(
-            Finding(
-                "error" if len(behind) > 0.1 * total else "warning",
-                "depth",
-                f"The head is behind the camera in "
-                f"{len(behind)} of {total} frames ({some(behind)}): OpenCV's camera axes taken for OpenGL's, or "
-                "world-to-camera for camera-to-world?",
-            )
-        )
-    if outside:
-        findings.append(
-            Finding(
-                "error" if len(outside) > 0.5 * total else "warning",
-                "framing",
-                f"More than half of the head is "
-                f"out of the picture in {len(outside)} of {total} frames ({some(outside)}): wrong cameras, or "
-                "frames to leave out.",
-            )
-        )
-    if small:
-        findings.append(
-            Finding(
-                "error" if len(small) > 0.5 * total else "warning",
-                "scale",
-                f"The head is under 24 pixels large "
-                f"in {len(small)} of {total} frames ({some(small)}): wrong scale or focal length, or filmed from too "
-                "far away.",
-            )
-        )
-    return findings
+    total = len(subject.frames)
+    found = (
+        (behind, 0.1, "depth", "The head is behind the camera in {}: OpenCV's camera axes taken for OpenGL's, or "
+         "world-to-camera for camera-to-world?"),
+        (outside, 0.5, "framing", "More than half of the head is out of the picture in {}: wrong cameras, or frames to "
+         "leave out."),
+        (small, 0.5, "scale", "The head is under 24 pixels large in {}: wrong scale or focal length, or filmed from "
+         "too far away."),
+    )  # fmt: skip
+    return [
+        Finding("error" if len(names) > share * total else "warning", topic, text.format(_frames(names, total)))
+        for names, share, topic, text in found
+        if names
+    ]
+
+
+def _frames(names: list[str], total: int) -> str:
+    return f"{len(names)} of {total} frames ({some(names)})"
 
 
 def head_from_world(subject: Subject) -> Float[np.ndarray, "T 4 4"]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from data_tools.convert_head.config import ConvertConfig, ConvertSummary
+from data_tools.errors import run_command
 
 
 def convert_head(
@@ -38,7 +39,7 @@ def convert_head(
     from data_tools.tracking.progress import StageBars
     from flame_nerf.heads import HeadModelError
 
-    try:
+    def work() -> None:
         with StageBars() as bars, contextlib.ExitStack() as running:
 
             def on_stage(title: str, total: int) -> Callable[[], None]:
@@ -46,14 +47,9 @@ def convert_head(
                 return running.enter_context(bars.stage(title, total))
 
             summary = run(source, target, config, on_stage)
-    except (HeadModelError, OSError) as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        return 1
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Interrupted; nothing was written.", soft_wrap=True)
-        return 130
-    _print(summary)
-    return 0
+        _print(summary)
+
+    return run_command(work, (HeadModelError, OSError), "Interrupted; nothing was written.")
 
 
 def _print(summary: ConvertSummary) -> None:

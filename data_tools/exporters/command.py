@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
+from data_tools.errors import run_command
 from data_tools.exporters.config import ExportConfig, ExportError, ExportFormat
 
 
@@ -33,17 +34,12 @@ def export(
     """
     from data_tools.exporters.pipeline import export_subject
 
-    try:
-        summary = export_subject(format, subject, folder, config)
-    except ExportError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        return 1
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Interrupted. Give the same command again to go on from here.", soft_wrap=True)
-        return 130
+    return run_command(lambda: _print(export_subject(format, subject, folder, config)), ExportError)
+
+
+def _print(summary: ExportSummary) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"Pictures      {summary.pictures}")
     console.print(f"Written to    {escape(str(summary.folder))}")
     for note in summary.notes:
         console.print(f"[yellow]Note:[/] {escape(note)}")
-    return 0

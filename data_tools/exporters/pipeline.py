@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 from pathlib import Path
 
+from data_tools.errors import disk_errors
 from data_tools.exporters import insta, vhap
 from data_tools.exporters.config import ExportConfig, ExportError, ExportSummary
 from data_tools.tracking.progress import StageBars
@@ -47,18 +47,11 @@ def export_subject(
         raise ExportError(str(error)) from error
     if folder.resolve().is_relative_to(subject.root.resolve()):
         raise ExportError(f"{folder}: lies in the subject. Name a folder of its own.")
-    try:
+    with disk_errors(folder, ExportError):
         _clear(folder, _key(format_name, subject.root), config.overwrite)
         with StageBars(silent) as bars, bars.stage("Writing frames", len(subject.frames)) as advance:
             notes = WRITERS[format_name](subject, folder, config, lambda: advance(1))
         (folder / MARK).unlink(missing_ok=True)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ExportError(
-                f"{folder}: the disk is full. Free some space and run the same command again: it goes on where it "
-                "stopped."
-            ) from error
-        raise ExportError(f"{folder}: {error}. Check the folder, then run the same command again.") from error
     return ExportSummary(folder, len(subject.frames), notes)
 
 

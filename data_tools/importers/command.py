@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
+from data_tools.errors import run_command
 from data_tools.importers.config import FormatName, ImportConfig, ImportingError, ImportSummary
 
 
@@ -45,16 +46,7 @@ def import_command(
     """
     from data_tools.importers.pipeline import import_data
 
-    try:
-        summary = import_data(format, source, subject, config)
-    except ImportingError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        return 1
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Interrupted. Give the same command again to go on from here.", soft_wrap=True)
-        return 130
-    _print(summary)
-    return 0
+    return run_command(lambda: _print(import_data(format, source, subject, config)), ImportingError)
 
 
 def _print(summary: ImportSummary) -> None:

@@ -99,7 +99,7 @@ def convert_pictures(run: Run, shots: tuple[Shot, ...], size: tuple[int, int]) -
         run_blocks(blocks_of(len(shots), run.config.workers), one, run.config.workers)
         return {"images": [image for image, _ in names], "masks": [mask for _, mask in names]}
 
-    note = _stage(run, "pictures", "Converting pictures", key, len(shots), work)
+    note = run.workspace.run(run.bars, "pictures", "Converting pictures", key, len(shots), work)
     return (
         [images / name for name in note["images"]],
         [None if name is None else masks / name for name in note["masks"]],
@@ -136,21 +136,6 @@ def convert_meshes(
             advance(len(block))
         return {}
 
-    _stage(run, "meshes", "Converting meshes", key, len(rows), work)
+    run.workspace.run(run.bars, "meshes", "Converting meshes", key, len(rows), work)
     carries = [run.workspace.load("meshes", f"{block.start:06d}")["head_from_world"] for block in blocks]
     return np.load(path, mmap_mode="r"), np.concatenate(carries)
-
-
-def _stage(
-    run: Run, name: str, title: str, key: str, total: int, work: Callable[[Callable[..., None]], dict[str, Any]]
-) -> dict[str, Any]:
-    """Run a stage unless an earlier run finished it; returns what it noted."""
-    note = run.workspace.finished(name, key)
-    if note is not None:
-        run.bars.reused(title)
-        return note
-    run.workspace.begin(name, key)
-    with run.bars.stage(title, total) as advance:
-        note = work(advance)
-    run.workspace.finish(name, key, note)
-    return note

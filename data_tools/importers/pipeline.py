@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from data_tools.errors import disk_errors
 from data_tools.importers.cameras import reading_of
 from data_tools.importers.capture import Capture, Scratch, Shot
 from data_tools.importers.config import ImportConfig, ImportingError, ImportSummary
@@ -62,7 +62,7 @@ def import_data(
     finished = _finished(subject_dir, key, config.overwrite)
     if finished is not None:
         return finished
-    try:
+    with disk_errors(subject_dir, ImportingError):
         subject_dir.mkdir(parents=True, exist_ok=True)
         workspace = Workspace(subject_dir)
         try:
@@ -72,13 +72,6 @@ def import_data(
         except ImportingError:
             _leave(workspace, subject_dir, reader)
             raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ImportingError(
-                f"{subject_dir}: the disk is full. Free some space and run the same command again: it goes on where it "
-                "stopped."
-            ) from error
-        raise ImportingError(f"{subject_dir}: {error}. Check the folder, then run the same command again.") from error
     if not config.keep_work:
         workspace.remove()
         (subject_dir / "images" / ".key").unlink(missing_ok=True)

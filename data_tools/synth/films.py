@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import os
 import shutil
 import time
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from data_tools.errors import disk_errors
 from data_tools.open_head.render import camera_around
 from data_tools.synth.config import SynthConfig, SynthError, SynthSummary
 from data_tools.synth.figure import Figure
@@ -95,15 +95,12 @@ def synthesise(subject_dir: str | Path, config: SynthConfig | None = None, silen
     started = time.perf_counter()
     part = target.with_name(f".{target.name}.part")
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        with StageBars(silent) as bars:
-            subjects = _film_all(part, config, bars)
-        _take_name(part, target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise SynthError(f"{target}: the disk is full. Free some space and give the same command again.") from error
-        raise SynthError(f"{target}: {error}. Check the folder, then give the same command again.") from error
+        with disk_errors(target, SynthError, "It starts again from the beginning."):
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            with StageBars(silent) as bars:
+                subjects = _film_all(part, config, bars)
+            _take_name(part, target)
     except FilmError as error:
         raise SynthError(str(error)) from error
     finally:

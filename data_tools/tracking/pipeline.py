@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
 import shutil
 import time
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 import torch
 
+from data_tools.errors import disk_errors
 from data_tools.tracking import fit_stages
 from data_tools.tracking.advice import warnings_of
 from data_tools.tracking.blocks import blocks_of, run_blocks
@@ -80,7 +80,7 @@ def track(
     video, subject_dir = Path(video), Path(subject_dir)
     config = config or TrackConfig()
     check(config)
-    try:
+    with disk_errors(subject_dir, TrackingError):
         info = probe(video, config.fps)
         options = dataclasses.asdict(config) | {"overwrite": None, "keep_work": None}
         given = [path_key(path) for path in (config.keypoints, config.keypoint_map, config.mattes, Path(config.head))]
@@ -95,13 +95,6 @@ def track(
         with StageBars(silent) as bars, _quiet_threads():
             run = _Run(video, subject_dir, config, workspace, bars)
             summary = _run_stages(run, info.frames, final_key)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise TrackingError(
-                f"{subject_dir}: the disk is full. Free some space and run the same command again: it goes on where it "
-                "stopped."
-            ) from error
-        raise TrackingError(f"{subject_dir}: {error}. Check the folder, then run the same command again.") from error
     if not config.keep_work:
         workspace.remove()
     return summary
@@ -192,21 +185,6 @@ def _check_enough(run: _Run, shown: int, total: int) -> None:
     )
 
 
-def _stage(
-    run: _Run, name: str, title: str, key: str, total: int | None, work: Callable[[Callable[..., None]], dict[str, Any]]
-) -> dict[str, Any]:
-    """Run a stage unless an earlier run finished it; returns what it noted."""
-    note = run.workspace.finished(name, key)
-    if note is not None:
-        run.bars.reused(title)
-        return note
-    run.workspace.begin(name, key)
-    with run.bars.stage(title, total) as advance:
-        note = work(advance)
-    run.workspace.finish(name, key, note)
-    return note
-
-
 def _sample(run: _Run, expected: int | None) -> tuple[str, Sampled]:
     config = run.config
     options = {name: getattr(config, name) for name in ("fps", "resolution", "max_frames", "picture_format")}
@@ -226,7 +204,7 @@ def _sample(run: _Run, expected: int | None) -> tuple[str, Sampled]:
         )
         return dataclasses.asdict(sampled)
 
-    note = _stage(run, "frames", "Reading frames", key, total, work)
+    note = run.workspace.run(run.bars, "frames", "Reading frames", key, total, work)
     return key, Sampled(**note | {name: tuple(note[name]) for name in ("slots", "sources")})
 
 
@@ -241,7 +219,7 @@ def _find_face(run: _Run, key: str, pictures: list[Path]) -> tuple[str, FaceBoxe
         run.workspace.save("face", "boxes", centre=boxes.centre, size=boxes.size, present=boxes.present)
         return {"others": boxes.others}
 
-    note = _stage(run, "face", "Finding the face", key, len(pictures), work)
+    note = run.workspace.run(run.bars, "face", "Finding the face", key, len(pictures), work)
     arrays = run.workspace.load("face", "boxes")
     return key, FaceBoxes(**arrays, others=note["others"])
 
@@ -261,7 +239,7 @@ def _find_landmarks(run: _Run, key: str, pictures: list[Path], boxes: FaceBoxes)
         run_blocks(blocks, one, run.config.workers)
         return {}
 
-    _stage(run, "landmarks", "Face landmarks", key, len(pictures), work)
+    run.workspace.run(run.bars, "landmarks", "Face landmarks", key, len(pictures), work)
     parts = [run.workspace.load("landmarks", f"{block.start:06d}")["points"] for block in blocks]
     return key, np.concatenate(parts)
 
@@ -280,7 +258,7 @@ def _find_mattes(
         run_blocks(blocks_of(len(kept), run.config.workers), one, run.config.workers)
         return {}
 
-    _stage(run, "matte", "Cutting out the person", key, len(kept), work)
+    run.workspace.run(run.bars, "matte", "Cutting out the person", key, len(kept), work)
     return key, targets
 
 
@@ -295,7 +273,7 @@ def _given_mattes(
         missing = copy_mattes(run.config.mattes, targets, sampled, kept, run.config.first_frame, advance)
         return {"missing": missing}
 
-    note = _stage(run, "matte", "Reading the mattes", key, len(kept), work)
+    note = run.workspace.run(run.bars, "matte", "Reading the mattes", key, len(kept), work)
     kept = np.setdiff1d(kept, note["missing"])
     checked = kept[:: max(1, len(kept) // CHECKED_MATTES)]
     check_mattes(landmarks[checked], [load_grey(targets[i]) for i in checked], str(run.config.mattes))
@@ -319,14 +297,14 @@ def _fit(run: _Run, key: str, head: HeadModel, seen: Observations) -> tuple[str,
         run.workspace.save("shape", "state", **fitted)
         return {}
 
-    _stage(run, "shape", "Fitting the shape", key, fit_stages.SHAPE_STEPS, shape)
+    run.workspace.run(run.bars, "shape", "Fitting the shape", key, fit_stages.SHAPE_STEPS, shape)
 
     def motion(advance: Callable[..., None]) -> dict[str, Any]:
         fitted = fit_stages.motion(head, seen, prior, run.workspace.load("shape", "state"), advance)
         run.workspace.save("motion", "state", **fitted)
         return {}
 
-    _stage(run, "motion", "Fitting the motion", key, len(seen.slots), motion)
+    run.workspace.run(run.bars, "motion", "Fitting the motion", key, len(seen.slots), motion)
     return key, state_from(run.workspace.load("motion", "state"))
 
 
@@ -354,7 +332,8 @@ def _finish(
         write_masks(head, fitted, seen, masks, run.config.torso == "keep", run.config.workers, advance)
         return {}
 
-    _stage(run, "masks", "Cutting the masks", stage_key(key, {"torso": run.config.torso}), len(masks), cut)
+    key = stage_key(key, {"torso": run.config.torso})
+    run.workspace.run(run.bars, "masks", "Cutting the masks", key, len(masks), cut)
     with run.bars.stage("Report and subject", 2) as advance:
         quality = judge(head, points, state, seen, fitted)
         advance()

@@ -10,10 +10,13 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from data_tools.tracking.progress import StageBars
 
 VERSION = 2
 """Raised when a stage's results change meaning, so that older ones are not reused."""
@@ -51,6 +54,35 @@ class Workspace:
         part = self._marker(stage).with_suffix(".part")
         part.write_text(json.dumps({"key": key, "note": note}))
         os.replace(part, self._marker(stage))
+
+    def run(
+        self,
+        bars: StageBars,
+        stage: str,
+        title: str,
+        key: str,
+        total: int | None,
+        work: Callable[[Callable[..., None]], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """Run a stage behind a bar, unless an earlier run finished it; returns what it noted.
+
+        Args:
+            bars: where the bar goes.
+            stage: name, for the files.
+            title: name, for the bar.
+            key: of the stage; see `stage_key`.
+            total: steps that it is expected to take.
+            work: does it; it is given the function that moves the bar on, and returns what to note.
+        """
+        note = self.finished(stage, key)
+        if note is not None:
+            bars.reused(title)
+            return note
+        self.begin(stage, key)
+        with bars.stage(title, total) as advance:
+            note = work(advance)
+        self.finish(stage, key, note)
+        return note
 
     def save(self, stage: str, name: str, **arrays: np.ndarray) -> None:
         """Store arrays among a stage's parts, whole or not at all."""

@@ -26,8 +26,8 @@ def find_ffmpeg() -> str:
 
         return imageio_ffmpeg.get_ffmpeg_exe()
     except (ImportError, RuntimeError):
-        pass
-    found = shutil.which("ffmpeg")
+        # No wheel, or one without a program for this machine: the system's does as well.
+        found = shutil.which("ffmpeg")
     if found is None:
         raise FilmError(
             "no ffmpeg to write films with: `pip install imageio-ffmpeg` brings one (or install ffmpeg from your "
