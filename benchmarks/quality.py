@@ -31,15 +31,17 @@ from flame_nerf.subject import Frame, Subject, load_subject
 PROBE_START, PROBE_STEPS = 320, 120
 """A short run tells what a step costs, once skipping of empty space is at work."""
 
-SEMANTIC = {"semantic.encoder.encoder": "efficientnet_lite0", "semantic.encoder.input_size": 128}
+COLOR = {"depth_loss": 0.0, "semantic_loss": 0.0, "unseen_loss": 0.0}
+SEMANTIC = {"semantic_loss": 3e-4, "semantic.encoder.encoder": "efficientnet_lite0", "semantic.encoder.input_size": 128}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "color": ("flame-nerf-cpu", {"depth_loss": 0.0, "semantic_loss": 0.0, "unseen_loss": 0.0}),
-    "unseen": ("flame-nerf-cpu", {"depth_loss": 0.0, "semantic_loss": 0.0, "unseen_loss": 0.02}),
-    "ranking": ("flame-nerf-cpu", {"depth_loss": 1e-3, "semantic_loss": 0.0}),
-    "hinge": ("flame-nerf-cpu", {"depth_loss": 0.3, "semantic_loss": 0.0, "depth.kind": "hinge"}),
-    "smoothness": ("flame-nerf-cpu", {"depth_loss": 0.1, "semantic_loss": 0.0, "depth.kind": "smoothness"}),
-    "semantic": ("flame-nerf-cpu", {"depth_loss": 0.0, "semantic_loss": 3e-4, **SEMANTIC}),
-    "both": ("flame-nerf-cpu", {"depth_loss": 1e-3, "semantic_loss": 3e-4, **SEMANTIC}),
+    "default": ("flame-nerf-cpu", {}),
+    "color": ("flame-nerf-cpu", COLOR),
+    "ranking": ("flame-nerf-cpu", COLOR | {"depth_loss": 1e-3}),
+    "hinge": ("flame-nerf-cpu", COLOR | {"depth_loss": 0.3, "depth.kind": "hinge"}),
+    "smoothness": ("flame-nerf-cpu", COLOR | {"depth_loss": 0.1, "depth.kind": "smoothness"}),
+    "unseen": ("flame-nerf-cpu", COLOR | {"unseen_loss": 0.02}),
+    "semantic": ("flame-nerf-cpu", COLOR | SEMANTIC),
+    "all": ("flame-nerf-cpu", {"depth_loss": 1e-3, "unseen_loss": 0.02} | SEMANTIC),
     "insta": ("flame-nerf-insta", {}),
     "nerface": ("nerface", {}),
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -42,10 +44,20 @@ class FlameNerfDataManagerConfig(VanillaDataManagerConfig):
         super().__setattr__(name, value)
 
 
+Drawn = tuple[RayBundle, dict[str, Any]]
+"""Rays of a step, and what the pictures show there."""
+
+
 class FlameNerfDataManager(VanillaDataManager[FlameNerfDataset]):
-    """Nerfstudio's stored datamanager over a cache of byte pictures instead of collated float batches."""
+    """Nerfstudio's stored datamanager over a cache of byte pictures instead of collated float batches.
+
+    Attributes:
+        patches_at: whether a step is to bring patches; set by whoever knows the losses' schedule.
+    """
 
     config: FlameNerfDataManagerConfig
+    patches_at: Callable[[int], bool] = staticmethod(lambda step: False)
+    _ahead: tuple[int, Drawn] | None = None
 
     def setup_train(self) -> None:
         self.train_pixel_sampler = self._get_pixel_sampler(self.train_dataset, self.config.train_num_rays_per_batch)
@@ -58,6 +70,22 @@ class FlameNerfDataManager(VanillaDataManager[FlameNerfDataset]):
         self.eval_ray_generator = self._rays(self.eval_dataset)
         self.fixed_indices_eval_dataloader = FixedIndicesEvalDataloader(self.eval_dataset, device=self.device)
         self.eval_dataloader = RandIndicesEvalDataloader(self.eval_dataset, device=self.device)
+
+    def next_train(self, step: int) -> Drawn:
+        self.train_count += 1
+        ahead, self._ahead = self._ahead, None
+        return ahead[1] if ahead is not None and ahead[0] == step else self._draw(step)
+
+    def look_ahead(self, step: int) -> RayBundle:
+        """The rays that a coming step will get from :meth:`next_train`."""
+        if self._ahead is None or self._ahead[0] != step:
+            self._ahead = step, self._draw(step)
+        return self._ahead[1][0]
+
+    def _draw(self, step: int) -> Drawn:
+        self.train_pixel_sampler.patches_wanted = self.patches_at(step)
+        batch = self.train_pixel_sampler.sample(next(self.iter_train_image_dataloader))
+        return self.train_ray_generator(batch["indices"]), batch
 
     def _rays(self, dataset: FlameNerfDataset) -> PinholeRays:
         return PinholeRays(dataset.cameras, dataset.metadata["plate"]).to(self.device)

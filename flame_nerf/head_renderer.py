@@ -133,6 +133,7 @@ class HeadRenderer(nn.Module):
         step: int = 0,
         box: OrientedBox | None = None,
         shift: MeshShift | None = None,
+        samples: ShellSamples | None = None,
     ) -> dict[str, Tensor]:
         """March rays through the shells of their meshes. Differentiable in the field, and in origins and directions.
 
@@ -146,17 +147,18 @@ class HeadRenderer(nn.Module):
             step: of the training.
             box: nothing outside of it is rendered.
             shift: how far corrections move the meshes; differentiable too.
+            samples: what :meth:`sample` found for these rays, where that is known already.
 
         Returns:
             rgb [R, 3], accumulation [R, 1], depth [R, 1] (metres along the ray, 0 where nothing is hit), background,
             and how many samples lay in the shell and were asked of the field.
         """
-        exploring = self._exploring(step)
-        samples = self._sample(meshes, mesh_index, origins, directions, shift, exploring)
+        if samples is None:
+            samples = self.sample(meshes, mesh_index, origins, directions, self.known_empty(step), shift)
         carried = self._carry(meshes, samples, origins, directions, shift)
         sigma, rgb = self._ask_field(carried.points, carried.directions, *self._told(condition, samples))
         if self.training and self.config.occupancy.enabled:
-            self.occupancy.learn(self.occupancy.cells(carried.points), sigma, exploring)
+            self.occupancy.learn(self.occupancy.cells(carried.points), sigma, self._exploring(step))
         if box is not None:
             sigma = sigma * box.within(samples.positions(origins, directions)).reshape(sigma.shape)
         rendered = render_packed(sigma, rgb, samples, len(origins), background)
@@ -169,20 +171,31 @@ class HeadRenderer(nn.Module):
             "num_marched": torch.tensor(float(len(samples) + samples.skipped)),
         }
 
-    def _sample(
+    def known_empty(self, step: int = 0) -> EmptySpace | None:
+        """Where a step of the training need not look; None where it looks everywhere."""
+        if not self.config.occupancy.enabled or self._exploring(step):
+            return None
+        # What training never met is the initial haze, in no colour of the person's: pictures leave it out.
+        return self.occupancy.empty_space(self.config.step, unseen_too=not self.training)
+
+    def sample(
         self,
         meshes: list[PosedMesh],
         mesh_index: Int[Tensor, " R"],
         origins: Float[Tensor, "R 3"],
         directions: Float[Tensor, "R 3"],
-        shift: MeshShift | None,
-        exploring: bool,
+        empty: EmptySpace | None,
+        shift: MeshShift | None = None,
+        generator: torch.Generator | None = None,
     ) -> ShellSamples:
-        """Samples inside the shells and, unless this step explores, not where the head is known to be empty."""
-        config, empty = self.config, None
-        if config.occupancy.enabled and not exploring:
-            # What training never met is the initial haze, in no colour of the person's: pictures leave it out.
-            empty = self.occupancy.empty_space(config.step, unseen_too=not self.training)
+        """Samples inside the shells, and not where the head is known to be empty.
+
+        Args:
+            meshes, mesh_index, origins, directions, shift: as :meth:`forward` takes them.
+            empty: of :meth:`known_empty`.
+            generator: of the jitter that training samples have; torch's own by default.
+        """
+        config = self.config
         # A march knows the meshes as they were tracked.
         in_march = empty is not None and shift is None and self.mapping.can_skip
         samples = self.mapping.sample_shell(
@@ -197,6 +210,7 @@ class HeadRenderer(nn.Module):
             far=config.far,
             jitter=self.training,
             max_samples=config.max_samples_per_ray,
+            generator=generator,
             empty=empty if in_march else None,
         )
         if empty is None or in_march:

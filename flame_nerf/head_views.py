@@ -18,15 +18,18 @@ class HeadViews:
         PriorUnavailable: a frame has no mask: the picture's surroundings would count as part of the person.
     """
 
-    def __init__(self, dataset: FlameNerfDataset, size: int, background: tuple[float, float, float]):
+    def __init__(
+        self, dataset: FlameNerfDataset, size: int, background: tuple[float, float, float], margin: float = 0.05
+    ):
         """
         Args:
             size: rays along the side of a view.
+            margin: part of the head's size that is seen all around it.
             background: what targets are composited on; rendered views must be, too.
         """
         if any(dataset.frame(index).mask_path is None for index in range(len(dataset))):
             raise PriorUnavailable("the subject has no masks, so the picture's background would be compared too")
-        self.size, self.background = size, background
+        self.size, self.background, self._margin = size, background, margin
         self._dataset = dataset
         cameras = dataset.cameras
         self._focal = torch.cat([cameras.fx, cameras.fy], dim=1)
@@ -43,7 +46,7 @@ class HeadViews:
             height, width = alpha.shape
             shortest = min(width, height)
             whole = ((width - shortest) / 2, (height - shortest) / 2, float(shortest))
-            self._windows[frame] = square_window(alpha) if alpha.max() > 127 else whole
+            self._windows[frame] = square_window(alpha, self._margin) if alpha.max() > 127 else whole
         return self._windows[frame]
 
     def target(self, frame: int) -> Float[Tensor, "3 S S"]:

@@ -19,12 +19,13 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils import colormaps
 from torch import Tensor, nn
 
-from flame_nerf.canonical import MappingConfig, PosedMesh
+from flame_nerf.canonical import MappingConfig, PosedMesh, ShellSamples
 from flame_nerf.ema import WeightAverage
 from flame_nerf.field import FieldConfig
 from flame_nerf.head_renderer import HeadRenderer, SamplingConfig
 from flame_nerf.latent_codes import LatentCodes
 from flame_nerf.losses import color_loss, latent_loss, mask_loss, opacity_entropy_loss
+from flame_nerf.march_ahead import MarchAhead
 from flame_nerf.metrics import LazyLPIPS, image_metrics
 from flame_nerf.motion import PosedFrame, SubjectMotion, head_of
 from flame_nerf.objective import LossStarts, LossWeights, Term, is_on, objective
@@ -133,6 +134,7 @@ class FlameNerfModel(Model):
         self._depth_term = DepthTerm(self.config.depth)
         self._semantic_term: SemanticTerm | None = None
         self._unseen_sides: UnseenSides | None = None
+        self._march_ahead: MarchAhead | None = None
         self._step = 0
         self._throughput = Throughput()
         self._lpips = LazyLPIPS()
@@ -155,7 +157,11 @@ class FlameNerfModel(Model):
         data = attributes.pipeline.datamanager
         if weights.unseen_loss != 0.0 and self.subject.has_masks:
             self._unseen_sides = UnseenSides(
-                self.config.unseen, self.subject.track, self._train_frames, data.train_dataset, self.device
+                self.config.unseen,
+                self.subject.track,
+                self._train_frames,
+                data.train_dataset,
+                self.renderer.shell_thickness,
             )
         if weights.semantic_loss != 0.0:
             centre = torch.from_numpy(self.subject.track.canonical_vertices).mean(dim=0)
@@ -164,9 +170,14 @@ class FlameNerfModel(Model):
 
         def begin(step: int) -> None:
             self._step = step
-            wanted = is_on("depth_loss", step, weights, starts) and self._depth_term.wanted(step)
-            data.train_pixel_sampler.patches_wanted = wanted
 
+        def with_patches(step: int) -> bool:
+            return is_on("depth_loss", step, weights, starts) and self._depth_term.wanted(step)
+
+        data.patches_at = with_patches
+        # What moves meshes comes after the march. A GPU has no idle threads to march on.
+        if self.device.type == "cpu" and not self.refinement.moves_meshes:
+            self._march_ahead, self._look_ahead = MarchAhead(self.renderer), data.look_ahead
         callbacks = [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], begin)]
         if self.weight_average is not None:
             update = self.weight_average.update
@@ -185,8 +196,10 @@ class FlameNerfModel(Model):
             return self._render_stored(ray_bundle)
 
     def _render_stored(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
+        origins, directions, samples = ray_bundle.origins, ray_bundle.directions, None
         if self.training:
-            self.refinement.pose.correct_training_rays(ray_bundle, self._step)
+            origins, directions = self.refinement.pose.training_rays(ray_bundle, self._step)
+            samples = self._march_ahead and self._marched(ray_bundle)
         rows, mesh_index = torch.unique(ray_bundle.metadata["frame_idx"][:, 0], return_inverse=True)
         meshes = self.renderer.meshes.get_many(rows.tolist())
         condition, shift = self.refinement.corrected(
@@ -198,16 +211,25 @@ class FlameNerfModel(Model):
         if "background" not in ray_bundle.metadata and self.training and self.config.random_background:
             background = torch.rand(len(mesh_index), 3, device=self.device)
         outputs = self.renderer(
-            ray_bundle.origins,
-            ray_bundle.directions,
+            origins,
+            directions,
             meshes,
             mesh_index,
             condition,
             background,
             self._step,
             shift=shift,
+            samples=samples,
         )
         return outputs | {"directions_norm": ray_bundle.metadata["directions_norm"]}
+
+    @torch.no_grad()
+    def _marched(self, ray_bundle: RayBundle) -> ShellSamples | None:
+        """Samples of this step's rays where they were marched ahead; the next step's march begins."""
+        samples, coming = self._march_ahead.take(ray_bundle), self._step + 1
+        bundle = self._look_ahead(coming)
+        self._march_ahead.start(bundle, *self.refinement.pose.training_rays(bundle, coming), coming)
+        return samples
 
     @torch.no_grad()
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
@@ -369,25 +391,23 @@ class FlameNerfModel(Model):
     def _render_view(
         self, frame: int, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]
     ) -> dict[str, Tensor]:
-        """A training frame's moment on the plain background, from anywhere, and where rays meet its mesh (mesh_depth in
-        metres, mesh_face -1 where they don't). Differentiable in the field, not in the track's corrections."""
+        """A training frame's moment on the plain background, from anywhere, with the rays (origins, directions) after
+        correction. Differentiable in the field, not in the track's corrections."""
         row = self._train_rows[frame : frame + 1].to(self.device)
         c2w = self._train_c2w[frame]
-        origins, directions = self.refinement.pose.correct_tracked_camera(c2w, int(row), origins, directions)
+        with torch.no_grad():
+            rays = self.refinement.pose.correct_tracked_camera(c2w, int(row), origins, directions)
         condition, shift = self.refinement.corrected(row, self._conditions[row], self._step)
-        meshes, mesh_index = self.renderer.meshes.get_many(row.tolist()), row.new_zeros(len(origins))
         outputs = self.renderer(
-            origins.detach(),
-            directions.detach(),
-            meshes,
-            mesh_index,
+            *rays,
+            self.renderer.meshes.get_many(row.tolist()),
+            row.new_zeros(len(origins)),
             self._with_latent(condition.detach(), row),
             self.background_color,
             self._step,
             shift=shift and shift.detach(),
         )
-        mesh_depth, mesh_face = self.renderer.mapping.first_hit(meshes, mesh_index, origins, directions)
-        return outputs | {"mesh_depth": mesh_depth, "mesh_face": mesh_face}
+        return outputs | dict(zip(("origins", "directions"), rays, strict=True))
 
     def _color_loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Float[Tensor, ""]:
         return color_loss(outputs["rgb"], self._target(outputs, batch))

@@ -88,6 +88,15 @@ class FlameNerfDataset(InputDataset):
     def get_numpy_image(self, image_idx: int) -> UInt8[np.ndarray, "H W 4"]:
         return read_rgba(self.frame(image_idx), *self.size())
 
+    def matte(self, image_idx: int) -> UInt8[np.ndarray, "H W"]:
+        """How much of each pixel is the person, 0 to 255."""
+        return self.get_numpy_image(image_idx)[..., 3]
+
+    def intrinsics(self, image_idx: int) -> tuple[float, float, float, float]:
+        """fl_x, fl_y, cx, cy of a picture at the size it has here, pixels."""
+        cameras = self.cameras
+        return tuple(float(values[image_idx]) for values in (cameras.fx, cameras.fy, cameras.cx, cameras.cy))
+
     def get_data(self, image_idx: int, image_type: str = "float32") -> dict:
         """One picture as Nerfstudio's dataloaders hand it out.
 

@@ -7,8 +7,10 @@ threading layer ends the process when a viewer thread renders while the trainer 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
 
@@ -32,19 +34,47 @@ def run_in_chunks(work: Callable[[int, int], Any], count: int, least: int) -> li
 
 
 def run_shares(kernel: Callable[..., None], *arguments: Any, shares: int) -> None:
-    """Call ``kernel(*arguments, share, n)`` for share = 0..n-1 and return when all are done.
+    """Call ``kernel(*arguments, share, shares)`` for share = 0..shares-1 and return when all are done.
 
     Args:
         kernel: releases the GIL; different shares must write to different memory.
-        shares: the most parts the work can be split into; n is that or torch's number of threads, whichever is less.
+        shares: from `parts_of`, once: the next call of it may say another number.
     """
-    n = parts_of(shares, 1)
-    _run([partial(kernel, *arguments, share, n) for share in range(n)])
+    _run([partial(kernel, *arguments, share, shares) for share in range(shares)])
 
 
 def parts_of(count: int, least: int) -> int:
-    """Into how many parts work is split: at most torch's number of threads, and at least ``least`` items each."""
-    return max(1, min(torch.get_num_threads(), count // max(least, 1)))
+    """Into how many parts work is split: at most the threads free for it, and at least ``least`` items each."""
+    return max(1, min(_free_threads(), count // max(least, 1)))
+
+
+_background = threading.local()
+_background_work = 0
+_counting = threading.Lock()
+
+
+@contextmanager
+def background_work() -> Iterator[None]:
+    """While this block runs on a thread of its own, it has half of torch's threads and all others the rest: two parts
+    on one core cost more than one after the other."""
+    global _background_work
+    with _counting:
+        _background_work += 1
+    _background.running = True
+    try:
+        yield
+    finally:
+        _background.running = False
+        with _counting:
+            _background_work -= 1
+
+
+def _free_threads() -> int:
+    threads = torch.get_num_threads()
+    if not _background_work:
+        return threads
+    half = threads // 2
+    return half if getattr(_background, "running", False) else threads - half
 
 
 def _run(jobs: list[Callable[[], Any]]) -> list[Any]:

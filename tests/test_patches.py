@@ -37,8 +37,7 @@ def manager(root, rays=64, **sampler):
         data=root, dataparser=FlameNerfDataParserConfig(), train_num_rays_per_batch=rays,
         pixel_sampler=HeadPixelSamplerConfig(**sampler),
     )  # fmt: skip
-    data = config.setup(device="cpu", test_mode="val")
-    return data, data.train_pixel_sampler
+    return config.setup(device="cpu", test_mode="val")
 
 
 def with_depths(data, tmp_path, maps):
@@ -53,19 +52,19 @@ def with_depths(data, tmp_path, maps):
 
 
 def test_without_patches_a_step_is_what_it_was(root):
-    data, sampler = manager(root)
+    data = manager(root)
     torch.manual_seed(3)
     plain = data.next_train(0)[1]
     assert set(plain) == {"indices", "image", "mask"}
-    sampler.patches_wanted = True
+    data.patches_at = lambda step: True
     torch.manual_seed(3)
     mixed = data.next_train(1)[1]
     assert torch.equal(mixed["indices"][:64], plain["indices"]) and torch.equal(mixed["image"][:64], plain["image"])
 
 
 def test_patches_are_grids_of_the_steps_own_pictures_around_the_head(root):
-    data, sampler = manager(root, frames_per_batch=3, num_patches=200, patch_size=5, patch_strides=(1, 3))
-    sampler.patches_wanted = True
+    data = manager(root, frames_per_batch=3, num_patches=200, patch_size=5, patch_strides=(1, 3))
+    data.patches_at = lambda step: True
     bundle, batch = data.next_train(0)
     count, size = batch["num_patches"], batch["patch_size"]
     assert (count, size) == (200, 5)
@@ -88,29 +87,29 @@ def test_patches_are_grids_of_the_steps_own_pictures_around_the_head(root):
 
 
 def test_patches_larger_than_the_pictures_shrink_with_one_message(root, said):
-    data, sampler = manager(root, num_patches=3, patch_size=30, patch_strides=(1, 2, 4))
-    sampler.patches_wanted = True
+    data = manager(root, num_patches=3, patch_size=30, patch_strides=(1, 2, 4))
+    data.patches_at = lambda step: True
     for step in range(3):
         batch = data.next_train(step)[1]
         assert batch["patch_size"] == 30 and len(batch["indices"]) == 64 + 3 * 900
     assert len(said) == 1 and "48x48" in said[0] and "strides 1 are used" in said[0]
-    data, sampler = manager(root, num_patches=1, patch_size=16, patch_strides=(4,))
-    sampler.patches_wanted = True
+    data = manager(root, num_patches=1, patch_size=16, patch_strides=(4,))
+    data.patches_at = lambda step: True
     data.next_train(0)
     assert len(said) == 2
-    data, sampler = manager(root, num_patches=1, patch_size=100)
-    sampler.patches_wanted = True
+    data = manager(root, num_patches=1, patch_size=100)
+    data.patches_at = lambda step: True
     assert data.next_train(0)[1]["patch_size"] == SIZE
 
 
 def test_depth_comes_with_the_patches(root, tmp_path, said):
-    data, sampler = manager(root, num_patches=20, patch_size=6)
+    data = manager(root, num_patches=20, patch_size=6)
     random = np.random.default_rng(0)
     maps = [random.integers(1, 65536, (SIZE, SIZE)).astype(np.uint16) for _ in range(len(data.train_dataset))]
     for values in maps:
         values[:, :20] = 0
     with_depths(data, tmp_path, maps)
-    sampler.patches_wanted = True
+    data.patches_at = lambda step: True
     batch = data.next_train(0)[1]
     picture, row, column = batch["indices"][64:].T.numpy()
     want = np.stack(maps)[picture, row, column].reshape(20, 6, 6) / 65535
@@ -120,12 +119,12 @@ def test_depth_comes_with_the_patches(root, tmp_path, said):
 
 
 def test_maps_that_say_nothing_are_named_once_and_left_out(root, tmp_path, said):
-    data, sampler = manager(root, num_patches=60, patch_size=6, frames_per_batch=8)
+    data = manager(root, num_patches=60, patch_size=6, frames_per_batch=8)
     good = np.arange(SIZE * SIZE, dtype=np.uint16).reshape(SIZE, SIZE) + 1
     constant, nothing = np.full((SIZE, SIZE), 9, np.uint16), np.zeros((SIZE, SIZE), np.uint16)
     bad = [None, constant, nothing, good[:20], np.dstack([good] * 3)]
     with_depths(data, tmp_path, [*bad, *[good] * (len(data.train_dataset) - len(bad))])
-    sampler.patches_wanted = True
+    data.patches_at = lambda step: True
     for step in range(2):
         batch = data.next_train(step)[1]
         unusable = batch["indices"][64:].view(60, 36, 3)[:, 0, 0] < len(bad)
@@ -137,15 +136,15 @@ def test_maps_that_say_nothing_are_named_once_and_left_out(root, tmp_path, said)
 
 
 def test_with_no_usable_map_there_is_no_prior(root, tmp_path, said):
-    data, sampler = manager(root, num_patches=2, patch_size=4)
+    data = manager(root, num_patches=2, patch_size=4)
     with_depths(data, tmp_path, [None] * len(data.train_dataset))
-    sampler.patches_wanted = True
+    data.patches_at = lambda step: True
     assert "depth_prior" not in data.next_train(0)[1] and "depth_prior" not in data.next_train(1)[1]
     assert len(said) == 1 and "3 more" in said[0]
 
 
 def test_depth_beyond_the_memory_limit_is_mapped(root, tmp_path):
-    data, _ = manager(root)
+    data = manager(root)
     good = np.arange(SIZE * SIZE, dtype=np.uint16).reshape(SIZE, SIZE) + 1
     with_depths(data, tmp_path, [good] * len(data.train_dataset))
     cache = PictureCache(data.train_dataset, memory_limit=10, head_margin=0.05).fill()

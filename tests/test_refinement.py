@@ -53,7 +53,7 @@ def test_features_are_centred_and_scaled_over_training():
 def test_nothing_moves_before_anything_is_learned():
     module, bundle = refinement(np.random.default_rng(2).normal(scale=0.3, size=(8, 3))), rays(8)
     origins, directions = bundle.origins.clone(), bundle.directions.clone()
-    module.correct_training_rays(bundle, 10_000)
+    bundle.origins, bundle.directions = module.training_rays(bundle, 10_000)
     torch.testing.assert_close(bundle.origins, origins)
     torch.testing.assert_close(bundle.directions, directions)
 
@@ -116,7 +116,7 @@ def test_corrections_over_time_have_no_common_part():
     origins = bundle.origins.clone()
     with torch.no_grad():
         module.over_time.knots[:] = torch.tensor([0.01, 0.0, 0.0, 0.0, math.radians(3), 0.0])
-    module.correct_training_rays(bundle, 10_000)
+    bundle.origins, bundle.directions = module.training_rays(bundle, 10_000)
     torch.testing.assert_close(bundle.origins, origins)
 
 

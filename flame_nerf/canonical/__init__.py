@@ -1,6 +1,6 @@
 """The canonical mapping: posed meshes, the way from them to the canonical mesh, and samples of rays around them."""
 
-from flame_nerf.canonical.bvh import EmptySpace
+from flame_nerf.canonical.bvh import EmptySpace, MeshSearch, make_search
 from flame_nerf.canonical.cache import PosedMeshCache
 from flame_nerf.canonical.mapping import CanonicalMapping, CanonicalPoints, MappingConfig, PosedMesh
 from flame_nerf.canonical.shell import ShellSamples, region_shell
@@ -10,8 +10,10 @@ __all__ = [
     "CanonicalPoints",
     "EmptySpace",
     "MappingConfig",
+    "MeshSearch",
     "PosedMesh",
     "PosedMeshCache",
     "ShellSamples",
+    "make_search",
     "region_shell",
 ]

@@ -54,7 +54,7 @@ def encode_rows_gradients(
     n = columns.shape[1]
     shares = _shares(n, layout)
     grad_table = torch.zeros(len(table) if to_table else 0, layout.features_per_level)
-    grad_points = torch.zeros(parts_of(shares, 1) if to_points else 0, 3, n)
+    grad_points = torch.zeros(shares if to_points else 0, 3, n)
     run_shares(
         numba_kernels.gradients,
         columns.numpy(),
@@ -92,4 +92,5 @@ def _levels(layout: GridLayout) -> tuple:
 
 
 def _shares(n_points: int, layout: GridLayout) -> int:
-    return max(1, min(layout.n_levels, n_points // _POINTS_PER_SHARE))
+    """Threads that levels are shared out among."""
+    return min(layout.n_levels, parts_of(n_points, _POINTS_PER_SHARE))

@@ -98,15 +98,18 @@ class PoseRefinement(nn.Module):
         scale = tangent.new_tensor([1.0, 1.0, 1.0, 1 / HEAD_RADIUS, 1 / HEAD_RADIUS, 1 / HEAD_RADIUS])
         return exp_map_SO3xR3(tangent * scale)
 
-    def correct_training_rays(self, raybundle: RayBundle, step: int) -> None:
-        """Move the rays of training frames in place: the head stays, the camera is corrected. Differentiable."""
+    def training_rays(
+        self, ray_bundle: RayBundle, step: int
+    ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
+        """Origins (metres) and directions of training frames' rays, moved: the head stays, the camera is corrected.
+        Differentiable."""
         config = self.config
         calibrated = config.calibrate and step >= config.calibration_start_step
         over_time = self.over_time is not None and step >= config.over_time_start_step
         if not (calibrated or over_time):
-            return
+            return ray_bundle.origins, ray_bundle.directions
         # The exponential is taken once a frame, not once a ray.
-        frames, which = torch.unique(raybundle.camera_indices[:, 0], return_inverse=True)
+        frames, which = torch.unique(ray_bundle.camera_indices[:, 0], return_inverse=True)
         tangent = self.centre.new_zeros(len(frames), 6)
         features = self.train_features[frames]
         if calibrated:
@@ -114,7 +117,7 @@ class PoseRefinement(nn.Module):
         if over_time:
             tangent = tangent + self._over_time(self.train_rows[frames], features)
         correction = self._exponential(tangent)[which]
-        raybundle.origins, raybundle.directions = self._moved(correction, raybundle.origins, raybundle.directions)
+        return self._moved(correction, ray_bundle.origins, ray_bundle.directions)
 
     def correct_tracked_camera(
         self,

@@ -86,6 +86,11 @@ class TrackRefinement(nn.Module):
         if config.identity.enabled:
             self.identity = IdentityRefinement(config.identity, head.shapedirs[faces].mean(dim=1))
 
+    @property
+    def moves_meshes(self) -> bool:
+        """Whether corrections move meshes, not cameras alone."""
+        return self.expression is not None or self.identity is not None
+
     def corrected(
         self, rows: Int[Tensor, " B"], condition: Float[Tensor, "B C"], step: int | None = None
     ) -> tuple[Float[Tensor, "B C"], MeshShift | None]:

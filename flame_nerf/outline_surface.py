@@ -1,0 +1,151 @@
+"""The head's surface as the video's outlines tell it: how far hair stands off the mesh, and which of it is there.
+
+A parametric head is bald and ends somewhere on the shoulders. A matte says more: where the skull's rim lies on the
+outline, the distance from there to the matte's edge is the hair's thickness; where a vertex is never inside the matte,
+the person was cut off above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from flame_nerf.subject import Frame, HeadTrack
+
+HAIR_REGIONS = ("scalp", "fur")
+"""Where hair lies over the mesh."""
+FRAMES_LOOKED_AT = 60
+"""Training frames that outlines and visibility are worked out from, spread over the video."""
+RIM_COSINE = 0.25
+"""A vertex is on the rim where its normal is at least this square to the view."""
+HEIGHTS = 32
+"""Distances from the mesh at which the matte is asked."""
+LEAST_FRAMES = 0.5
+"""Share of the frames in which a vertex must be inside the matte to be part of the person."""
+AT_SAME_HEIGHT = 32
+"""Seen vertices that say whether one is there that is always behind others."""
+SMOOTHING = 300
+"""Rounds of averaging over neighbours that carry the rim's thickness over the whole scalp."""
+
+
+@dataclass(frozen=True)
+class OutlineSurface:
+    """What outlines say of each vertex of the mesh."""
+
+    thickness: Float[Tensor, " V"]
+    """Metres of hair over it; 0 outside of the hair's regions."""
+    is_there: Bool[Tensor, " V"]
+    """Whether it is part of the person, and not cut off by the mattes."""
+
+
+def vertex_normals(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "V 3"]:
+    """Unit normals, weighted by the triangles' areas; zero where a vertex has no triangle with an area."""
+    a, b, c = vertices[faces].unbind(dim=1)
+    normals = torch.zeros_like(vertices)
+    normals.index_add_(0, faces.flatten(), torch.linalg.cross(b - a, c - a).repeat_interleave(3, dim=0))
+    return torch.nn.functional.normalize(normals, dim=1)
+
+
+def grown(
+    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], thickness: Float[Tensor, " V"]
+) -> Float[Tensor, "V 3"]:
+    """Posed vertices moved out along their normals, metres."""
+    return vertices + thickness[:, None] * vertex_normals(vertices, faces)
+
+
+def outline_surface(
+    track: HeadTrack,
+    frames: Sequence[Frame],
+    intrinsics: Callable[[int], tuple[float, float, float, float]],
+    matte: Callable[[int], UInt8[np.ndarray, "H W"]],
+    most: Float[Tensor, " V"],
+    hidden: Bool[Tensor, " V"],
+) -> OutlineSurface:
+    """Measure the hair at the outlines of training frames, and carry it over the rest of the scalp.
+
+    What is always behind the head is inside every matte, and that says nothing of it: it is there where what is seen at
+    its height is.
+
+    Args:
+        track: the moving mesh.
+        frames: those trained on; OpenGL cameras in the head's world.
+        intrinsics: fl_x, fl_y, cx, cy of one of them, in pixels of its matte.
+        matte: of one of them, 0 to 255.
+        most: thickness that hair may have at each vertex, metres.
+        hidden: vertices that no camera saw.
+    """
+    faces = torch.from_numpy(track.faces).long()
+    hair = torch.zeros(track.vertices.shape[1], dtype=torch.bool)
+    hair[faces[torch.from_numpy(track.region_faces(*HAIR_REGIONS))]] = True
+    most = most.cpu() * hair
+    total, counted = torch.zeros_like(most), torch.zeros_like(most)
+    inside_frames, looked = torch.zeros_like(most), 0
+    along = torch.linspace(0.0, 1.0, HEIGHTS)
+    for index in range(0, len(frames), max(1, len(frames) // FRAMES_LOOKED_AT)):
+        vertices = torch.from_numpy(np.asarray(track.vertices[frames[index].timestep])).float()
+        normals = vertex_normals(vertices, faces)
+        c2w, lens = torch.from_numpy(frames[index].c2w[:3]).float(), intrinsics(index)
+        alpha = torch.from_numpy(np.ascontiguousarray(matte(index)))
+        ray = torch.nn.functional.normalize(vertices - c2w[:, 3], dim=1)
+        inside_frames += _inside(alpha, vertices, c2w, lens)
+        looked += 1
+        rim = ((ray * normals).sum(dim=1).abs() < RIM_COSINE).logical_and(hair).nonzero()[:, 0]
+        height = along[:, None] * most[rim]
+        inside = _inside(alpha, vertices[rim] + height[..., None] * normals[rim], c2w, lens)
+        # The first place outside of the matte ends the hair.
+        reached = inside.long().cumprod(dim=0).sum(dim=0)
+        total[rim] += reached.clamp(min=1).sub(1) / (HEIGHTS - 1) * most[rim]
+        counted[rim] += 1
+    measured = counted > 0
+    thickness = _spread(total / counted.clamp(min=1), measured, hair, faces)
+    height = torch.from_numpy(track.canonical_vertices[:, 1])
+    return OutlineSurface(thickness, _as_at_its_height(inside_frames / looked, hidden.cpu(), height) >= LEAST_FRAMES)
+
+
+def _as_at_its_height(
+    share: Float[Tensor, " V"], hidden: Bool[Tensor, " V"], height: Float[Tensor, " V"]
+) -> Float[Tensor, " V"]:
+    """Values of the hidden ones replaced by means over those of the others that lie nearest in height."""
+    if not hidden.any() or hidden.all():
+        return share
+    apart = (height[hidden][:, None] - height[~hidden]).abs()
+    nearest = apart.topk(min(AT_SAME_HEIGHT, apart.shape[1]), dim=1, largest=False).indices
+    return share.masked_scatter(hidden, share[~hidden][nearest].mean(dim=1))
+
+
+def _inside(
+    alpha: UInt8[Tensor, "H W"],
+    points: Float[Tensor, "*N 3"],
+    c2w: Float[Tensor, "3 4"],
+    lens: tuple[float, float, float, float],
+) -> Bool[Tensor, "*N"]:
+    """Whether points are seen inside a matte. Beyond the picture's border counts as it does at the border."""
+    x, y, z = ((points - c2w[:, 3]) @ c2w[:, :3]).unbind(dim=-1)
+    fl_x, fl_y, cx, cy = lens
+    depth = (-z).clamp(min=1e-6)
+    column = (fl_x * x / depth + cx).long().clamp(0, alpha.shape[1] - 1)
+    row = (-fl_y * y / depth + cy).long().clamp(0, alpha.shape[0] - 1)
+    return (alpha[row, column] > 127) & (z < 0)
+
+
+def _spread(
+    values: Float[Tensor, " V"], known: Bool[Tensor, " V"], wanted: Bool[Tensor, " V"], faces: Int[Tensor, "F 3"]
+) -> Float[Tensor, " V"]:
+    """Values of all wanted vertices, harmonic between the known ones; zero elsewhere, and without any known one."""
+    if not known.any():
+        return torch.zeros_like(values)
+    edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = edges[wanted[edges].all(dim=1)]
+    start, end = torch.cat([edges, edges.flip(1)]).unbind(dim=1)
+    degree = torch.zeros_like(values).index_add_(0, start, torch.ones(len(start)))
+    filled = torch.where(known, values, values[known].mean())
+    free = wanted & ~known & (degree > 0)
+    for _ in range(SMOOTHING):
+        mean = torch.zeros_like(values).index_add_(0, start, filled[end]) / degree.clamp(min=1)
+        filled = torch.where(free, mean, filled)
+    return torch.where(wanted, filled, 0.0)

@@ -1,0 +1,134 @@
+"""Marching ahead: the same samples as without, the same in every run, and threads are shared with it."""
+
+import threading
+
+import pytest
+import torch
+from synthetic import make_subject
+
+from flame_nerf import threads
+from flame_nerf.dataparser import FlameNerfDataParserConfig
+from flame_nerf.march_ahead import MarchAhead
+from flame_nerf.methods import flame_nerf_cpu
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    root = make_subject(tmp_path_factory.mktemp("ahead") / "subject", size=48, count=12).root
+    config = flame_nerf_cpu.config.pipeline
+    config.datamanager.data = root
+    config.datamanager.dataparser = FlameNerfDataParserConfig(data=root)
+    config.datamanager.train_num_rays_per_batch = 256
+    return config.setup(device="cpu", test_mode="val", world_size=1, local_rank=0)
+
+
+def test_the_next_steps_rays_are_those_that_were_looked_at(pipeline):
+    data = pipeline.datamanager
+    ahead = data.look_ahead(5)
+    assert data.look_ahead(5) is ahead
+    assert data.next_train(5)[0] is ahead
+    assert data.next_train(6)[0] is not ahead
+    # Another step than was looked at, as after a checkpoint was loaded, draws anew.
+    ahead = data.look_ahead(7)
+    assert data.next_train(20)[0] is not ahead
+
+
+def test_patches_come_at_the_steps_that_want_them(pipeline):
+    data = pipeline.datamanager
+    data.patches_at = lambda step: step == 3
+    try:
+        data.look_ahead(3)
+        assert "num_patches" in data.next_train(3)[1] and "num_patches" not in data.next_train(4)[1]
+    finally:
+        del data.patches_at
+
+
+def test_samples_are_those_of_a_march_now(pipeline):
+    renderer, bundle = pipeline.model.train().renderer, pipeline.datamanager.next_train(0)[0]
+    ahead = MarchAhead(renderer)
+    torch.manual_seed(3)
+    ahead.start(bundle, bundle.origins, bundle.directions, 0)
+    found = ahead.take(bundle)
+
+    torch.manual_seed(3)
+    generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+    rows, which = torch.unique(bundle.metadata["frame_idx"][:, 0], return_inverse=True)
+    meshes = renderer.meshes.get_many(rows.tolist())
+    expected = renderer.sample(
+        meshes, which, bundle.origins, bundle.directions, renderer.known_empty(0), generator=generator
+    )
+    assert len(found) > 500
+    for name in ("ray_index", "t_start", "face", "mesh_index", "distance"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+
+
+def test_what_was_learned_meanwhile_does_not_change_a_march(pipeline):
+    renderer, bundle = pipeline.model.train().renderer, pipeline.datamanager.next_train(0)[0]
+    highest, step = renderer.occupancy.highest, 10_001
+    assert renderer.known_empty(step) is not None
+    highest.fill_(1e4)
+    ahead = MarchAhead(renderer)
+    ahead.start(bundle, bundle.origins, bundle.directions, step)
+    highest.zero_()
+    assert len(ahead.take(bundle)) > 500
+    highest.fill_(torch.inf)
+
+
+def test_another_bundle_gets_nothing_and_errors_are_raised(pipeline):
+    renderer = pipeline.model.train().renderer
+    bundle, other = (pipeline.datamanager.next_train(0)[0] for _ in range(2))
+    ahead = MarchAhead(renderer)
+    assert ahead.take(bundle) is None
+    ahead.start(bundle, bundle.origins, bundle.directions, 0)
+    assert ahead.take(other) is None and ahead.take(bundle) is None
+    ahead.start(bundle, bundle.origins * torch.nan, bundle.directions, 0)
+    with pytest.raises(ValueError, match="not finite"):
+        ahead.take(bundle)
+
+
+def test_two_runs_with_one_seed_are_the_same(pipeline):
+    weights = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        again = pipeline.config.setup(device="cpu", test_mode="val", world_size=1, local_rank=0)
+        weights.append(trained(again, steps=12))
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def trained(pipeline, steps: int) -> list[torch.Tensor]:
+    """All parameters after some steps, as Nerfstudio's trainer takes them."""
+    from nerfstudio.engine.callbacks import TrainingCallbackAttributes
+    from nerfstudio.engine.callbacks import TrainingCallbackLocation as Location
+
+    callbacks = pipeline.get_training_callbacks(TrainingCallbackAttributes(None, None, pipeline, None))
+    parameters = [value for group in pipeline.get_param_groups().values() for value in group]
+    optimizer = torch.optim.Adam(parameters, lr=1e-2)
+    pipeline.train()
+    for step in range(steps):
+        for callback in callbacks:
+            callback.run_callback_at_location(step, Location.BEFORE_TRAIN_ITERATION)
+        optimizer.zero_grad()
+        sum(pipeline.get_train_loss_dict(step)[1].values()).backward()
+        optimizer.step()
+    assert pipeline.model._march_ahead is not None
+    return [parameter.detach().clone() for parameter in parameters]
+
+
+def test_background_work_and_the_rest_share_the_threads(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert threads.parts_of(1000, 1) == 4
+    started, done, found = threading.Event(), threading.Event(), []
+
+    def work():
+        with threads.background_work():
+            found.append(threads.parts_of(1000, 1))
+            started.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    started.wait(10)
+    assert threads.parts_of(1000, 1) == 2 and found == [2]
+    done.set()
+    thread.join()
+    assert threads.parts_of(1000, 1) == 4

@@ -1,0 +1,107 @@
+"""Hair and cuts that outlines show, against a head whose hair is known: the ellipsoid filmed with a thicker one."""
+
+import dataclasses
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from synthetic import ellipsoid, look_at_origin
+
+from flame_nerf.outline_surface import grown, outline_surface, vertex_normals
+from flame_nerf.subject import Frame, HeadTrack
+
+SIZE, FOCAL, HAIR = 256, 500.0, 0.02
+LENS = (FOCAL, FOCAL, SIZE / 2, SIZE / 2)
+YAWS = [-0.5, -0.25, 0.0, 0.25, 0.5]
+
+
+def head(rows: int) -> HeadTrack:
+    """The ellipsoid at rest, its upper half under hair."""
+    vertices, faces = ellipsoid(rings=48, sectors=64)
+    above = vertices[faces].mean(axis=1)[:, 1] > 0
+    return HeadTrack(
+        faces=faces, canonical_vertices=vertices.astype(np.float32),
+        vertices=np.repeat(vertices[None], rows, 0).astype(np.float32),
+        expression=np.zeros((rows, 1), np.float32), expression_names=("jawOpen",),
+        pose=np.zeros((rows, 1, 3), np.float32), joint_names=("head",), identity=np.zeros(0, np.float32),
+        region=above.astype(np.int8), region_names=("skin", "scalp"),
+    )  # fmt: skip
+
+
+def outline(vertices: np.ndarray, c2w: np.ndarray) -> np.ndarray:
+    """Matte of a convex body: the hull of its projected vertices."""
+    local = (vertices - c2w[:3, 3]) @ c2w[:3, :3]
+    pixels = np.stack([FOCAL * local[:, 0], -FOCAL * local[:, 1]], axis=1) / -local[:, 2:] + SIZE / 2
+    matte = np.zeros((SIZE, SIZE), np.uint8)
+    return cv2.fillConvexPoly(matte, cv2.convexHull(np.round(pixels - 0.5).astype(np.int32)), 255)
+
+
+@pytest.fixture(scope="module")
+def track():
+    return head(len(YAWS))
+
+
+def measured(track, mattes, hidden=None):
+    frames = [Frame(Path(f"{i}.png"), None, None, look_at_origin(yaw, 0.0), i, "train") for i, yaw in enumerate(YAWS)]
+    most = torch.full((track.vertices.shape[1],), 0.045)
+    hidden = torch.zeros(len(most), dtype=torch.bool) if hidden is None else torch.from_numpy(hidden)
+    return outline_surface(track, frames, lambda index: LENS, lambda index: mattes[index], most, hidden)
+
+
+def test_normals_of_a_ball():
+    vertices, faces = ellipsoid(rings=40, sectors=60)
+    ball = torch.from_numpy(vertices / np.linalg.norm(vertices, axis=1, keepdims=True))
+    normals = vertex_normals(ball, torch.from_numpy(faces).long())
+    assert (normals * ball).sum(dim=1).min() > 0.999
+    bigger = grown(ball, torch.from_numpy(faces).long(), torch.full((len(ball),), 0.5, dtype=ball.dtype))
+    assert torch.allclose(bigger.norm(dim=1), torch.tensor(1.5, dtype=ball.dtype), atol=1e-3)
+
+
+@pytest.mark.parametrize("hair", [0.0, 0.01, HAIR])
+def test_hair_is_as_thick_as_the_outline_says_all_over_the_scalp(track, hair):
+    rest = torch.from_numpy(track.vertices[0])
+    thick = torch.full((len(rest),), hair)
+    body = grown(rest, torch.from_numpy(track.faces).long(), thick).numpy()
+    found = measured(track, [outline(body, look_at_origin(yaw, 0.0)) for yaw in YAWS])
+    scalp = np.unique(track.faces[track.region == 1])
+    # A pixel is 1.2 mm; vertices up to 14 degrees off the rim measure a little more or less.
+    thickness = found.thickness[scalp].numpy()
+    assert abs(np.median(thickness) - hair) < 0.0025
+    # Also behind the head, which no outline passes.
+    back = scalp[track.canonical_vertices[scalp, 2] < -0.06]
+    assert len(back) and np.abs(found.thickness[back].numpy() - hair).max() < 0.005
+    bald = np.setdiff1d(np.arange(len(rest)), scalp)
+    assert (found.thickness[bald] == 0).all()
+
+
+def test_what_the_mattes_cut_off_is_not_there(track):
+    mattes = [outline(track.vertices[0], look_at_origin(yaw, 0.0)) for yaw in YAWS]
+    for matte in mattes:
+        matte[SIZE // 2 + 40 :] = 0
+    there = measured(track, mattes).is_there.numpy()
+    # 40 pixels below the middle, at 0.6 m and a focal length of 500 pixels: 4.8 cm.
+    height = track.canonical_vertices[:, 1]
+    assert there[(height > -0.035)].all() and not there[height < -0.065].any()
+
+
+def test_what_is_behind_the_head_is_there_where_the_head_is_at_its_height(track):
+    mattes = [outline(track.vertices[0], look_at_origin(yaw, 0.0)) for yaw in YAWS]
+    for matte in mattes:
+        matte[SIZE // 2 + 40 :] = 0
+    # A point behind the head is inside every matte, however low on the mesh it is.
+    low = int(track.canonical_vertices[:, 1].argmin())
+    behind = np.repeat(track.vertices[:1], len(YAWS), 0)
+    behind[:, low] = [0.0, -0.05, -0.15]
+    moved = dataclasses.replace(track, vertices=behind)
+    hidden = np.arange(behind.shape[1]) == low
+    assert measured(moved, mattes).is_there[low]
+    found = measured(moved, mattes, hidden).is_there
+    assert not found[low] and found[~torch.from_numpy(hidden)].float().mean() > 0.6
+
+
+def test_one_bad_matte_takes_nothing_away(track):
+    mattes = [outline(track.vertices[0], look_at_origin(yaw, 0.0)) for yaw in YAWS]
+    mattes[2][:] = 0
+    assert measured(track, mattes).is_there.float().mean() > 0.95
