@@ -12,6 +12,7 @@ import argparse
 import copy
 import statistics
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,8 @@ class Speed:
     step_ms: float
     """Wall time of a step."""
     mapping_share: float
-    """Part of a step that goes into sampling, mapping and meshes; 0 for methods without."""
+    """Part of a step that goes into sampling, mapping and meshes, or into waiting for what a worker thread does of it;
+    0 for methods without."""
 
 
 def make_trainer(config: Any, subject: Path, downscale: int) -> Any:
@@ -83,6 +85,8 @@ def measure(trainer: Any, warmup: int, blocks: int, steps: int, first: int = 0) 
     if getattr(renderer, "mapping", None) is not None:
         clock.watch(renderer.mapping, "sample_shell", "to_canonical", "carry_samples")
         clock.watch(renderer.meshes, "get_many")
+    if getattr(model, "_march_ahead", None) is not None:
+        clock.watch(model._march_ahead, "take")
     rays = trainer.pipeline.datamanager.get_train_rays_per_batch()
     for index in range(first, first + warmup):
         train_step(trainer, index)
@@ -125,10 +129,11 @@ def main() -> None:
 
 
 class Stopwatch:
-    """Seconds spent inside watched methods, which do not call each other."""
+    """Seconds that its own thread spends inside watched methods, which do not call each other."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self._thread = threading.current_thread()
 
     def watch(self, owner: object, *names: str) -> None:
         """Replace bound methods of an object by timed ones."""
@@ -137,6 +142,8 @@ class Stopwatch:
 
     def _timed(self, function):
         def timed(*args, **kwargs):
+            if threading.current_thread() is not self._thread:
+                return function(*args, **kwargs)
             start = time.perf_counter()
             try:
                 return function(*args, **kwargs)

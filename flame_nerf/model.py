@@ -27,7 +27,7 @@ from flame_nerf.latent_codes import LatentCodes
 from flame_nerf.losses import color_loss, latent_loss, mask_loss, opacity_entropy_loss
 from flame_nerf.march_ahead import MarchAhead
 from flame_nerf.metrics import LazyLPIPS, image_metrics
-from flame_nerf.motion import PosedFrame, SubjectMotion, head_of
+from flame_nerf.motion import PosedFrame, SubjectMotion, head_of, stored_row, unstored_frame
 from flame_nerf.objective import LossStarts, LossWeights, Term, is_on, objective
 from flame_nerf.prior_terms import DepthTerm, DepthTermConfig, SemanticTerm, SemanticTermConfig
 from flame_nerf.refinement import MeshShift, TrackRefinement, TrackRefinementConfig
@@ -314,30 +314,14 @@ class FlameNerfModel(Model):
             if "as_tracked" not in camera.metadata:
                 condition, shift = self.refinement.corrected(rows, condition)
             return self.renderer.meshes.get(row), self._with_latent(condition, rows), shift
-        frame = (self.override or self._unstored(camera)).to(self.device)
+        frame = (self.override or unstored_frame(camera, self.motion)).to(self.device)
         # A still moment is asked for again and again while the camera moves: its structures are kept.
         if self._override_mesh is None or self._override_mesh[0] is not frame:
             self._override_mesh = (frame, self.renderer.pose(frame))
         return self._override_mesh[1], self._with_latent(frame.condition[None]), None
 
     def _row(self, camera: Cameras) -> int | None:
-        """Row of the track that a camera is bound to, or None where it shows another moment."""
-        metadata = camera.metadata or {}
-        if "frame_idx" in metadata:
-            return int(torch.as_tensor(metadata["frame_idx"]).flatten()[0])
-        # Every camera of the viewer carries a cam_idx, so it counts only where nothing else says what to show.
-        if self.override is not None or "expr" in metadata or camera.times is not None or "cam_idx" not in metadata:
-            return None
-        index = int(torch.as_tensor(metadata["cam_idx"]).flatten()[0])
-        return int(self._train_rows[max(0, min(index, len(self._train_rows) - 1))])
-
-    def _unstored(self, camera: Cameras) -> PosedFrame:
-        metadata = camera.metadata or {}
-        if "expr" in metadata:
-            return metadata["expr"]
-        if camera.times is not None:
-            return self.motion.at_time(float(camera.times.flatten()[0]))
-        return self.motion.neutral()
+        return stored_row(camera, self._train_rows, overridden=self.override is not None)
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colour without its background, and opacity: [H, W, 4]."""
@@ -353,13 +337,7 @@ class FlameNerfModel(Model):
             error = torch.nn.functional.mse_loss(outputs["rgb"], self._target(outputs, batch))
             metrics = {"psnr": -10 * error.clamp_min(1e-10).log10()}
         if self.training:
-            samples = float(outputs["num_samples"])
-            metrics["samples_per_ray"] = torch.tensor(samples / len(outputs["rgb"]))
-            marched = float(outputs["num_marched"])
-            metrics["shell_samples_per_ray"] = torch.tensor(marched / len(outputs["rgb"]))
-            per_sec = self._throughput.update(marched)
-            metrics["shell_samples_per_sec"] = torch.tensor(per_sec)
-            metrics["field_samples_per_sec"] = torch.tensor(per_sec * samples / max(marched, 1.0))
+            metrics.update(self._throughput.metrics(outputs))
             metrics.update(self.refinement.pose.metrics())
         return metrics
 

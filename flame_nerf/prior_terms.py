@@ -123,9 +123,7 @@ class SemanticTerm:
         self._views: HeadViews | None = None
         self._turn = 0
 
-    def prepare(
-        self, dataset: FlameNerfDataset, background: tuple[float, float, float], device: torch.device
-    ) -> None:
+    def prepare(self, dataset: FlameNerfDataset, background: tuple[float, float, float], device: torch.device) -> None:
         """Load the encoder; says once what is missing where it cannot be had, and the term then stays out.
 
         Raises:

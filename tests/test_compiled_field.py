@@ -146,7 +146,7 @@ def test_no_layer_writes_where_another_reads(features, density, harmonics, color
     for first_in, n_in, first_out, n_out, *_ in plan.layers:
         assert first_in + n_in <= max(first_out, plan.harmonics_row + harmonics + 4)
         assert first_out + n_out <= plan.n_rows
-    colors = plan.layers[len(density):]
+    colors = plan.layers[len(density) :]
     assert (colors[:, 2] >= plan.harmonics_row + harmonics).all() and plan.layers[-1, 2] == plan.color_row
     written = [(out, out + n) for _, _, out, n, *_ in plan.layers[1:]]
     assert all(a[1] <= b[0] for a, b in zip(written[:-1], written[1:], strict=True))

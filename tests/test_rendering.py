@@ -73,9 +73,7 @@ def test_values_and_gradients_against_loop(
     results = []
     for function, precision in ((render_slowly, torch.float64), (render_packed, dtype)):
         inputs = [value.to(precision, copy=True).requires_grad_() for value in (sigma, rgb, background)]
-        moved = Samples(
-            samples.ray_index, samples.t_start.to(precision), samples.t_end.to(precision), samples.offsets
-        )
+        moved = Samples(samples.ray_index, samples.t_start.to(precision), samples.t_end.to(precision), samples.offsets)
         outputs = function(inputs[0], inputs[1], moved, n_rays, inputs[2])
         if upstream is None:
             upstream = [torch.randn(o.shape, generator=generator, dtype=torch.float64) for o in outputs]

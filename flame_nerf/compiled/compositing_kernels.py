@@ -84,9 +84,7 @@ def backward(
         if opacity > tiny:
             per_opacity -= per_distance * distance / opacity
         behind = ray if len(background) > 1 else 0
-        later = clear * (
-            red * background[behind, 0] + green * background[behind, 1] + blue * background[behind, 2]
-        )
+        later = clear * (red * background[behind, 0] + green * background[behind, 1] + blue * background[behind, 2])
         grad_background[ray, 0], grad_background[ray, 1] = clear * red, clear * green
         grad_background[ray, 2] = clear * blue
         for n in range(last - 1, first - 1, -1):

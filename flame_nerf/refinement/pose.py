@@ -98,9 +98,7 @@ class PoseRefinement(nn.Module):
         scale = tangent.new_tensor([1.0, 1.0, 1.0, 1 / HEAD_RADIUS, 1 / HEAD_RADIUS, 1 / HEAD_RADIUS])
         return exp_map_SO3xR3(tangent * scale)
 
-    def training_rays(
-        self, ray_bundle: RayBundle, step: int
-    ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
+    def training_rays(self, ray_bundle: RayBundle, step: int) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
         """Origins (metres) and directions of training frames' rays, moved: the head stays, the camera is corrected.
         Differentiable."""
         config = self.config

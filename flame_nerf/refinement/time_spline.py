@@ -52,9 +52,7 @@ class TimeSpline(nn.Module):
         projection = torch.linalg.pinv(common) @ self._weights(train_rows).double()
         self.register_buffer("projection", projection.float(), persistent=False)
 
-    def forward(
-        self, rows: Int[Tensor, " B"], features: Float[Tensor, "B F"] | None = None
-    ) -> Float[Tensor, "B D"]:
+    def forward(self, rows: Int[Tensor, " B"], features: Float[Tensor, "B F"] | None = None) -> Float[Tensor, "B D"]:
         """Corrections of rows of the track; differentiable in the knots.
 
         Args:

@@ -1,0 +1,39 @@
+"""Which moment a camera is to see, from what its metadata and its time say."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor
+
+from flame_nerf.motion.frame import PosedFrame
+from flame_nerf.motion.subject_motion import SubjectMotion
+
+
+def stored_row(camera: Cameras, train_rows: Int[Tensor, " N"], overridden: bool) -> int | None:
+    """Row of the track that a camera is bound to, or None where it shows another moment.
+
+    Args:
+        camera: one camera. "frame_idx" in its metadata is a row; "cam_idx" the number of a training camera.
+        train_rows: row of each training camera.
+        overridden: whether someone asked for a moment of their own, which a dataset's picture alone ignores.
+    """
+    metadata = camera.metadata or {}
+    if "frame_idx" in metadata:
+        return int(torch.as_tensor(metadata["frame_idx"]).flatten()[0])
+    # Every camera of the viewer carries a cam_idx, so it counts only where nothing else says what to show.
+    if overridden or "expr" in metadata or camera.times is not None or "cam_idx" not in metadata:
+        return None
+    index = int(torch.as_tensor(metadata["cam_idx"]).flatten()[0])
+    return int(train_rows[max(0, min(index, len(train_rows) - 1))])
+
+
+def unstored_frame(camera: Cameras, motion: SubjectMotion) -> PosedFrame:
+    """The moment of a camera without a row: "expr" in its metadata, else the one at its time, else neutral."""
+    metadata = camera.metadata or {}
+    if "expr" in metadata:
+        return metadata["expr"]
+    if camera.times is not None:
+        return motion.at_time(float(camera.times.flatten()[0]))
+    return motion.neutral()
