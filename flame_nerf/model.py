@@ -175,8 +175,9 @@ class FlameNerfModel(Model):
             return is_on("depth_loss", step, weights, starts) and self._depth_term.wanted(step)
 
         data.patches_at = with_patches
-        # What moves meshes comes after the march. A GPU has no idle threads to march on.
-        if self.device.type == "cpu" and not self.refinement.moves_meshes:
+        # What moves meshes comes after the march. On a GPU the march runs where everything does.
+        marches = isinstance(self.renderer, HeadRenderer)
+        if marches and self.device.type == "cpu" and not self.refinement.moves_meshes:
             self._march_ahead, self._look_ahead = MarchAhead(self.renderer), data.look_ahead
         callbacks = [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], begin)]
         if self.weight_average is not None:
@@ -196,10 +197,11 @@ class FlameNerfModel(Model):
             return self._render_stored(ray_bundle)
 
     def _render_stored(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
-        origins, directions, samples = ray_bundle.origins, ray_bundle.directions, None
+        origins, directions, known = ray_bundle.origins, ray_bundle.directions, {}
         if self.training:
             origins, directions = self.refinement.pose.training_rays(ray_bundle, self._step)
-            samples = self._march_ahead and self._marched(ray_bundle)
+            if self._march_ahead is not None:
+                known = {"samples": self._marched(ray_bundle)}
         rows, mesh_index = torch.unique(ray_bundle.metadata["frame_idx"][:, 0], return_inverse=True)
         meshes = self.renderer.meshes.get_many(rows.tolist())
         condition, shift = self.refinement.corrected(
@@ -219,7 +221,7 @@ class FlameNerfModel(Model):
             background,
             self._step,
             shift=shift,
-            samples=samples,
+            **known,
         )
         return outputs | {"directions_norm": ray_bundle.metadata["directions_norm"]}
 

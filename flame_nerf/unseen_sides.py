@@ -18,9 +18,11 @@ from flame_nerf.prior_terms import RenderView
 from flame_nerf.priors import perturb_camera
 from flame_nerf.subject import Frame, HeadTrack
 
-LEAST_COSINE = 0.2
+LEAST_COSINE = 0.35
 """A triangle is seen where a camera looks at it at least this steeply."""
 
+OCCLUSION = 0.002
+"""Metres that something must lie before a triangle to hide it."""
 MARGIN = 0.2
 """Part of the head's size that a view shows around it: what hangs in the air there is to go."""
 
@@ -38,15 +40,24 @@ class UnseenSidesConfig:
 
 
 def unseen_faces(track: HeadTrack, frames: Sequence[Frame]) -> Bool[Tensor, " F"]:
-    """Triangles that no training camera looks at from in front. What other parts of the head hide is not considered."""
-    seen = np.zeros(len(track.faces), dtype=bool)
+    """Triangles that no training camera sees from in front, with nothing of the mesh before them."""
+    faces = torch.from_numpy(track.faces).long()
+    search: MeshSearch | None = None
+    seen = torch.zeros(len(faces), dtype=torch.bool)
     for frame in frames[:: max(1, len(frames) // FRAMES_LOOKED_AT)]:
-        corners = np.asarray(track.vertices[frame.timestep])[track.faces]
-        normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        towards = frame.c2w[:3, 3] - corners.mean(axis=1)
-        cosine = (normal * towards).sum(1) / (np.linalg.norm(normal, axis=1) * np.linalg.norm(towards, axis=1) + 1e-12)
-        seen |= cosine > LEAST_COSINE
-    return torch.from_numpy(~seen)
+        vertices = torch.from_numpy(np.asarray(track.vertices[frame.timestep])).float()
+        search = search or make_search(faces, vertices, "auto")
+        a, b, c = vertices[faces].unbind(dim=1)
+        camera = torch.from_numpy(frame.c2w[:3, 3]).float()
+        towards = camera - (a + b + c) / 3
+        away = towards.norm(dim=1)
+        normal = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1)
+        asked = (((normal * towards).sum(dim=1) > LEAST_COSINE * away) & ~seen).nonzero()[:, 0]
+        rays = camera.expand(len(asked), 3).contiguous(), (-towards / away[:, None])[asked].contiguous()
+        which = torch.zeros(len(asked), dtype=torch.long)
+        hit, _ = search.first_hit([search.build(vertices.contiguous())], which, *rays)
+        seen[asked[hit > away[asked] - OCCLUSION]] = True
+    return ~seen
 
 
 class UnseenSides:

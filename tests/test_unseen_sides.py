@@ -1,5 +1,7 @@
 """Sides that the video never shows: which they are, and that the term asks for the surface there and nowhere else."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,26 @@ def test_what_no_camera_looks_at_is_unseen():
 def test_turning_further_shows_more():
     little, much = (int(unseen_faces(*film(yaws)).sum()) for yaws in ([0.0], [-1.2, 0.0, 1.2]))
     assert much < 0.75 * little
+
+
+def test_what_stands_behind_something_is_unseen():
+    track, frames = film([0.0])
+    alone = unseen_faces(track, frames)
+    # A square 3 cm before the face, as large as its middle, on vertices of its own.
+    corners = np.array([[-0.03, -0.03, 0.12], [0.03, -0.03, 0.12], [0.03, 0.03, 0.12], [-0.03, 0.03, 0.12]], np.float32)
+    first, count = len(track.canonical_vertices), len(track.faces)
+    faces = np.concatenate([track.faces, np.array([[0, 1, 2], [0, 2, 3]], np.int32) + first])
+    both = dataclasses.replace(
+        track, faces=faces, vertices=np.concatenate([track.vertices, corners[None]], axis=1),
+        canonical_vertices=np.concatenate([track.canonical_vertices, corners]),
+        region=np.concatenate([track.region, np.zeros(2, np.int8)]),
+    )  # fmt: skip
+    unseen = unseen_faces(both, frames)
+    middle = track.canonical_vertices[track.faces].mean(axis=1)
+    inside = torch.from_numpy((np.abs(middle[:, :2]).max(axis=1) < 0.02) & (middle[:, 2] > 0))
+    outside = torch.from_numpy(np.abs(middle[:, :2]).max(axis=1) > 0.045)
+    assert unseen[:count][inside].all() and not alone[inside].any() and not unseen[count:].any()
+    assert torch.equal(unseen[:count][outside], alone[outside])
 
 
 @pytest.fixture(scope="module")
