@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import canonical_oracle as oracle
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from nerfstudio.data.scene_box import SceneBox
+from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
 from synthetic import DISTANCE, RADII, make_subject
 
 from flame_nerf import methods
@@ -24,6 +26,7 @@ from flame_nerf.baselines.nerface import (
 from flame_nerf.canonical import CanonicalMapping, MappingConfig
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.losses import color_loss
+from flame_nerf.objective import LossWeights
 
 BACKENDS = ["numba", "warp"]
 
@@ -258,6 +261,20 @@ def test_insta_has_no_latent_codes(subject_root):
 
 
 # -------------------------------------------------------------------------------------------- NeRFace
+
+
+def test_nerface_fills_in_no_sides(subject_root):
+    with pytest.raises(ValueError, match="unseen-loss"):
+        build(subject_root, methods.nerface, loss_coefficients=LossWeights(unseen_loss=0.2))
+
+
+def test_nerface_trains_without_a_mesh(subject_root):
+    config = copy.deepcopy(methods.nerface.config.pipeline)
+    config.datamanager.data, config.datamanager.train_num_rays_per_batch = subject_root, 16
+    pipeline = config.setup(device="cpu", test_mode="val", world_size=1, local_rank=0).train()
+    for callback in pipeline.get_training_callbacks(TrainingCallbackAttributes(None, None, pipeline, None)):
+        callback.run_callback_at_location(0, TrainingCallbackLocation.BEFORE_TRAIN_ITERATION)
+    assert "coarse_color_loss" in pipeline.get_train_loss_dict(0)[1]
 
 
 def test_way_through_the_box_by_marching():

@@ -239,6 +239,8 @@ class NerfaceModel(FlameNerfModel):
     config: NerfaceModelConfig
 
     def make_renderer(self) -> nn.Module:
+        if self.config.loss_coefficients.unseen_loss:
+            raise ValueError("nerface knows no mesh that unseen sides could be filled in from: leave unseen-loss at 0.")
         field = NerfaceField(self.motion.condition_dim, self.config.latent_dim, self.config.field)
         return NerfaceRenderer(self.scene_box.aabb, field, self.config.sampling)
 
