@@ -38,14 +38,15 @@ def run_shares(kernel: Callable[..., None], *arguments: Any, shares: int) -> Non
 
     Args:
         kernel: releases the GIL; different shares must write to different memory.
-        shares: from `parts_of`, once: the next call of it may say another number.
+        shares: from `parts_of`.
     """
     _run([partial(kernel, *arguments, share, shares) for share in range(shares)])
 
 
 def parts_of(count: int, least: int) -> int:
-    """Into how many parts work is split: at most the threads free for it, and at least ``least`` items each."""
-    return max(1, min(_free_threads(), count // max(least, 1)))
+    """Into how many parts work is split: at most torch's number of threads, and at least ``least`` items each. Never by
+    how many of them are free: sums over parts are the same in every run."""
+    return max(1, min(torch.get_num_threads(), count // max(least, 1)))
 
 
 _background = threading.local()
@@ -56,7 +57,7 @@ _counting = threading.Lock()
 @contextmanager
 def background_work() -> Iterator[None]:
     """While this block runs on a thread of its own, it has half of torch's threads and all others the rest: two parts
-    on one core cost more than one after the other."""
+    at once on one core cost more than one after the other."""
     global _background_work
     with _counting:
         _background_work += 1
@@ -74,18 +75,24 @@ def _free_threads() -> int:
     if not _background_work:
         return threads
     half = threads // 2
-    return half if getattr(_background, "running", False) else threads - half
+    return max(1, half if getattr(_background, "running", False) else threads - half)
 
 
 def _run(jobs: list[Callable[[], Any]]) -> list[Any]:
-    """All jobs at once, the first on the calling thread."""
-    others = [_pool(os.getpid()).submit(job) for job in jobs[1:]]
+    """All jobs on the threads that are free, the calling one among them. Results in order."""
+    threads = min(_free_threads(), len(jobs))
+
+    def one_after_the_other(first: int) -> list[Any]:
+        return [job() for job in jobs[first::threads]]
+
+    others = [_pool(os.getpid()).submit(one_after_the_other, first) for first in range(1, threads)]
     try:
-        first = jobs[0]()
+        mine = one_after_the_other(0)
     finally:
         # Also after an error: nobody may still write to the caller's arrays when it goes on.
-        results = [other.result() for other in others]
-    return [first, *results]
+        groups = [other.result() for other in others]
+    groups.insert(0, mine)
+    return [groups[index % threads][index // threads] for index in range(len(jobs))]
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,7 @@
 """Marching ahead: the same samples as without, the same in every run, and threads are shared with it."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -116,19 +117,34 @@ def trained(pipeline, steps: int) -> list[torch.Tensor]:
 
 def test_background_work_and_the_rest_share_the_threads(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    assert threads.parts_of(1000, 1) == 4
+
+    def spread_over() -> int:
+        """Threads that four parts run on; which they are must not change what comes back."""
+        together = threading.Barrier(4) if not threads._background_work else None
+
+        def part(begin: int, end: int) -> tuple[int, int, int]:
+            if together is not None:
+                together.wait(10)
+            return begin, end, threading.get_ident()
+
+        found = threads.run_in_chunks(part, 400, 1)
+        assert [row[:2] for row in found] == [(0, 100), (100, 200), (200, 300), (300, 400)]
+        return len({row[2] for row in found})
+
     started, done, found = threading.Event(), threading.Event(), []
 
     def work():
         with threads.background_work():
-            found.append(threads.parts_of(1000, 1))
+            found.append(spread_over())
             started.set()
             done.wait(10)
 
     thread = threading.Thread(target=work)
     thread.start()
     started.wait(10)
-    assert threads.parts_of(1000, 1) == 2 and found == [2]
+    assert spread_over() <= 2 and found[0] <= 2
     done.set()
     thread.join()
-    assert threads.parts_of(1000, 1) == 4
+    monkeypatch.setattr(threads, "_pool", lambda pid: pool)
+    with ThreadPoolExecutor(4) as pool:
+        assert spread_over() == 4
