@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -25,6 +26,8 @@ RIM_COSINE = 0.25
 """A vertex is on the rim where its normal is at least this square to the view."""
 HEIGHTS = 32
 """Distances from the mesh at which the matte is asked."""
+SLACK = 0.008
+"""Metres that the mesh may stand out of the matte, ears above all, and still be part of the person."""
 LEAST_FRAMES = 0.5
 """Share of the frames in which a vertex must be inside the matte to be part of the person."""
 AT_SAME_HEIGHT = 32
@@ -92,7 +95,9 @@ def outline_surface(
         c2w, lens = torch.from_numpy(frames[index].c2w[:3]).float(), intrinsics(index)
         alpha = torch.from_numpy(np.ascontiguousarray(matte(index)))
         ray = torch.nn.functional.normalize(vertices - c2w[:, 3], dim=1)
-        inside_frames += _inside(alpha, vertices, c2w, lens)
+        pixels = round(SLACK * lens[0] / float((vertices.mean(dim=0) - c2w[:, 3]).norm()))
+        wide = cv2.dilate(alpha.numpy(), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1,) * 2))
+        inside_frames += _inside(torch.from_numpy(wide), vertices, c2w, lens)
         looked += 1
         rim = ((ray * normals).sum(dim=1).abs() < RIM_COSINE).logical_and(hair).nonzero()[:, 0]
         height = along[:, None] * most[rim]

@@ -101,6 +101,11 @@ def test_what_is_behind_the_head_is_there_where_the_head_is_at_its_height(track)
     assert not found[low] and found[~torch.from_numpy(hidden)].float().mean() > 0.6
 
 
+def test_a_mesh_a_little_too_wide_is_there_all_the_same(track):
+    thinner = track.vertices[0] * np.array([0.93, 1.0, 1.0])
+    assert measured(track, [outline(thinner, look_at_origin(yaw, 0.0)) for yaw in YAWS]).is_there.all()
+
+
 def test_one_bad_matte_takes_nothing_away(track):
     mattes = [outline(track.vertices[0], look_at_origin(yaw, 0.0)) for yaw in YAWS]
     mattes[2][:] = 0
