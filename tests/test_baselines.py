@@ -347,6 +347,18 @@ def test_rendering_of_a_homogeneous_block():
     assert torch.equal(out["rgb"][2], background[2])
 
 
+@pytest.mark.parametrize("count", [0, 5])
+def test_rays_that_all_miss_the_head_show_what_is_behind(count):
+    box = torch.tensor([[-0.1, -0.1, -0.1], [0.1, 0.1, 0.1]])
+    renderer = NerfaceRenderer(box, NerfaceField(2, 0, NerfaceFieldConfig(hidden_dim=8)), NerfaceSamplingConfig())
+    origins = torch.tensor([0.5, 0.0, 0.6]).expand(count, 3)
+    directions = torch.tensor([0.0, 0.0, -1.0]).expand(count, 3)
+    background = torch.rand(count, 3)
+    out = renderer(origins, directions, [None], torch.zeros(count, dtype=torch.long), torch.zeros(1, 2), background)
+    assert torch.equal(out["rgb"], background) and torch.equal(out["rgb_coarse"], background)
+    assert float(out["accumulation"].sum()) == float(out["depth"].sum()) == 0
+
+
 def test_only_the_expression_and_the_code_tell_moments_apart(subject_root):
     small = NerfaceFieldConfig(hidden_dim=16, density_layers=2, precision="float32")
     sampling = NerfaceSamplingConfig(num_coarse=8, num_fine=8)

@@ -186,10 +186,14 @@ class NerfaceRenderer(nn.Module):
         def all_rays(sums: Float[Tensor, "K 5"]) -> Float[Tensor, "R 5"]:
             return sums.new_zeros(len(origins), 5).index_copy(0, rays, sums)
 
-        samples = self.coarse_sampler(bundle)
-        coarse, weights = render(self.field.coarse, samples)
-        samples = self.fine_sampler(bundle, samples, weights.detach())
-        fine, coarse = all_rays(render(self.field.fine, samples)[0]), all_rays(coarse)
+        if len(rays):
+            samples = self.coarse_sampler(bundle)
+            coarse, weights = render(self.field.coarse, samples)
+            samples = self.fine_sampler(bundle, samples, weights.detach())
+            fine, coarse = all_rays(render(self.field.fine, samples)[0]), all_rays(coarse)
+        else:
+            # Of a picture that is larger than the head whole chunks of rays miss it; the encodings take no empty ones.
+            fine = coarse = origins.new_zeros(len(origins), 5)
         asked = float(len(rays) * (2 * self.config.num_coarse + self.config.num_fine))
         return {
             "rgb": fine[:, :3] + (1 - fine[:, 3:4]) * behind,
