@@ -8,10 +8,13 @@ import numpy as np
 from flame_nerf.canonical._tree_kernels import (
     BEST,
     BOX,
+    CX,
     EVERYWHERE,
     FACE,
     FAR,
     INLINE,
+    INV_BX,
+    INV_CY,
     KERNEL,
     LANES,
     MISSED,
@@ -86,19 +89,21 @@ def _first_hit(count, leaves, triangles, boxes, origin, direction, inverse, t_lo
         dx, dy, dz = direction[0], direction[1], direction[2]
         for slot in range(leaf * count // leaves, (leaf + 1) * count // leaves):
             t = triangles[slot]
-            # Moller-Trumbore; the tolerance closes the cracks between triangles.
-            hx, hy, hz = dy * t[8] - dz * t[7], dz * t[6] - dx * t[8], dx * t[7] - dy * t[6]
-            det = t[3] * hx + t[4] * hy + t[5] * hz
-            if det == ZERO or t[11] == ZERO:
+            if t[INV_CY] == ZERO:
                 continue
-            inv = ONE / det
-            sx, sy, sz = origin[0] - t[0], origin[1] - t[1], origin[2] - t[2]
-            u = (sx * hx + sy * hy + sz * hz) * inv
-            qx, qy, qz = sy * t[5] - sz * t[4], sz * t[3] - sx * t[5], sx * t[4] - sy * t[3]
-            v = (dx * qx + dy * qy + dz * qz) * inv
+            ex, ey, ez, fx, fy, fz = t[3], t[4], t[5], t[6], t[7], t[8]
+            nx, ny, nz = ey * fz - ez * fy, ez * fx - ex * fz, ex * fy - ey * fx
+            slope = dx * nx + dy * ny + dz * nz
+            if slope == ZERO:
+                continue
+            px, py, pz = origin[0] - t[0], origin[1] - t[1], origin[2] - t[2]
+            distance = -(px * nx + py * ny + pz * nz) / slope
+            px, py, pz = px + distance * dx, py + distance * dy, pz + distance * dz
+            # Barycentric coordinates; the tolerance closes the cracks between triangles.
+            v = (px * fx + py * fy + pz * fz) * t[INV_CY]
+            u = (px * ex + py * ey + pz * ez - v * t[CX]) * t[INV_BX]
             if u < -tolerance or v < -tolerance or u + v > ONE + tolerance:
                 continue
-            distance = (t[6] * qx + t[7] * qy + t[8] * qz) * inv
             if distance >= t_low and distance < best:
                 best = distance
                 best_slot = slot

@@ -22,8 +22,9 @@ from numba.extending import intrinsic
 LANES = 8
 """Points in a packet."""
 TRIANGLE = 16
-"""Floats per triangle: corner a, edges ab and ac, then |ab|^2, ab.ac, and the inverses of the Gram determinant,
-|ab|^2, |ac|^2, |bc|^2, then |ac|^2 (0 where there is no area)."""
+"""Floats per triangle: corner a, the directions x (along ab) and y of its plane, then, in that plane, the x of b, x and
+y of c, and the inverses of |ac|^2, |bc|^2, the x of b and the y of c (0 where there is no area)."""
+BX, CX, CY, INV_AC, INV_BC, INV_BX, INV_CY = range(9, 16)
 BOX = 6
 """Floats per node: lower corner, upper corner."""
 
@@ -56,6 +57,30 @@ def pointer(typing_context, address):
     return types.CPointer(types.float32)(types.uint64), codegen
 
 
+@nb.njit(**INLINE)
+def _lay_flat(t, sliver_ratio):
+    """Turn (a, ab, ac) into a triangle of the tree; 1, or 0 for one without area, which is moved out of reach."""
+    aa = t[3] * t[3] + t[4] * t[4] + t[5] * t[5]
+    ab = t[3] * t[6] + t[4] * t[7] + t[5] * t[8]
+    cc = t[6] * t[6] + t[7] * t[7] + t[8] * t[8]
+    nx, ny, nz = t[4] * t[8] - t[5] * t[7], t[5] * t[6] - t[3] * t[8], t[3] * t[7] - t[4] * t[6]
+    doubled = np.sqrt(nx * nx + ny * ny + nz * nz)
+    opposite = aa - np.float32(2) * ab + cc
+    if not doubled > sliver_ratio * (aa + cc + opposite):
+        t[:3] = EVERYWHERE
+        t[3:] = ZERO
+        t[3] = t[7] = ONE
+        return 0
+    length = np.sqrt(aa)
+    inverse, flat = ONE / length, ONE / (doubled * length)
+    # y = n x ab
+    t[6], t[7], t[8] = (ny * t[5] - nz * t[4]) * flat, (nz * t[3] - nx * t[5]) * flat, (nx * t[4] - ny * t[3]) * flat
+    t[3], t[4], t[5] = t[3] * inverse, t[4] * inverse, t[5] * inverse
+    t[BX], t[CX], t[CY] = length, ab * inverse, doubled * inverse
+    t[INV_AC], t[INV_BC], t[INV_BX], t[INV_CY] = ONE / cc, ONE / opposite, inverse, length / doubled
+    return 1
+
+
 @nb.njit(**KERNEL)
 def refit(order, vertices, faces, leaves, sliver_ratio, triangles, boxes):
     """Fill a frame's triangles [F, TRIANGLE] (in tree order) and boxes [2 leaves - 1, BOX]; returns faces with area."""
@@ -77,24 +102,7 @@ def refit(order, vertices, faces, leaves, sliver_ratio, triangles, boxes):
                 triangles[slot, axis] = vertices[a, axis]
                 triangles[slot, 3 + axis] = vertices[b, axis] - vertices[a, axis]
                 triangles[slot, 6 + axis] = vertices[c, axis] - vertices[a, axis]
-            t = triangles[slot]
-            aa = t[3] * t[3] + t[4] * t[4] + t[5] * t[5]
-            bb = t[3] * t[6] + t[4] * t[7] + t[5] * t[8]
-            cc = t[6] * t[6] + t[7] * t[7] + t[8] * t[8]
-            nx = t[4] * t[8] - t[5] * t[7]
-            ny = t[5] * t[6] - t[3] * t[8]
-            nz = t[3] * t[7] - t[4] * t[6]
-            square = nx * nx + ny * ny + nz * nz
-            opposite = aa - np.float32(2) * bb + cc
-            if np.sqrt(square) > sliver_ratio * (aa + cc + opposite):
-                t[9], t[10], t[15] = aa, bb, cc
-                t[11] = ONE / square
-                t[12] = ONE / aa
-                t[13] = ONE / cc
-                t[14] = ONE / opposite
-                alive += 1
-            else:
-                t[9:16] = ZERO
+            alive += _lay_flat(triangles[slot], sliver_ratio)
     for node in range(leaves - 2, -1, -1):
         for axis in range(3):
             boxes[node, axis] = min(boxes[2 * node + 1, axis], boxes[2 * node + 2, axis])
@@ -156,47 +164,44 @@ def _clip01(x):
 def _test_triangle(triangles, slot, face, w):
     """Let every point of the packet take this triangle where it is nearer than its best so far.
 
-    The nearest point of a triangle is the foot of the perpendicular if that is inside, else on one of three edges: all
-    four are computed from residual vectors (no cancellation) and the smallest distance taken.
+    In the triangle's own plane: 0 inside, else the smallest of the distances to the three edges; the height above the
+    plane comes on top.
     """
-    ax, ay, az = triangles[slot, 0], triangles[slot, 1], triangles[slot, 2]
-    bx, by, bz = triangles[slot, 3], triangles[slot, 4], triangles[slot, 5]
-    cx, cy, cz = triangles[slot, 6], triangles[slot, 7], triangles[slot, 8]
-    aa, ab, cc = triangles[slot, 9], triangles[slot, 10], triangles[slot, 15]
-    inv_det, inv_aa, inv_cc, inv_bc = (
-        triangles[slot, 11],
-        triangles[slot, 12],
-        triangles[slot, 13],
-        triangles[slot, 14],
-    )
+    t = triangles[slot]
+    ax, ay, az = t[0], t[1], t[2]
+    ex, ey, ez = t[3], t[4], t[5]
+    fx, fy, fz = t[6], t[7], t[8]
+    nx, ny, nz = ey * fz - ez * fy, ez * fx - ex * fz, ex * fy - ey * fx
+    bx, cx, cy, inv_ac, inv_bc = t[BX], t[CX], t[CY], t[INV_AC], t[INV_BC]
+    dx = cx - bx
     number = np.float32(face)
     for lane in range(LANES):
-        x, y, z = w[PX + lane] - ax, w[PY + lane] - ay, w[PZ + lane] - az
-        d1 = x * bx + y * by + z * bz
-        d2 = x * cx + y * cy + z * cz
+        px, py, pz = w[PX + lane] - ax, w[PY + lane] - ay, w[PZ + lane] - az
+        x = px * ex + py * ey + pz * ez
+        y = px * fx + py * fy + pz * fz
+        height = px * nx + py * ny + pz * nz
         # along ab
-        s = _clip01(d1 * inv_aa)
-        rx, ry, rz = x - s * bx, y - s * by, z - s * bz
-        best = rx * rx + ry * ry + rz * rz
+        s = x if x > ZERO else ZERO
+        s = s if s < bx else bx
+        square = y * y
+        best = (x - s) * (x - s) + square
         # along ac
-        s = _clip01(d2 * inv_cc)
-        rx, ry, rz = x - s * cx, y - s * cy, z - s * cz
-        other = rx * rx + ry * ry + rz * rz
+        s = _clip01((x * cx + y * cy) * inv_ac)
+        rx, ry = x - s * cx, y - s * cy
+        other = rx * rx + ry * ry
         best = best if best < other else other
         # along bc
-        s = _clip01((d2 - d1 - ab + aa) * inv_bc)
-        rx, ry, rz = x - bx - s * (cx - bx), y - by - s * (cy - by), z - bz - s * (cz - bz)
-        other = rx * rx + ry * ry + rz * rz
+        beyond = x - bx
+        s = _clip01((beyond * dx + y * cy) * inv_bc)
+        rx, ry = beyond - s * dx, y - s * cy
+        other = rx * rx + ry * ry
         best = best if best < other else other
-        # inside
-        u = (cc * d1 - ab * d2) * inv_det
-        v = (aa * d2 - ab * d1) * inv_det
-        rx, ry, rz = x - u * bx - v * cx, y - u * by - v * cy, z - u * bz - v * cz
-        other = rx * rx + ry * ry + rz * rz
-        low = u if u < v else v
-        low = low if low < ONE - u - v else ONE - u - v
-        other = other if low >= ZERO else FAR
-        best = best if best < other else other
+        # inside: left of all three
+        left, right = cy * x - cx * y, dx * y - cy * beyond
+        low = left if left < right else right
+        low = low if low < y else y
+        best = ZERO if low >= ZERO else best
+        best += height * height
         limit = w[BEST + lane]
         rival = w[FACE + lane]
         reached = limit * (_MORE if number < rival else _LESS)
@@ -239,8 +244,7 @@ def nearest_packet(leaves, order, triangles, boxes, reach, w, stack):
             continue
         leaf = node - (leaves - 1)
         for slot in range(leaf * count // leaves, (leaf + 1) * count // leaves):
-            if triangles[slot, 11] > ZERO:
-                _test_triangle(triangles, slot, order[slot], w)
+            _test_triangle(triangles, slot, order[slot], w)
 
 
 @nb.njit(**KERNEL)

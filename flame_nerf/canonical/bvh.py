@@ -20,8 +20,8 @@ from flame_nerf.threads import run_in_chunks
 
 Backend = Literal["auto", "numba", "warp"]
 
-LEAF_SIZE = 4
-"""Triangles per leaf aimed at by the CPU tree."""
+LEAF_SIZE = 8
+"""Triangles that a leaf of the CPU tree holds at most; at least half as many."""
 _MIN_PER_THREAD = 64
 """Rays or packets below which a second thread costs more than it brings."""
 
