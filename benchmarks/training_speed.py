@@ -87,23 +87,30 @@ def measure(trainer: Any, warmup: int, blocks: int, steps: int, first: int = 0) 
         clock.watch(renderer.meshes, "get_many")
     if getattr(model, "_march_ahead", None) is not None:
         clock.watch(model._march_ahead, "take")
+    # All that a step renders counts, its views from aside too.
+    samples = {"num_marched": 0.0, "num_samples": 0.0}
+
+    def count(module: Any, inputs: Any, outputs: dict[str, Any]) -> None:
+        for name in samples:
+            samples[name] += float(outputs[name])
+
+    counting = renderer.register_forward_hook(count) if renderer is not None else None
     rays = trainer.pipeline.datamanager.get_train_rays_per_batch()
     for index in range(first, first + warmup):
         train_step(trainer, index)
     rows = []
     for block in range(blocks):
-        found = []
         settle(trainer.device)
+        samples.update(num_marched=0.0, num_samples=0.0)
         clock.seconds, start = 0.0, time.perf_counter()
         for offset in range(steps):
-            found.append(train_step(trainer, first + warmup + block * steps + offset))
+            train_step(trainer, first + warmup + block * steps + offset)
         settle(trainer.device)
         seconds = time.perf_counter() - start
-        marched, evaluated = (
-            sum(float(metrics.get(name, 0.0)) for metrics in found) * rays / seconds
-            for name in ("shell_samples_per_ray", "samples_per_ray")
-        )
+        marched, evaluated = (total / seconds for total in samples.values())
         rows.append((marched, evaluated, steps * rays / seconds, 1000 * seconds / steps, clock.seconds / seconds))
+    if counting is not None:
+        counting.remove()
     return Speed(*(statistics.median(column) for column in zip(*rows, strict=True)))
 
 

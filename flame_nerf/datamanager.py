@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class FlameNerfDataManager(VanillaDataManager[FlameNerfDataset]):
 
     config: FlameNerfDataManagerConfig
     patches_at: Callable[[int], bool] = staticmethod(lambda step: False)
-    _ahead: tuple[int, Drawn] | None = None
+    _ahead: tuple[int, Future[Drawn]] | None = None
 
     def setup_train(self) -> None:
         self.train_pixel_sampler = self._get_pixel_sampler(self.train_dataset, self.config.train_num_rays_per_batch)
@@ -74,17 +75,33 @@ class FlameNerfDataManager(VanillaDataManager[FlameNerfDataset]):
     def next_train(self, step: int) -> Drawn:
         self.train_count += 1
         ahead, self._ahead = self._ahead, None
-        return ahead[1] if ahead is not None and ahead[0] == step else self._draw(step)
+        # Also rays of another step are waited for: pixels are drawn by one thread at a time.
+        drawn = ahead[1].result() if ahead is not None else None
+        return drawn if drawn is not None and ahead[0] == step else self._draw(step)
 
-    def look_ahead(self, step: int) -> RayBundle:
-        """The rays that a coming step will get from :meth:`next_train`."""
-        if self._ahead is None or self._ahead[0] != step:
-            self._ahead = step, self._draw(step)
-        return self._ahead[1][0]
+    def look_ahead(self, step: int) -> Callable[[], RayBundle]:
+        """Let another thread draw what :meth:`next_train` will give in a coming step.
 
-    def _draw(self, step: int) -> Drawn:
-        self.train_pixel_sampler.patches_wanted = self.patches_at(step)
-        batch = self.train_pixel_sampler.sample(next(self.iter_train_image_dataloader))
+        Returns:
+            what that thread must call, once; it returns the step's rays. They do not depend on when that happens.
+        """
+        generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        drawn: Future[Drawn] = Future()
+        self._ahead = step, drawn
+
+        def draw() -> RayBundle:
+            try:
+                drawn.set_result(self._draw(step, generator))
+            except BaseException as error:
+                drawn.set_exception(error)
+            return drawn.result()[0]
+
+        return draw
+
+    def _draw(self, step: int, generator: torch.Generator | None = None) -> Drawn:
+        sampler = self.train_pixel_sampler
+        sampler.patches_wanted, sampler.generator = self.patches_at(step), generator
+        batch = sampler.sample(next(self.iter_train_image_dataloader))
         return self.train_ray_generator(batch["indices"]), batch
 
     def _rays(self, dataset: FlameNerfDataset) -> PinholeRays:

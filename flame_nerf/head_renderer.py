@@ -193,7 +193,7 @@ class HeadRenderer(nn.Module):
         Args:
             meshes, mesh_index, origins, directions, shift: as :meth:`forward` takes them.
             empty: of :meth:`known_empty`.
-            generator: of the jitter that training samples have; torch's own by default.
+            generator: of the samples' jitter. By default torch's own in training, and no jitter otherwise.
         """
         config = self.config
         # A march knows the meshes as they were tracked.
@@ -208,7 +208,7 @@ class HeadRenderer(nn.Module):
             step=config.step,
             near=config.near,
             far=config.far,
-            jitter=self.training,
+            jitter=self.training or generator is not None,
             max_samples=config.max_samples_per_ray,
             generator=generator,
             empty=empty if in_march else None,

@@ -1,64 +1,62 @@
-"""The next step's march through the shell, beside this step's work: on a CPU nearly half of a step's time."""
+"""The next step's rays and their march through the shell, beside this step's work: on a CPU nearly half of its time."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
 from nerfstudio.cameras.rays import RayBundle
-from torch import Tensor
 
 from flame_nerf.canonical import ShellSamples
 from flame_nerf.head_renderer import HeadRenderer
+from flame_nerf.refinement import PoseRefinement
 from flame_nerf.threads import background_work
 
 
 class MarchAhead:
-    """Marches rays on a worker thread.
+    """Draws and marches rays on a worker thread.
 
-    What a march asks for, cameras after their correction and where the head is empty, is taken when it starts: samples
-    do not depend on which thread is faster. Both are one step old when the samples are used, which moves the places
-    along a ray that the field is asked at by micrometres.
+    What that asks of the training, corrections of cameras and where the head is empty, is copied when it starts: the
+    samples do not depend on which thread is faster. Both are one step old when the samples are used, which moves the
+    places along a ray that the field is asked at by micrometres.
     """
 
-    def __init__(self, renderer: HeadRenderer):
+    def __init__(self, renderer: HeadRenderer, pose: PoseRefinement):
         self._renderer = renderer
+        self._pose, self._pose_at_start = pose, copy.deepcopy(pose)
         self._worker: ThreadPoolExecutor | None = None
-        self._running: tuple[RayBundle, Future[ShellSamples]] | None = None
+        self._running: Future[tuple[RayBundle, ShellSamples]] | None = None
 
-    def start(
-        self, bundle: RayBundle, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"], step: int
-    ) -> None:
-        """Begin the march of a coming step.
-
-        Args:
-            bundle: what that step will be given.
-            origins, directions: of its rays after correction; metres, unit length.
-            step: of the training.
-        """
+    @torch.no_grad()
+    def start(self, draw: Callable[[], RayBundle], step: int) -> None:
+        """Begin the march of a coming step, of the rays that `draw` returns on the worker."""
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, thread_name_prefix="march-ahead")
-        frame_idx = bundle.metadata["frame_idx"][:, 0]
+        for ours, theirs in zip(self._pose_at_start.parameters(), self._pose.parameters(), strict=True):
+            ours.copy_(theirs)
         empty = self._renderer.known_empty(step)
         if empty is not None:
             empty = replace(empty, density=empty.density.clone())
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
 
-        def march() -> ShellSamples:
+        @torch.no_grad()
+        def march() -> tuple[RayBundle, ShellSamples]:
             with background_work():
-                rows, mesh_index = torch.unique(frame_idx, return_inverse=True)
+                bundle = draw()
+                rows, mesh_index = torch.unique(bundle.metadata["frame_idx"][:, 0], return_inverse=True)
                 meshes = self._renderer.meshes.get_many(rows.tolist())
-                rays = origins.detach(), directions.detach()
-                return self._renderer.sample(meshes, mesh_index, *rays, empty, generator=generator)
+                rays = self._pose_at_start.training_rays(bundle, step)
+                return bundle, self._renderer.sample(meshes, mesh_index, *rays, empty, generator=generator)
 
-        self._running = bundle, self._worker.submit(march)
+        self._running = self._worker.submit(march)
 
     def take(self, bundle: RayBundle) -> ShellSamples | None:
         """The samples of a bundle that was marched ahead; None for any other. What went wrong there is raised here."""
         running, self._running = self._running, None
         if running is None:
             return None
-        samples = running[1].result()
-        return samples if running[0] is bundle else None
+        marched, samples = running.result()
+        return samples if marched is bundle else None

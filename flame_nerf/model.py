@@ -178,7 +178,7 @@ class FlameNerfModel(Model):
         # What moves meshes comes after the march. On a GPU the march runs where everything does.
         marches = isinstance(self.renderer, HeadRenderer)
         if marches and self.device.type == "cpu" and not self.refinement.moves_meshes:
-            self._march_ahead, self._look_ahead = MarchAhead(self.renderer), data.look_ahead
+            self._march_ahead, self._look_ahead = MarchAhead(self.renderer, self.refinement.pose), data.look_ahead
         callbacks = [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], begin)]
         if self.weight_average is not None:
             update = self.weight_average.update
@@ -225,12 +225,15 @@ class FlameNerfModel(Model):
         )
         return outputs | {"directions_norm": ray_bundle.metadata["directions_norm"]}
 
-    @torch.no_grad()
+    @property
+    def trains_in_kernels(self) -> bool:
+        """Whether this package's kernels do the heavy work of a training step, and torch only what is small."""
+        return self._march_ahead is not None and self.renderer.field.is_compiled(self.background_color)
+
     def _marched(self, ray_bundle: RayBundle) -> ShellSamples | None:
         """Samples of this step's rays where they were marched ahead; the next step's march begins."""
         samples, coming = self._march_ahead.take(ray_bundle), self._step + 1
-        bundle = self._look_ahead(coming)
-        self._march_ahead.start(bundle, *self.refinement.pose.training_rays(bundle, coming), coming)
+        self._march_ahead.start(self._look_ahead(coming), coming)
         return samples
 
     @torch.no_grad()

@@ -52,10 +52,12 @@ class HeadPixelSampler(PixelSampler):
 
     Attributes:
         patches_wanted: whether the next steps bring patches; set before a step by whoever knows the losses' schedule.
+        generator: of the random numbers; torch's own where None.
     """
 
     config: HeadPixelSamplerConfig
     patches_wanted: bool = False
+    generator: torch.Generator | None = None
     _told_of_size: bool = False
     _at_hand: Int[Tensor, " A"] | None = None
     _coming: Int[Tensor, " C"] = torch.empty(0, dtype=torch.long)
@@ -95,7 +97,7 @@ class HeadPixelSampler(PixelSampler):
 
     def _pictures(self, count: int) -> Int[Tensor, " R"]:
         hand = self._hand(count)
-        chosen = hand[torch.randperm(len(hand))[: self.config.frames_per_batch]].sort().values
+        chosen = hand[self._shuffled(len(hand))[: self.config.frames_per_batch]].sort().values
         # Rays of one frame lie together: its search structure stays in the processor's cache.
         return chosen[torch.arange(self.num_rays_per_batch) * len(chosen) // self.num_rays_per_batch]
 
@@ -105,12 +107,12 @@ class HeadPixelSampler(PixelSampler):
         if count <= size:
             return torch.arange(count)
         if self._at_hand is None:
-            self._at_hand = torch.randperm(count)[:size]
+            self._at_hand = self._shuffled(count)[:size]
             return self._at_hand
         new = self.config.new_frames_per_batch
         if len(self._coming) < new:
             rest = torch.isin(torch.arange(count), self._at_hand, invert=True).nonzero()[:, 0]
-            self._coming = rest[torch.randperm(len(rest))]
+            self._coming = rest[self._shuffled(len(rest))]
         entering, self._coming = self._coming[:new], self._coming[new:]
         # Those that have been here longest go.
         self._at_hand = torch.cat([self._at_hand, entering])[-size:]
@@ -122,10 +124,10 @@ class HeadPixelSampler(PixelSampler):
         """Picture, row and column of every pixel of the step's patches, which come from the step's pictures."""
         config = self.config
         size, strides = self._fitting(cache)
-        picture = pictures[torch.randint(len(pictures), (config.num_patches,))].sort().values
-        elsewhere = (torch.rand(config.num_patches) >= config.patch_head_share).long()
+        picture = pictures[self._any_of(len(pictures))].sort().values
+        elsewhere = (self._uniform(config.num_patches) >= config.patch_head_share).long()
         centre = self._pixels(cache, picture, elsewhere)
-        stride = strides[torch.randint(len(strides), (config.num_patches,))]
+        stride = strides[self._any_of(len(strides))]
         span = (size - 1) * stride
         along = torch.arange(size)
         row, column = (
@@ -152,7 +154,7 @@ class HeadPixelSampler(PixelSampler):
     def _pixels(
         self, cache: PictureCache, picture: Int[Tensor, " R"], kind: Int[Tensor, " R"]
     ) -> tuple[Int[Tensor, " R"], Int[Tensor, " R"]]:
-        along = torch.rand(3, len(picture))
+        along = self._uniform(3, len(picture))
         box = cache.boxes[picture, (kind - 1).clamp(min=0)]
         in_box_row = box[:, 1] + (along[0] * (box[:, 3] - box[:, 1])).long()
         in_box_column = box[:, 0] + (along[1] * (box[:, 2] - box[:, 0])).long()
@@ -167,10 +169,20 @@ class HeadPixelSampler(PixelSampler):
 
     def _kinds(self, count: int) -> Int[Tensor, " R"]:
         """0 matte, 1 surroundings, 2 mouth, 3 right eye, 4 left eye (boxes of the cache, moved up by one)."""
-        return torch.bucketize(torch.rand(count), self._thresholds())
+        return torch.bucketize(self._uniform(count), self._thresholds())
 
     def _thresholds(self) -> Float[Tensor, " 4"]:
         config = self.config
         eye = config.eyes_share / 2
         shares = torch.tensor([config.matte_share, config.surroundings_share, config.mouth_share, eye, eye])
         return (shares / shares.sum()).cumsum(0)[:-1]
+
+    def _uniform(self, *shape: int) -> Float[Tensor, "..."]:
+        return torch.rand(shape, generator=self.generator)
+
+    def _shuffled(self, count: int) -> Int[Tensor, " N"]:
+        return torch.randperm(count, generator=self.generator)
+
+    def _any_of(self, count: int) -> Int[Tensor, " P"]:
+        """One of `count` for each patch."""
+        return torch.randint(count, (self.config.num_patches,), generator=self.generator)

@@ -18,7 +18,7 @@ import torch
 
 
 def run_in_chunks(work: Callable[[int, int], Any], count: int, least: int) -> list[Any]:
-    """``work(begin, end)`` over ``range(count)`` on as many threads as torch uses, at least ``least`` items each.
+    """``work(begin, end)`` over ``range(count)`` on up to `num_threads` threads, at least ``least`` items each.
 
     Args:
         work: releases the GIL; different ranges must write to different memory.
@@ -44,19 +44,40 @@ def run_shares(kernel: Callable[..., None], *arguments: Any, shares: int) -> Non
 
 
 def parts_of(count: int, least: int) -> int:
-    """Into how many parts work is split: at most torch's number of threads, and at least ``least`` items each. Never by
-    how many of them are free: sums over parts are the same in every run."""
-    return max(1, min(torch.get_num_threads(), count // max(least, 1)))
+    """Into how many parts work is split: at most `num_threads`, and at least ``least`` items each. Never by how many of
+    them are free: sums over parts are the same in every run."""
+    return max(1, min(num_threads(), count // max(least, 1)))
 
 
 _background = threading.local()
 _background_work = 0
 _counting = threading.Lock()
+_left_to_kernels: int | None = None
+
+
+def num_threads() -> int:
+    """Threads that kernels may use: torch's number, or what `threads_for_kernels` left them."""
+    return _left_to_kernels or torch.get_num_threads()
+
+
+@contextmanager
+def threads_for_kernels() -> Iterator[None]:
+    """In this block kernels have torch's threads, and torch itself has one: its small operations gain nothing from
+    others, and wait for those that are at work in the background (measured: a sixteenth of a training step)."""
+    global _left_to_kernels
+    before, of_torch = _left_to_kernels, torch.get_num_threads()
+    _left_to_kernels = num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(of_torch)
+        _left_to_kernels = before
 
 
 @contextmanager
 def background_work() -> Iterator[None]:
-    """While this block runs on a thread of its own, it has half of torch's threads and all others the rest: two parts
+    """While this block runs on a thread of its own, it has half of the threads and all others the rest: two parts
     at once on one core cost more than one after the other."""
     global _background_work
     with _counting:
@@ -71,7 +92,7 @@ def background_work() -> Iterator[None]:
 
 
 def _free_threads() -> int:
-    threads = torch.get_num_threads()
+    threads = num_threads()
     if not _background_work:
         return threads
     half = threads // 2

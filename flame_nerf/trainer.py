@@ -6,13 +6,13 @@ import math
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import torch
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.schedulers import Scheduler, SchedulerConfig
-from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.utils import comms
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch.optim.lr_scheduler import LambdaLR
@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from flame_nerf.out_of_memory import advice, is_out_of_memory
 from flame_nerf.scratch import ScratchError
 from flame_nerf.subject import SubjectError
+from flame_nerf.threads import threads_for_kernels
 
 
 @dataclass
@@ -67,6 +68,10 @@ class FlameNerfTrainer(Trainer):
             return
         with self._plain_errors():
             super().train()
+
+    def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
+        with threads_for_kernels() if self.pipeline.model.trains_in_kernels else nullcontext():
+            return super().train_iteration(step)
 
     @contextmanager
     def _plain_errors(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from nerfstudio.cameras.rays import RayBundle
 from synthetic import make_subject
 
 from flame_nerf import threads
@@ -23,68 +24,126 @@ def pipeline(tmp_path_factory):
     return config.setup(device="cpu", test_mode="val", world_size=1, local_rank=0)
 
 
+def look(data, step: int) -> RayBundle:
+    """Look ahead, all on one thread."""
+    return data.look_ahead(step)()
+
+
 def test_the_next_steps_rays_are_those_that_were_looked_at(pipeline):
     data = pipeline.datamanager
-    ahead = data.look_ahead(5)
-    assert data.look_ahead(5) is ahead
+    ahead = look(data, 5)
     assert data.next_train(5)[0] is ahead
     assert data.next_train(6)[0] is not ahead
     # Another step than was looked at, as after a checkpoint was loaded, draws anew.
-    ahead = data.look_ahead(7)
+    ahead = look(data, 7)
     assert data.next_train(20)[0] is not ahead
+
+
+def test_the_next_step_waits_for_what_another_thread_draws(pipeline):
+    data = pipeline.datamanager
+    draw = data.look_ahead(5)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(data.next_train, 5)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.05)
+        ahead = draw()
+        assert waiting.result(10)[0] is ahead
+
+
+def test_rays_do_not_depend_on_when_they_are_drawn(pipeline):
+    data, drawn = pipeline.datamanager, []
+    for disturb in (False, True):
+        torch.manual_seed(4)
+        draw = data.look_ahead(5)
+        if disturb:
+            torch.rand(100)
+        drawn.append(draw())
+        data.next_train(5)
+    assert torch.equal(drawn[0].directions, drawn[1].directions) and torch.equal(
+        drawn[0].metadata["frame_idx"], drawn[1].metadata["frame_idx"]
+    )
+
+
+def test_what_fails_while_drawing_is_raised_where_the_rays_are_wanted(pipeline):
+    data = pipeline.datamanager
+
+    def broken(step):
+        raise OSError("disk gone")
+
+    data.patches_at = broken
+    try:
+        with pytest.raises(OSError, match="disk gone"):
+            look(data, 3)
+        with pytest.raises(OSError, match="disk gone"):
+            data.next_train(3)
+    finally:
+        del data.patches_at
 
 
 def test_patches_come_at_the_steps_that_want_them(pipeline):
     data = pipeline.datamanager
     data.patches_at = lambda step: step == 3
     try:
-        data.look_ahead(3)
+        look(data, 3)
         assert "num_patches" in data.next_train(3)[1] and "num_patches" not in data.next_train(4)[1]
     finally:
         del data.patches_at
 
 
-def test_samples_are_those_of_a_march_now(pipeline):
-    renderer, bundle = pipeline.model.train().renderer, pipeline.datamanager.next_train(0)[0]
-    ahead = MarchAhead(renderer)
+@pytest.fixture
+def ahead(pipeline):
+    return MarchAhead(pipeline.model.train().renderer, pipeline.model.refinement.pose)
+
+
+def test_samples_are_those_of_a_march_now(pipeline, ahead):
+    model, bundle, step = pipeline.model, pipeline.datamanager.next_train(0)[0], 300
+    pose = model.refinement.pose
+    with torch.no_grad():
+        pose.calibration.fill_(2e-3)
     torch.manual_seed(3)
-    ahead.start(bundle, bundle.origins, bundle.directions, 0)
+    ahead.start(lambda: bundle, step)
+    with torch.no_grad():
+        # What training learns in the meantime is no part of it.
+        pose.calibration.fill_(1e-1)
     found = ahead.take(bundle)
 
     torch.manual_seed(3)
     generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
     rows, which = torch.unique(bundle.metadata["frame_idx"][:, 0], return_inverse=True)
+    renderer = model.renderer
     meshes = renderer.meshes.get_many(rows.tolist())
-    expected = renderer.sample(
-        meshes, which, bundle.origins, bundle.directions, renderer.known_empty(0), generator=generator
-    )
+    with torch.no_grad():
+        pose.calibration.fill_(2e-3)
+        rays = pose.training_rays(bundle, step)
+        pose.calibration.zero_()
+    assert not torch.equal(rays[0], bundle.origins)
+    expected = renderer.sample(meshes, which, *rays, renderer.known_empty(step), generator=generator)
     assert len(found) > 500
     for name in ("ray_index", "t_start", "face", "mesh_index", "distance"):
         assert torch.equal(getattr(found, name), getattr(expected, name)), name
 
 
-def test_what_was_learned_meanwhile_does_not_change_a_march(pipeline):
-    renderer, bundle = pipeline.model.train().renderer, pipeline.datamanager.next_train(0)[0]
+def test_what_was_learned_meanwhile_does_not_change_a_march(pipeline, ahead):
+    renderer, bundle = pipeline.model.renderer, pipeline.datamanager.next_train(0)[0]
     highest, step = renderer.occupancy.highest, 10_001
     assert renderer.known_empty(step) is not None
     highest.fill_(1e4)
-    ahead = MarchAhead(renderer)
-    ahead.start(bundle, bundle.origins, bundle.directions, step)
+    ahead.start(lambda: bundle, step)
     highest.zero_()
     assert len(ahead.take(bundle)) > 500
     highest.fill_(torch.inf)
 
 
-def test_another_bundle_gets_nothing_and_errors_are_raised(pipeline):
-    renderer = pipeline.model.train().renderer
+def test_another_bundle_gets_nothing_and_errors_are_raised(pipeline, ahead):
     bundle, other = (pipeline.datamanager.next_train(0)[0] for _ in range(2))
-    ahead = MarchAhead(renderer)
     assert ahead.take(bundle) is None
-    ahead.start(bundle, bundle.origins, bundle.directions, 0)
+    ahead.start(lambda: bundle, 0)
     assert ahead.take(other) is None and ahead.take(bundle) is None
-    ahead.start(bundle, bundle.origins * torch.nan, bundle.directions, 0)
+    broken = pipeline.datamanager.next_train(0)[0]
+    broken.origins = broken.origins * torch.nan
+    ahead.start(lambda: broken, 0)
     with pytest.raises(ValueError, match="not finite"):
-        ahead.take(bundle)
+        ahead.take(broken)
 
 
 def test_two_runs_with_one_seed_are_the_same(pipeline):
@@ -148,3 +207,20 @@ def test_background_work_and_the_rest_share_the_threads(monkeypatch):
     monkeypatch.setattr(threads, "_pool", lambda pid: pool)
     with ThreadPoolExecutor(4) as pool:
         assert spread_over() == 4
+
+
+def test_torch_leaves_its_threads_to_kernels_and_gets_them_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with threads.threads_for_kernels():
+            assert torch.get_num_threads() == 1 and threads.num_threads() == 3
+            assert threads.parts_of(300, 1) == 3
+            with threads.threads_for_kernels():
+                assert torch.get_num_threads() == 1 and threads.num_threads() == 3
+            assert torch.get_num_threads() == 1 and threads.num_threads() == 3
+        with pytest.raises(KeyError), threads.threads_for_kernels():
+            raise KeyError
+        assert torch.get_num_threads() == threads.num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
