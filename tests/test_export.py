@@ -9,7 +9,11 @@ import cv2
 import numpy as np
 import pytest
 from flame_like import flame_forward, head_from_arrays, make_flame_like
-from import_writers import make_truth, write_insta, write_vhap
+from import_truth import make_truth
+from import_writers import (
+    write_insta,
+    write_vhap,
+)
 from synthetic import make_subject
 
 from data_tools.exporters import ExportConfig, ExportError, export_subject

@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 import torch
 from flame_like import head_from_arrays, make_flame_like, write_flame_pickle
-from import_writers import (
+from import_truth import (
     FLIP,
     SIZE,
     deca_truth,
     make_truth,
     nha_truth,
-    opengl_c2w,
     picture,
-    save,
     silhouette,
+)
+from import_writers import (
+    opengl_c2w,
+    save,
     write_deca,
     write_imavatar,
     write_insta,

@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from import_writers import make_truth, write_metrical
+from import_truth import make_truth
+from import_writers import (
+    write_metrical,
+)
 
 MEASURE = """
 import sys, threading, time

@@ -11,11 +11,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from import_truth import make_truth, nha_truth, picture, silhouette
 from import_writers import (
-    make_truth,
-    nha_truth,
-    picture,
-    silhouette,
     write_insta,
     write_metrical,
     write_nha,
