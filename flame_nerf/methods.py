@@ -102,7 +102,7 @@ flame_nerf_cpu = MethodSpecification(
                 pixel_sampler=HeadPixelSamplerConfig(frames_per_batch=8),
             ),
             model=FlameNerfModelConfig(
-                field=FieldConfig(n_levels=8, log2_hashmap_size=16, max_resolution=512, hidden_dim=32),
+                field=FieldConfig(n_levels=8, log2_hashmap_size=17, max_resolution=512, hidden_dim=32),
                 sampling=SamplingConfig(step=0.0025, behind=0.012),
             ),
         ),
