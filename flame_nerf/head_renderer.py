@@ -22,6 +22,7 @@ from flame_nerf.motion import PosedFrame, SubjectMotion
 from flame_nerf.occupancy import OccupancyConfig, OccupancyGrid, select
 from flame_nerf.refinement import MeshShift
 from flame_nerf.rendering import render_packed
+from flame_nerf.seen_directions import SeenDirections
 from flame_nerf.shell_config import ShellConfig
 from flame_nerf.subject import HeadTrack
 
@@ -47,6 +48,9 @@ class SamplingConfig:
     """Nothing farther from the camera is seen."""
     occupancy: OccupancyConfig = field(default_factory=OccupancyConfig)
     """Skipping of what is known to be empty."""
+    seen_directions_only: bool = True
+    """From where no training camera looked, a point has the colour that it has from the nearest place where one did:
+    farther away a view-dependent colour is invented, and tints whole sides of the face."""
     mesh_memory: int = 1024**3
     """Bytes of posed meshes and search structures kept between steps."""
 
@@ -57,7 +61,10 @@ class HeadRenderer(nn.Module):
     Attributes:
         field: what fills the canonical head.
         occupancy: where it is empty.
+        seen: directions that colours were learned for; None: all.
     """
+
+    seen: SeenDirections | None = None
 
     def __init__(
         self,
@@ -156,7 +163,10 @@ class HeadRenderer(nn.Module):
         if samples is None:
             samples = self.sample(meshes, mesh_index, origins, directions, self.known_empty(step), shift)
         carried = self._carry(meshes, samples, origins, directions, shift)
-        sigma, rgb = self._ask_field(carried.points, carried.directions, *self._told(condition, samples))
+        looking = carried.directions
+        if self.seen is not None and not self.training:
+            looking = self.seen.nearest(carried.points, looking)
+        sigma, rgb = self._ask_field(carried.points, looking, *self._told(condition, samples))
         if self.training and self.config.occupancy.enabled:
             self.occupancy.learn(self.occupancy.cells(carried.points), sigma, self._exploring(step))
         if box is not None:

@@ -193,7 +193,7 @@ flame_nerf_insta = MethodSpecification(
                     modulate_features=False,
                     condition_gain=1.0,
                 ),
-                sampling=SamplingConfig(occupancy=OccupancyConfig(resolution=128)),
+                sampling=SamplingConfig(occupancy=OccupancyConfig(resolution=128), seen_directions_only=False),
             ),
         ),
         optimizers={

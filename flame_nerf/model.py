@@ -31,6 +31,7 @@ from flame_nerf.motion import PosedFrame, SubjectMotion, head_of, stored_row, un
 from flame_nerf.objective import LossStarts, LossWeights, Term, is_on, objective
 from flame_nerf.prior_terms import DepthTerm, DepthTermConfig, SemanticTerm, SemanticTermConfig
 from flame_nerf.refinement import MeshShift, TrackRefinement, TrackRefinementConfig
+from flame_nerf.seen_directions import SeenDirections
 from flame_nerf.subject import Frame, Subject
 from flame_nerf.throughput import Throughput
 from flame_nerf.unseen_sides import UnseenSides, UnseenSidesConfig
@@ -130,6 +131,8 @@ class FlameNerfModel(Model):
         self.renderer = self.make_renderer()
         train_c2w = torch.stack([torch.from_numpy(frame.c2w[:3]).float() for frame in self._train_frames])
         self.register_buffer("_train_c2w", train_c2w, persistent=False)
+        if isinstance(self.renderer, HeadRenderer) and self.config.sampling.seen_directions_only:
+            self.renderer.seen = SeenDirections(train_c2w, torch.from_numpy(track.canonical_vertices).mean(dim=0))
         self.refinement = TrackRefinement(self.config.refinement, track, self.head, train_c2w, self._train_rows)
         self._depth_term = DepthTerm(self.config.depth)
         self._semantic_term: SemanticTerm | None = None
