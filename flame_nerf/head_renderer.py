@@ -64,8 +64,6 @@ class HeadRenderer(nn.Module):
         seen: directions that colours were learned for; None: all.
     """
 
-    seen: SeenDirections | None = None
-
     def __init__(
         self,
         track: HeadTrack,
@@ -93,6 +91,7 @@ class HeadRenderer(nn.Module):
         box = torch.stack([canonical.amin(dim=0) - margin, canonical.amax(dim=0) + margin])
         self.field = FlameNerfField(box, motion.condition_dim if condition_dim is None else condition_dim, field)
         self.occupancy = OccupancyGrid(box, sampling.occupancy)
+        self.seen: SeenDirections | None = None
         self._mapping: CanonicalMapping | None = None
 
     @property

@@ -24,15 +24,23 @@ class MarchAhead:
     places along a ray that the field is asked at by micrometres.
     """
 
-    def __init__(self, renderer: HeadRenderer, pose: PoseRefinement):
-        self._renderer = renderer
+    def __init__(
+        self, renderer: HeadRenderer, pose: PoseRefinement, look_ahead: Callable[[int], Callable[[], RayBundle]]
+    ):
+        """
+        Args:
+            renderer: samples the rays.
+            pose: corrects their cameras.
+            look_ahead: for a coming step, what draws its rays when the worker calls it.
+        """
+        self._renderer, self._look_ahead = renderer, look_ahead
         self._pose, self._pose_at_start = pose, copy.deepcopy(pose)
         self._worker: ThreadPoolExecutor | None = None
         self._running: Future[tuple[RayBundle, ShellSamples]] | None = None
 
     @torch.no_grad()
-    def start(self, draw: Callable[[], RayBundle], step: int) -> None:
-        """Begin the march of a coming step, of the rays that `draw` returns on the worker."""
+    def start(self, step: int) -> None:
+        """Begin the march of a coming step."""
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, thread_name_prefix="march-ahead")
         for ours, theirs in zip(self._pose_at_start.parameters(), self._pose.parameters(), strict=True):
@@ -41,6 +49,7 @@ class MarchAhead:
         if empty is not None:
             empty = replace(empty, density=empty.density.clone())
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        draw = self._look_ahead(step)
 
         @torch.no_grad()
         def march() -> tuple[RayBundle, ShellSamples]:

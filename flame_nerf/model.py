@@ -181,7 +181,7 @@ class FlameNerfModel(Model):
         # What moves meshes comes after the march. On a GPU the march runs where everything does.
         marches = isinstance(self.renderer, HeadRenderer)
         if marches and self.device.type == "cpu" and not self.refinement.moves_meshes:
-            self._march_ahead, self._look_ahead = MarchAhead(self.renderer, self.refinement.pose), data.look_ahead
+            self._march_ahead = MarchAhead(self.renderer, self.refinement.pose, data.look_ahead)
         callbacks = [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], begin)]
         if self.weight_average is not None:
             update = self.weight_average.update
@@ -235,8 +235,8 @@ class FlameNerfModel(Model):
 
     def _marched(self, ray_bundle: RayBundle) -> ShellSamples | None:
         """Samples of this step's rays where they were marched ahead; the next step's march begins."""
-        samples, coming = self._march_ahead.take(ray_bundle), self._step + 1
-        self._march_ahead.start(self._look_ahead(coming), coming)
+        samples = self._march_ahead.take(ray_bundle)
+        self._march_ahead.start(self._step + 1)
         return samples
 
     @torch.no_grad()

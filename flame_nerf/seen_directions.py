@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 SLACK = 0.05
 """Radians added to what the cameras span: triangles turn a little against the head, and directions with them."""
 ALL_AROUND = 0.5
-"""Cameras whose mean direction is shorter than this, for unit directions, surround the head."""
+"""Cameras whose mean direction is shorter than this, for unit directions, surround the head: nothing is outside."""
 
 
-class SeenDirections:
+class SeenDirections(nn.Module):
     """The cone of directions in which training cameras saw each point of the canonical head.
 
     A colour network that knows the viewing direction has learned it inside that cone; outside it tints whole sides of
@@ -25,22 +27,21 @@ class SeenDirections:
             c2w: training cameras in the head's frame.
             centre: of the head, metres.
         """
+        super().__init__()
         towards = centre - c2w[:, :, 3]
         distance = towards.norm(dim=1)
         unit = towards / distance[:, None]
         mean = unit.mean(dim=0)
-        self.surround = bool(mean.norm() < ALL_AROUND)
         axis = torch.nn.functional.normalize(mean, dim=0)
-        self._eye = centre - axis * distance.mean()
-        limit = torch.acos((unit @ axis).clamp(-1.0, 1.0)).max() + SLACK
-        self._cosine, self._sine = limit.cos(), limit.sin()
+        # Where the cameras' mean stands: a point beside the centre is seen under other angles, by all of them.
+        self.register_buffer("eye", centre - axis * distance.mean(), persistent=False)
+        farthest = float(torch.acos((unit @ axis).clamp(-1.0, 1.0)).max())
+        self.limit = math.pi if float(mean.norm()) < ALL_AROUND else min(farthest + SLACK, math.pi)
 
     def nearest(self, points: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Unit directions (from the eye on) at canonical points (metres); those outside moved to the border."""
-        if self.surround:
-            return directions
-        axis = torch.nn.functional.normalize(points - self._eye.to(points), dim=1)
+        axis = torch.nn.functional.normalize(points - self.eye, dim=1)
         along = (directions * axis).sum(dim=1, keepdim=True)
         across = torch.nn.functional.normalize(directions - along * axis, dim=1)
-        border = self._cosine.to(points) * axis + self._sine.to(points) * across
-        return torch.where(along < self._cosine.to(points), border, directions)
+        border = math.cos(self.limit) * axis + math.sin(self.limit) * across
+        return torch.where(along < math.cos(self.limit), border, directions)

@@ -1,5 +1,6 @@
 """Marching ahead: the same samples as without, the same in every run, and threads are shared with it."""
 
+import copy
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,7 +18,7 @@ from flame_nerf.methods import flame_nerf_cpu
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
     root = make_subject(tmp_path_factory.mktemp("ahead") / "subject", size=48, count=12).root
-    config = flame_nerf_cpu.config.pipeline
+    config = copy.deepcopy(flame_nerf_cpu.config.pipeline)
     config.datamanager.data = root
     config.datamanager.dataparser = FlameNerfDataParserConfig(data=root)
     config.datamanager.train_num_rays_per_batch = 256
@@ -90,18 +91,21 @@ def test_patches_come_at_the_steps_that_want_them(pipeline):
         del data.patches_at
 
 
-@pytest.fixture
-def ahead(pipeline):
-    return MarchAhead(pipeline.model.train().renderer, pipeline.model.refinement.pose)
+def started(pipeline, bundle: RayBundle, step: int) -> MarchAhead:
+    """At work on these rays."""
+    model = pipeline.model.train()
+    ahead = MarchAhead(model.renderer, model.refinement.pose, lambda coming: lambda: bundle)
+    ahead.start(step)
+    return ahead
 
 
-def test_samples_are_those_of_a_march_now(pipeline, ahead):
+def test_samples_are_those_of_a_march_now(pipeline):
     model, bundle, step = pipeline.model, pipeline.datamanager.next_train(0)[0], 300
     pose = model.refinement.pose
     with torch.no_grad():
         pose.calibration.fill_(2e-3)
     torch.manual_seed(3)
-    ahead.start(lambda: bundle, step)
+    ahead = started(pipeline, bundle, step)
     with torch.no_grad():
         # What training learns in the meantime is no part of it.
         pose.calibration.fill_(1e-1)
@@ -123,27 +127,25 @@ def test_samples_are_those_of_a_march_now(pipeline, ahead):
         assert torch.equal(getattr(found, name), getattr(expected, name)), name
 
 
-def test_what_was_learned_meanwhile_does_not_change_a_march(pipeline, ahead):
+def test_what_was_learned_meanwhile_does_not_change_a_march(pipeline):
     renderer, bundle = pipeline.model.renderer, pipeline.datamanager.next_train(0)[0]
     highest, step = renderer.occupancy.highest, 10_001
     assert renderer.known_empty(step) is not None
     highest.fill_(1e4)
-    ahead.start(lambda: bundle, step)
+    ahead = started(pipeline, bundle, step)
     highest.zero_()
     assert len(ahead.take(bundle)) > 500
     highest.fill_(torch.inf)
 
 
-def test_another_bundle_gets_nothing_and_errors_are_raised(pipeline, ahead):
+def test_another_bundle_gets_nothing_and_errors_are_raised(pipeline):
     bundle, other = (pipeline.datamanager.next_train(0)[0] for _ in range(2))
-    assert ahead.take(bundle) is None
-    ahead.start(lambda: bundle, 0)
+    ahead = started(pipeline, bundle, 0)
     assert ahead.take(other) is None and ahead.take(bundle) is None
     broken = pipeline.datamanager.next_train(0)[0]
     broken.origins = broken.origins * torch.nan
-    ahead.start(lambda: broken, 0)
     with pytest.raises(ValueError, match="not finite"):
-        ahead.take(broken)
+        started(pipeline, broken, 0).take(broken)
 
 
 def test_two_runs_with_one_seed_are_the_same(pipeline):

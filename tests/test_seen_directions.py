@@ -1,6 +1,6 @@
 """Directions that colours are asked for stay where training cameras looked from."""
 
-import dataclasses
+import copy
 
 import pytest
 import torch
@@ -54,7 +54,6 @@ def test_directions_stay_of_unit_length_and_in_the_cone(seed, distance):
     directions = torch.nn.functional.normalize(torch.randn(50, 3, generator=generator), dim=1)
     found = seen.nearest(points, directions)
     torch.testing.assert_close(found.norm(dim=1), torch.ones(50), atol=1e-4, rtol=0)
-    assert torch.equal(seen.nearest(points, found).isfinite(), torch.ones(50, 3, dtype=torch.bool))
     torch.testing.assert_close(seen.nearest(points, found), found, atol=2e-3, rtol=0)
 
 
@@ -68,11 +67,10 @@ def test_one_camera_and_cameras_all_around():
 
 
 def test_the_model_asks_so_in_pictures_and_not_in_training(tmp_path):
-    config = flame_nerf_cpu.config.pipeline
+    config = copy.deepcopy(flame_nerf_cpu.config.pipeline)
     root = make_subject(tmp_path / "subject", size=48, count=6).root
-    config.datamanager = dataclasses.replace(
-        config.datamanager, data=root, dataparser=FlameNerfDataParserConfig(data=root), train_num_rays_per_batch=128
-    )
+    config.datamanager.data, config.datamanager.train_num_rays_per_batch = root, 128
+    config.datamanager.dataparser = FlameNerfDataParserConfig(data=root)
     pipeline = config.setup(device="cpu", test_mode="val", world_size=1, local_rank=0)
     model, asked = pipeline.model, []
     model.renderer.seen.nearest = lambda points, directions: asked.append(len(points)) or directions
