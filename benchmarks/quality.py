@@ -39,9 +39,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ranking": ("flame-nerf-cpu", COLOR | {"depth_loss": 1e-3}),
     "hinge": ("flame-nerf-cpu", COLOR | {"depth_loss": 0.3, "depth.kind": "hinge"}),
     "smoothness": ("flame-nerf-cpu", COLOR | {"depth_loss": 0.1, "depth.kind": "smoothness"}),
-    "unseen": ("flame-nerf-cpu", COLOR | {"unseen_loss": 0.2}),
+    "unseen": ("flame-nerf-cpu", COLOR | {"unseen_loss": 0.1}),
     "semantic": ("flame-nerf-cpu", COLOR | SEMANTIC),
-    "all": ("flame-nerf-cpu", {"depth_loss": 1e-3, "unseen_loss": 0.2} | SEMANTIC),
+    "all": ("flame-nerf-cpu", {"depth_loss": 1e-3, "unseen_loss": 0.1} | SEMANTIC),
     "insta": ("flame-nerf-insta", {}),
     "nerface": ("nerface", {}),
 }

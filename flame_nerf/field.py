@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -174,6 +175,18 @@ class FlameNerfField(Field):
             "encoding": list(self.grid.parameters()),
             "network": [p for name, p in self.named_parameters() if not name.startswith("grid.")],
         }
+
+    @contextmanager
+    def networks_held(self) -> Iterator[None]:
+        """In this block networks are constants: the gradient of what is evaluated here reaches the hash grid alone."""
+        held = [p for p in self.get_param_groups()["network"] if p.requires_grad]
+        for parameter in held:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in held:
+                parameter.requires_grad_(True)
 
     def is_compiled(self, points: Tensor) -> bool:
         """Whether the kernels cover this device and precision."""

@@ -29,12 +29,13 @@ from flame_nerf.march_ahead import MarchAhead
 from flame_nerf.metrics import LazyLPIPS, image_metrics
 from flame_nerf.motion import PosedFrame, SubjectMotion, head_of, stored_row, unstored_frame
 from flame_nerf.objective import LossStarts, LossWeights, Term, is_on, objective
-from flame_nerf.prior_terms import DepthTerm, DepthTermConfig, SemanticTerm, SemanticTermConfig
+from flame_nerf.prior_terms import DepthTerm, DepthTermConfig, SemanticTermConfig
 from flame_nerf.refinement import MeshShift, TrackRefinement, TrackRefinementConfig
 from flame_nerf.seen_directions import SeenDirections
 from flame_nerf.subject import Frame, Subject
 from flame_nerf.throughput import Throughput
-from flame_nerf.unseen_sides import UnseenSides, UnseenSidesConfig
+from flame_nerf.unseen_sides import UnseenSidesConfig
+from flame_nerf.view_terms import ViewTerm, view_terms, wanted_terms
 
 
 @dataclass
@@ -135,8 +136,7 @@ class FlameNerfModel(Model):
             self.renderer.seen = SeenDirections(train_c2w, torch.from_numpy(track.canonical_vertices).mean(dim=0))
         self.refinement = TrackRefinement(self.config.refinement, track, self.head, train_c2w, self._train_rows)
         self._depth_term = DepthTerm(self.config.depth)
-        self._semantic_term: SemanticTerm | None = None
-        self._unseen_sides: UnseenSides | None = None
+        self._view_terms: dict[str, ViewTerm] = {}
         self._march_ahead: MarchAhead | None = None
         self._step = 0
         self._throughput = Throughput()
@@ -158,18 +158,17 @@ class FlameNerfModel(Model):
     def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
         weights, starts = self.config.loss_coefficients, self.config.loss_starts
         data = attributes.pipeline.datamanager
-        if weights.unseen_loss != 0.0 and self.subject.has_masks:
-            self._unseen_sides = UnseenSides(
-                self.config.unseen,
-                self.subject.track,
-                self._train_frames,
-                data.train_dataset,
-                self.renderer.shell_thickness,
-            )
-        if weights.semantic_loss != 0.0:
-            centre = torch.from_numpy(self.subject.track.canonical_vertices).mean(dim=0)
-            self._semantic_term = SemanticTerm(self.config.semantic, centre)
-            self._semantic_term.prepare(data.train_dataset, tuple(self._background.tolist()), self.device)
+        marches = isinstance(self.renderer, HeadRenderer)
+        self._view_terms = view_terms(
+            self.config.semantic,
+            self.config.unseen,
+            weights,
+            self.subject,
+            self._train_frames,
+            data.train_dataset,
+            self.background_color,
+            self.renderer.shell_thickness if marches else None,
+        )
 
         def begin(step: int) -> None:
             self._step = step
@@ -179,7 +178,6 @@ class FlameNerfModel(Model):
 
         data.patches_at = with_patches
         # What moves meshes comes after the march. On a GPU the march runs where everything does.
-        marches = isinstance(self.renderer, HeadRenderer)
         if marches and self.device.type == "cpu" and not self.refinement.moves_meshes:
             self._march_ahead = MarchAhead(self.renderer, self.refinement.pose, data.look_ahead)
         callbacks = [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], begin)]
@@ -367,10 +365,7 @@ class FlameNerfModel(Model):
             terms["latent_regularizer"] = lambda: latent_loss(self.latents.codes)
         if self.training:
             terms["depth_loss"] = lambda: self._depth_term.loss(outputs, batch)
-            if self._semantic_term is not None and self._semantic_term.wanted(self._step):
-                terms["semantic_loss"] = lambda: self._semantic_term.loss(self._train_c2w, self._render_view)
-            if self._unseen_sides is not None and self._unseen_sides.wanted(self._step):
-                terms["unseen_loss"] = lambda: self._unseen_sides.loss(self._train_c2w, self._render_view)
+            terms |= wanted_terms(self._view_terms, self._step, self._train_c2w, self._render_view)
             terms |= self.refinement.penalties(self._step)
         return terms
 
@@ -378,21 +373,25 @@ class FlameNerfModel(Model):
         self, frame: int, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]
     ) -> dict[str, Tensor]:
         """A training frame's moment on the plain background, from anywhere, with the rays (origins, directions) after
-        correction. Differentiable in the field, not in the track's corrections."""
+        correction. Differentiable in the field's hash grid alone."""
         row = self._train_rows[frame : frame + 1].to(self.device)
         c2w = self._train_c2w[frame]
         with torch.no_grad():
             rays = self.refinement.pose.correct_tracked_camera(c2w, int(row), origins, directions)
         condition, shift = self.refinement.corrected(row, self._conditions[row], self._step)
-        outputs = self.renderer(
-            *rays,
-            self.renderer.meshes.get_many(row.tolist()),
-            row.new_zeros(len(origins)),
-            self._with_latent(condition.detach(), row),
-            self.background_color,
-            self._step,
-            shift=shift and shift.detach(),
-        )
+        # Terms on whole views are rare and steep. In the networks, which all of the head shares, they would fill Adam's
+        # second moments, and slow down what the pictures teach.
+        holding = self.renderer.field.networks_held() if isinstance(self.renderer, HeadRenderer) else nullcontext()
+        with holding:
+            outputs = self.renderer(
+                *rays,
+                self.renderer.meshes.get_many(row.tolist()),
+                row.new_zeros(len(origins)),
+                self._with_latent(condition, row).detach(),
+                self.background_color,
+                self._step,
+                shift=shift and shift.detach(),
+            )
         return outputs | dict(zip(("origins", "directions"), rays, strict=True))
 
     def _color_loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Float[Tensor, ""]:

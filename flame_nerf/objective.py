@@ -25,7 +25,7 @@ class LossWeights:
     """Order of rendered depths against the subject's depth maps, on patches (patent, claim 5)."""
     semantic_loss: float = 0.0
     """Meaning of rendered pictures against the video's frames, by a pretrained encoder (patent, claims 1, 3, 4)."""
-    unseen_loss: float = 0.2
+    unseen_loss: float = 0.1
     """Opacity and depth of the head's surface where no training camera looked, so that new views do not fray."""
     mesh_depth_loss: float = 0.0
     """Rendered depth against the posed mesh's own, metres, on skin (INSTA)."""

@@ -201,6 +201,24 @@ def test_parameter_groups_cover_everything_once() -> None:
     assert len(grouped) == len(set(map(id, grouped))) == len(list(field.parameters()))
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_held_networks_leave_the_gradient_to_the_grid(compiled: bool) -> None:
+    field = make_field(compiled=compiled)
+    query = make_query()
+    sum(values.sum() for values in field.canonical(*query)).backward()
+    free = field.grid.table.grad.clone()
+    field.zero_grad()
+    with field.networks_held():
+        evaluated = field.canonical(*query)
+    sum(values.sum() for values in evaluated).backward()
+    assert torch.equal(field.grid.table.grad, free) and free.abs().max() > 0
+    networks = field.get_param_groups()["network"]
+    assert all(parameter.grad is None for parameter in networks)
+    with pytest.raises(RuntimeError, match="in the block"), field.networks_held():
+        raise RuntimeError("in the block")
+    assert all(parameter.requires_grad for parameter in networks)
+
+
 def test_bfloat16_is_close() -> None:
     exact, rough = make_field(aware=False), make_field(aware=False, precision="bfloat16")
     results = []

@@ -135,9 +135,10 @@ def test_both_terms_reach_the_field(tmp_path, tiny_clip):
     assert [index for index, names in enumerate(logged) if "semantic_loss" in names] == [3, 6]
     model = trainer.pipeline.model
     model.zero_grad()
-    model._semantic_term.loss(model._train_c2w, model._render_view).backward()
+    model._view_terms["semantic_loss"].loss(model._train_c2w, model._render_view).backward()
     assert model.renderer.field.grid.table.grad.abs().max() > 0
-    assert all(p.grad is None or p.grad.abs().max() == 0 for p in model.refinement.parameters())
+    others = [*model.refinement.parameters(), *model.renderer.field.get_param_groups()["network"]]
+    assert all(p.grad is None or p.grad.abs().max() == 0 for p in others)
     assert not any("encoder" in name for name in model.state_dict()), "the encoder is no part of the checkpoint"
 
 
