@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from track_clips import carphone, pictures_of, steady, write_video
 
-from data_tools.tracking import TrackConfig, TrackingError, pipeline, track
+from data_tools.tracking import TrackConfig, TrackingError, fit_run, pipeline, track
 from data_tools.tracking.pictures import load_grey, load_picture
 from flame_nerf.subject import load_subject
 
@@ -90,7 +90,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, clip, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.fit_stages, "motion", interrupt)
+        patch.setattr(fit_run.fit_stages, "motion", interrupt)
         with pytest.raises(KeyboardInterrupt):
             track(clip, tmp_path / "s", silent=True)
     assert not (tmp_path / "s" / "transforms.json").exists()
@@ -101,7 +101,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, clip, monkeypatch
     with monkeypatch.context() as patch:
         for name in ("sample", "find_face", "find_landmarks", "find_mattes"):
             patch.setattr(pipeline, name, again)
-        patch.setattr(pipeline.fit_stages, "shape", again)
+        patch.setattr(fit_run.fit_stages, "shape", again)
         summary = track(clip, tmp_path / "s", silent=True)
     assert summary.frames == 16 == len(load_subject(tmp_path / "s").frames)
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from data_tools.tracking.energy import Seen, held, normal_equations, within_bounds
 from data_tools.tracking.face_points import FacePoints
+from data_tools.tracking.head_flow import SeenMotion
 from data_tools.tracking.newton import newton_step, second_difference
 from data_tools.tracking.residuals import GAZE, POSE, FaceState
 
@@ -20,10 +21,12 @@ WINDOW, LOOKAHEAD = 500, 25
 POSE_BEND = np.array([4e-3, 4e-3, 4e-3, 8e-4, 8e-4, 1.2e-3])
 """Usual second difference per tick of 1/25 s of the head's turn (radians) and of its place across and along the view
 (metres): what is larger is movement, what is smaller may be noise."""
+FLOW_BEND = np.array([2e-4, 2e-4, 2e-4, 2e-5, 2e-5, 6e-5])
+"""The same of what is left of it once the movement that optical flow saw is taken off: flow's own slow drift."""
 GAZE_BEND, EXPRESSION_BEND = 0.05, 0.06
 """The same of gaze (radians) and expression coefficients."""
-STEPS = 5
-"""Newton steps a window; after three the picture of the error no longer changes."""
+STEPS, PLACING_STEPS = 5, 3
+"""Newton steps a window; after three the picture of the error no longer changes, but short blinks still do."""
 
 
 def fit_motion(
@@ -32,14 +35,19 @@ def fit_motion(
     seen: Seen,
     slots: Float[np.ndarray, "T"],
     on_frames: Callable[[int], None] = lambda count: None,
+    motion: SeenMotion | None = None,
+    steps: int = STEPS,
 ) -> FaceState:
     """Fit pose, gaze and expressions of all frames to the landmarks and to smooth movement; shape and focal stay.
 
     Movement is smooth in a robust sense: second differences far above the usual (a blink, a nod's turn) cost little.
+    Where optical flow saw how the head moved, what is smooth is the difference to that.
 
     Args:
         state: first guess.
         slots: time of each frame in ticks of the sampling clock.
+        motion: of the head, as flow saw it.
+        steps: Newton steps a window.
         on_frames: called with the number of frames that are done since the last call.
     """
     frames = len(slots)
@@ -49,8 +57,9 @@ def fit_motion(
         stop = frames if frames - done < WINDOW + 2 * LOOKAHEAD else done + WINDOW
         which = slice(max(0, done - 2), min(frames, stop + LOOKAHEAD))
         window = state.frames(which)
-        for _ in range(STEPS):
-            window = _step(points, window, seen.frames(which), slots[which], settled=done - which.start)
+        for _ in range(steps):
+            known = None if motion is None else motion.frames(which)
+            window = _step(points, window, seen.frames(which), slots[which], done - which.start, known)
             on_frames(0)
         state = _put(state, window, which)
         on_frames(stop - done)
@@ -58,13 +67,27 @@ def fit_motion(
     return state
 
 
-def _step(points: FacePoints, state: FaceState, seen: Seen, slots: Float[np.ndarray, "T"], settled: int) -> FaceState:
+def _step(
+    points: FacePoints,
+    state: FaceState,
+    seen: Seen,
+    slots: Float[np.ndarray, "T"],
+    settled: int,
+    motion: SeenMotion | None,
+) -> FaceState:
     equations = normal_equations(points, state, seen)
     fixed = held(points, state, equations.gradient).numpy()
     fixed[:settled] = True
     difference = second_difference(slots)
     bend = _bend(state, slots, difference)
-    stiffness = robust_stiffness(bend, _usual_bend(equations.gradient.shape[1]))
+    usual = _usual_bend(equations.gradient.shape[1])
+    flow = None if motion is None else _seen_bend(motion, slots, difference)
+    if flow is not None:
+        bend[:, POSE] -= flow[0]
+    stiffness = robust_stiffness(bend, usual)
+    if flow is not None:
+        # The fit comes from far outside of flow's error: what is an outlier is told by the usual movement.
+        stiffness[flow[1], POSE] *= (POSE_BEND / FLOW_BEND) ** 2
     step = newton_step(equations.hessian.numpy(), equations.gradient.numpy(), difference, bend, stiffness, fixed)
     return within_bounds(points, state.moved(torch.from_numpy(step)))
 
@@ -92,6 +115,15 @@ def pose_bend(
     tied = np.any(difference != 0, axis=1)
     turn = (speed[1:] - speed[:-1]) * tied[:, None]
     return np.concatenate([turn, _differ(state.shift.numpy(), difference)], axis=1)
+
+
+def _seen_bend(
+    motion: SeenMotion, slots: Float[np.ndarray, "T"], difference: Float[np.ndarray, "T_minus_2 3"]
+) -> tuple[Float[np.ndarray, "T_minus_2 6"], Bool[np.ndarray, "T_minus_2"]]:
+    """Second differences of turn and shift as flow saw them, and where it did; 0 elsewhere."""
+    speed = motion.moved / np.diff(slots)[:, None]
+    sure = motion.sure[1:] & motion.sure[:-1] & np.any(difference != 0, axis=1)
+    return (speed[1:] - speed[:-1]) * sure[:, None], sure
 
 
 def robust_stiffness(

@@ -13,11 +13,13 @@ from jaxtyping import Float, Int
 from data_tools.tracking.config import TrackConfig
 from data_tools.tracking.energy import Seen, filled
 from data_tools.tracking.face_points import FACE_MESH, FacePoints, face_points
-from data_tools.tracking.fit_motion import fit_motion
+from data_tools.tracking.fit_motion import PLACING_STEPS, fit_motion
 from data_tools.tracking.fit_shape import choose_keyframes, fit_shape
 from data_tools.tracking.fitted import state_arrays
+from data_tools.tracking.head_flow import SeenMotion
 from data_tools.tracking.outline import Outline
 from data_tools.tracking.pictures import load_grey
+from data_tools.tracking.residuals import FaceState
 from data_tools.tracking.start import FOCAL_PRIOR, first_guess
 from data_tools.tracking.video import Sampled
 from flame_nerf.heads import HeadModel
@@ -98,19 +100,28 @@ def shape(
     return state_arrays(state)
 
 
-def motion(
-    head: HeadModel,
-    seen: Observations,
-    prior: float,
-    keyframes: dict[str, np.ndarray],
-    advance: Callable[[int], None],
-) -> dict[str, np.ndarray]:
-    """Pose, gaze and expressions of all frames, with the shape of the keyframes."""
+def start(
+    head: HeadModel, seen: Observations, prior: float, keyframes: dict[str, np.ndarray]
+) -> tuple[FacePoints, FaceState]:
+    """The head's landmark points, and where the head is in each frame to begin with, with the keyframes' shape."""
     points = face_points(head)
-    landmarks = seen.of_points(points)
-    guess = first_guess(points, landmarks, prior)
+    guess = first_guess(points, seen.of_points(points), prior)
     focal = float(keyframes["focal"])
     # The guess was made with the prior's focal length: the distance goes with it.
     shift = guess.shift * torch.tensor([1.0, 1.0, focal / prior], dtype=guess.shift.dtype)
-    start = replace(guess, shift=shift, identity=torch.from_numpy(keyframes["identity"]), focal=focal)
-    return state_arrays(fit_motion(points, start, landmarks, seen.slots, advance))
+    return points, replace(guess, shift=shift, identity=torch.from_numpy(keyframes["identity"]), focal=focal)
+
+
+def place(
+    points: FacePoints, begin: FaceState, seen: Observations, advance: Callable[[int], None]
+) -> dict[str, np.ndarray]:
+    """The head in all frames, well enough to tell what of it is seen where."""
+    fitted = fit_motion(points, begin, seen.of_points(points), seen.slots, advance, steps=PLACING_STEPS)
+    return state_arrays(fitted)
+
+
+def motion(
+    points: FacePoints, placed: FaceState, seen: Observations, flow: SeenMotion, advance: Callable[[int], None]
+) -> dict[str, np.ndarray]:
+    """Pose, gaze and expressions of all frames, with the shape of the keyframes."""
+    return state_arrays(fit_motion(points, placed, seen.of_points(points), seen.slots, advance, flow))

@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,13 @@ import numpy as np
 import torch
 
 from data_tools.errors import disk_errors
-from data_tools.tracking import fit_stages
 from data_tools.tracking.advice import warnings_of
 from data_tools.tracking.blocks import blocks_of, run_blocks
 from data_tools.tracking.config import TrackConfig, TrackingError, TrackSummary, check
 from data_tools.tracking.face_points import face_points
+from data_tools.tracking.fit_run import Run, fit
 from data_tools.tracking.fit_stages import Observations
-from data_tools.tracking.fitted import lost, pose_head, state_from
+from data_tools.tracking.fitted import lost, pose_head
 from data_tools.tracking.given_mattes import check_mattes, copy_mattes
 from data_tools.tracking.keypoints import FEWEST_POINTS, head_and_keypoints, on_video
 from data_tools.tracking.landmarks import FaceBoxes, find_face, find_landmarks, load_models
@@ -47,17 +46,6 @@ BORDER_GREY = 200
 """Mask value from which a pixel at the picture's edge surely belongs to the head."""
 OWN_FILES = ("transforms.json", "head.npz", "report.html")
 OWN_FOLDERS = ("images", "masks")
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What all stages of a run share."""
-
-    video: Path
-    subject: Path
-    config: TrackConfig
-    workspace: Workspace
-    bars: StageBars
 
 
 def track(
@@ -93,7 +81,7 @@ def track(
         if config.keypoints is None:
             load_models()
         with StageBars(silent) as bars, _quiet_threads():
-            run = _Run(video, subject_dir, config, workspace, bars)
+            run = Run(video, subject_dir, config, workspace, bars)
             summary = _run_stages(run, info.frames, final_key)
     if not config.keep_work:
         workspace.remove()
@@ -143,7 +131,7 @@ def _quiet_threads() -> Iterator[None]:
         cv2.setNumThreads(cv_threads)
 
 
-def _run_stages(run: _Run, expected: int | None, final_key: str) -> TrackSummary:
+def _run_stages(run: Run, expected: int | None, final_key: str) -> TrackSummary:
     model, given = head_and_keypoints(run.config)
     # The clock starts after loading, which takes the same time for a second of video as for an hour.
     head = with_bumps(model)
@@ -168,12 +156,12 @@ def _run_stages(run: _Run, expected: int | None, final_key: str) -> TrackSummary
         key, mattes, kept = _given_mattes(run, key, sampled, kept, landmarks)
         _check_enough(run, len(kept), len(pictures))
     seen = Observations.of(sampled, run.config, kept, landmarks[kept], [mattes[i] for i in kept])
-    key, state = _fit(run, key, head, seen)
+    key, state = fit(run, key, head, seen, [pictures[i] for i in kept])
     components = model.shapedirs.shape[-1]
     return _finish(run, key, head, components, seen, state, sampled, others, notes, pictures, final_key, started)
 
 
-def _check_enough(run: _Run, shown: int, total: int) -> None:
+def _check_enough(run: Run, shown: int, total: int) -> None:
     if shown >= FEWEST_FRAMES:
         return
     what, advice = "show a face", "Give a longer video of one person's face."
@@ -185,7 +173,7 @@ def _check_enough(run: _Run, shown: int, total: int) -> None:
     )
 
 
-def _sample(run: _Run, expected: int | None) -> tuple[str, Sampled]:
+def _sample(run: Run, expected: int | None) -> tuple[str, Sampled]:
     config = run.config
     options = {name: getattr(config, name) for name in ("fps", "resolution", "max_frames", "picture_format")}
     key = stage_key(video_key(run.video), options)
@@ -208,7 +196,7 @@ def _sample(run: _Run, expected: int | None) -> tuple[str, Sampled]:
     return key, Sampled(**note | {name: tuple(note[name]) for name in ("slots", "sources")})
 
 
-def _find_face(run: _Run, key: str, pictures: list[Path]) -> tuple[str, FaceBoxes]:
+def _find_face(run: Run, key: str, pictures: list[Path]) -> tuple[str, FaceBoxes]:
     key = stage_key(key, {"stage": "face"})
 
     def work(advance: Callable[..., None]) -> dict[str, Any]:
@@ -224,7 +212,7 @@ def _find_face(run: _Run, key: str, pictures: list[Path]) -> tuple[str, FaceBoxe
     return key, FaceBoxes(**arrays, others=note["others"])
 
 
-def _find_landmarks(run: _Run, key: str, pictures: list[Path], boxes: FaceBoxes) -> tuple[str, np.ndarray]:
+def _find_landmarks(run: Run, key: str, pictures: list[Path], boxes: FaceBoxes) -> tuple[str, np.ndarray]:
     key = stage_key(key, {"stage": "landmarks", "workers": run.config.workers})
     blocks = blocks_of(len(pictures), run.config.workers)
 
@@ -245,7 +233,7 @@ def _find_landmarks(run: _Run, key: str, pictures: list[Path], boxes: FaceBoxes)
 
 
 def _find_mattes(
-    run: _Run, key: str, pictures: list[Path], boxes: FaceBoxes, kept: np.ndarray
+    run: Run, key: str, pictures: list[Path], boxes: FaceBoxes, kept: np.ndarray
 ) -> tuple[str, list[Path]]:
     whole = run.config.torso == "keep"
     key = stage_key(key, {"stage": "matte", "whole": whole})
@@ -263,7 +251,7 @@ def _find_mattes(
 
 
 def _given_mattes(
-    run: _Run, key: str, sampled: Sampled, kept: np.ndarray, landmarks: np.ndarray
+    run: Run, key: str, sampled: Sampled, kept: np.ndarray, landmarks: np.ndarray
 ) -> tuple[str, list[Path], np.ndarray]:
     """Mattes by another program at the stored pictures' size, and the frames that have one."""
     key = stage_key(key, {"stage": "matte", "given": path_key(run.config.mattes), "first": run.config.first_frame})
@@ -280,36 +268,8 @@ def _given_mattes(
     return key, targets, kept
 
 
-def _fit(run: _Run, key: str, head: HeadModel, seen: Observations) -> tuple[str, FaceState]:
-    prior = fit_stages.focal_prior(seen, run.config)
-    key = stage_key(
-        key,
-        {
-            "stage": "fit",
-            "head": run.config.head,
-            "file": path_key(Path(run.config.head)),
-            "focal": run.config.focal_px,
-        },
-    )
-
-    def shape(advance: Callable[..., None]) -> dict[str, Any]:
-        fitted = fit_stages.shape(head, seen, prior, run.config.focal_px is None, advance)
-        run.workspace.save("shape", "state", **fitted)
-        return {}
-
-    run.workspace.run(run.bars, "shape", "Fitting the shape", key, fit_stages.SHAPE_STEPS, shape)
-
-    def motion(advance: Callable[..., None]) -> dict[str, Any]:
-        fitted = fit_stages.motion(head, seen, prior, run.workspace.load("shape", "state"), advance)
-        run.workspace.save("motion", "state", **fitted)
-        return {}
-
-    run.workspace.run(run.bars, "motion", "Fitting the motion", key, len(seen.slots), motion)
-    return key, state_from(run.workspace.load("motion", "state"))
-
-
 def _finish(
-    run: _Run,
+    run: Run,
     key: str,
     head: HeadModel,
     components: int,
@@ -362,9 +322,7 @@ def _finish(
     return summary
 
 
-def _summary(
-    run: _Run, quality: Quality, dropped: list[int], warnings: tuple[str, ...], started: float
-) -> TrackSummary:
+def _summary(run: Run, quality: Quality, dropped: list[int], warnings: tuple[str, ...], started: float) -> TrackSummary:
     yaw, pitch = quality.angles_deg[:, 0], quality.angles_deg[:, 1]
     return TrackSummary(
         subject=run.subject,

@@ -1,0 +1,110 @@
+"""The fitting stages of a run, each behind its bar and kept in the workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_tools.tracking import fit_stages
+from data_tools.tracking.blocks import blocks_of, run_blocks
+from data_tools.tracking.config import TrackConfig
+from data_tools.tracking.face_points import FacePoints
+from data_tools.tracking.fit_stages import Observations
+from data_tools.tracking.fitted import state_from
+from data_tools.tracking.head_flow import SeenMotion, Skull, seen_motion
+from data_tools.tracking.progress import StageBars
+from data_tools.tracking.residuals import FaceState
+from data_tools.tracking.workspace import Workspace, path_key, stage_key
+from flame_nerf.heads import HeadModel
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all stages of a run share."""
+
+    video: Path
+    subject: Path
+    config: TrackConfig
+    workspace: Workspace
+    bars: StageBars
+
+
+def fit(run: Run, key: str, head: HeadModel, seen: Observations, pictures: list[Path]) -> tuple[str, FaceState]:
+    """Identity from keyframes, then all frames: placed by their landmarks, followed by flow, fitted to both.
+
+    Args:
+        key: of the stage before.
+        pictures: those that show the head, as stored.
+
+    Returns:
+        The key of what comes after, and the state of all frames.
+    """
+    prior = fit_stages.focal_prior(seen, run.config)
+    key = stage_key(
+        key,
+        {
+            "stage": "fit",
+            "head": run.config.head,
+            "file": path_key(Path(run.config.head)),
+            "focal": run.config.focal_px,
+        },
+    )
+
+    def shape(advance: Callable[..., None]) -> dict[str, Any]:
+        fitted = fit_stages.shape(head, seen, prior, run.config.focal_px is None, advance)
+        run.workspace.save("shape", "state", **fitted)
+        return {}
+
+    run.workspace.run(run.bars, "shape", "Fitting the shape", key, fit_stages.SHAPE_STEPS, shape)
+
+    points, begin = fit_stages.start(head, seen, prior, run.workspace.load("shape", "state"))
+
+    def place(advance: Callable[..., None]) -> dict[str, Any]:
+        run.workspace.save("place", "state", **fit_stages.place(points, begin, seen, advance))
+        return {}
+
+    run.workspace.run(run.bars, "place", "Placing the head", key, len(seen.slots), place)
+    placed = state_from(run.workspace.load("place", "state"))
+    flow_key, flow = _follow(run, key, head, points, placed, pictures, seen.centre)
+
+    def motion(advance: Callable[..., None]) -> dict[str, Any]:
+        run.workspace.save("motion", "state", **fit_stages.motion(points, placed, seen, flow, advance))
+        return {}
+
+    run.workspace.run(run.bars, "motion", "Fitting the motion", flow_key, len(seen.slots), motion)
+    return flow_key, state_from(run.workspace.load("motion", "state"))
+
+
+def _follow(
+    run: Run,
+    key: str,
+    head: HeadModel,
+    points: FacePoints,
+    placed: FaceState,
+    pictures: list[Path],
+    centre: np.ndarray,
+) -> tuple[str, SeenMotion]:
+    """How the head moved between frames, by optical flow."""
+    key = stage_key(key, {"stage": "flow", "workers": run.config.workers})
+    blocks = blocks_of(len(pictures) - 1, run.config.workers)
+
+    def work(advance: Callable[..., None]) -> dict[str, Any]:
+        skull = Skull.of(head, points, placed)
+
+        def one(block: range) -> None:
+            if run.workspace.load("flow", f"{block.start:06d}") is not None:
+                advance(len(block))
+                return
+            found = seen_motion(skull, points, placed, pictures, centre, block.start, block.stop, advance)
+            run.workspace.save("flow", f"{block.start:06d}", moved=found.moved, sure=found.sure)
+
+        run_blocks(blocks, one, run.config.workers)
+        return {}
+
+    run.workspace.run(run.bars, "flow", "Following the head", key, len(pictures) - 1, work)
+    parts = [run.workspace.load("flow", f"{block.start:06d}") for block in blocks]
+    return key, SeenMotion(*(np.concatenate([part[name] for part in parts]) for name in ("moved", "sure")))
