@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=["color", "ranking", "semantic"], help=", ".join(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=3.0, help="processor time of each training run")
+    parser.add_argument("--steps", type=int, help="steps of each run, instead of --minutes: for noisy machines")
     parser.add_argument("--moments", type=int, default=5, help="moments shown from each new camera")
     parser.add_argument("--downscale", type=int, default=1)
     parser.add_argument("--split", default="stored", choices=["stored", "tail", "spread"])
@@ -135,9 +136,11 @@ def train(config, steps: int) -> tuple[Any, float]:
 
 def run(args: argparse.Namespace, variant: str, seed: int) -> dict[str, Any]:
     """Train one variant and score it on every film."""
-    probe = PROBE_START + PROBE_STEPS
-    _, cost = train(make_config(args, variant, seed, probe), probe)
-    steps = max(probe, int(60 * args.minutes / cost))
+    steps = args.steps
+    if not steps:
+        probe = PROBE_START + PROBE_STEPS
+        _, cost = train(make_config(args, variant, seed, probe), probe)
+        steps = max(probe, int(60 * args.minutes / cost))
     trainer, cost = train(make_config(args, variant, seed, steps), steps)
     pipeline = trainer.pipeline.eval()
     films = {"held out": score_held_out(pipeline, args.downscale)}

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from data_tools.tracking.energy import Seen, held, normal_equations, within_bounds
@@ -22,7 +22,9 @@ POSE_BEND = np.array([4e-3, 4e-3, 4e-3, 8e-4, 8e-4, 1.2e-3])
 """Usual second difference per tick of 1/25 s of the head's turn (radians) and of its place across and along the view
 (metres): what is larger is movement, what is smaller may be noise."""
 FLOW_BEND = np.array([2e-4, 2e-4, 2e-4, 2e-5, 2e-5, 6e-5])
-"""The same of what is left of it once the movement that optical flow saw is taken off: flow's own slow drift."""
+"""The same of what is left of it once the movement that optical flow saw is taken off: flow's own error,"""
+FLOW_SHARE = 0.03
+"""and what is added to it for each radian or metre of movement: where the mesh is not quite the head."""
 GAZE_BEND, EXPRESSION_BEND = 0.05, 0.06
 """The same of gaze (radians) and expression coefficients."""
 STEPS, PLACING_STEPS = 5, 3
@@ -87,7 +89,7 @@ def _step(
     stiffness = robust_stiffness(bend, usual)
     if flow is not None:
         # The fit comes from far outside of flow's error: what is an outlier is told by the usual movement.
-        stiffness[flow[1], POSE] *= (POSE_BEND / FLOW_BEND) ** 2
+        stiffness[:, POSE] *= (POSE_BEND / flow[1]) ** 2
     step = newton_step(equations.hessian.numpy(), equations.gradient.numpy(), difference, bend, stiffness, fixed)
     return within_bounds(points, state.moved(torch.from_numpy(step)))
 
@@ -119,11 +121,17 @@ def pose_bend(
 
 def _seen_bend(
     motion: SeenMotion, slots: Float[np.ndarray, "T"], difference: Float[np.ndarray, "T_minus_2 3"]
-) -> tuple[Float[np.ndarray, "T_minus_2 6"], Bool[np.ndarray, "T_minus_2"]]:
-    """Second differences of turn and shift as flow saw them, and where it did; 0 elsewhere."""
+) -> tuple[Float[np.ndarray, "T_minus_2 6"], Float[np.ndarray, "T_minus_2 6"]]:
+    """Second differences of turn and shift as flow saw them, and what they usually err by.
+
+    Where flow did not see both movements they are 0 and err by what is usual without flow.
+    """
     speed = motion.moved / np.diff(slots)[:, None]
     sure = motion.sure[1:] & motion.sure[:-1] & np.any(difference != 0, axis=1)
-    return (speed[1:] - speed[:-1]) * sure[:, None], sure
+    size = np.linalg.norm(speed.reshape(-1, 2, 3), axis=2).repeat(3, axis=1)
+    error = np.hypot(FLOW_BEND, FLOW_SHARE * np.maximum(size[1:], size[:-1]))
+    error = np.where(sure[:, None], np.minimum(error, POSE_BEND), POSE_BEND)
+    return (speed[1:] - speed[:-1]) * sure[:, None], error
 
 
 def robust_stiffness(
