@@ -113,6 +113,16 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, clip, monkeypatch
 
 
 @pytest.mark.slow
+def test_flow_moves_the_head_where_landmarks_left_it(tmp_path, clip):
+    tracks = {flow: tmp_path / f"flow_{flow}" for flow in (False, True)}
+    for flow, folder in tracks.items():
+        assert track(clip, folder, TrackConfig(flow=flow), silent=True).frames == 16
+    plain, followed = (np.stack([frame.c2w for frame in load_subject(folder).frames]) for folder in tracks.values())
+    off = np.linalg.norm((plain - followed)[:, :3, 3], axis=1)
+    assert 1e-5 < off.max() < 0.03, "the same head in nearly the same place, metres"
+
+
+@pytest.mark.slow
 def test_a_stage_goes_on_in_its_middle(tmp_path, clip, monkeypatch):
     looked_at: list[range] = []
     find = pipeline.find_landmarks

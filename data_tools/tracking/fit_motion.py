@@ -21,8 +21,9 @@ WINDOW, LOOKAHEAD = 500, 25
 POSE_BEND = np.array([4e-3, 4e-3, 4e-3, 8e-4, 8e-4, 1.2e-3])
 """Usual second difference per tick of 1/25 s of the head's turn (radians) and of its place across and along the view
 (metres): what is larger is movement, what is smaller may be noise."""
-FLOW_BEND = np.array([2e-4, 2e-4, 2e-4, 2e-5, 2e-5, 6e-5])
-"""The same of what is left of it once the movement that optical flow saw is taken off: flow's own error,"""
+FLOW_BEND = np.array([0.3, 0.3, 0.3, 0.03, 0.03, 0.1])
+"""The same of what is left of it once the movement that optical flow saw is taken off: flow's own error for each metre
+that a pixel is wide at the head,"""
 FLOW_SHARE = 0.03
 """and what is added to it for each radian or metre of movement: where the mesh is not quite the head."""
 GAZE_BEND, EXPRESSION_BEND = 0.05, 0.06
@@ -83,7 +84,7 @@ def _step(
     difference = second_difference(slots)
     bend = _bend(state, slots, difference)
     usual = _usual_bend(equations.gradient.shape[1])
-    flow = None if motion is None else _seen_bend(motion, slots, difference)
+    flow = None if motion is None else _seen_bend(motion, slots, difference, _pixel_size(state))
     if flow is not None:
         bend[:, POSE] -= flow[0]
     stiffness = robust_stiffness(bend, usual)
@@ -119,8 +120,13 @@ def pose_bend(
     return np.concatenate([turn, _differ(state.shift.numpy(), difference)], axis=1)
 
 
+def _pixel_size(state: FaceState) -> float:
+    """Width of a pixel at the head, metres."""
+    return float(state.shift[:, 2].median()) / state.focal
+
+
 def _seen_bend(
-    motion: SeenMotion, slots: Float[np.ndarray, "T"], difference: Float[np.ndarray, "T_minus_2 3"]
+    motion: SeenMotion, slots: Float[np.ndarray, "T"], difference: Float[np.ndarray, "T_minus_2 3"], pixel: float
 ) -> tuple[Float[np.ndarray, "T_minus_2 6"], Float[np.ndarray, "T_minus_2 6"]]:
     """Second differences of turn and shift as flow saw them, and what they usually err by.
 
@@ -129,7 +135,7 @@ def _seen_bend(
     speed = motion.moved / np.diff(slots)[:, None]
     sure = motion.sure[1:] & motion.sure[:-1] & np.any(difference != 0, axis=1)
     size = np.linalg.norm(speed.reshape(-1, 2, 3), axis=2).repeat(3, axis=1)
-    error = np.hypot(FLOW_BEND, FLOW_SHARE * np.maximum(size[1:], size[:-1]))
+    error = np.hypot(pixel * FLOW_BEND, FLOW_SHARE * np.maximum(size[1:], size[:-1]))
     error = np.where(sure[:, None], np.minimum(error, POSE_BEND), POSE_BEND)
     return (speed[1:] - speed[:-1]) * sure[:, None], error
 

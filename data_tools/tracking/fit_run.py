@@ -34,7 +34,7 @@ class Run:
 
 
 def fit(run: Run, key: str, head: HeadModel, seen: Observations, pictures: list[Path]) -> tuple[str, FaceState]:
-    """Identity from keyframes, then all frames: placed by their landmarks, followed by flow, fitted to both.
+    """Identity from keyframes, then all frames; with `config.flow` followed by optical flow in between.
 
     Args:
         key: of the stage before.
@@ -63,20 +63,16 @@ def fit(run: Run, key: str, head: HeadModel, seen: Observations, pictures: list[
 
     points, begin = fit_stages.start(head, seen, prior, run.workspace.load("shape", "state"))
 
-    def place(advance: Callable[..., None]) -> dict[str, Any]:
-        run.workspace.save("place", "state", **fit_stages.place(points, begin, seen, advance))
-        return {}
-
-    run.workspace.run(run.bars, "place", "Placing the head", key, len(seen.slots), place)
-    placed = state_from(run.workspace.load("place", "state"))
-    flow_key, flow = _follow(run, key, head, points, placed, pictures, seen.centre)
+    flow = None
+    if run.config.flow:
+        key, begin, flow = _follow(run, key, head, points, begin, seen, pictures)
 
     def motion(advance: Callable[..., None]) -> dict[str, Any]:
-        run.workspace.save("motion", "state", **fit_stages.motion(points, placed, seen, flow, advance))
+        run.workspace.save("motion", "state", **fit_stages.motion(points, begin, seen, flow, advance))
         return {}
 
-    run.workspace.run(run.bars, "motion", "Fitting the motion", flow_key, len(seen.slots), motion)
-    return flow_key, state_from(run.workspace.load("motion", "state"))
+    run.workspace.run(run.bars, "motion", "Fitting the motion", key, len(seen.slots), motion)
+    return key, state_from(run.workspace.load("motion", "state"))
 
 
 def _follow(
@@ -84,11 +80,18 @@ def _follow(
     key: str,
     head: HeadModel,
     points: FacePoints,
-    placed: FaceState,
+    begin: FaceState,
+    seen: Observations,
     pictures: list[Path],
-    centre: np.ndarray,
-) -> tuple[str, SeenMotion]:
-    """How the head moved between frames, by optical flow."""
+) -> tuple[str, FaceState, SeenMotion]:
+    """Where the head is by its landmarks, and how it moved between frames by optical flow."""
+
+    def place(advance: Callable[..., None]) -> dict[str, Any]:
+        run.workspace.save("place", "state", **fit_stages.place(points, begin, seen, advance))
+        return {}
+
+    run.workspace.run(run.bars, "place", "Placing the head", key, len(seen.slots), place)
+    placed = state_from(run.workspace.load("place", "state"))
     key = stage_key(key, {"stage": "flow", "workers": run.config.workers})
     blocks = blocks_of(len(pictures) - 1, run.config.workers)
 
@@ -99,7 +102,7 @@ def _follow(
             if run.workspace.load("flow", f"{block.start:06d}") is not None:
                 advance(len(block))
                 return
-            found = seen_motion(skull, points, placed, pictures, centre, block.start, block.stop, advance)
+            found = seen_motion(skull, points, placed, pictures, seen.centre, block.start, block.stop, advance)
             run.workspace.save("flow", f"{block.start:06d}", moved=found.moved, sure=found.sure)
 
         run_blocks(blocks, one, run.config.workers)
@@ -107,4 +110,4 @@ def _follow(
 
     run.workspace.run(run.bars, "flow", "Following the head", key, len(pictures) - 1, work)
     parts = [run.workspace.load("flow", f"{block.start:06d}") for block in blocks]
-    return key, SeenMotion(*(np.concatenate([part[name] for part in parts]) for name in ("moved", "sure")))
+    return key, placed, SeenMotion(*(np.concatenate([part[name] for part in parts]) for name in ("moved", "sure")))

@@ -121,7 +121,7 @@ def place(
 
 
 def motion(
-    points: FacePoints, placed: FaceState, seen: Observations, flow: SeenMotion, advance: Callable[[int], None]
+    points: FacePoints, begin: FaceState, seen: Observations, flow: SeenMotion | None, advance: Callable[[int], None]
 ) -> dict[str, np.ndarray]:
     """Pose, gaze and expressions of all frames, with the shape of the keyframes."""
-    return state_arrays(fit_motion(points, placed, seen.of_points(points), seen.slots, advance, flow))
+    return state_arrays(fit_motion(points, begin, seen.of_points(points), seen.slots, advance, flow))
