@@ -39,8 +39,8 @@ class TrackConfig:
     """Mattes made by another program: a folder with one picture a frame, numbered as the frames are, or a video.
     Needed with --keypoints; not given: the person is cut out."""
     flow: bool = False
-    """Follow the head from frame to frame by optical flow, too. Movement comes out exact, and pictures between the
-    trained ones are far better; poses beyond those of the video come out worse."""
+    """Follow the head from frame to frame by optical flow, too. Movement comes out truer, and avatars far better within
+    the poses that the video shows; beyond them they come out worse."""
     torso: Literal["cut", "keep"] = "cut"
     """`cut` ends the mask at the collar, so that the head alone is learned; `keep` leaves the body in."""
     max_frames: int | None = None
