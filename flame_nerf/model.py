@@ -373,7 +373,7 @@ class FlameNerfModel(Model):
         self, frame: int, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]
     ) -> dict[str, Tensor]:
         """A training frame's moment on the plain background, from anywhere, with the rays (origins, directions) after
-        correction. Differentiable in the field's hash grid alone."""
+        correction. Differentiable in the field alone; of one with a hash grid, in that alone."""
         row = self._train_rows[frame : frame + 1].to(self.device)
         c2w = self._train_c2w[frame]
         with torch.no_grad():

@@ -11,8 +11,9 @@ from track_heads import egg_head
 from data_tools.tracking.camera import FLIP, project
 from data_tools.tracking.energy import Seen
 from data_tools.tracking.face_points import face_points
-from data_tools.tracking.fit_motion import fit_motion, rotation_vector
-from data_tools.tracking.head_flow import SeenMotion, Skull, rigid_motion, seen_motion
+from data_tools.tracking.fit_motion import POSE_BEND, _seen_bend, fit_motion, rotation_vector
+from data_tools.tracking.head_flow import SeenMotion, Skull, View, rigid_motion, seen_motion
+from data_tools.tracking.newton import second_difference
 from data_tools.tracking.pictures import save_picture
 from data_tools.tracking.residuals import FaceState, anchor_of
 from data_tools.tracking.start import first_guess
@@ -103,7 +104,8 @@ def test_rays_meet_the_surface_and_know_the_skull():
     rotation, translation = state.rotation[0].numpy(), state.translation(anchor_of(points))[0].numpy()
     in_camera = middle[chosen].double().numpy() @ rotation.T + translation
     pixels = FOCAL * in_camera[:, :2] / in_camera[:, 2:] + CENTRE
-    found, on_skull = skull.points_under(np.concatenate([pixels, [[2.0, 2.0]]]), rotation, translation, FOCAL, CENTRE)
+    view = View(rotation, translation, FOCAL, CENTRE)
+    found, on_skull = skull.points_under(np.concatenate([pixels, [[2.0, 2.0]]]), view)
     np.testing.assert_allclose(found[:2], in_camera, atol=1e-5)
     assert on_skull.tolist() == [True, False, False]
 
@@ -148,6 +150,18 @@ def test_the_fit_follows_a_sudden_start_that_landmarks_blur():
     blind = fit_motion(points, start, seen, slots, motion=unseen)
     torch.testing.assert_close(blind.rotation, plain.rotation)
     torch.testing.assert_close(blind.shift, plain.shift)
+
+
+def test_flow_is_trusted_by_the_size_of_a_pixel_and_less_in_fast_movement():
+    slots = np.arange(6.0)
+    speed = np.array([0.0, 0.0, 0.02, 0.3, 0.3])
+    moved = np.concatenate([speed[:, None] * [1.0, 0, 0], speed[:, None] * [0, 0, 0.2]], axis=1)
+    motion = SeenMotion(moved, np.array([True, True, True, True, False]))
+    errors = {pixel: _seen_bend(motion, slots, second_difference(slots), pixel)[1] for pixel in (5e-4, 1e-3)}
+    # At rest by the pixel alone, in fast movement or where a movement was not seen no better than without flow.
+    np.testing.assert_allclose(errors[1e-3][0], 2 * errors[5e-4][0])
+    for error in errors.values():
+        assert (error[0] < error[1]).all() and (error[1] < error[2]).all() and (error[2:] == POSE_BEND).all()
 
 
 def test_windows_of_a_long_clip_use_their_own_movements(monkeypatch):

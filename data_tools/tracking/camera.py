@@ -15,9 +15,12 @@ FLIP = np.diag([1.0, -1.0, -1.0])
 
 
 def project(
-    points_camera: Float[Tensor, "*T L 3"], focal: Tensor | float, centre: Float[Tensor, "2"]
-) -> Float[Tensor, "*T L 2"]:
-    """Pixels of points given in camera coordinates; differentiable. Points must lie in front of the camera."""
+    points_camera: Float[Tensor | np.ndarray, "*T L 3"],
+    focal: Tensor | float,
+    centre: Float[Tensor | np.ndarray, "2"],
+) -> Float[Tensor | np.ndarray, "*T L 2"]:
+    """Pixels of points given in camera coordinates, tensors (differentiable) or arrays. Points must lie in front of the
+    camera."""
     return focal * points_camera[..., :2] / points_camera[..., 2:] + centre
 
 

@@ -59,10 +59,10 @@ def fit_motion(
         # A rest too short for a window of its own is done with this one.
         stop = frames if frames - done < WINDOW + 2 * LOOKAHEAD else done + WINDOW
         which = slice(max(0, done - 2), min(frames, stop + LOOKAHEAD))
-        window = state.frames(which)
+        window, in_window = state.frames(which), seen.frames(which)
+        known = None if motion is None else motion.frames(which)
         for _ in range(steps):
-            known = None if motion is None else motion.frames(which)
-            window = _step(points, window, seen.frames(which), slots[which], done - which.start, known)
+            window = _step(points, window, in_window, slots[which], done - which.start, known)
             on_frames(0)
         state = _put(state, window, which)
         on_frames(stop - done)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 
+from data_tools.tracking.camera import project
 from data_tools.tracking.face_points import FacePoints
 from data_tools.tracking.pictures import load_grey
 from data_tools.tracking.residuals import FaceState, anchor_of
@@ -41,6 +42,8 @@ MOVES = np.array([0.05, 0.05, 0.05, 0.01, 0.01, 0.01])
 ENOUGH, SURE = 20, 0.6
 """Points, and their mean error in pixels, from and up to which a movement counts as seen."""
 STEPS = 10
+EDGE = 0.5
+"""OpenCV counts pixels from the middle of the first, this package from the picture's left and upper edge."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,28 @@ class SeenMotion:
         """The same between some of the frames, given as a slice with both ends."""
         pairs = slice(which.start, max(which.start, which.stop - 1))
         return SeenMotion(self.moved[pairs], self.sure[pairs])
+
+
+@dataclass(frozen=True)
+class View:
+    """How a camera sees the head in one frame."""
+
+    rotation: Float[np.ndarray, "3 3"]
+    """Head to camera axes."""
+    translation: Float[np.ndarray, "3"]
+    """Camera position of the head frame's origin, metres."""
+    focal: float
+    centre: Float[np.ndarray, "2"]
+    """Principal point, pixels."""
+
+    def pixels(self, points_head: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 2"]:
+        """Where points of the head frame are in the picture."""
+        return project(points_head @ self.rotation.T + self.translation, self.focal, self.centre)
+
+    def along(self, pixels: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N 3"]:
+        """Unit directions of pixels' rays, in camera axes."""
+        ahead = np.concatenate([(pixels - self.centre) / self.focal, np.ones((len(pixels), 1))], axis=1)
+        return ahead / np.linalg.norm(ahead, axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -91,23 +116,18 @@ class Skull:
         return Skull(search, search.build(vertices), still.numpy(), corners, normal)
 
     def points_under(
-        self,
-        pixels: Float[np.ndarray, "N 2"],
-        rotation: Float[np.ndarray, "3 3"],
-        translation: Float[np.ndarray, "3"],
-        focal: float,
-        centre: Float[np.ndarray, "2"],
+        self, pixels: Float[np.ndarray, "N 2"], view: View
     ) -> tuple[Float[np.ndarray, "N 3"], Bool[np.ndarray, "N"]]:
         """Points of the surface under pixels, metres in camera coordinates, and whether they lie on the skull, not seen
         from the side."""
-        along = np.concatenate([(pixels - centre) / focal, np.ones((len(pixels), 1))], axis=1)
-        along /= np.linalg.norm(along, axis=1, keepdims=True)
-        origins = np.broadcast_to(-rotation.T @ translation, along.shape)
-        rays = (torch.from_numpy(np.ascontiguousarray(values, np.float32)) for values in (origins, along @ rotation))
+        along = view.along(pixels)
+        origins = np.broadcast_to(-view.rotation.T @ view.translation, along.shape)
+        directions = along @ view.rotation
+        rays = (torch.from_numpy(np.ascontiguousarray(values, np.float32)) for values in (origins, directions))
         distance, face = self.search.first_hit([self.handle], torch.zeros(len(pixels), dtype=torch.long), *rays)
         hit = (face >= 0).numpy()
         on_skull = hit & self.still[face.clamp_min(0).numpy()]
-        facing = -(self.normal[face.clamp_min(0).numpy()] @ rotation.T * along).sum(axis=1)
+        facing = -(self.normal[face.clamp_min(0).numpy()] * directions).sum(axis=1)
         return along * np.where(hit, distance.numpy(), 0.0)[:, None], on_skull & (facing > GRAZING)
 
 
@@ -135,10 +155,10 @@ def seen_motion(
     now = load_grey(pictures[first])
     for frame in range(first, stop):
         following = load_grey(pictures[frame + 1])
-        place = rotation[frame], translation[frame], state.focal, centre
-        window = _window(skull, *place, now.shape)
+        view = View(rotation[frame], translation[frame], state.focal, centre)
+        window = _window(view.pixels(skull.corners), now.shape)
         pixels = _corners(now, window)
-        surface, on_skull = skull.points_under(pixels, *place)
+        surface, on_skull = skull.points_under(pixels, view)
         end, found = _followed(now, following, window, pixels[on_skull])
         if found.sum() >= ENOUGH:
             step, error = rigid_motion(surface[on_skull][found], end[found], shift[frame], state.focal, centre)
@@ -174,7 +194,7 @@ def rigid_motion(
         turned = arm @ cv2.Rodrigues(step[:3])[0].T
         after = turned + pivot + step[3:]
         scale = focal / after[:, 2]
-        off = scale[:, None] * after[:, :2] + centre - pixels
+        off = project(after, focal, centre) - pixels
         say = 1 / (1 + (off**2).sum(axis=1) / OUTLIER**2)
         rows[:, 0, 3] = rows[:, 1, 4] = scale
         rows[:, :, 5] = -scale[:, None] * after[:, :2] / after[:, 2:]
@@ -192,25 +212,12 @@ def rigid_motion(
     return step, float(np.sqrt(np.average((off**2).sum(axis=1), weights=say)))
 
 
-def _window(
-    skull: Skull,
-    rotation: Float[np.ndarray, "3 3"],
-    translation: Float[np.ndarray, "3"],
-    focal: float,
-    centre: Float[np.ndarray, "2"],
-    shape: tuple[int, int],
-) -> Int[np.ndarray, "2 2"]:
-    """Part of the picture (least and greatest x, y) where the skull is, with room for its movement."""
-    at = skull.corners @ rotation.T + translation
-    pixels = focal * at[:, :2] / at[:, 2:] + centre
+def _window(pixels: Float[np.ndarray, "N 2"], shape: tuple[int, int]) -> Int[np.ndarray, "2 2"]:
+    """Part of the picture (least and greatest x, y) that holds pixels, with room for their movement."""
     low, high = pixels.min(axis=0), pixels.max(axis=0)
     room = 0.15 * (high - low)
     limit = np.array(shape[::-1])
     return np.clip(np.stack([np.floor(low - room), np.ceil(high + room)]), 0, limit).astype(int)
-
-
-EDGE = 0.5
-"""OpenCV counts pixels from the middle of the first, this package from the picture's left and upper edge."""
 
 
 def _corners(picture: UInt8[np.ndarray, "H W"], window: Int[np.ndarray, "2 2"]) -> Float[np.ndarray, "N 2"]:
