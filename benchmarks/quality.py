@@ -30,6 +30,8 @@ from flame_nerf.subject import Frame, Subject, load_subject
 
 PROBE_START, PROBE_STEPS = 320, 120
 """A short run tells what a step costs, once skipping of empty space is at work."""
+SHEET_COLUMNS = 10
+"""Pictures of a run that its sheet shows."""
 
 COLOR = {"depth_loss": 0.0, "semantic_loss": 0.0, "unseen_loss": 0.0}
 SEMANTIC = {"semantic_loss": 3e-4, "semantic.encoder.encoder": "efficientnet_lite0", "semantic.encoder.input_size": 128}
@@ -143,13 +145,13 @@ def run(args: argparse.Namespace, variant: str, seed: int) -> dict[str, Any]:
         steps = max(probe, int(60 * args.minutes / cost))
     trainer, cost = train(make_config(args, variant, seed, steps), steps)
     pipeline = trainer.pipeline.eval()
-    films = {"held out": score_held_out(pipeline, args.downscale)}
+    films: dict[str, list[dict[str, Any]]] = {}
     sheet: list[np.ndarray] = []
     for name in ("novel_view", "novel_expression"):
         if (args.subject / name / "transforms.json").exists():
             films[name] = score_film(pipeline, load_subject(args.subject / name), args, sheet)
-    if sheet:
-        cv2.imwrite(str(args.output / "runs" / f"{variant}_{seed}.png"), beside_each_other(sheet))
+    films["held out"] = score_held_out(pipeline, args.downscale, sheet)
+    cv2.imwrite(str(args.output / "runs" / f"{variant}_{seed}.png"), beside_each_other(sheet))
     print(f"{variant}, seed {seed}: {steps} steps, {1000 * cost:.0f} ms of processor time each", flush=True)
     return {"steps": steps, "seconds per step": cost, "films": films}
 
@@ -167,15 +169,17 @@ def score(outputs: dict[str, torch.Tensor], camera, truth: Truth) -> dict[str, f
 
 
 @torch.no_grad()
-def score_held_out(pipeline, downscale: int) -> list[dict[str, Any]]:
-    """Scores of the evaluation split, as tracked."""
+def score_held_out(pipeline, downscale: int, sheet: list) -> list[dict[str, Any]]:
+    """Scores of about twelve frames of the evaluation split; of a subject without other films the sheet shows these."""
     dataset, subject = pipeline.datamanager.eval_dataset, pipeline.datamanager.eval_dataset.metadata["subject"]
     by_path = {frame.file_path.resolve(): frame for frame in subject.frames}
     rows = []
     for index in range(0, len(dataset), max(1, len(dataset) // 12)):
         camera = dataset.cameras[index : index + 1].to(pipeline.device)
-        frame = by_path[Path(dataset.image_filenames[index]).resolve()]
-        rows.append(score(pipeline.model.get_outputs_for_camera(camera), camera, read_truth(subject, frame, downscale)))
+        truth = read_truth(subject, by_path[Path(dataset.image_filenames[index]).resolve()], downscale)
+        outputs = pipeline.model.get_outputs_for_camera(camera)
+        rows.append(score(outputs, camera, truth))
+        add_to_sheet(sheet, truth, outputs)
     return rows
 
 
@@ -198,9 +202,15 @@ def score_film(pipeline, subject: Subject, args: argparse.Namespace, sheet: list
         outputs = pipeline.model.get_outputs_for_camera(camera)
         row = score(outputs, camera, truth)
         rows.append(row | {"yaw": entry["yaw_deg"], "pitch": entry["pitch_deg"], "expression": entry["expression"]})
-        if len(sheet) < 10 and (entry["expression"] or entry["yaw_deg"] in (-60.0, -30.0, 30.0, 60.0)):
-            sheet.append(np.vstack([truth.picture, outputs["rgb"].cpu().numpy()]))
+        if entry["expression"] or entry["yaw_deg"] in (-60.0, -30.0, 30.0, 60.0):
+            add_to_sheet(sheet, truth, outputs)
     return rows
+
+
+def add_to_sheet(sheet: list[np.ndarray], truth: Truth, outputs: dict[str, torch.Tensor]) -> None:
+    """Truth above the picture, as the sheet's next column while there is room."""
+    if len(sheet) < SHEET_COLUMNS:
+        sheet.append(np.vstack([truth.picture, outputs["rgb"].cpu().numpy()]))
 
 
 def camera_of(subject: Subject, frame: Frame, downscale: int):

@@ -360,7 +360,7 @@ def shown_pixels(model: Any, camera: Any, pixels: torch.Tensor) -> torch.Tensor:
             parts = [
                 model.renderer(
                     origins[part], directions[part], [mesh], torch.zeros_like(part), condition,
-                    model.background_color, shift=shift,
+                    model.background.color, shift=shift,
                 )["rgb"]
                 for part in pixels.split(size)
             ]  # fmt: skip

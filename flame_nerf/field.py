@@ -176,6 +176,13 @@ class FlameNerfField(Field):
             "network": [p for name, p in self.named_parameters() if not name.startswith("grid.")],
         }
 
+    def condition_effect(self) -> Float[Tensor, "E C"]:
+        """How a condition acts: what a unit of each of its entries adds to the features' scales and the networks'
+        first layers."""
+        parts = (self.condition_scale, self.condition_shift, self.condition_color_shift)
+        weights = torch.cat([part.weight for part in parts if part is not None])
+        return self._conditions(weights)
+
     @contextmanager
     def networks_held(self) -> Iterator[None]:
         """In this block networks are constants: the gradient of what is evaluated here reaches the hash grid alone."""

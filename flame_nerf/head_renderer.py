@@ -51,6 +51,9 @@ class SamplingConfig:
     seen_directions_only: bool = True
     """From where no training camera looked, a point has the colour that it has from the nearest place where one did:
     farther away a view-dependent colour is invented, and tints whole sides of the face."""
+    seen_expressions_only: bool = True
+    """Of an expression far from all that the training frames showed, tell the field the nearest that they did; the mesh
+    follows it all the same. Without, what was never seen ends in specks in the air and false colours."""
     mesh_memory: int = 1024**3
     """Bytes of posed meshes and search structures kept between steps."""
 
@@ -249,6 +252,10 @@ class HeadRenderer(nn.Module):
         if shift.canonical is not None:
             carried = replace(carried, points=carried.points + shift.canonical[samples.face])
         return carried
+
+    def condition_effect(self) -> Float[Tensor, "E C"]:
+        """What the field makes of a moment's condition, a linear map."""
+        return self.field.condition_effect()
 
     def _told(
         self, condition: Float[Tensor, "B C"], samples: ShellSamples

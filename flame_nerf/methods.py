@@ -193,7 +193,9 @@ flame_nerf_insta = MethodSpecification(
                     modulate_features=False,
                     condition_gain=1.0,
                 ),
-                sampling=SamplingConfig(occupancy=OccupancyConfig(resolution=128), seen_directions_only=False),
+                sampling=SamplingConfig(
+                    occupancy=OccupancyConfig(resolution=128), seen_directions_only=False, seen_expressions_only=False
+                ),
             ),
         ),
         optimizers={

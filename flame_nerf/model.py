@@ -14,11 +14,11 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
-from nerfstudio.model_components import renderers
 from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils import colormaps
 from torch import Tensor, nn
 
+from flame_nerf.background import Background
 from flame_nerf.canonical import MappingConfig, PosedMesh, ShellSamples
 from flame_nerf.ema import WeightAverage
 from flame_nerf.field import FieldConfig
@@ -31,6 +31,7 @@ from flame_nerf.motion import PosedFrame, SubjectMotion, head_of, stored_row, un
 from flame_nerf.objective import LossStarts, LossWeights, Term, is_on, objective
 from flame_nerf.prior_terms import DepthTerm, DepthTermConfig, SemanticTermConfig
 from flame_nerf.refinement import MeshShift, TrackRefinement, TrackRefinementConfig
+from flame_nerf.seen_conditions import SeenConditions
 from flame_nerf.seen_directions import SeenDirections
 from flame_nerf.subject import Frame, Subject
 from flame_nerf.throughput import Throughput
@@ -93,7 +94,7 @@ class FlameNerfModel(Model):
         self.subject: Subject = metadata["subject"]
         self._train_frames: tuple[Frame, ...] = metadata["frames"]
         self._train_rows = torch.tensor([frame.timestep for frame in self._train_frames])
-        self._background, self._plate = metadata["background"], metadata["plate"]
+        self._behind = metadata["background"], metadata["plate"]
         super().__init__(config, metadata=metadata, **kwargs)
 
     # ---------------------------------------------------------------------------------------------- modules
@@ -124,14 +125,16 @@ class FlameNerfModel(Model):
         self.panel = HeadPanel(self)
         self._override_mesh: tuple[PosedFrame, PosedMesh] | None = None
         self.register_buffer("_conditions", self.motion.conditions, persistent=False)
-        self.register_buffer("background_color", self._background, persistent=False)
-        self.register_buffer("plate", self._plate, persistent=False)
+        self.background = Background(*self._behind)
         self.latents: LatentCodes | None = None
         if self.config.latent_dim:
             self.latents = LatentCodes(track.num_timesteps, self.config.latent_dim, self._train_rows)
         self.renderer = self.make_renderer()
         train_c2w = torch.stack([torch.from_numpy(frame.c2w[:3]).float() for frame in self._train_frames])
         self.register_buffer("_train_c2w", train_c2w, persistent=False)
+        self._seen_conditions: SeenConditions | None = None
+        if isinstance(self.renderer, HeadRenderer) and self.config.sampling.seen_expressions_only:
+            self._seen_conditions = SeenConditions(self.motion.conditions[self._train_rows])
         if isinstance(self.renderer, HeadRenderer) and self.config.sampling.seen_directions_only:
             self.renderer.seen = SeenDirections(train_c2w, torch.from_numpy(track.canonical_vertices).mean(dim=0))
         self.refinement = TrackRefinement(self.config.refinement, track, self.head, train_c2w, self._train_rows)
@@ -166,7 +169,7 @@ class FlameNerfModel(Model):
             self.subject,
             self._train_frames,
             data.train_dataset,
-            self.background_color,
+            self.background.color,
             self.renderer.shell_thickness if marches else None,
         )
 
@@ -208,18 +211,14 @@ class FlameNerfModel(Model):
         condition, shift = self.refinement.corrected(
             rows, self._conditions[rows], self._step if self.training else None
         )
-        condition = self._with_latent(condition, rows)
-        # What the camera saw behind the head where the subject has a clean plate; else a colour.
-        background = ray_bundle.metadata.get("background", self.background_color)
-        if "background" not in ray_bundle.metadata and self.training and self.config.random_background:
-            background = torch.rand(len(mesh_index), 3, device=self.device)
+        condition = self._told(condition, rows)
         outputs = self.renderer(
             origins,
             directions,
             meshes,
             mesh_index,
             condition,
-            background,
+            self.background.of_rays(ray_bundle, randomly=self.training and self.config.random_background),
             self._step,
             shift=shift,
             **known,
@@ -229,7 +228,7 @@ class FlameNerfModel(Model):
     @property
     def trains_in_kernels(self) -> bool:
         """Whether this package's kernels do the heavy work of a training step, and torch only what is small."""
-        return self._march_ahead is not None and self.renderer.field.is_compiled(self.background_color)
+        return self._march_ahead is not None and self.renderer.field.is_compiled(self.background.color)
 
     def _marched(self, ray_bundle: RayBundle) -> ShellSamples | None:
         """Samples of this step's rays where they were marched ahead; the next step's march begins."""
@@ -258,7 +257,7 @@ class FlameNerfModel(Model):
         mesh, condition, shift = self.moment(camera)
         origins, directions = self.rays_of(camera, (camera.metadata or {}).get("pose_correction"))
         height, width = int(camera.height), int(camera.width)
-        background = self._behind(camera, height, width)
+        background = self.background.of_picture(camera, height, width)
         parts = []
         for start in range(0, len(origins), self.config.eval_num_rays_per_chunk):
             chunk = slice(start, start + self.config.eval_num_rays_per_chunk)
@@ -274,19 +273,12 @@ class FlameNerfModel(Model):
             outputs["background"] = background
         return {name: values.view(height, width, -1).to(camera.device) for name, values in outputs.items()}
 
-    def _behind(self, camera: Cameras, height: int, width: int) -> Float[Tensor, " 3"] | Float[Tensor, "HW 3"]:
-        """What is behind the head in a camera's picture: the plate in the dataset's own pictures, else a colour."""
-        if isinstance(renderers.BACKGROUND_COLOR_OVERRIDE, Tensor):
-            return renderers.BACKGROUND_COLOR_OVERRIDE.to(self.device)
-        if self.plate is None or "frame_idx" not in (camera.metadata or {}):
-            return self.background_color
-        sized = torch.nn.functional.interpolate(self.plate.movedim(-1, 0)[None], (height, width), mode="area")
-        return sized[0].movedim(0, -1).reshape(-1, 3)
-
-    def _with_latent(
-        self, condition: Float[Tensor, "B C"], rows: Int[Tensor, " B"] | None = None
-    ) -> Float[Tensor, "B D"]:
-        """What the renderer is told: conditions with the latent codes of their rows, or the mean code without rows."""
+    def _told(self, condition: Float[Tensor, "B C"], rows: Int[Tensor, " B"] | None = None) -> Float[Tensor, "B D"]:
+        """What the renderer is told: conditions, in pictures near what was trained where `seen_expressions_only` has
+        it so, with the latent codes of their rows, or the mean code without rows."""
+        if not self.training and self._seen_conditions is not None:
+            effect = self.renderer.condition_effect()[:, : self.motion.condition_dim]
+            condition = self._seen_conditions.nearest(condition, effect)
         if self.latents is None:
             return condition
         codes = self.latents.mean().expand(len(condition), -1) if rows is None else self.latents(rows)
@@ -319,12 +311,12 @@ class FlameNerfModel(Model):
             condition, shift = self._conditions[rows], None
             if "as_tracked" not in camera.metadata:
                 condition, shift = self.refinement.corrected(rows, condition)
-            return self.renderer.meshes.get(row), self._with_latent(condition, rows), shift
+            return self.renderer.meshes.get(row), self._told(condition, rows), shift
         frame = (self.override or unstored_frame(camera, self.motion)).to(self.device)
         # A still moment is asked for again and again while the camera moves: its structures are kept.
         if self._override_mesh is None or self._override_mesh[0] is not frame:
             self._override_mesh = (frame, self.renderer.pose(frame))
-        return self._override_mesh[1], self._with_latent(frame.condition[None]), None
+        return self._override_mesh[1], self._told(frame.condition[None]), None
 
     def _row(self, camera: Cameras) -> int | None:
         return stored_row(camera, self._train_rows, overridden=self.override is not None)
@@ -332,7 +324,7 @@ class FlameNerfModel(Model):
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colour without its background, and opacity: [H, W, 4]."""
         accumulation = outputs[output_name.replace("rgb", "accumulation")]
-        background = outputs.get("background", self.background_color).to(accumulation.device)
+        background = outputs.get("background", self.background.color).to(accumulation.device)
         rgb = outputs[output_name] - background * (1 - accumulation)
         return torch.cat([(rgb / accumulation.clamp_min(1e-6)).clamp(0, 1), accumulation], dim=-1)
 
@@ -387,8 +379,8 @@ class FlameNerfModel(Model):
                 *rays,
                 self.renderer.meshes.get_many(row.tolist()),
                 row.new_zeros(len(origins)),
-                self._with_latent(condition, row).detach(),
-                self.background_color,
+                self._told(condition, row).detach(),
+                self.background.color,
                 self._step,
                 shift=shift and shift.detach(),
             )

@@ -80,6 +80,10 @@ class InstaRenderer(HeadRenderer):
             faces = torch.from_numpy(self._track.region_faces(*regions))
             self.register_buffer(f"{name}_faces", faces, persistent=False)
 
+    def condition_effect(self) -> Float[Tensor, "E C"]:
+        told = super().condition_effect()
+        return told.new_zeros(len(told), self._motion.condition_dim).index_copy(1, self.columns, told)
+
     def _told(
         self, condition: Float[Tensor, "B C"], samples: ShellSamples
     ) -> tuple[Float[Tensor, "B+1 K"], Int[Tensor, " N"]]:

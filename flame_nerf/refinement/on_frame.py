@@ -56,7 +56,7 @@ def refine_pose_on_frame(
                 [mesh],
                 torch.zeros_like(chosen),
                 condition,
-                model.background_color,
+                model.background.color,
                 shift=shift,
             )
             optimizer.zero_grad()
