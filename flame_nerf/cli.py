@@ -90,8 +90,8 @@ class Drive:
 
     config: tyro.conf.Positional[Path]
     """The config.yml of a training run."""
-    output: Path = Path("outputs/drive.mp4")
-    """The film to write; a contact sheet goes beside it as .png."""
+    output: Path = Path("outputs/films")
+    """The film to write, or a folder for it, where it is named after what it shows; a contact sheet goes beside it."""
     sweep: str | None = None
     """Sweep this expression of the head model from nothing to a little more than the video showed, and back."""
     motion: Path | None = None
@@ -106,16 +106,22 @@ class Drive:
     def run(self) -> None:
         if self.sweep and self.motion:
             raise UserError("--sweep and --motion both say what the face does; give one of them")
-        pipeline = load_pipeline(self.config)
+        pipeline, film = load_pipeline(self.config), self.film
         if self.sweep:
-            film_sweep(pipeline, self.sweep, self.output, self.frames, orbit=self.orbit, width=self.width)
+            film_sweep(pipeline, self.sweep, film, self.frames, orbit=self.orbit, width=self.width)
         elif self.motion:
-            film_motion(pipeline, self.motion, self.output, self.frames, orbit=self.orbit, width=self.width)
+            film_motion(pipeline, self.motion, film, self.frames, orbit=self.orbit, width=self.width)
         else:
-            film_orbit(
-                pipeline, self.output, self.frames, yaw_deg=ORBIT_YAW_DEG if self.orbit else 0.0, width=self.width
-            )
-        print(f"film: {self.output}\nsheet: {self.output.with_suffix('.png')}")
+            film_orbit(pipeline, film, self.frames, yaw_deg=ORBIT_YAW_DEG if self.orbit else 0.0, width=self.width)
+        print(f"film: {film}\nsheet: {film.with_suffix('.png')}")
+
+    @property
+    def film(self) -> Path:
+        """The film's own name: `output` where that is a film's, else a file in that folder."""
+        if self.output.suffix and not self.output.is_dir():
+            return self.output
+        shown = self.sweep or (self.motion.resolve().name if self.motion else "performance")
+        return self.output / f"{shown}{'-orbit' if self.orbit else ''}.mp4"
 
 
 @dataclass
