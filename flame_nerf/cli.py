@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -334,6 +335,8 @@ def main() -> None:
     from flame_nerf.motion import MotionError
     from flame_nerf.subject import SubjectError
 
+    # Nerfstudio uses torch in ways that torch warns of: nothing that a user could do something about.
+    warnings.filterwarnings("ignore", module=r"nerfstudio\.")
     try:
         command.run()
     except (UserError, FilmError, MotionError, SubjectError) as error:
