@@ -66,6 +66,10 @@ class FlameNerfTrainer(Trainer):
         if self.config.total_steps is not None and self._start_step >= self.config.total_steps:
             CONSOLE.log(f"All {self.config.total_steps} steps are done already; give a higher --total-steps for more.")
             return
+        if self.pipeline.model.trains_in_kernels:
+            CONSOLE.log(
+                "The first step loads the kernels, and in a new installation compiles them: up to a minute, once."
+            )
         with self._plain_errors():
             super().train()
 
