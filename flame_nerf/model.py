@@ -276,7 +276,9 @@ class FlameNerfModel(Model):
     def _told(self, condition: Float[Tensor, "B C"], rows: Int[Tensor, " B"] | None = None) -> Float[Tensor, "B D"]:
         """What the renderer is told: conditions, in pictures near what was trained where `seen_expressions_only` has
         it so, with the latent codes of their rows, or the mean code without rows."""
-        if not self.training and self._seen_conditions is not None:
+        # Trained moments are told what they were trained with, also where that was corrected meanwhile.
+        trained = rows is not None and bool(torch.isin(rows, self._train_rows.to(rows)).all())
+        if self._seen_conditions is not None and not (self.training or trained):
             effect = self.renderer.condition_effect()[:, : self.motion.condition_dim]
             condition = self._seen_conditions.nearest(condition, effect)
         if self.latents is None:

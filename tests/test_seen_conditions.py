@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import make_subject
 
-from flame_nerf.canonical import PosedMesh
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.methods import flame_nerf_cpu, flame_nerf_insta, nerface
 from flame_nerf.motion import PosedFrame
@@ -91,15 +90,15 @@ def pipeline_of(folder, method=flame_nerf_cpu, **sampling):
     return config.setup(device="cpu", test_mode="val", world_size=1, local_rank=0)
 
 
-def shown(pipeline, value: float) -> tuple[PosedMesh, torch.Tensor]:
-    """Mesh, and what the field is told, of the first moment with every entry of its condition set to `value`."""
+def told(pipeline, value: float) -> torch.Tensor:
+    """What the field is told of the first moment with every entry of its condition set to `value`."""
     model, camera = pipeline.model, pipeline.datamanager.eval_dataset.cameras[:1]
     camera.metadata = None
     frame = model.motion.frame(0)
     model.override = PosedFrame(frame.vertices, torch.full_like(frame.condition, value))
-    mesh, condition, _ = model.moment(camera)
+    condition = model.moment(camera)[1][0]
     model.override = None
-    return mesh, condition[0]
+    return condition
 
 
 def test_pictures_of_a_wild_expression_are_told_the_nearest_seen_one(tmp_path):
@@ -107,15 +106,25 @@ def test_pictures_of_a_wild_expression_are_told_the_nearest_seen_one(tmp_path):
     model = pipeline.model.eval()
     field, seen = model.renderer.field, model.motion.conditions[model._train_rows]
     # Untrained, a condition does nothing, and any will do.
-    assert (shown(pipeline, 20.0)[1] == 20.0).all()
+    assert (told(pipeline, 20.0) == 20.0).all()
     torch.nn.init.normal_(field.condition_scale.weight, generator=torch.Generator().manual_seed(0))
-    wild, wilder = (shown(pipeline, value)[1] for value in (20.0, 40.0))
-    acts, told = seen @ field.condition_scale.weight.T, field.condition_scale(torch.stack([wild, wilder]))
+    acts = seen @ field.condition_scale.weight.T
+    wild = field.condition_scale(torch.stack([told(pipeline, value) for value in (20.0, 40.0)]))
     spread = (acts - acts.mean(dim=0)).norm(dim=1)
-    assert (torch.cdist(told, acts).amin(dim=1) < 2 * spread.max()).all()
-    torch.testing.assert_close(told[0], told[1], atol=0.05 * float(spread.max()), rtol=0)
-    trained = pipeline.datamanager.train_dataset.cameras[2:3]
-    assert torch.equal(model.moment(trained)[1][0], seen[2])
+    assert (torch.cdist(wild, acts).amin(dim=1) < 2 * spread.max()).all()
+    torch.testing.assert_close(wild[0], wild[1], atol=0.05 * float(spread.max()), rtol=0)
+
+
+def test_a_trained_moment_is_told_what_it_was_trained_with_and_a_held_out_one_is_not(tmp_path):
+    pipeline = pipeline_of(tmp_path / "subject")
+    model, corrected = pipeline.model.eval(), torch.tensor([20.0])
+    torch.nn.init.normal_(model.renderer.field.condition_scale.weight, generator=torch.Generator().manual_seed(0))
+    # As a refined expression would be, far from where it was tracked.
+    model.refinement.corrected = lambda rows, condition, step=None: (condition + corrected, None)
+    data = pipeline.datamanager
+    for cameras, kept in ((data.train_dataset.cameras[2:3], True), (data.eval_dataset.cameras[:1], False)):
+        tracked = model.motion.conditions[int(cameras.metadata["frame_idx"])]
+        assert torch.equal(model.moment(cameras)[1][0], tracked + corrected) == kept
 
 
 def test_not_in_training_nor_where_it_is_turned_off(tmp_path):
@@ -129,7 +138,7 @@ def test_not_in_training_nor_where_it_is_turned_off(tmp_path):
     pipeline = pipeline_of(tmp_path / "off", seen_expressions_only=False)
     torch.nn.init.normal_(pipeline.model.renderer.field.condition_scale.weight)
     pipeline.model.eval()
-    assert (shown(pipeline, 20.0)[1] == 20.0).all()
+    assert (told(pipeline, 20.0) == 20.0).all()
 
 
 def test_the_baselines_are_told_any_expression_and_insta_only_its_own(tmp_path):
@@ -140,6 +149,6 @@ def test_the_baselines_are_told_any_expression_and_insta_only_its_own(tmp_path):
     torch.nn.init.normal_(renderer.field.condition_shift.weight)
     effect = renderer.condition_effect()
     assert effect.shape[1] == pipeline.model.motion.condition_dim
-    told = pipeline.model.motion.conditions[:3]
-    torch.testing.assert_close(told @ effect.T, told[:, renderer.columns] @ renderer.field.condition_effect().T)
+    asked = pipeline.model.motion.conditions[:3]
+    torch.testing.assert_close(asked @ effect.T, asked[:, renderer.columns] @ renderer.field.condition_effect().T)
     pipeline.model.eval().get_outputs_for_camera(pipeline.datamanager.eval_dataset.cameras[:1])
