@@ -69,7 +69,8 @@ class _Field(torch.autograd.Function):
         from flame_nerf.compiled import field_kernels as kernels
 
         n = len(points)
-        unit = ((points.detach() - box[0]) / (box[1] - box[0])).clamp_(0.0, 1.0).t().contiguous()
+        unit, (low, high) = torch.empty(3, n), box.numpy()
+        kernels.to_unit(points.detach().contiguous().numpy(), low, high - low, unit.numpy())
         directions, frame_index = directions.detach().contiguous(), frame_index.contiguous()
         weights, frames = weights.detach(), frames.detach()
         features = encode_rows(unit, table, shape.layout)
@@ -111,8 +112,8 @@ class _Field(torch.autograd.Function):
             unit, grad_features, table, ctx.shape.layout, to_table, to_points
         )
         if to_points:
-            # The grid is constant beyond the box's border.
-            grad_points = (grad_points * ((unit > 0) & (unit < 1))).t() / (box[1] - box[0])
+            grad_unit, grad_points, (low, high) = grad_points, torch.empty(n, 3), box.numpy()
+            kernels.to_unit_gradient(grad_unit.numpy(), unit.numpy(), high - low, grad_points.numpy())
         return (
             grad_points,
             grad_directions if to_directions else None,

@@ -38,6 +38,25 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 @numba.njit(**KERNEL)
+def to_unit(points, low, extent, unit):
+    """Positions [3, N] in the unit box of points [N, 3]; those outside, and NaN, go to its border."""
+    for axis in range(3):
+        for i in range(len(points)):
+            along = (points[i, axis] - low[axis]) / extent[axis]
+            along = along if along > _ZERO else _ZERO
+            unit[axis, i] = along if along < _ONE else _ONE
+
+
+@numba.njit(**KERNEL)
+def to_unit_gradient(grad_unit, unit, extent, grad_points):
+    """Gradient to points [N, 3] given that to their positions [3, N]; the field is constant beyond the border."""
+    for axis in range(3):
+        for i in range(len(grad_points)):
+            inside = unit[axis, i] > _ZERO and unit[axis, i] < _ONE
+            grad_points[i, axis] = grad_unit[axis, i] / extent[axis] if inside else _ZERO
+
+
+@numba.njit(**KERNEL)
 def _run_end(frame_index, start, first, n):
     """End of the run of points of one frame that begins at `first`; samples come sorted, so runs are long."""
     frame = frame_index[start + first]

@@ -53,7 +53,7 @@ def encode_rows_gradients(
 
     n = columns.shape[1]
     shares = _shares(n, layout)
-    grad_table = torch.zeros(len(table) if to_table else 0, layout.features_per_level)
+    grad_table = torch.empty(len(table) if to_table else 0, layout.features_per_level)
     grad_points = torch.zeros(shares if to_points else 0, 3, n)
     run_shares(
         numba_kernels.gradients,

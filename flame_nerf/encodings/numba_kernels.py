@@ -1,7 +1,9 @@
 """Compiled CPU kernels of the hash grid. Import this module only where they are used: it imports numba.
 
 Each kernel works level by level, so that a level's rows (512 KB at 2^16) stay in a core's cache, and in blocks of
-points: indices and weights of a block first, which vectorises over points, then the gather.
+points: indices and weights of a block first, which vectorises over points, then the gather. Between two steps of a
+training the optimizer drives the table out of the cache: rows that many points will ask for are read once in their
+order before they are asked for in none, which halves the time of a pass.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import numpy as np
 from flame_nerf.encodings.layout import PRIME_Y, PRIME_Z
 
 _BLOCK = 256
+_FLOATS_PER_LINE = 16
 _Y = np.uint32(PRIME_Y)
 _Z = np.uint32(PRIME_Z)
 _ONE = np.uint32(1)
@@ -128,19 +131,39 @@ def _slopes(start, n, scale, fractions, values, grad_x):
         grad_x[2, start + i] += scale * along_z
 
 
+@numba.njit(inline="always", **_JIT)
+def _read_through(table, first, size, n_points):
+    """Bring a level's rows into the cache, in their order, where its points will meet most cache lines anyway.
+
+    Returns:
+        a sum that nobody needs, but without which the reading would be optimised away.
+    """
+    rows_per_line = max(1, _FLOATS_PER_LINE // table.shape[1])
+    total = np.float32(0.0)
+    if np.int64(size) <= 8 * n_points * rows_per_line:
+        for row in range(np.int64(first), np.int64(first) + np.int64(size), rows_per_line):
+            total += table[row, 0]
+    return total
+
+
 @numba.njit(**_JIT)
 def encode(x, table, scales, resolutions, sizes, offsets, dense, out, share, shares):
     """out[l·F+f, n] = Σ_corners weight · table[row, f], for every `shares`-th level from `share` on.
 
     Args:
         x: [3, N] float32. table: [rows, F] float32. out: [L·F, N] float32, overwritten.
+
+    Returns:
+        nothing of use (see `_read_through`).
     """
     n_points, n_features = x.shape[1], table.shape[1]
     cells = np.empty((3, _BLOCK), np.uint32)
     fractions = np.empty((3, _BLOCK), np.float32)
     rows = np.empty((8, _BLOCK), np.uint32)
     weights = np.empty((8, _BLOCK), np.float32)
+    read = np.float32(0.0)
     for level in range(share, len(scales), shares):
+        read += _read_through(table, offsets[level], sizes[level], n_points)
         for start in range(0, n_points, _BLOCK):
             n = min(_BLOCK, n_points - start)
             _fractions(x, start, n, scales[level], resolutions[level], cells, fractions)
@@ -164,6 +187,7 @@ def encode(x, table, scales, resolutions, sizes, offsets, dense, out, share, sha
                         for corner in range(8):
                             value += weights[corner, i] * table[np.uint64(rows[corner, i]), feature]
                         out[n_features * level + feature, start + i] = value
+    return read
 
 
 @numba.njit(inline="always", **_JIT)
@@ -208,30 +232,43 @@ def _corner_values(start, n, n_features, level, grad_out, rows, table, values):
 def gradients(x, grad_out, table, scales, resolutions, sizes, offsets, dense, grad_table, grad_x, share, shares):
     """Gradients to the table and to the points, for every `shares`-th level from `share` on.
 
-    grad_table[row, f] += weight · grad_out[l·F+f, n], and
+    grad_table[row, f] = Σ weight · grad_out[l·F+f, n], and
     grad_x[share, :, n] += scale · d(interpolation)/d(fraction) · grad_out. A level belongs to one share, and each share
-    has its own sum for the points, so no atomics are needed.
+    has its own sum for the points, so no atomics are needed. A level's two gradients are two passes: its rows and their
+    gradients together do not fit in a core's cache (measured: 3.5 ms apart, 5.2 ms together).
 
     Args:
         x: [3, N] float32. grad_out: [L·F, N] float32. table: [rows, F] float32.
-        grad_table: [rows, F] float32, added to; [0, F]: not wanted.
+        grad_table: [rows, F] float32, overwritten; [0, F]: not wanted.
         grad_x: [shares, 3, N] float32, added to; [0, 3, N]: not wanted.
+
+    Returns:
+        nothing of use (see `_read_through`).
     """
     n_points, n_features = x.shape[1], table.shape[1]
-    to_table, to_points = len(grad_table) > 0, len(grad_x) > 0
     cells = np.empty((3, _BLOCK), np.uint32)
     fractions = np.empty((3, _BLOCK), np.float32)
     rows = np.empty((8, _BLOCK), np.uint32)
     weights = np.empty((8, _BLOCK), np.float32)
     values = np.empty((8, _BLOCK), np.float32)
+    read = np.float32(0.0)
     for level in range(share, len(scales), shares):
-        for start in range(0, n_points, _BLOCK):
-            n = min(_BLOCK, n_points - start)
-            _fractions(x, start, n, scales[level], resolutions[level], cells, fractions)
-            _rows(n, resolutions[level], sizes[level], offsets[level], dense[level], cells, rows)
-            if to_table:
+        resolution, size, offset = resolutions[level], sizes[level], offsets[level]
+        if len(grad_table) > 0:
+            # Zeroed here and not when it is allocated: the rows are then in the cache when they are added to.
+            grad_table[offset : offset + size] = np.float32(0.0)
+            for start in range(0, n_points, _BLOCK):
+                n = min(_BLOCK, n_points - start)
+                _fractions(x, start, n, scales[level], resolution, cells, fractions)
+                _rows(n, resolution, size, offset, dense[level], cells, rows)
                 _weights(n, fractions, weights)
                 _spread(start, n, n_features, level, grad_out, rows, weights, grad_table)
-            if to_points:
+        if len(grad_x) > 0:
+            read += _read_through(table, offset, size, n_points)
+            for start in range(0, n_points, _BLOCK):
+                n = min(_BLOCK, n_points - start)
+                _fractions(x, start, n, scales[level], resolution, cells, fractions)
+                _rows(n, resolution, size, offset, dense[level], cells, rows)
                 _corner_values(start, n, n_features, level, grad_out, rows, table, values)
                 _slopes(start, n, scales[level], fractions, values, grad_x[share])
+    return read

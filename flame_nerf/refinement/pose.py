@@ -156,14 +156,15 @@ class PoseRefinement(nn.Module):
         """Tracked cameras after their correction."""
         correction = self._exponential(self.correction(c2w, rows))
         rotation, shift = correction[:, :, :3], correction[:, :, 3]
-        origin = _turn(rotation, c2w[:, :, 3] - self.centre) + self.centre + shift
+        origin = (rotation @ (c2w[:, :, 3:] - self.centre[:, None]))[:, :, 0] + self.centre + shift
         return torch.cat([rotation @ c2w[:, :, :3], origin[:, :, None]], dim=2)
 
     def _moved(
         self, correction: Float[Tensor, "R 3 4"], origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]
     ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
         rotation, shift = correction[:, :, :3], correction[:, :, 3]
-        return _turn(rotation, origins - self.centre) + self.centre + shift, _turn(rotation, directions)
+        turned = rotation @ torch.stack([origins - self.centre, directions], dim=2)
+        return turned[:, :, 0] + self.centre + shift, turned[:, :, 1]
 
     def parameters_by_group(self) -> dict[str, list[nn.Parameter]]:
         """What is learned."""
@@ -201,7 +202,3 @@ def rotation_vector(rotation: Float[Tensor, "N 3 3"]) -> Float[Tensor, "N 3"]:
     cosine = 0.5 * (rotation.diagonal(dim1=1, dim2=2).sum(-1, keepdim=True) - 1)
     angle = torch.atan2(sine, cosine)
     return axis * torch.where(sine > 1e-6, angle / sine.clamp_min(1e-6), torch.ones_like(sine))
-
-
-def _turn(rotation: Float[Tensor, "R 3 3"], vectors: Float[Tensor, "R 3"]) -> Float[Tensor, "R 3"]:
-    return (rotation * vectors[:, None, :]).sum(dim=-1)
