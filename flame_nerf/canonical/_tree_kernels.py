@@ -1,7 +1,7 @@
 """CPU kernels of the search structure: a bounding-volume tree queried by packets of eight points.
 
-Used by `_march_kernels`, which inlines what it takes from here. numba looks only at a kernel's own file to see whether
-its compiled version on disk is old: after a change here, touch that file.
+Used by `_march_kernels` and `_ray_kernels`, which inline what they take from here. numba looks only at a kernel's own
+file to see whether its compiled version on disk is old: after a change here, touch those files.
 
 Consecutive samples of a ray have nearly the same nearest face, so eight of them walk the tree together: a node is
 entered when any of the eight needs it, and every arithmetic loop runs over the eight, which LLVM turns into one vector
@@ -118,7 +118,7 @@ def _outside(low, high, x):
 
 
 @nb.njit(**INLINE)
-def _total(w, row):
+def total(w, row):
     return (w[row] + w[row + 1] + w[row + 2] + w[row + 3]) + (w[row + 4] + w[row + 5] + w[row + 6] + w[row + 7])
 
 
@@ -151,7 +151,7 @@ def _box_slack(boxes, reach, one, two, w):
         w[_ROOM_TWO + lane] = room if room > ZERO else ZERO
         square = square if square >= most_two else FAR
         w[MISSED + lane] = missed if missed < square else square
-    return _total(w, _ROOM), _total(w, _ROOM_TWO)
+    return total(w, _ROOM), total(w, _ROOM_TWO)
 
 
 @nb.njit(**INLINE)

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flame_nerf.canonical.frames import SLIVER_RATIO
@@ -184,9 +184,9 @@ class NumbaSearch:
     can_skip = True
 
     def __init__(self, faces: Int[Tensor, "F 3"], vertices: Float[Tensor, "V 3"]):
-        from flame_nerf.canonical import _march_kernels, _tree_kernels
+        from flame_nerf.canonical import _march_kernels, _ray_kernels, _tree_kernels
 
-        self._kernels, self._marching = _tree_kernels, _march_kernels
+        self._kernels, self._marching, self._casting = _tree_kernels, _march_kernels, _ray_kernels
         self._faces = np.ascontiguousarray(faces.cpu().numpy().astype(np.int64))
         self._leaves = 1
         while self._leaves * LEAF_SIZE < len(self._faces):
@@ -248,6 +248,36 @@ class NumbaSearch:
             lambda begin, end: self._marching.first_hit(begin, end, *shared, *out), len(origins), _MIN_PER_THREAD
         )
         return distance, face
+
+    def cast(
+        self, handle: _NumbaHandle, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]
+    ) -> tuple[Float[Tensor, " R"], Int[Tensor, " R"], Float[Tensor, "R 3"]]:
+        """:meth:`first_hit` of one mesh, several times as fast where consecutive rays go alike, as those of pixels do.
+
+        Returns:
+            Distance in lengths of the direction, the face, and the barycentric coordinates of the place on it; inf, -1
+            and 0 where a ray meets nothing.
+        """
+        distance = torch.empty(len(origins), dtype=torch.float32)
+        face = torch.empty(len(origins), dtype=torch.int64)
+        barycentric = torch.empty(len(origins), 3, dtype=torch.float32)
+        out = distance.numpy(), face.numpy(), barycentric.numpy()
+        self._cast_packets(self._casting.cast, handle, origins, directions, *out)
+        return distance, face, barycentric
+
+    def occluded(
+        self, handle: _NumbaHandle, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]
+    ) -> Bool[Tensor, " R"]:
+        """Whether rays meet anything of one mesh, at any distance; consecutive ones should go alike or start alike."""
+        blocked = torch.empty(len(origins), dtype=torch.bool)
+        self._cast_packets(self._casting.occluded, handle, origins, directions, blocked.numpy())
+        return blocked
+
+    def _cast_packets(self, kernel: Any, handle: _NumbaHandle, origins: Tensor, directions: Tensor, *out: Any) -> None:
+        tree = handle.triangles, handle.boxes, self._leaves, self._order
+        rays = origins.numpy(), directions.numpy()
+        packets = -(-len(origins) // self._kernels.LANES)
+        run_in_chunks(lambda begin, end: kernel(begin, end, *tree, *rays, *out), packets, _MIN_PER_THREAD)
 
     def march(
         self,
