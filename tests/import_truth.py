@@ -12,6 +12,8 @@ import numpy as np
 from flame_like import flame_forward, make_flame_like
 from scipy.spatial.transform import Rotation
 
+from data_tools.ray_casting import MeshRays
+
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 SIZE = (88, 104)
 INTRINSICS = (150.0, 143.0, 47.5, 49.0)
@@ -118,18 +120,11 @@ def _looking(turned: np.ndarray, at: np.ndarray, distance: float) -> np.ndarray:
 
 def silhouette(truth: Truth, view: View) -> np.ndarray:
     """Coverage [H, W] as bytes, by ray casting."""
-    import open3d as o3d
-
-    scene = o3d.t.geometry.RaycastingScene()
-    scene.add_triangles(
-        o3d.core.Tensor(truth.in_camera(view).astype(np.float32)), o3d.core.Tensor(truth.faces.astype(np.uint32))
-    )
     fine, (width, height) = 3, truth.size
     x, y = np.meshgrid((np.arange(width * fine) + 0.5) / fine, (np.arange(height * fine) + 0.5) / fine)
     fl_x, fl_y, cx, cy = view.intrinsics
     directions = np.stack([(x - cx) / fl_x, (y - cy) / fl_y, np.ones_like(x)], axis=-1)
-    rays = np.concatenate([np.zeros_like(directions), directions], axis=-1).astype(np.float32)
-    hit = np.isfinite(scene.cast_rays(o3d.core.Tensor(rays))["t_hit"].numpy()).astype(float)
+    hit = MeshRays(truth.in_camera(view), truth.faces).occluded(np.zeros(3), directions).astype(float)
     return np.rint(255 * hit.reshape(height, fine, width, fine).mean(axis=(1, 3))).astype(np.uint8)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from data_tools.ray_casting import MeshRays
 from flame_nerf.subject import Frame, HeadTrack, Subject, write_subject
 
 REGIONS = ("skin", "lips", "eyes", "scalp", "neck")
@@ -79,23 +80,16 @@ def look_at_origin(yaw: float, pitch: float) -> np.ndarray:
 
 def render(posed, rest, faces, c2w, focal, size, jaw_open, supersample=3) -> tuple[np.ndarray, np.ndarray]:
     """Picture [size, size, 3] and coverage [size, size], both 0..1, by ray casting."""
-    import open3d as o3d
-
-    scene = o3d.t.geometry.RaycastingScene()
-    scene.add_triangles(o3d.core.Tensor(posed.astype(np.float32)), o3d.core.Tensor(faces.astype(np.uint32)))
     fine = size * supersample
     pixel = (np.arange(fine) + 0.5) / supersample
     x, y = np.meshgrid(pixel, pixel)
     directions = np.stack([(x - size / 2) / focal, -(y - size / 2) / focal, -np.ones_like(x)], axis=-1)
     directions = directions.reshape(-1, 3) @ c2w[:3, :3].T
-    rays = np.concatenate([np.broadcast_to(c2w[:3, 3], directions.shape), directions], axis=1).astype(np.float32)
-    hit = scene.cast_rays(o3d.core.Tensor(rays))
-    face = hit["primitive_ids"].numpy()
-    covered = face != scene.INVALID_ID
-    uv = hit["primitive_uvs"].numpy()[covered]
-    bary = np.stack([1 - uv.sum(axis=1), uv[:, 0], uv[:, 1]], axis=1)
-    colour = np.zeros((len(face), 3))
-    colour[covered] = paint((rest[faces[face[covered]]] * bary[:, :, None]).sum(axis=1), jaw_open)
+    hit = MeshRays(posed, faces).cast(c2w[:3, 3], directions)
+    covered = hit.face >= 0
+    colour = np.zeros((len(covered), 3))
+    points = (rest[faces[hit.face[covered]]] * hit.barycentric[covered, :, None]).sum(axis=1)
+    colour[covered] = paint(points, jaw_open)
 
     def shrink(values: np.ndarray) -> np.ndarray:
         return values.reshape(size, supersample, size, supersample, -1).mean(axis=(1, 3))

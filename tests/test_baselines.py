@@ -52,8 +52,7 @@ def unit(vectors: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_first_hit_against_open3d(backend):
-    import open3d as o3d
-
+    o3d = pytest.importorskip("open3d", exc_type=ImportError)
     rest, faces = oracle.head_like(6)
     posed = [oracle.deformed(rest, seed).astype(np.float32) for seed in (0, 1)]
     mapping = CanonicalMapping(torch.from_numpy(faces), tensor(rest), MappingConfig(backend=backend))

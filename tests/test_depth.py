@@ -15,7 +15,7 @@ from synthetic import DISTANCE, RADII, ellipsoid, look_at_origin, make_subject
 
 from data_tools.depth import DepthConfig, DepthError, mesh, monocular, pipeline
 from data_tools.depth.config import EstimatorUnavailable
-from data_tools.depth.mesh import ordering_agreement, rasterise_open3d, rasterise_pytorch3d
+from data_tools.depth.mesh import ordering_agreement, rasterise_by_rays, rasterise_pytorch3d
 from data_tools.depth.pipeline import write_depth
 from flame_nerf.subject import load_subject
 
@@ -53,7 +53,7 @@ def test_mesh_depth_is_the_ellipsoids(size):
     vertices, faces = ellipsoid(rings=96, sectors=128)
     c2w = look_at_origin(0.7, -0.3)
     intrinsics = (130.0, 120.0, size[0] / 2 + 3, size[1] / 2 - 5)
-    seen = rasterise_open3d(vertices, faces, c2w, intrinsics, size)
+    seen = rasterise_by_rays(vertices, faces, c2w, intrinsics, size)
     want = ellipsoid_depth(c2w, intrinsics, size)
     assert seen.depth.shape == want.shape == size[::-1]
     assert ((seen.face >= 0) == np.isfinite(seen.depth)).all()
@@ -64,12 +64,12 @@ def test_mesh_depth_is_the_ellipsoids(size):
 
 
 @pytest.mark.parametrize("size", [(48, 48), (60, 40)])
-def test_pytorch3d_sees_what_open3d_sees(size):
+def test_pytorch3d_sees_what_rays_see(size):
     pytest.importorskip("pytorch3d")
     vertices, faces = ellipsoid()
     arguments = (vertices, faces, look_at_origin(0.5, 0.2), (90.0, 95.0, size[0] / 2 - 4, size[1] / 2 + 2), size)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    ours, theirs = rasterise_open3d(*arguments), rasterise_pytorch3d(*arguments, device)
+    ours, theirs = rasterise_by_rays(*arguments), rasterise_pytorch3d(*arguments, device)
     both = np.isfinite(ours.depth) & np.isfinite(theirs.depth)
     assert (np.isfinite(ours.depth) != np.isfinite(theirs.depth)).mean() < 0.005
     assert np.abs(ours.depth - theirs.depth)[both].max() < 1e-4 and (ours.face == theirs.face)[both].mean() > 0.98
@@ -98,7 +98,7 @@ def test_mesh_maps_order_the_face_and_leave_out_hair_cloth_and_background(root):
     left_out = subject.track.region_faces("scalp", "neck")
     for frame, values in zip(subject.frames, maps_of(root), strict=True):
         assert values.dtype == np.uint16 and frame.depth_path.parent == root / "depths"
-        seen = rasterise_open3d(
+        seen = rasterise_by_rays(
             subject.track.vertices[frame.timestep], subject.track.faces, frame.c2w, subject.intrinsics_of(frame),
             (SIZE, SIZE),
         )  # fmt: skip

@@ -235,7 +235,6 @@ def test_identity_components(head: HeadModel, mirror: np.ndarray) -> None:
 
 @pytest.mark.parametrize("side", ["Left", "Right"])
 def test_blink_covers_the_eye(head: HeadModel, side: str) -> None:
-    pytest.importorskip("open3d")
     from data_tools.open_head.render import MeshView, camera_around
 
     sign = 1 if side == "Left" else -1

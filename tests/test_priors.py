@@ -13,6 +13,7 @@ import pytest
 import torch
 from synthetic import look_at_origin, make_subject, paint
 
+from data_tools.ray_casting import MeshRays
 from flame_nerf.datamanager import PinholeRays
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.head_views import HeadViews
@@ -306,7 +307,6 @@ def dataset(tmp_path_factory):
 
 def test_views_show_the_frames_head(dataset):
     """What the rays meet on the true head has the colours that the target shows there."""
-    import open3d as o3d
     from synthetic import ellipsoid
 
     views = HeadViews(dataset, 24, GREY)
@@ -316,13 +316,9 @@ def test_views_show_the_frames_head(dataset):
         track, frame = dataset.subject.track, dataset.frame(index)
         c2w = torch.from_numpy(frame.c2w[:3]).float()
         origins, directions = views.rays(index, c2w)
-        scene = o3d.t.geometry.RaycastingScene()
-        scene.add_triangles(o3d.core.Tensor(track.vertices[frame.timestep]), o3d.core.Tensor(faces.astype(np.uint32)))
-        hit = scene.cast_rays(o3d.core.Tensor(torch.cat([origins, directions], dim=1).numpy()))
-        seen = np.isfinite(hit["t_hit"].numpy())
-        uv = hit["primitive_uvs"].numpy()[seen]
-        bary = np.stack([1 - uv.sum(axis=1), uv[:, 0], uv[:, 1]], axis=1)
-        points = (rest[faces[hit["primitive_ids"].numpy()[seen]]] * bary[:, :, None]).sum(axis=1)
+        hit = MeshRays(track.vertices[frame.timestep], faces).cast(origins.numpy(), directions.numpy())
+        seen = hit.face >= 0
+        points = (rest[faces[hit.face[seen]]] * hit.barycentric[seen, :, None]).sum(axis=1)
         colour = np.full((24 * 24, 3), 0.5)
         colour[seen] = paint(points, float(track.expression[frame.timestep, 0]))
         target = views.target(index).moveaxis(0, -1).reshape(-1, 3).numpy()

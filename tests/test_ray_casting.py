@@ -1,15 +1,24 @@
 """Rays and nearest points of a mesh: against Open3D where that loads, and against brute force everywhere."""
 
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import canonical_oracle as oracle
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic import make_subject
 
 from data_tools.open_head.render import camera_around
 from data_tools.ray_casting import MeshRays
 from flame_nerf.heads import load_head
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -236,3 +245,48 @@ def test_nothing_to_meet_and_nobody_to_ask():
         assert not mesh.occluded(point, np.ones((1, 3))).any()
         none = np.zeros((0, 3))
         assert len(mesh.cast(none, none).face) == len(mesh.occluded(none, none)) == len(mesh.closest(none).face) == 0
+
+
+# ------------------------------------------------------------------------------------------- commands without Open3D
+
+
+def test_no_shipped_module_imports_open3d():
+    for path in [*ROOT.glob("flame_nerf/**/*.py"), *ROOT.glob("data_tools/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.split(".")[0] == "open3d" for name in names), f"{path}:{node.lineno}"
+
+
+@pytest.fixture(scope="module")
+def without_open3d(tmp_path_factory):
+    """Run a command where importing open3d fails as it does without its system libraries."""
+    folder = tmp_path_factory.mktemp("stub")
+    (folder / "open3d.py").write_text("raise ImportError('libusb-1.0.so.0: cannot open shared object file')\n")
+    path = os.pathsep.join([str(folder), str(ROOT), os.environ.get("PYTHONPATH", "")])
+
+    def run(*arguments) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", "data_tools.cli", *map(str, arguments)],
+            env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, cwd=ROOT, timeout=300,
+        )  # fmt: skip
+
+    return run
+
+
+def test_depth_of_the_mesh_without_open3d(without_open3d, tmp_path):
+    root = make_subject(tmp_path / "subject", size=32, count=3).root
+    done = without_open3d("depth", root, "--prior", "mesh")
+    assert done.returncode == 0, done.stderr
+    assert len(list((root / "depths").glob("*.png"))) == 3
+
+
+@pytest.mark.slow
+def test_commands_that_cast_rays_without_open3d(without_open3d, tmp_path):
+    small = ("--frames", "8", "--size", "32")
+    for command in (
+        ("synth", tmp_path / "person", *small, "--view-moments", "1", "--novel-frames", "6"),
+        ("synth-animal", tmp_path / "fox", *small),
+    ):
+        done = without_open3d(*command)
+        assert done.returncode == 0, done.stderr

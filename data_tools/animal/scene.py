@@ -20,7 +20,8 @@ from jaxtyping import Float, UInt8
 
 from data_tools.animal.config import AnimalConfig, AnimalError
 from data_tools.animal.head import REGIONS, animal_head
-from data_tools.open_head.render import Hits, MeshView
+from data_tools.open_head.render import MeshView
+from data_tools.ray_casting import SurfacePoints
 from data_tools.synth.noise import Noise, ramp
 from data_tools.tracking.camera import FLIP
 from data_tools.tracking.pictures import save_picture
@@ -172,7 +173,7 @@ class _Coat:
         vertex = np.take_along_axis(corners, head.landmarks.barycentric.numpy().argmax(axis=1)[:, None], axis=1)[:, 0]
         self._pupils = [vertex[head.landmarks.names.index(f"{side}_pupil")] for side in ("left", "right")]
 
-    def __call__(self, hits: Hits) -> Float[np.ndarray, "R 3"]:
+    def __call__(self, hits: SurfacePoints) -> Float[np.ndarray, "R 3"]:
         place = (self._rest[self._faces[hits.face]] * hits.barycentric[..., None]).sum(axis=1)
         region = self._region[hits.face]
         colour = self._plain[region]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
+from data_tools.ray_casting import MeshRays
 from flame_nerf.subject import Frame, Subject
 
 
@@ -43,7 +44,8 @@ def rasterise(
     intrinsics: tuple[float, float, float, float],
     size: tuple[int, int],
 ) -> MeshDepth:
-    """The nearest triangle and its depth at every pixel's middle; by pytorch3d where that runs on CUDA, else Open3D.
+    """The nearest triangle and its depth at every pixel's middle; by pytorch3d where that runs on CUDA, else by
+    casting rays.
 
     Args:
         vertices: world, metres.
@@ -53,10 +55,10 @@ def rasterise(
     """
     if torch.cuda.is_available() and importlib.util.find_spec("pytorch3d") is not None:
         return rasterise_pytorch3d(vertices, faces, c2w, intrinsics, size, torch.device("cuda"))
-    return rasterise_open3d(vertices, faces, c2w, intrinsics, size)
+    return rasterise_by_rays(vertices, faces, c2w, intrinsics, size)
 
 
-def rasterise_open3d(
+def rasterise_by_rays(
     vertices: Float[np.ndarray, "V 3"],
     faces: Int[np.ndarray, "F 3"],
     c2w: Float[np.ndarray, "4 4"],
@@ -64,22 +66,13 @@ def rasterise_open3d(
     size: tuple[int, int],
 ) -> MeshDepth:
     """`rasterise` by casting a ray through every pixel's middle."""
-    import open3d
-
     fl_x, fl_y, cx, cy = intrinsics
     x, y = np.meshgrid(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5)
     # One metre along the camera's axis: the distance that the ray caster finds then is depth.
     directions = np.stack([(x - cx) / fl_x, -(y - cy) / fl_y, -np.ones_like(x)], axis=-1) @ c2w[:3, :3].T
-    rays = np.concatenate([np.broadcast_to(c2w[:3, 3], directions.shape), directions], axis=-1)
-    scene = open3d.t.geometry.RaycastingScene(nthreads=1)
-    tensor = open3d.core.Tensor
-    scene.add_triangles(tensor(vertices.astype(np.float32)), tensor(faces.astype(np.uint32)))
-    hit = scene.cast_rays(tensor(rays.astype(np.float32)), nthreads=1)
-    depth = hit["t_hit"].numpy().astype(np.float64)
-    seen = np.isfinite(depth)
-    return MeshDepth(
-        depth=np.where(seen, depth, np.nan), face=np.where(seen, hit["primitive_ids"].numpy().astype(np.int64), -1)
-    )
+    hit = MeshRays(vertices, faces).cast(c2w[:3, 3], directions)
+    seen = hit.face >= 0
+    return MeshDepth(depth=np.where(seen, hit.distance.astype(np.float64), np.nan), face=hit.face)
 
 
 def rasterise_pytorch3d(

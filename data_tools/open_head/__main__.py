@@ -21,7 +21,7 @@ class OpenHeadCommand:
     output: Path = Path("flame_nerf/heads/open_head.npz")
     """The file to write."""
     stage: Literal["all", "geometry", "landmarks"] = "all"
-    """`geometry` needs anny, `landmarks` mediapipe and open3d; run alone, `landmarks` adds to an existing output."""
+    """`geometry` needs anny, `landmarks` mediapipe; run alone, `landmarks` adds to an existing output."""
     build: BuildConfig = field(default_factory=BuildConfig)
     embed: EmbedConfig = field(default_factory=EmbedConfig)
 

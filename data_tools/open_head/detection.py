@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from data_tools.open_head.render import Hits
+from data_tools.ray_casting import SurfacePoints
 from flame_nerf.heads import HeadModel
 
 LANDMARK_COUNT = 478
@@ -66,7 +66,7 @@ def inner_lips() -> frozenset[int]:
     return frozenset(ring)
 
 
-def detection_albedo(head: HeadModel) -> Callable[[Hits], Float[np.ndarray, "R 3"]]:
+def detection_albedo(head: HeadModel) -> Callable[[SurfacePoints], Float[np.ndarray, "R 3"]]:
     """Colour of surface points for the detector's pictures: skin, lips, teeth, and eyes with an iris that looks ahead.
 
     Returns:
@@ -77,7 +77,7 @@ def detection_albedo(head: HeadModel) -> Callable[[Hits], Float[np.ndarray, "R 3
     eyes = head.region_mask("eyes").numpy()
     centres = head.joint_template.numpy()[[head.joint_names.index("left_eye"), head.joint_names.index("right_eye")]]
 
-    def albedo(hits: Hits) -> np.ndarray:
+    def albedo(hits: SurfacePoints) -> np.ndarray:
         result = colour[hits.face]
         on_eye = eyes[hits.face]
         point = (template[faces[hits.face[on_eye]]] * hits.barycentric[on_eye][:, :, None]).sum(1)

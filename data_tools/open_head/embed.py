@@ -93,7 +93,7 @@ def embed_landmarks(
         on_picture: called after each of `picture_count` pictures.
 
     Raises:
-        ImportError: mediapipe or open3d is not installed.
+        ImportError: mediapipe is not installed.
         ValueError: the detector finds no face in any picture.
     """
     pictures = _gather(head, config, on_picture)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
+
+from data_tools.ray_casting import MeshRays, SurfacePoints
 
 
 def camera_around(
@@ -38,15 +39,6 @@ def vertex_normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F
     return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-20)
 
 
-@dataclass(frozen=True)
-class Hits:
-    """What rays meet first: one row per ray."""
-
-    face: Int[np.ndarray, "*R"]
-    """-1 where a ray meets nothing."""
-    barycentric: Float[np.ndarray, "*R 3"]
-
-
 class MeshView:
     """A mesh in front of a pinhole camera with square pixels and its principal point in the middle."""
 
@@ -58,38 +50,27 @@ class MeshView:
         focal_px: float,
         size: int,
     ):
-        import open3d
-
         self.vertices, self.faces, self.c2w, self.focal_px, self.size = vertices, faces, c2w, focal_px, size
-        self._tensor = open3d.core.Tensor
-        self._scene = open3d.t.geometry.RaycastingScene(nthreads=1)
-        self._scene.add_triangles(self._tensor(vertices.astype(np.float32)), self._tensor(faces.astype(np.uint32)))
+        self._rays = MeshRays(vertices, faces)
 
     def only(self, chosen: Bool[np.ndarray, "F"]) -> MeshView:
         """The same view of some of the faces; what it picks is numbered among those."""
         return MeshView(self.vertices, self.faces[chosen], self.c2w, self.focal_px, self.size)
 
-    def pick(self, pixels: Float[np.ndarray, "*R 2"]) -> Hits:
-        """The mesh under image points (x, y), pixel centres at half-integers."""
+    def pick(self, pixels: Float[np.ndarray, "*R 2"]) -> SurfacePoints:
+        """The mesh under image points (x, y), pixel centres at half-integers; distances are depths in metres."""
         x, y = np.moveaxis((pixels - self.size / 2) / self.focal_px, -1, 0)
         directions = np.stack([x, -y, -np.ones_like(x)], axis=-1) @ self.c2w[:3, :3].T
-        origins = np.broadcast_to(self.c2w[:3, 3], directions.shape)
-        hit = self._scene.cast_rays(
-            self._tensor(np.concatenate([origins, directions], axis=-1).astype(np.float32)), nthreads=1
-        )
-        seen = np.isfinite(hit["t_hit"].numpy())
-        uv = hit["primitive_uvs"].numpy()
-        return Hits(
-            face=np.where(seen, hit["primitive_ids"].numpy().astype(np.int64), -1),
-            barycentric=np.stack([1 - uv.sum(-1), uv[..., 0], uv[..., 1]], axis=-1),
-        )
+        return self._rays.cast(self.c2w[:3, 3], directions)
 
     def project(self, points: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 2"]:
         """Image points (x, y) in pixels."""
         local = (points - self.c2w[:3, 3]) @ self.c2w[:3, :3]
         return local[..., :2] * [1.0, -1.0] / -local[..., 2:] * self.focal_px + self.size / 2
 
-    def lambert(self, albedo: Callable[[Hits], Float[np.ndarray, "R 3"]] | None = None) -> UInt8[np.ndarray, "H W 3"]:
+    def lambert(
+        self, albedo: Callable[[SurfacePoints], Float[np.ndarray, "R 3"]] | None = None
+    ) -> UInt8[np.ndarray, "H W 3"]:
         """Smooth Lambert shading on white, one light above the camera.
 
         Args:
@@ -98,7 +79,7 @@ class MeshView:
         centres = np.arange(self.size) + 0.5
         hits = self.pick(np.stack(np.meshgrid(centres, centres), axis=-1))
         seen = hits.face >= 0
-        hits = Hits(hits.face[seen], hits.barycentric[seen])
+        hits = hits.at(seen)
         normals = vertex_normals(self.vertices, self.faces)
         normal = (normals[self.faces[hits.face]] * hits.barycentric[:, :, None]).sum(1)
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-20)

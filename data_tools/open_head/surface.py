@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from data_tools.open_head.detection import IRISES, inner_lips, landmark_set
+from data_tools.ray_casting import MeshRays
 from flame_nerf.heads import HeadModel
 
 
@@ -50,14 +51,8 @@ class Surface:
         return face, barycentric
 
     def _closest(self, part: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        import open3d
-
-        scene = open3d.t.geometry.RaycastingScene(nthreads=1)
-        tensor = open3d.core.Tensor
-        scene.add_triangles(tensor(self.template), tensor(self.faces[part].astype(np.uint32)))
-        found = scene.compute_closest_points(tensor(places.astype(np.float32)), nthreads=1)
-        uv = found["primitive_uvs"].numpy()
-        return part[found["primitive_ids"].numpy()], np.stack([1 - uv.sum(1), uv[:, 0], uv[:, 1]], axis=1)
+        found = MeshRays(self.template, self.faces[part]).closest(places)
+        return part[found.face], found.barycentric
 
 
 def lid_rims(head: HeadModel) -> dict[str, Int[np.ndarray, "K 2"]]:

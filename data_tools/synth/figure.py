@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
+from data_tools.ray_casting import MeshRays
 from data_tools.synth import lighting
 from data_tools.synth.hair import grow_hair
 from data_tools.synth.paint import Palette, above_collar, paint
@@ -41,6 +42,8 @@ class Figure:
         """Linear over each face and 0 where masks end: hair is all above, the torso all below."""
         self.above_collar[: len(rest)] = above_collar(rest, neck)
         self.above_collar[self.is_hair] = 1.0
+        self.at_rest = MeshRays(self.posed(rest, np.eye(3)), self.faces)
+        """What `MeshRays.posed` makes every moment's mesh of."""
         self._hair_visible: np.ndarray | None = None
 
     def posed(
@@ -51,8 +54,8 @@ class Figure:
         hair = self._hair.vertices + self._hair.roots @ (head_vertices - self._rest)
         return np.concatenate([head_vertices, hair, self._torso.vertices(head_vertices, torso_to_head)])
 
-    def hair_visible(self, scene, vertices: np.ndarray, normals: np.ndarray) -> Bool[np.ndarray, "H K"]:
+    def hair_visible(self, mesh: MeshRays, vertices: np.ndarray, normals: np.ndarray) -> Bool[np.ndarray, "H K"]:
         """The directions of light that the hair's vertices see. The skull is rigid, so one pose tells for all."""
         if self._hair_visible is None:
-            self._hair_visible = lighting.visibility(scene, vertices[self.is_hair], normals[self.is_hair])
+            self._hair_visible = lighting.visibility(mesh, vertices[self.is_hair], normals[self.is_hair])
         return self._hair_visible

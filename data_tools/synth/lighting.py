@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
+from data_tools.ray_casting import MeshRays
 from data_tools.synth.noise import ramp
 
 DIRECTIONS = 64
@@ -54,20 +55,19 @@ def _irradiance(normal: np.ndarray) -> float:
     return float((_radiance(directions) * cosine[:, None]).sum(0).mean() * 4 / DIRECTIONS)
 
 
-def visibility(scene, points: Float[np.ndarray, "N 3"], normals: Float[np.ndarray, "N 3"]) -> Bool[np.ndarray, "N K"]:
+def visibility(
+    mesh: MeshRays, points: Float[np.ndarray, "N 3"], normals: Float[np.ndarray, "N 3"]
+) -> Bool[np.ndarray, "N K"]:
     """Which directions of the dome each surface point sees; False where they lie behind it.
 
     Args:
-        scene: an `open3d.t.geometry.RaycastingScene` of everything that casts shadows.
+        mesh: everything that casts shadows.
     """
-    import open3d
-
     directions = dome()
     facing = normals @ directions.T > 0
     row, column = np.nonzero(facing)
     start = (points + LIFT * normals).astype(np.float32)
-    rays = np.concatenate([start[row], directions.astype(np.float32)[column]], axis=1)
-    facing[row, column] = ~scene.test_occlusions(open3d.core.Tensor(rays), nthreads=1).numpy()
+    facing[row, column] = ~mesh.occluded(start[row], directions.astype(np.float32)[column])
     return facing
 
 

@@ -66,23 +66,17 @@ class Moment:
             torso_to_head: rotation from the body's axes to the head's.
             head_to_light: rotation from the head's axes to those the light is given in.
         """
-        import open3d
-
         self.figure = figure
         self.vertices = figure.posed(head_vertices, torso_to_head)
         self.normals = vertex_normals(self.vertices, figure.faces)
-        self._tensor = open3d.core.Tensor
-        self._scene = open3d.t.geometry.RaycastingScene(nthreads=1)
-        self._scene.add_triangles(
-            self._tensor(self.vertices.astype(np.float32)), self._tensor(figure.faces.astype(np.uint32))
-        )
+        self._mesh = figure.at_rest.posed(self.vertices)
         light = lighting.radiance(lighting.dome() @ head_to_light.T)
         moving = ~figure.is_hair
         self.irradiance = np.empty_like(self.vertices)
-        visible = lighting.visibility(self._scene, self.vertices[moving], self.normals[moving])
+        visible = lighting.visibility(self._mesh, self.vertices[moving], self.normals[moving])
         self.irradiance[moving] = lighting.gather(visible, self.normals[moving], light)
         self.irradiance[~moving] = lighting.gather(
-            figure.hair_visible(self._scene, self.vertices, self.normals), self.normals[~moving], light
+            figure.hair_visible(self._mesh, self.vertices, self.normals), self.normals[~moving], light
         )
         self._key = (head_to_light.T @ (lighting.KEY / np.linalg.norm(lighting.KEY))).astype(np.float32)
 
@@ -92,23 +86,15 @@ class Moment:
         Args:
             backdrop: what is behind the person, sRGB 0..1, of the picture's size.
         """
-        directions = camera.directions()
-        origins = np.broadcast_to(camera.c2w[:3, 3], directions.shape)
-        directions = directions.astype(np.float32)
-        rays = np.concatenate([origins, directions], axis=-1, dtype=np.float32)
-        hit = self._scene.cast_rays(self._tensor(rays), nthreads=1)
-        distance = hit["t_hit"].numpy()
-        seen = np.isfinite(distance)
-        uv = hit["primitive_uvs"].numpy()[seen]
-        face = hit["primitive_ids"].numpy()[seen].astype(np.int64)
-        barycentric = np.stack([1 - uv.sum(-1), uv[:, 0], uv[:, 1]], axis=-1)
-
+        directions = camera.directions().astype(np.float32)
+        met = self._mesh.cast(camera.c2w[:3, 3], directions)
+        seen = met.face >= 0
         fine = np.repeat(np.repeat(backdrop.astype(np.float32), SAMPLES, axis=0), SAMPLES, axis=1)
         on_head = np.zeros(seen.shape, dtype=np.float32)
-        colour, of_head = self._shade(face, barycentric, directions[seen])
+        colour, of_head = self._shade(met.face[seen], met.barycentric[seen], directions[seen])
         fine[seen], on_head[seen] = colour, of_head
         centre = SAMPLES // 2
-        exact = np.where(on_head > 0.5, distance, 0.0)[centre::SAMPLES, centre::SAMPLES]
+        exact = np.where(on_head > 0.5, met.distance, 0.0)[centre::SAMPLES, centre::SAMPLES]
         return _develop(fine, on_head, exact)
 
     def _shade(
