@@ -58,6 +58,18 @@ def test_nothing_moves_before_anything_is_learned():
     torch.testing.assert_close(bundle.directions, directions)
 
 
+def test_steps_between_take_their_rays_as_corrected_and_learn_nothing():
+    module, bundle = refinement(np.random.default_rng(2).normal(scale=0.3, size=(8, 3))), rays(8)
+    with torch.no_grad():
+        module.calibration += 1e-3
+    every = module.config.every
+    assert every > 1
+    learning, between = (module.training_rays(bundle, step) for step in (1000 * every, 1000 * every + 1))
+    for a, b in zip(learning, between, strict=True):
+        assert a.requires_grad and not b.requires_grad
+        torch.testing.assert_close(a, b)
+
+
 def test_a_tracker_that_turns_the_head_too_little_is_found_out():
     """Points seen by true cameras, tracked at 0.8 of their turn: the calibration learns the gain, and it extends."""
     generator = np.random.default_rng(3)

@@ -26,6 +26,9 @@ class PoseRefinementConfig:
     """Learn how the tracker errs with the turn of the head; corrects every tracked frame, held-out ones too."""
     calibration_start_step: int = 200
     """Training step the calibration begins at. It moves all frames together, so a coarse picture is enough."""
+    every: int = 4
+    """Steps from one that learns corrections to the next: their gradient goes through every sample's position, which
+    takes a tenth of a step on the CPU."""
     over_time: bool = False
     """Learn a correction that changes over the video. Sharper, and better between training frames; worse where the
     track goes on beyond the training video, whose poses stay uncorrected."""
@@ -98,9 +101,17 @@ class PoseRefinement(nn.Module):
         scale = tangent.new_tensor([1.0, 1.0, 1.0, 1 / HEAD_RADIUS, 1 / HEAD_RADIUS, 1 / HEAD_RADIUS])
         return exp_map_SO3xR3(tangent * scale)
 
+    def learns(self, step: int) -> bool:
+        """Whether a step of the training learns corrections."""
+        return step % self.config.every == 0
+
     def training_rays(self, ray_bundle: RayBundle, step: int) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
         """Origins (metres) and directions of training frames' rays, moved: the head stays, the camera is corrected.
-        Differentiable."""
+        Differentiable in the steps that learn corrections."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.learns(step)):
+            return self._training_rays(ray_bundle, step)
+
+    def _training_rays(self, ray_bundle: RayBundle, step: int) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
         config = self.config
         calibrated = config.calibrate and step >= config.calibration_start_step
         over_time = self.over_time is not None and step >= config.over_time_start_step

@@ -123,7 +123,8 @@ class TrackRefinement(nn.Module):
     def penalties(self, step: int) -> dict[str, Callable[[], Float[Tensor, ""]]]:
         """What corrections cost, by the name of the loss term; those that have begun."""
         penalties: dict[str, Callable[[], Float[Tensor, ""]]] = {}
-        if self.pose.over_time is not None and step >= self.config.pose.over_time_start_step:
+        late = step >= self.config.pose.over_time_start_step
+        if self.pose.over_time is not None and late and self.pose.learns(step):
             penalties["pose_regularizer"] = self.pose.penalty
         if self.expression is not None and step >= self.config.expression.start_step:
             penalties["expression_regularizer"] = self.expression.penalty
