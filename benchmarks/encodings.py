@@ -1,6 +1,6 @@
 """Time the hash grid, the field and the compositing, forward and backward, on samples that lie as in training.
 
-    python benchmarks/encodings.py [--samples 14000] [--rounds 30] [--threads 1] [--torch]
+    python benchmarks/encodings.py [--samples 14000] [--rounds 30] [--threads 1] [--more torch warp]
 
 All variants are timed in turn within each round, so a busy machine slows them alike: read the ratios.
 """
@@ -63,7 +63,7 @@ def grid_step(implementation: str, log2_size: int, points: Tensor, to_positions:
     return run
 
 
-def training_step(config: FieldConfig, points: Tensor, samples: Samples, bf16: bool) -> Callable[[], None]:
+def training_step(config: FieldConfig, points: Tensor, samples: Samples) -> Callable[[], None]:
     """Field, compositing, loss, backward and Adam: a training step without sampling and mapping."""
     field = FlameNerfField(BOX, 61, config)
     optimizer = torch.optim.Adam(field.parameters(), lr=1e-2, eps=1e-15, fused=True)
@@ -73,8 +73,7 @@ def training_step(config: FieldConfig, points: Tensor, samples: Samples, bf16: b
     target, background = torch.rand(n_rays, 3), torch.rand(n_rays, 3)
 
     def run() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            sigma, rgb = field.canonical(points, directions, condition, index)
+        sigma, rgb = field.canonical(points, directions, condition, index)
         loss = torch.nn.functional.huber_loss(
             render_packed(sigma, rgb, samples, n_rays, background).rgb, target, delta=0.1
         )
@@ -102,7 +101,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=14_000)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--torch", action="store_true", help="time the plain torch grid as well (slow)")
+    parser.add_argument(
+        "--more", nargs="*", default=[], choices=("torch", "warp"), help="time these grids too (slow on a CPU)"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     points, samples = shell_samples(arguments.samples)
@@ -111,13 +112,15 @@ def main() -> None:
         "grid numba 2^16, with positions": grid_step("numba", 16, points, True),
         "grid numba 2^18": grid_step("numba", 18, points, False),
         "compositing": rendering_step(samples),
-        "training step": training_step(FieldConfig(), points, samples, False),
-        "training step, bf16": training_step(FieldConfig(), points, samples, True),
-        "training step, width 64": training_step(FieldConfig(hidden_dim=64), points, samples, False),
-        "training step, width 64, bf16": training_step(FieldConfig(hidden_dim=64), points, samples, True),
+        "training step": training_step(FieldConfig(), points, samples),
+        "training step, bf16": training_step(FieldConfig(precision="bfloat16"), points, samples),
+        "training step, width 64": training_step(FieldConfig(hidden_dim=64), points, samples),
+        "training step, width 64, bf16": training_step(
+            FieldConfig(hidden_dim=64, precision="bfloat16"), points, samples
+        ),
     }
-    if arguments.torch:
-        variants["grid torch 2^16"] = grid_step("torch", 16, points, False)
+    for grid in arguments.more:
+        variants[f"grid {grid} 2^16"] = grid_step(grid, 16, points, False)
     times: dict[str, list[float]] = {name: [] for name in variants}
     for run in variants.values():
         run()

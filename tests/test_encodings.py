@@ -16,21 +16,24 @@ from flame_nerf.encodings import GridLayout, HashGrid, spherical_harmonics
 from flame_nerf.encodings import hash_grid as hash_grid_module
 from flame_nerf.threads import run_shares
 
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 IMPLEMENTATIONS = [
     "torch",
     "numba",
-    pytest.param("tcnn", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="tiny-cuda-nn needs CUDA")),
+    "warp",
+    pytest.param("warp on cuda", marks=needs_cuda),
+    pytest.param("tcnn on cuda", marks=needs_cuda),
 ]
 
 
 def make_grid(implementation: str, features: int = 2, log2_size: int = 12, seed: int = 0) -> HashGrid:
+    implementation, _, device = implementation.partition(" on ")
+    if implementation == "tcnn":
+        pytest.importorskip("tinycudann")
     torch.manual_seed(seed)
     grid = HashGrid(5, features, log2_size, base_resolution=4, max_resolution=90, implementation=implementation)
     torch.nn.init.uniform_(grid.table, -0.5, 0.5)
-    if implementation == "tcnn":
-        pytest.importorskip("tinycudann")
-        grid = grid.cuda()
-    return grid
+    return grid.to(device or "cpu")
 
 
 def encode_slowly(x: np.ndarray, table: np.ndarray, grid: HashGrid) -> np.ndarray:
@@ -69,19 +72,21 @@ def points(n: int, seed: int = 1) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize("features", [1, 2, 4])
+@pytest.mark.parametrize("features", [1, 2, 4, 8])
 def test_values_against_slow_version(implementation: str, features: int) -> None:
     grid = make_grid(implementation, features)
     assert grid.layout.dense[0] and not grid.layout.dense[-1]
     x = points(60)
     expected = encode_slowly(x.numpy(), grid.table.detach().cpu().double().numpy(), grid)
     actual = grid(x.to(grid.table.device)).detach().cpu().numpy()
-    tolerance = 2e-3 if implementation == "tcnn" else 2e-5
+    tolerance = 2e-3 if "tcnn" in implementation else 2e-5
     np.testing.assert_allclose(actual, expected, atol=tolerance)
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS[1:])
-@pytest.mark.parametrize(("features", "n"), [(2, 0), (2, 1), (2, 5000), (3, 5000), (2, 256), (4, 300)])
+@pytest.mark.parametrize(
+    ("features", "n"), [(2, 0), (2, 1), (2, 5000), (3, 5000), (2, 256), (4, 300), (8, 500), (1, 500)]
+)
 def test_gradients_against_reference(implementation: str, features: int, n: int) -> None:
     reference, grid = make_grid("torch", features), make_grid(implementation, features)
     upstream = torch.randn(n, grid.out_dim, generator=torch.Generator().manual_seed(2))
@@ -93,11 +98,53 @@ def test_gradients_against_reference(implementation: str, features: int, n: int)
         out = module(position)
         out.backward(upstream.to(device))
         gradients.append((out.detach().cpu(), module.table.grad.cpu(), position.grad.cpu()))
-    scale = 100 if implementation == "tcnn" else 1
+    scale = 100 if "tcnn" in implementation else 1
     for name, expected, actual in zip(("values", "table", "positions"), *gradients, strict=True):
         size = max(1.0, expected.abs().max().item()) if expected.numel() else 1.0
         error = (expected - actual).abs().max().item() if expected.numel() else 0.0
         assert error / size <= 1e-5 * scale, (name, error, size)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS[2:4])
+def test_gradient_to_points_alone(implementation: str) -> None:
+    reference, grid = make_grid("torch"), make_grid(implementation)
+    gradients = []
+    for module in (reference, grid):
+        module.table.requires_grad_(False)
+        x = points(100).to(module.table.device).requires_grad_()
+        module(x).square().sum().backward()
+        gradients.append(x.grad.cpu())
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+    assert grid.table.grad is None
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS[1:4])
+@settings(max_examples=15, deadline=None)
+@given(
+    levels=st.integers(1, 6),
+    features=st.sampled_from([1, 2, 4, 8]),
+    log2_size=st.integers(3, 14),
+    base=st.integers(2, 24),
+    more=st.integers(0, 100),
+    # On borders of cells (multiples of a level's spacing) and of the box, where neighbours wrap or disagree.
+    numerators=st.lists(st.integers(0, 64), min_size=3, max_size=30),
+)
+def test_any_layout_against_reference(implementation, levels, features, log2_size, base, more, numerators) -> None:
+    implementation, _, device = implementation.partition(" on ")
+    reference = HashGrid(levels, features, log2_size, base, base + more, implementation="torch")
+    torch.nn.init.uniform_(reference.table, -0.5, 0.5)
+    grid = HashGrid(levels, features, log2_size, base, base + more, implementation=implementation)
+    grid.load_state_dict(reference.state_dict())
+    grid = grid.to(device or "cpu")
+    x = torch.tensor(numerators[: len(numerators) // 3 * 3]).view(-1, 3) / 64
+    upstream = torch.linspace(-1, 1, len(x) * grid.out_dim).view(len(x), -1)
+    # Which cell a border belongs to is a matter of the last bit, and the slope there with it: values and table only.
+    for module in (reference, grid):
+        module(x.to(module.table.device)).backward(upstream.to(module.table.device))
+    torch.testing.assert_close(
+        grid(x.to(grid.table.device)).detach().cpu(), reference(x).detach(), rtol=1e-4, atol=1e-4
+    )
+    torch.testing.assert_close(grid.table.grad.cpu(), reference.table.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_reference_gradients_in_float64() -> None:
@@ -109,20 +156,21 @@ def test_reference_gradients_in_float64() -> None:
     assert torch.autograd.gradcheck(call, (x.requires_grad_(), grid.table), eps=1e-6)
 
 
-def test_no_position_gradient_unless_asked() -> None:
-    grid = make_grid("numba")
-    x = points(10)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS[1:])
+def test_no_position_gradient_unless_asked(implementation: str) -> None:
+    grid = make_grid(implementation)
+    x = points(10).to(grid.table.device)
     grid(x).sum().backward()
     assert x.grad is None and grid.table.grad is not None
     with torch.no_grad():
         assert not grid(x).requires_grad
 
 
-@pytest.mark.parametrize("implementation", ["torch", "numba"])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS[:-1])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, -5.0, 1e30])
 def test_points_outside_never_leave_the_table(implementation: str, bad: float) -> None:
     grid = make_grid(implementation)
-    x = torch.full((4, 3), bad)
+    x = torch.full((4, 3), bad, device=grid.table.device)
     grid(x).sum().backward()
     assert grid.table.grad.shape == grid.table.shape
 
@@ -179,10 +227,12 @@ def test_an_error_in_another_share_is_raised() -> None:
         torch.set_num_threads(before)
 
 
-def test_state_dict_moves_between_implementations() -> None:
-    source, target = make_grid("torch", seed=3), make_grid("numba", seed=4)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS[1:4])
+def test_state_dict_moves_between_implementations(implementation: str) -> None:
+    source, target = make_grid("torch", seed=3), make_grid(implementation, seed=4)
     target.load_state_dict(source.state_dict())
-    torch.testing.assert_close(target(points(50)), source(points(50)), atol=1e-5, rtol=0)
+    found = target(points(50).to(target.table.device)).cpu()
+    torch.testing.assert_close(found, source(points(50)), atol=1e-5, rtol=0)
 
 
 def test_learns_under_fused_adam() -> None:
@@ -240,6 +290,41 @@ def test_auto_falls_back_to_torch_with_one_line(monkeypatch: pytest.MonkeyPatch,
         hash_grid_module.numba_problem.cache_clear()
     assert torch.equal(actual, expected)
     assert len(caplog.records) == 1 and "plain torch" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("tcnn", "warp", "expected"),
+    [(None, None, "tcnn"), ("no tcnn", None, "warp"), (None, "no warp", "tcnn"), ("no tcnn", "no warp", "torch")],
+)
+def test_auto_on_cuda_takes_the_fastest_there_is(tcnn, warp, expected, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(hash_grid_module, "tcnn_problem", lambda: tcnn)
+    monkeypatch.setattr(hash_grid_module, "warp_cuda_problem", lambda: warp)
+    hash_grid_module.cuda_backend.cache_clear()
+    try:
+        assert [hash_grid_module.cuda_backend() for _ in range(3)] == [expected] * 3
+    finally:
+        hash_grid_module.cuda_backend.cache_clear()
+    assert len(caplog.records) == (expected == "torch")
+    assert expected != "torch" or ("no tcnn" in caplog.text and "no warp" in caplog.text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("features", [1, 2, 4, 8])
+def test_kernels_compile_for_cuda(features: int, tmp_path) -> None:
+    """Without a GPU, that the code generated for one compiles is what can be shown; and how it reads the table."""
+    import warp as wp
+
+    from flame_nerf.encodings._warp_grid_kernels import kernels_for
+    from flame_nerf.warp_launch import load_warp
+
+    load_warp()
+    kernels = kernels_for(features)
+    for kernel in (kernels.encode, kernels.gradients):
+        wp.compile_aot_module(kernel.module, device=None, arch=86, module_dir=str(tmp_path), use_ptx=True)
+    code = [path.read_text() for path in tmp_path.rglob("*.ptx")]
+    assert len(code) == 2 and all("encode" in text or "gradients" in text for text in code)
+    if features > 1:
+        assert all("ld.global.v2" in text for text in code)
 
 
 @pytest.mark.parametrize("degree", [1, 2, 3])

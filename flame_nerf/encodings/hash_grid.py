@@ -14,9 +14,11 @@ from flame_nerf.encodings.layout import GridLayout
 from flame_nerf.encodings.numba_grid import encode_numba
 from flame_nerf.encodings.tcnn_grid import encode_tcnn, tcnn_problem
 from flame_nerf.encodings.torch_grid import encode_torch
+from flame_nerf.encodings.warp_grid import encode_warp
+from flame_nerf.warp_launch import warp_cuda_problem
 
-Implementation = Literal["auto", "torch", "numba", "tcnn"]
-_ENCODERS = {"torch": encode_torch, "numba": encode_numba, "tcnn": encode_tcnn}
+Implementation = Literal["auto", "torch", "numba", "warp", "tcnn"]
+_ENCODERS = {"torch": encode_torch, "numba": encode_numba, "warp": encode_warp, "tcnn": encode_tcnn}
 # tiny-cuda-nn's and Instant-NGP's: small enough that the first decoded values come from the network's biases.
 _INITIAL_RANGE = 1e-4
 
@@ -43,7 +45,8 @@ class HashGrid(nn.Module):
             log2_hashmap_size: log2 of the most vertices stored per level; finer levels are hashed.
             base_resolution: vertices along an axis at the coarsest level.
             max_resolution: vertices along an axis at the finest level.
-            implementation: "auto" takes, where the table lies, tiny-cuda-nn or else torch on CUDA, numba on the CPU.
+            implementation: "auto" takes, where the table lies, the first that works: on CUDA of tiny-cuda-nn, Warp and
+                torch, on the CPU of numba and torch.
 
         Raises:
             ValueError: sizes that make no grid, or an implementation of another name.
@@ -77,10 +80,12 @@ class HashGrid(nn.Module):
         """The implementation that is used where the table lies now."""
         if self.implementation != "auto":
             return self.implementation
-        if not self.table.is_cuda:
-            # The kernels are float32; other precisions are for tests.
-            return "numba" if self.table.dtype == torch.float32 and numba_problem() is None else "torch"
-        return "tcnn" if _tcnn_or_log() else "torch"
+        # The kernels are float32; other precisions are for tests.
+        if self.table.dtype != torch.float32:
+            return "torch"
+        if self.table.is_cuda:
+            return cuda_backend()
+        return "numba" if numba_problem() is None else "torch"
 
 
 @lru_cache(maxsize=1)
@@ -96,8 +101,15 @@ def numba_problem() -> str | None:
 
 
 @lru_cache(maxsize=1)
-def _tcnn_or_log() -> bool:
-    problem = tcnn_problem()
-    if problem is not None:
-        logging.getLogger(__name__).warning("Hash grid runs in plain torch on CUDA: %s.", problem)
-    return problem is None
+def cuda_backend() -> Literal["tcnn", "warp", "torch"]:
+    """The fastest implementation that works on this machine's GPU; says once in the log where that is plain torch."""
+    without_tcnn = tcnn_problem()
+    if without_tcnn is None:
+        return "tcnn"
+    without_warp = warp_cuda_problem()
+    if without_warp is None:
+        return "warp"
+    logging.getLogger(__name__).warning(
+        "Hash grid runs in plain torch on CUDA, many times slower: %s; %s.", without_warp, without_tcnn
+    )
+    return "torch"
