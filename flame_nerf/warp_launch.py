@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from flame_nerf.transfer import to_device
+
 
 @lru_cache(maxsize=1)
 def load_warp() -> ModuleType:
@@ -72,8 +74,11 @@ def wrap(tensor: Tensor, dtype: Any = None) -> Any:
     return load_warp().from_torch(tensor.detach(), dtype=dtype, return_ctype=True)
 
 
-def upload(values: Sequence[Sequence[int]], device: torch.device) -> Int[Tensor, "N K"]:
-    """Rows of a few integers (unsigned 64 bit ones by their bits) on a device, without waiting for it."""
-    table = torch.tensor(values, dtype=torch.int64)
-    # From pinned memory, which torch holds back until the copy is done; pageable memory would be waited for.
-    return table.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else table
+def upload(values: Sequence[int], device: torch.device) -> Int[Tensor, " N"]:
+    """A few integers on a device, without waiting for it."""
+    return to_device(torch.tensor(values, dtype=torch.int64), device)
+
+
+def addresses(tables: Sequence[Tensor], device: torch.device) -> Int[Tensor, " N"]:
+    """Where contiguous tensors begin in a device's memory. Whoever uses them must keep the tensors alive."""
+    return upload([table.data_ptr() for table in tables], device)

@@ -378,7 +378,7 @@ def test_kernels_compile_for_cuda(tmp_path):
     wp.init()
     wp.compile_aot_module(_warp_kernels, device=None, arch=86, module_dir=str(tmp_path), use_ptx=True)
     code = "".join(path.read_text() for path in tmp_path.rglob("*.ptx"))
-    assert all(f"{name}_" in code for name in ("march", "nearest", "pack"))
+    assert all(f"{name}_" in code for name in ("march", "nearest", "pack", "carry_samples", "apply_tables"))
 
 
 class TestCache:

@@ -10,8 +10,14 @@ from flame_nerf.canonical._tree_kernels import KERNEL, ZERO, pointer
 
 @nb.njit(**KERNEL)
 def apply_tables(addresses, width, transpose, mesh_index, face, vectors, faces, out):
-    """``out = M v + offset`` with rows [M | offset] of tables [F, 3, width] (width 4; 3: no offset), or ``M^T v``."""
+    """``out = M v + offset`` with rows [M | offset] of tables [F, 3, width] (width 4; 3: no offset), or ``M^T v``.
+
+    Where face is -1, v itself.
+    """
     for i in range(len(vectors)):
+        if face[i] < 0:
+            out[i] = vectors[i]
+            continue
         table = nb.carray(pointer(addresses[mesh_index[i]]), (faces, 3 * width))
         row = table[face[i]]
         x, y, z = vectors[i, 0], vectors[i, 1], vectors[i, 2]

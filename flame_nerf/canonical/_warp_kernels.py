@@ -1,9 +1,11 @@
-"""Warp kernels of the search structure: one thread a point or a ray, on CUDA or the CPU."""
+"""Warp kernels of the search structure and the way into the canonical head: one thread a point, a sample or a ray."""
 # No `from __future__ import annotations` here: Warp reads the annotations of kernel arguments as objects.
 
 import warp as wp
 
 wp.set_module_options({"enable_backward": False})
+
+_MAT34 = wp.types.matrix(shape=(3, 4), dtype=wp.float32)
 
 
 @wp.kernel
@@ -45,6 +47,24 @@ def first_hit(
         face[ray] = wp.int64(-1)
 
 
+@wp.func
+def _split(row: _MAT34):
+    """Linear part and offset of a transform."""
+    linear = wp.mat33(row[0, 0], row[0, 1], row[0, 2], row[1, 0], row[1, 1], row[1, 2], row[2, 0], row[2, 1], row[2, 2])
+    return linear, wp.vec3(row[0, 3], row[1, 3], row[2, 3])
+
+
+@wp.func
+def _canonical_cell(row: _MAT34, point: wp.vec3, low: wp.vec3, high: wp.vec3, resolution: int):
+    """Cell of the canonical box, as `OccupancyGrid.cells`, in which a point lies after a transform."""
+    carried = row * wp.vec4(point[0], point[1], point[2], 1.0)
+    cell = int(0)  # noqa: UP018  (a dynamic variable, which Warp tells from a constant by the call)
+    for axis in range(3):
+        along = (carried[axis] - low[axis]) * (float(resolution) / (high[axis] - low[axis]))
+        cell = cell * resolution + int(wp.clamp(along, 0.0, float(resolution - 1)))
+    return cell
+
+
 @wp.kernel
 def march(
     meshes: wp.array(dtype=wp.uint64),
@@ -60,11 +80,22 @@ def march(
     step: float,
     behind: float,
     max_samples: int,
+    density: wp.array(dtype=float),
+    least_density: float,
+    unseen_too: bool,
+    box: wp.array(dtype=wp.vec3),
+    resolution: int,
+    tables: wp.array(dtype=wp.uint64),
+    faces: int,
     counts: wp.array(dtype=wp.int64),
+    skipped: wp.array(dtype=wp.int64),
     sample_k: wp.array(dtype=int, ndim=2),
     sample_face: wp.array(dtype=int, ndim=2),
     sample_distance: wp.array(dtype=float, ndim=2),
 ):
+    # Samples are counted as skipped where `density` of their cell is below `least_density` (or inf, never met, and
+    # `unseen_too`), after the way to the canonical head by `tables`, addresses of transforms [F, 3, 4]. Without a
+    # density nothing is skipped.
     ray = wp.tid()
     which = int(mesh_index[ray])
     mesh = meshes[which]
@@ -80,7 +111,8 @@ def march(
         t1 = (bounds[which, 1][axis] + shell_most - origin[axis]) / d
         t_low = wp.max(t_low, wp.min(t0, t1))
         t_high = wp.min(t_high, wp.max(t0, t1))
-    kept = int(0)  # noqa: UP018  (a dynamic variable, which Warp tells from a constant by the call)
+    kept = int(0)  # noqa: UP018
+    found = int(0)  # noqa: UP018
     if t_low <= t_high:
         if behind < 1.0e30:
             # From `near` on, and no farther than anything will be sampled.
@@ -92,7 +124,7 @@ def march(
         last = int(wp.floor(t_high / step - shift))
         # Beyond the shell it is enough to know that nothing is near: a short look ahead, then a leap.
         look = shell_most + wp.max(4.0 * step, 0.3 * shell_most)
-        while k <= last and kept < max_samples:
+        while k <= last and found < max_samples:
             point = origin + (float(k) + shift) * step * direction
             query = wp.mesh_query_point_no_sign(mesh, point, look)
             leap = look - shell_most
@@ -100,12 +132,20 @@ def march(
                 away = wp.length(wp.mesh_eval_position(mesh, query.face, query.u, query.v) - point)
                 leap = away - shell_most
                 if away <= shell[query.face]:
-                    sample_k[ray, kept] = k
-                    sample_face[ray, kept] = query.face
-                    sample_distance[ray, kept] = away
-                    kept += 1
+                    found += 1
+                    full = True
+                    if density.shape[0] > 0:
+                        transforms = wp.array(ptr=tables[which], shape=(faces,), dtype=_MAT34)
+                        met = density[_canonical_cell(transforms[query.face], point, box[0], box[1], resolution)]
+                        full = met >= least_density and not (unseen_too and wp.isinf(met))
+                    if full:
+                        sample_k[ray, kept] = k
+                        sample_face[ray, kept] = query.face
+                        sample_distance[ray, kept] = away
+                        kept += 1
             k += wp.max(1, int(wp.floor(leap / step)))
     counts[ray] = wp.int64(kept)
+    skipped[ray] = wp.int64(found - kept)
 
 
 @wp.kernel
@@ -134,3 +174,91 @@ def pack(
         t_end[first + i] = (k + 1.0) * step
         face[first + i] = wp.int64(sample_face[ray, i])
         distance[first + i] = sample_distance[ray, i]
+
+
+@wp.kernel
+def apply_tables(
+    tables: wp.array(dtype=wp.uint64),
+    faces: int,
+    width: int,
+    transpose: bool,
+    mesh_index: wp.array(dtype=wp.int64),
+    face: wp.array(dtype=wp.int64),
+    vectors: wp.array(dtype=wp.vec3),
+    out: wp.array(dtype=wp.vec3),
+):
+    # As `CarryKernels.apply_tables` has it.
+    i = wp.tid()
+    v = vectors[i]
+    if face[i] < wp.int64(0):
+        out[i] = v
+        return
+    linear = wp.mat33()
+    offset = wp.vec3()
+    if width == 4:
+        row = wp.array(ptr=tables[int(mesh_index[i])], shape=(faces,), dtype=_MAT34)[int(face[i])]
+        linear, offset = _split(row)
+    else:
+        linear = wp.array(ptr=tables[int(mesh_index[i])], shape=(faces,), dtype=wp.mat33)[int(face[i])]
+    if transpose:
+        out[i] = wp.transpose(linear) * v
+    else:
+        out[i] = linear * v + offset
+
+
+@wp.kernel
+def carry_samples(
+    tables: wp.array(dtype=wp.uint64),
+    meshes: int,
+    faces: int,
+    ray_index: wp.array(dtype=wp.int64),
+    mesh_index: wp.array(dtype=wp.int64),
+    face: wp.array(dtype=wp.int64),
+    t_start: wp.array(dtype=float),
+    t_end: wp.array(dtype=float),
+    origins: wp.array(dtype=wp.vec3),
+    directions: wp.array(dtype=wp.vec3),
+    out_points: wp.array(dtype=wp.vec3),
+    out_directions: wp.array(dtype=wp.vec3),
+):
+    # `tables`: addresses of the meshes' transforms [F, 3, 4], then of their rotations [F, 3, 3].
+    n = wp.tid()
+    ray = int(ray_index[n])
+    mesh = int(mesh_index[n])
+    direction = directions[ray]
+    t = 0.5 * (t_start[n] + t_end[n])
+    linear, offset = _split(wp.array(ptr=tables[mesh], shape=(faces,), dtype=_MAT34)[int(face[n])])
+    rotation = wp.array(ptr=tables[meshes + mesh], shape=(faces,), dtype=wp.mat33)[int(face[n])]
+    out_points[n] = linear * (origins[ray] + t * direction) + offset
+    out_directions[n] = rotation * direction
+
+
+@wp.kernel
+def carry_samples_gradient(
+    tables: wp.array(dtype=wp.uint64),
+    meshes: int,
+    faces: int,
+    offsets: wp.array(dtype=wp.int64),
+    mesh_index: wp.array(dtype=wp.int64),
+    face: wp.array(dtype=wp.int64),
+    t_start: wp.array(dtype=float),
+    t_end: wp.array(dtype=float),
+    grad_points: wp.array(dtype=wp.vec3),
+    grad_directions: wp.array(dtype=wp.vec3),
+    out_origins: wp.array(dtype=wp.vec3),
+    out_directions: wp.array(dtype=wp.vec3),
+):
+    # As `CarryKernels.carry_samples_gradient` has it. One thread a ray: sums in a fixed order, and no atomics.
+    ray = wp.tid()
+    to_origin = wp.vec3()
+    to_direction = wp.vec3()
+    for n in range(int(offsets[ray]), int(offsets[ray + 1])):
+        mesh = int(mesh_index[n])
+        t = 0.5 * (t_start[n] + t_end[n])
+        linear, _ = _split(wp.array(ptr=tables[mesh], shape=(faces,), dtype=_MAT34)[int(face[n])])
+        rotation = wp.array(ptr=tables[meshes + mesh], shape=(faces,), dtype=wp.mat33)[int(face[n])]
+        moved = wp.transpose(linear) * grad_points[n]
+        to_origin += moved
+        to_direction += t * moved + wp.transpose(rotation) * grad_directions[n]
+    out_origins[ray] = to_origin
+    out_directions[ray] = to_direction

@@ -88,9 +88,6 @@ class MarchedRays:
 class MeshSearch(Protocol):
     """What the mapping asks of a search structure. A *handle* is one frame's structure."""
 
-    can_skip: bool
-    """Whether :meth:`march` leaves out empty space."""
-
     def build(self, vertices: Float[Tensor, "V 3"], reuse: Any | None = None) -> Any:
         """Structure for posed vertices; ``reuse``, a handle no longer needed, is overwritten where that is cheaper."""
 
@@ -180,8 +177,6 @@ class _NumbaHandle:
 
 class NumbaSearch:
     """CPU search: one tree over the canonical triangles, refitted to every posed mesh (0.2 ms for a head)."""
-
-    can_skip = True
 
     def __init__(self, faces: Int[Tensor, "F 3"], vertices: Float[Tensor, "V 3"]):
         from flame_nerf.canonical import _march_kernels, _ray_kernels, _tree_kernels

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flame_nerf.canonical.bvh import Backend, EmptySpace, Shell, make_search
-from flame_nerf.canonical.carry import carry_samples, carry_vectors
+from flame_nerf.canonical.carry import CarryKernels, NumbaCarry, carry_samples, carry_vectors
 from flame_nerf.canonical.frames import face_transforms, nearest_rotation, triangle_frames
 from flame_nerf.canonical.neighbourhood import (
     Neighbourhood,
@@ -131,6 +131,7 @@ class CanonicalMapping:
             self._scale_limit[~scaled.to(self.device)] = 1.0
         self.blend = self._choose_blend()
         self._search = make_search(self.faces, self.canonical_vertices, self.config.backend)
+        self._carrying = _make_carry(self.config.backend, self.device)
         self._shell: tuple[Tensor, int, Shell] | None = None
 
     def _checked(self, vertices: Tensor, what: str) -> Tensor:
@@ -219,14 +220,6 @@ class CanonicalMapping:
         face = _checked_index(face, len(self.faces), "face", -1)
         if len(points) == 0:
             return CanonicalPoints(points, directions, face, distance)
-        astray = face < 0
-        if bool(astray.any()):
-            inside = (~astray).nonzero()[:, 0]
-            part = None if directions is None else directions[inside]
-            found = self.to_canonical(posed, mesh_index[inside], points[inside], face[inside], part)
-            carried = points.index_copy(0, inside, found.points)
-            turned = None if directions is None else directions.index_copy(0, inside, found.directions)
-            return CanonicalPoints(carried, turned, face, distance)
         if self.blend == "point":
             carried, turned = self._carry_exactly(posed, mesh_index, points, face, directions)
         else:
@@ -238,12 +231,7 @@ class CanonicalMapping:
         self, posed: Sequence[PosedMesh], mesh_index: Tensor, face: Tensor, vectors: Tensor, table: str
     ) -> Tensor:
         """Apply the rows of one of the posed meshes' tables."""
-        tables = [getattr(mesh, table) for mesh in posed]
-        if self.device.type == "cpu":
-            return carry_vectors(vectors, tables, mesh_index, face)
-        rows = torch.stack(tables).flatten(0, 1).index_select(0, mesh_index * len(self.faces) + face)
-        carried = (rows[:, :, :3] * vectors[:, None, :]).sum(dim=2)
-        return carried + rows[:, :, 3] if rows.shape[2] == 4 else carried
+        return carry_vectors(self._carrying, vectors, [getattr(mesh, table) for mesh in posed], mesh_index, face)
 
     def _carry_exactly(
         self,
@@ -254,22 +242,25 @@ class CanonicalMapping:
         directions: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
         """The blend with weights taken at every point."""
-        members = self.neighbours.index_select(0, face)
+        astray = (face < 0)[:, None]
+        members = self.neighbours.index_select(0, face.clamp_min(0))
         members = torch.where(members < 0, members, members + (mesh_index * len(self.faces))[:, None])
         transforms, centres, usable = (
             torch.cat([getattr(mesh, name) for mesh in posed]) for name in ("transforms", "centres", "usable")
         )
         blended = self._blend(points, members, transforms, centres, usable)
         carried = (blended[:, :, :3] * points[:, None, :]).sum(dim=2) + blended[:, :, 3]
+        # Chosen afterwards: to select points first, the host would have to wait for how many there are.
+        carried = torch.where(astray, points, carried)
         if directions is None:
             return carried, None
         rotation = nearest_rotation(blended[:, :, :3])
-        return carried, (rotation * directions[:, None, :]).sum(dim=2)
+        return carried, torch.where(astray, directions, (rotation * directions[:, None, :]).sum(dim=2))
 
     @property
     def can_skip(self) -> bool:
-        """Whether :meth:`sample_shell` can leave out empty space: on the CPU, with the blend per face."""
-        return self._search.can_skip and self.blend == "face"
+        """Whether :meth:`sample_shell` can leave out empty space: with the blend per face."""
+        return self.blend == "face"
 
     def carry_samples(
         self,
@@ -282,10 +273,9 @@ class CanonicalMapping:
 
         Note: differentiable with respect to ``origins`` and ``directions``, the choice of the face held fixed.
         """
-        if self.device.type == "cpu" and self.blend == "face" and len(posed):
-            points, turned = carry_samples(
-                origins, directions, samples, [mesh.transforms for mesh in posed], [mesh.rotations for mesh in posed]
-            )
+        if self.blend == "face" and len(posed):
+            tables = [mesh.transforms for mesh in posed], [mesh.rotations for mesh in posed]
+            points, turned = carry_samples(self._carrying, origins, directions, samples, *tables)
             return CanonicalPoints(points, turned, samples.face, samples.distance)
         along = directions.index_select(0, samples.ray_index)
         points = samples.positions(origins, directions)
@@ -374,6 +364,15 @@ class CanonicalMapping:
         shell = self._search.make_shell(thickness.to(torch.float32))
         self._shell = (thickness, thickness._version, shell)
         return shell
+
+
+def _make_carry(backend: Backend, device: torch.device) -> CarryKernels:
+    """The kernels that belong to a search structure."""
+    if backend == "numba" or (backend == "auto" and device.type == "cpu"):
+        return NumbaCarry()
+    from flame_nerf.canonical.carry_warp import WarpCarry
+
+    return WarpCarry()
 
 
 def _checked_index(index: Tensor, count: int, what: str, least: int) -> Tensor:

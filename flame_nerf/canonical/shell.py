@@ -79,7 +79,7 @@ def march_shell(
         directions: of unit length.
         shell, step, behind, near, far: metres.
         generator: of the jitter; on the rays' device.
-        empty: samples in there are left out. Only where the search ``can_skip``.
+        empty: samples in there are left out.
 
     Raises:
         ValueError: a step, or a number of samples, that is not positive; rays that are not finite.
