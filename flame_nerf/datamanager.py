@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.pictures import FlameNerfDataset, PictureCache
 from flame_nerf.pixel_sampler import HeadPixelSamplerConfig
+from flame_nerf.transfer import to_device
 
 
 @dataclass
@@ -102,7 +103,12 @@ class FlameNerfDataManager(VanillaDataManager[FlameNerfDataset]):
         sampler = self.train_pixel_sampler
         sampler.patches_wanted, sampler.generator = self.patches_at(step), generator
         batch = sampler.sample(next(self.iter_train_image_dataloader))
-        return self.train_ray_generator(batch["indices"]), batch
+        rays = self.train_ray_generator(batch["indices"])
+        # Where pixels were drawn is the host's business; what they show goes to the device once, not for every term.
+        shown = {
+            name: to_device(batch[name], self.device) for name in ("image", "mask", "depth_prior") if name in batch
+        }
+        return rays, batch | shown
 
     def _rays(self, dataset: FlameNerfDataset) -> PinholeRays:
         return PinholeRays(dataset.cameras, dataset.metadata["plate"]).to(self.device)
@@ -114,7 +120,8 @@ class FlameNerfDataManager(VanillaDataManager[FlameNerfDataset]):
 class PinholeRays(nn.Module):
     """Rays through pixel centres of a subject's cameras, which are all perspective and without distortion.
 
-    The same rays as Nerfstudio's generator, which serves every camera model, in a tenth of its time.
+    The same rays as Nerfstudio's generator, which serves every camera model, in a tenth of its time. What names cameras
+    and rows of the track stays in the host's memory: the host must know them, and to ask the GPU is to wait.
     """
 
     def __init__(self, cameras: Cameras, plate: Float[Tensor, "H W 3"] | None = None):
@@ -130,26 +137,26 @@ class PinholeRays(nn.Module):
         self.register_buffer("focal", focal, persistent=False)
         self.register_buffer("centre", centre, persistent=False)
         self.register_buffer("c2w", cameras.camera_to_worlds, persistent=False)
-        self.register_buffer("frame_idx", cameras.metadata["frame_idx"], persistent=False)
+        self.frame_idx = cameras.metadata["frame_idx"]
         self.register_buffer("times", cameras.times, persistent=False)
 
     def forward(self, ray_indices: Int[Tensor, "R 3"]) -> RayBundle:
         """Rays of pixels given as (camera, row, column); directions have unit length."""
-        camera = ray_indices[:, 0].to(self.c2w.device)
-        pixel = ray_indices[:, [2, 1]].to(self.c2w.device) + 0.5
+        drawn = ray_indices[:, :1]
+        camera, row, column = to_device(ray_indices, self.c2w.device).unbind(dim=1)
+        pixel = torch.stack([column, row], dim=1) + 0.5
         x, y = ((pixel - self.centre[camera]) / self.focal[camera]).unbind(dim=1)
         c2w = self.c2w[camera]
         directions = x[:, None] * c2w[:, :, 0] - y[:, None] * c2w[:, :, 1] - c2w[:, :, 2]
         length = directions.norm(dim=1, keepdim=True)
-        metadata = {"directions_norm": length, "frame_idx": self.frame_idx[camera]}
+        metadata = {"directions_norm": length, "frame_idx": self.frame_idx[drawn[:, 0]]}
         if self.plate is not None:
-            row, column = ray_indices[:, 1:].to(self.plate.device).unbind(dim=1)
             metadata["background"] = self.plate[row, column]
         return RayBundle(
             origins=c2w[:, :, 3],
             directions=directions / length,
             pixel_area=1.0 / (self.focal[camera].prod(dim=1, keepdim=True) * length**3),
-            camera_indices=camera[:, None],
+            camera_indices=drawn,
             metadata=metadata,
             times=self.times[camera],
         )

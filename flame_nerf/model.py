@@ -35,6 +35,7 @@ from flame_nerf.seen_conditions import SeenConditions
 from flame_nerf.seen_directions import SeenDirections
 from flame_nerf.subject import Frame, Subject
 from flame_nerf.throughput import Throughput
+from flame_nerf.transfer import to_device
 from flame_nerf.unseen_sides import UnseenSidesConfig
 from flame_nerf.view_terms import ViewTerm, view_terms, wanted_terms
 
@@ -208,6 +209,7 @@ class FlameNerfModel(Model):
                 known = {"samples": self._marched(ray_bundle)}
         rows, mesh_index = torch.unique(ray_bundle.metadata["frame_idx"][:, 0], return_inverse=True)
         meshes = self.renderer.meshes.get_many(rows.tolist())
+        rows, mesh_index = to_device(rows, self.device), to_device(mesh_index, self.device)
         condition, shift = self.refinement.corrected(
             rows, self._conditions[rows], self._step if self.training else None
         )
@@ -276,15 +278,18 @@ class FlameNerfModel(Model):
     def _told(self, condition: Float[Tensor, "B C"], rows: Int[Tensor, " B"] | None = None) -> Float[Tensor, "B D"]:
         """What the renderer is told: conditions, in pictures near what was trained where `seen_expressions_only` has
         it so, with the latent codes of their rows, or the mean code without rows."""
-        # Trained moments are told what they were trained with, also where that was corrected meanwhile.
-        trained = rows is not None and bool(torch.isin(rows, self._train_rows.to(rows)).all())
-        if self._seen_conditions is not None and not (self.training or trained):
+        if self._seen_conditions is not None and not (self.training or self._are_trained(rows)):
             effect = self.renderer.condition_effect()[:, : self.motion.condition_dim]
             condition = self._seen_conditions.nearest(condition, effect)
         if self.latents is None:
             return condition
         codes = self.latents.mean().expand(len(condition), -1) if rows is None else self.latents(rows)
         return torch.cat([condition, codes], dim=-1)
+
+    def _are_trained(self, rows: Int[Tensor, " B"] | None) -> bool:
+        """Whether all rows were trained on: such moments are told what they were trained with, also where that was
+        corrected meanwhile."""
+        return rows is not None and bool(torch.isin(rows, self._train_rows.to(rows)).all())
 
     def rays_of(
         self, camera: Cameras, more: Float[Tensor, " 6"] | None = None
@@ -368,10 +373,11 @@ class FlameNerfModel(Model):
     ) -> dict[str, Tensor]:
         """A training frame's moment on the plain background, from anywhere, with the rays (origins, directions) after
         correction. Differentiable in the field alone; of one with a hash grid, in that alone."""
-        row = self._train_rows[frame : frame + 1].to(self.device)
+        number = int(self._train_rows[frame])
+        row = torch.full((1,), number, device=self.device)
         c2w = self._train_c2w[frame]
         with torch.no_grad():
-            rays = self.refinement.pose.correct_tracked_camera(c2w, int(row), origins, directions)
+            rays = self.refinement.pose.correct_tracked_camera(c2w, number, origins, directions)
         condition, shift = self.refinement.corrected(row, self._conditions[row], self._step)
         # Terms on whole views are rare and steep. In the networks, which all of the head shares, they would fill Adam's
         # second moments, and slow down what the pictures teach.
@@ -379,7 +385,7 @@ class FlameNerfModel(Model):
         with holding:
             outputs = self.renderer(
                 *rays,
-                self.renderer.meshes.get_many(row.tolist()),
+                [self.renderer.meshes.get(number)],
                 row.new_zeros(len(origins)),
                 self._told(condition, row).detach(),
                 self.background.color,

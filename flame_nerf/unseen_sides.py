@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,6 +104,7 @@ class UnseenSides:
         self._solid, self._empty = unseen & there, ~there
         self._beside = unseen | self._empty
         self._search: MeshSearch | None = None
+        self._structure: Any | None = None
         self._centre = torch.from_numpy(track.canonical_vertices).mean(dim=0).to(device)
 
     def wanted(self, step: int) -> bool:
@@ -152,4 +154,6 @@ class UnseenSides:
     def _first_hit(self, vertices: Tensor, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         which = torch.zeros(len(origins), dtype=torch.long, device=origins.device)
         rays = origins.contiguous(), directions.contiguous()
-        return self._search.first_hit([self._search.build(vertices.contiguous())], which, *rays)
+        # One structure, refitted for each of a step's two meshes: on CUDA to build one takes longer than to ask it.
+        self._structure = self._search.build(vertices.contiguous(), self._structure)
+        return self._search.first_hit([self._structure], which, *rays)

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flame_nerf.canonical import CanonicalMapping, MappingConfig, PosedMeshCache, region_shell
+from flame_nerf.canonical.bvh import MarchSettings
 
 BACKENDS = ["numba", "warp"]
 
@@ -342,6 +343,27 @@ def test_bad_marching_is_refused(head):
         mapping.sample_shell([mesh], which, origins * float("nan"), directions, **good)
     with pytest.raises(ValueError, match="mesh_index"):
         mapping.sample_shell([mesh], which + 1, origins, directions, **good)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["origin", "direction"])
+def test_warp_finds_nothing_along_rays_that_are_not_finite(head, bad, where):
+    """On CUDA they are refused only after the march, which must come to an end and touch nothing."""
+    canonical, posed, faces, _ = head
+    mapping = make(canonical, faces, backend="warp")
+    origins, directions = (values[:4].clone() for values in camera_rays(np.random.default_rng(9), 50, 0.6))
+    (origins if where == "origin" else directions)[1:, 1] = bad
+    settings = MarchSettings(step=0.002, behind=0.02, near=0.02, far=20.0, max_samples=256)
+    found = mapping._search.march(
+        [mapping.pose(as_tensor(posed)).search],
+        torch.zeros(4, dtype=torch.int64),
+        origins,
+        directions,
+        torch.zeros(4),
+        mapping._search.make_shell(torch.full((len(faces),), 0.01)),
+        settings,
+    )
+    assert (found.counts[1:] == 0).all()
 
 
 def test_a_changed_shell_is_noticed(head):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flame_nerf.canonical.bvh import EmptySpace, MarchSettings, MeshSearch, Shell
@@ -90,11 +90,10 @@ def march_shell(
         raise ValueError(f"step must be a positive number of metres, got {step}")
     if max_samples < 1:
         raise ValueError(f"max_samples must be at least 1, got {max_samples}")
-    if not bool(torch.isfinite(origins.detach().sum() + directions.detach().sum())):
-        raise ValueError(
-            "ray origins or directions are not finite: a camera pose is broken, or its refinement diverged"
-        )
     rays, device = len(origins), origins.device
+    finite = torch.isfinite(origins.detach().sum() + directions.detach().sum())
+    if device.type == "cpu":
+        _require(finite)
     if jitter:
         start = torch.rand(rays, device=device, generator=generator)
     else:
@@ -112,6 +111,8 @@ def march_shell(
         MarchSettings(step, behind, near, far, max_samples),
         empty,
     )
+    # On CUDA a march finds nothing along such rays, and has waited for the GPU already.
+    _require(finite)
     offsets = torch.nn.functional.pad(found.counts.cumsum(0), (1, 0))
     return ShellSamples(
         found.ray_index,
@@ -123,6 +124,13 @@ def march_shell(
         found.distance,
         found.skipped,
     )
+
+
+def _require(finite: Bool[Tensor, ""]) -> None:
+    if not bool(finite):
+        raise ValueError(
+            "ray origins or directions are not finite: a camera pose is broken, or its refinement diverged"
+        )
 
 
 def region_shell(

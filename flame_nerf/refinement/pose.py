@@ -11,6 +11,7 @@ from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
 
 from flame_nerf.refinement.time_spline import TimeSpline
+from flame_nerf.transfer import to_device
 
 HEAD_RADIUS = 0.1
 """Metres from the head's centre at which a turn and a shift of equal parameters move a point equally far."""
@@ -98,8 +99,8 @@ class PoseRefinement(nn.Module):
         return rotation_vector(self.reference.T @ c2w[:, :, :3].to(self.reference))
 
     def _exponential(self, tangent: Float[Tensor, "N 6"]) -> Float[Tensor, "N 3 4"]:
-        scale = tangent.new_tensor([1.0, 1.0, 1.0, 1 / HEAD_RADIUS, 1 / HEAD_RADIUS, 1 / HEAD_RADIUS])
-        return exp_map_SO3xR3(tangent * scale)
+        shift, turn = tangent.split(3, dim=1)
+        return exp_map_SO3xR3(torch.cat([shift, turn * (1 / HEAD_RADIUS)], dim=1))
 
     def learns(self, step: int) -> bool:
         """Whether a step of the training learns corrections."""
@@ -118,7 +119,8 @@ class PoseRefinement(nn.Module):
         if not (calibrated or over_time):
             return ray_bundle.origins, ray_bundle.directions
         # The exponential is taken once a frame, not once a ray.
-        frames, which = torch.unique(ray_bundle.camera_indices[:, 0], return_inverse=True)
+        unique = torch.unique(ray_bundle.camera_indices[:, 0], return_inverse=True)
+        frames, which = (to_device(indices, self.centre.device) for indices in unique)
         tangent = self.centre.new_zeros(len(frames), 6)
         features = self.train_features[frames]
         if calibrated:
@@ -145,7 +147,7 @@ class PoseRefinement(nn.Module):
             directions: unit length.
             more: a further correction, shift in metres and turn in metres at 0.1 m, for this frame alone.
         """
-        tangent = self.correction(c2w[None], torch.tensor([row], device=c2w.device))
+        tangent = self.correction(c2w[None], torch.full((1,), row, device=c2w.device))
         if more is not None:
             tangent = tangent + more
         return self._moved(self._exponential(tangent).expand(len(origins), -1, -1), origins, directions)
