@@ -61,7 +61,8 @@ class FieldConfig:
     initial_density: float = 10.0
     """Density everywhere before training, 1/m: with a shell of centimetres, thin haze that lets gradients through."""
     implementation: Implementation = "auto"
-    """How the hash grid is computed."""
+    """How the hash grid is computed. auto: the first that works, on CUDA of tinycudann, Warp and torch, on the CPU of
+    numba and torch."""
     compiled: bool = True
     """On a CPU, compute grid and networks in kernels of our own: float32, and faster than torch in bfloat16."""
     precision: Precision = "auto"

@@ -18,6 +18,7 @@ from flame_nerf.pictures import FlameNerfDataset
 from flame_nerf.prior_terms import RenderView
 from flame_nerf.priors import perturb_camera
 from flame_nerf.subject import Frame, HeadTrack
+from flame_nerf.transfer import to_device
 
 LEAST_COSINE = 0.35
 """A triangle is seen where a camera looks at it at least this steeply."""
@@ -141,7 +142,7 @@ class UnseenSides:
             is to be met: beside an unseen part, or on a part of the mesh that the person has not.
         """
         vertices = torch.from_numpy(np.asarray(self._track.vertices[self._frames[frame].timestep]))
-        vertices = vertices.float().to(self._faces.device)
+        vertices = to_device(vertices.float(), self._faces.device)
         if self._search is None:
             self._search = make_search(self._faces, vertices, "auto")
         distance, face = self._first_hit(grown(vertices, self._faces, self._hair), origins, directions)

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from flame_nerf.transfer import to_device
+
 Window = tuple[float, float, float]
 """A square of a picture: left edge, top edge, side, in pixels."""
 
@@ -77,9 +79,10 @@ def window_rays(
         within = 0.5
     else:
         generator = jitter if isinstance(jitter, torch.Generator) else None
-        within = torch.rand(cell.shape, generator=generator).to(cell)
-    corner = torch.tensor([left, top], device=c2w.device, dtype=c2w.dtype)
-    x, y = ((corner + (cell + within) * (side / size) - centre.to(c2w)) / focal.to(c2w)).unbind(dim=1)
+        within = to_device(torch.rand(cell.shape, generator=generator), c2w.device).to(c2w.dtype)
+    corner = torch.tensor([left, top], device=centre.device, dtype=centre.dtype) - centre
+    corner, focal = to_device(torch.stack([corner, focal]), c2w.device).to(c2w.dtype)
+    x, y = ((corner + (cell + within) * (side / size)) / focal).unbind(dim=1)
     directions = torch.nn.functional.normalize(x[:, None] * c2w[:, 0] - y[:, None] * c2w[:, 1] - c2w[:, 2], dim=-1)
     return c2w[:, 3].expand_as(directions), directions
 
@@ -100,8 +103,9 @@ def perturb_camera(
         centre: middle of the head, metres.
         max_angle_deg: 0 returns the camera as it is.
     """
-    yaw, pitch = (torch.rand(2, generator=generator).to(c2w) * 2 - 1) * np.radians(max_angle_deg)
-    upright = torch.tensor([0.0, 1.0, 0.0]).to(c2w)
+    random = to_device(torch.rand(2, generator=generator), c2w.device).to(c2w.dtype)
+    yaw, pitch = (random * 2 - 1) * np.radians(max_angle_deg)
+    upright = torch.eye(3, device=c2w.device, dtype=c2w.dtype)[1]
     turn = _about(upright, yaw) @ _about(c2w[:, 0], 0.5 * pitch)
     return torch.cat([turn @ c2w[:, :3], (centre + turn @ (c2w[:, 3] - centre))[:, None]], dim=1)
 
