@@ -132,30 +132,31 @@ class PinholeRays(nn.Module):
         """
         super().__init__()
         self.register_buffer("plate", plate, persistent=False)
-        focal = torch.cat([cameras.fx, cameras.fy], dim=1)
-        centre = torch.cat([cameras.cx, cameras.cy], dim=1)
-        self.register_buffer("focal", focal, persistent=False)
-        self.register_buffer("centre", centre, persistent=False)
-        self.register_buffer("c2w", cameras.camera_to_worlds, persistent=False)
+        fx, fy, cx, cy = (values.double() for values in (cameras.fx, cameras.fy, cameras.cx, cameras.cy))
+        right, up, backward = cameras.camera_to_worlds[:, :, :3].double().unbind(dim=2)
+        # Direction of (column, row, 1): of (column - cx) / fx to the right, (row - cy) / fy down and 1 forward.
+        forward = cy / fy * up - cx / fx * right - backward
+        unproject = torch.stack([right / fx, -up / fy, forward], dim=2)
+        self.register_buffer("unproject", unproject.float(), persistent=False)
+        self.register_buffer("origin", cameras.camera_to_worlds[:, :, 3], persistent=False)
+        self.register_buffer("pixel_area", (1.0 / (fx * fy)).float(), persistent=False)
         self.frame_idx = cameras.metadata["frame_idx"]
         self.register_buffer("times", cameras.times, persistent=False)
 
     def forward(self, ray_indices: Int[Tensor, "R 3"]) -> RayBundle:
         """Rays of pixels given as (camera, row, column); directions have unit length."""
         drawn = ray_indices[:, :1]
-        camera, row, column = to_device(ray_indices, self.c2w.device).unbind(dim=1)
-        pixel = torch.stack([column, row], dim=1) + 0.5
-        x, y = ((pixel - self.centre[camera]) / self.focal[camera]).unbind(dim=1)
-        c2w = self.c2w[camera]
-        directions = x[:, None] * c2w[:, :, 0] - y[:, None] * c2w[:, :, 1] - c2w[:, :, 2]
+        camera, row, column = to_device(ray_indices, self.origin.device).unbind(dim=1)
+        pixel = torch.stack([column + 0.5, row + 0.5, torch.ones_like(row)], dim=1)
+        directions = (self.unproject[camera] @ pixel[:, :, None])[:, :, 0]
         length = directions.norm(dim=1, keepdim=True)
         metadata = {"directions_norm": length, "frame_idx": self.frame_idx[drawn[:, 0]]}
         if self.plate is not None:
             metadata["background"] = self.plate[row, column]
         return RayBundle(
-            origins=c2w[:, :, 3],
+            origins=self.origin[camera],
             directions=directions / length,
-            pixel_area=1.0 / (self.focal[camera].prod(dim=1, keepdim=True) * length**3),
+            pixel_area=self.pixel_area[camera] / length**3,
             camera_indices=drawn,
             metadata=metadata,
             times=self.times[camera],

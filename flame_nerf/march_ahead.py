@@ -13,7 +13,7 @@ from nerfstudio.cameras.rays import RayBundle
 from flame_nerf.canonical import ShellSamples
 from flame_nerf.head_renderer import HeadRenderer
 from flame_nerf.refinement import PoseRefinement
-from flame_nerf.threads import background_work
+from flame_nerf.threads import background_work, help_background_work
 
 
 class MarchAhead:
@@ -67,5 +67,7 @@ class MarchAhead:
         running, self._running = self._running, None
         if running is None:
             return None
+        if not running.done():
+            help_background_work()
         marched, samples = running.result()
         return samples if marched is bundle else None

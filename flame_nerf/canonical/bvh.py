@@ -24,6 +24,8 @@ LEAF_SIZE = 8
 """Triangles that a leaf of the CPU tree holds at most; at least half as many."""
 _MIN_PER_THREAD = 64
 """Rays or packets below which a second thread costs more than it brings."""
+_CHUNKS_PER_THREAD = 4
+"""Chunks of a march: a training step that waits for the next one's march takes over some of them."""
 
 
 @dataclass(frozen=True)
@@ -310,7 +312,7 @@ class NumbaSearch:
             )
             return [x[:used] for x in integers + reals], skipped
 
-        parts, skipped = zip(*run_in_chunks(work, rays, _MIN_PER_THREAD), strict=True)
+        parts, skipped = zip(*run_in_chunks(work, rays, _MIN_PER_THREAD, _CHUNKS_PER_THREAD), strict=True)
         # Copies, also of a single part: a slice would keep the whole capacity alive.
         ray, mesh, face, t_start, t_end, distance = (torch.cat(list(x)) for x in zip(*parts, strict=True))
         return MarchedRays(ray, mesh, t_start, t_end, face, distance, counts, sum(skipped))
