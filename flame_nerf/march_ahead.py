@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 
 import torch
 from nerfstudio.cameras.rays import RayBundle
@@ -47,7 +46,7 @@ class MarchAhead:
             ours.copy_(theirs)
         empty = self._renderer.known_empty(step)
         if empty is not None:
-            empty = replace(empty, density=empty.density.clone())
+            empty = self._renderer.occupancy.frozen(empty)
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         draw = self._look_ahead(step)
 

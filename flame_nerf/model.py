@@ -142,7 +142,7 @@ class FlameNerfModel(Model):
         self._depth_term = DepthTerm(self.config.depth)
         self._view_terms: dict[str, ViewTerm] = {}
         self._march_ahead: MarchAhead | None = None
-        self._step = 0
+        self._step, self._log_every = 0, 1
         self._throughput = Throughput()
         self._lpips = LazyLPIPS()
         self.weight_average: WeightAverage | None = None
@@ -162,6 +162,8 @@ class FlameNerfModel(Model):
     def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
         weights, starts = self.config.loss_coefficients, self.config.loss_starts
         data = attributes.pipeline.datamanager
+        if attributes.trainer is not None:
+            self._log_every = attributes.trainer.config.logging.steps_per_log
         marches = isinstance(self.renderer, HeadRenderer)
         self._view_terms = view_terms(
             self.config.semantic,
@@ -338,13 +340,14 @@ class FlameNerfModel(Model):
     # ---------------------------------------------------------------------------------------------- losses, metrics
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        metrics = self._throughput.metrics(outputs) if self.training else {}
+        # What nobody will log takes a twentieth of a step on the CPU.
+        if self.training and self._step % self._log_every != 0:
+            return metrics
         with torch.no_grad():
             error = torch.nn.functional.mse_loss(outputs["rgb"], self._target(outputs, batch))
-            metrics = {"psnr": -10 * error.clamp_min(1e-10).log10()}
-        if self.training:
-            metrics.update(self._throughput.metrics(outputs))
-            metrics.update(self.refinement.pose.metrics())
-        return metrics
+        metrics["psnr"] = -10 * error.clamp_min(1e-10).log10()
+        return metrics | (self.refinement.pose.metrics() if self.training else {})
 
     def get_loss_dict(
         self, outputs: dict[str, Tensor], batch: dict[str, Tensor], metrics_dict: dict[str, Tensor] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -33,6 +33,17 @@ class OccupancyConfig:
     """Part of a cell's highest density that is kept when an exploring step meets less there."""
 
 
+@dataclass
+class _Copied:
+    """A copy of a grid's densities."""
+
+    density: Float[Tensor, " cells"]
+    version: int
+    """Torch's count of its own changes to the grid when it was made: kernels are not counted."""
+    learned: list[Int[Tensor, " N"]] = field(default_factory=list)
+    """Cells that kernels learned of since."""
+
+
 class OccupancyGrid(nn.Module):
     """Highest density met in each cell of the canonical box; part of the checkpoint.
 
@@ -47,6 +58,7 @@ class OccupancyGrid(nn.Module):
         cells = config.resolution**3 if config.enabled else 0
         self.register_buffer("aabb", aabb.clone(), persistent=False)
         self.register_buffer("highest", torch.full((cells,), torch.inf))
+        self._copied: _Copied | None = None
 
     def cells(self, p_canonical: Float[Tensor, "N 3"]) -> Int[Tensor, " N"]:
         """Cell of each canonical point; points outside of the box belong to the nearest."""
@@ -77,6 +89,17 @@ class OccupancyGrid(nn.Module):
         config = self.config
         return EmptySpace(self.highest, config.resolution, self.aabb, config.empty_opacity / step, unseen_too)
 
+    def frozen(self, empty: EmptySpace) -> EmptySpace:
+        """Of this grid, but as it is now whatever is learned from here on, until this is called again: then the same
+        memory is brought up to date, by what was learned meanwhile alone where only the kernels learned."""
+        copied = self._copied
+        if copied is None or copied.version != self.highest._version:
+            copied = self._copied = _Copied(self.highest.clone(), self.highest._version)
+        for cells in copied.learned:
+            copied.density[cells] = self.highest[cells]
+        copied.learned.clear()
+        return dataclasses.replace(empty, density=copied.density)
+
     def unseen(self, cells: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
         """Whether no training ray ever asked about a cell: the far side of a head that never turned."""
         return self.highest[cells].isinf()
@@ -92,6 +115,8 @@ class OccupancyGrid(nn.Module):
             from flame_nerf.compiled import occupancy_kernels as kernels
 
             kernels.learn(cells.numpy(), sigma.contiguous().numpy(), np.float32(memory), self.highest.numpy())
+            if self._copied is not None:
+                self._copied.learned.append(cells)
         else:
             known = self.highest[cells]
             self.highest[cells] = torch.where(known.isinf(), 0.0, known * memory)

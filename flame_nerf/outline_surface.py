@@ -54,13 +54,6 @@ def vertex_normals(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) ->
     return torch.nn.functional.normalize(normals, dim=1)
 
 
-def grown(
-    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], thickness: Float[Tensor, " V"]
-) -> Float[Tensor, "V 3"]:
-    """Posed vertices moved out along their normals, metres."""
-    return vertices + thickness[:, None] * vertex_normals(vertices, faces)
-
-
 def outline_surface(
     track: HeadTrack,
     frames: Sequence[Frame],

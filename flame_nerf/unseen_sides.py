@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flame_nerf.canonical import MeshSearch, make_search
 from flame_nerf.head_views import HeadViews
-from flame_nerf.outline_surface import FRAMES_LOOKED_AT, grown, outline_surface
+from flame_nerf.outline_surface import FRAMES_LOOKED_AT, outline_surface, vertex_normals
 from flame_nerf.pictures import FlameNerfDataset
 from flame_nerf.prior_terms import RenderView
 from flame_nerf.priors import perturb_camera
@@ -145,8 +145,9 @@ class UnseenSides:
         vertices = to_device(vertices.float(), self._faces.device)
         if self._search is None:
             self._search = make_search(self._faces, vertices, "auto")
-        distance, face = self._first_hit(grown(vertices, self._faces, self._hair), origins, directions)
-        around = self._first_hit(grown(vertices, self._faces, self._room), origins, directions)[1]
+        out = vertex_normals(vertices, self._faces)
+        distance, face = self._first_hit(vertices + self._hair[:, None] * out, origins, directions)
+        around = self._first_hit(vertices + self._room[:, None] * out, origins, directions)[1]
         met = face >= 0
         missed_beside = ~met & (around >= 0) & self._beside[around.clamp_min(0)]
         on_nothing = met & self._empty[face.clamp_min(0)]

@@ -20,7 +20,7 @@ WAITS = {"_local_scalar_dense", "nonzero", "_unique2", "masked_select", "equal"}
 """Operators whose result the host needs; indexing by a mask is one of them."""
 HOST_ONLY = {
     "model.py:_render_stored",  # which rows of the track a batch has: indices that stay on the host
-    "pose.py:training_rays",  # which cameras: likewise
+    "pose.py:_training_rays",  # which cameras: likewise
     "mapping.py:_checked_index",  # on the CPU only
     "shell.py:_require",  # on CUDA once, after the march has waited
     "throughput.py:metrics",  # numbers that the host made

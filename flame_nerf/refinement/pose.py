@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from nerfstudio.cameras.lie_groups import exp_map_SO3xR3
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
 
@@ -100,7 +100,7 @@ class PoseRefinement(nn.Module):
 
     def _exponential(self, tangent: Float[Tensor, "N 6"]) -> Float[Tensor, "N 3 4"]:
         shift, turn = tangent.split(3, dim=1)
-        return exp_map_SO3xR3(torch.cat([shift, turn * (1 / HEAD_RADIUS)], dim=1))
+        return torch.cat([rotation_matrix(turn * (1 / HEAD_RADIUS)), shift[:, :, None]], dim=2)
 
     def learns(self, step: int) -> bool:
         """Whether a step of the training learns corrections."""
@@ -205,6 +205,19 @@ class PoseRefinement(nn.Module):
             metrics["pose_shift_mm"] = 1000.0 * shift
             metrics["pose_turn_deg"] = torch.rad2deg(turn / HEAD_RADIUS)
         return metrics
+
+
+def rotation_matrix(vector: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3 3"]:
+    """Rotations about axes by angles given as axis times angle, radians: Rodrigues' formula. Differentiable.
+
+    In half the operations of Nerfstudio's exponential map, which took a twentieth of a training step on the CPU.
+    """
+    zero, (x, y, z) = torch.zeros_like(vector[:, 0]), vector.unbind(dim=1)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).view(-1, 3, 3)
+    # Not exactly zero, where the root has no slope.
+    angle = (vector.square().sum(dim=1) + 1e-20).sqrt()[:, None, None] / math.pi
+    identity = torch.eye(3, dtype=vector.dtype, device=vector.device)
+    return identity + torch.sinc(angle) * cross + 0.5 * torch.sinc(0.5 * angle).square() * (cross @ cross)
 
 
 def rotation_vector(rotation: Float[Tensor, "N 3 3"]) -> Float[Tensor, "N 3"]:
