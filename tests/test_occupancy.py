@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flame_nerf.canonical import ShellSamples
 from flame_nerf.occupancy import OccupancyConfig, OccupancyGrid, select
@@ -106,3 +108,20 @@ def test_unseen_is_what_no_ray_ever_asked_about():
     grid.learn(met, torch.tensor([0.0, 5.0]), exploring=True)
     assert not grid.unseen(met).any()
     assert grid.unseen(never).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), steps=st.integers(1, 12))
+def test_a_frozen_copy_is_the_grid_of_when_it_was_asked_for(seed, steps):
+    """However often it is asked for, whatever learns between: kernels, torch, or somebody who loads a checkpoint."""
+    generator = torch.Generator().manual_seed(seed)
+    grid = OccupancyGrid(BOX, OccupancyConfig(resolution=4))
+    for _ in range(steps):
+        frozen = grid.frozen(grid.empty_space(0.01, unseen_too=False))
+        then = grid.highest.clone()
+        for _ in range(int(torch.randint(0, 3, (), generator=generator))):
+            cells = torch.randint(0, 64, (9,), generator=generator)
+            grid.learn(cells, 500 * torch.rand(9, generator=generator), exploring=True)
+        if torch.rand((), generator=generator) < 0.3:
+            grid.highest.mul_(0.5)
+        assert torch.equal(frozen.density, then)

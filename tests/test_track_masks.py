@@ -6,6 +6,7 @@ import torch
 from track_heads import egg_head
 
 from data_tools.tracking.collar import cut_lines, find_collar, head_mask
+from data_tools.tracking.matte import decided
 from data_tools.tracking.silhouette import OuterTest, band_between, cover, outline_iou
 from data_tools.tracking.smoothing import smooth_over_time
 
@@ -105,3 +106,12 @@ def test_the_mask_is_soft_ends_at_the_collar_and_near_the_mesh():
     assert mask[30, 128 + 50] == 255 and mask[30, 128 + 80] == 0
     assert mask[95, 128 + 40] == 0
     assert head_mask(matte // 2, line, scalp, neck, 1000.0).max() == 127
+
+
+def test_what_the_network_half_believes_is_background_and_the_outline_stays():
+    belief = np.linspace(0, 1, 101)
+    matte = decided(belief)
+    assert (matte[belief < 0.29] == 0).all() and (matte[belief > 0.71] == 1).all()
+    assert (np.diff(matte) >= 0).all() and np.array_equal(matte > 0.5, belief > 0.5)
+    # A ramp stays a ramp: no steps that alias.
+    assert np.diff(matte).max() < 0.03

@@ -18,6 +18,9 @@ DROP = 0.1
 """How far the square's centre lies below the face's, in the same unit."""
 PIXELS = 256
 """Side of the segmentation network's input."""
+UNSURE = 0.3
+"""Nobody is where the network is less sure than this, and somebody where it is as sure of that. What it half believes
+of a bright window beside the neck would be learned as smoke in the air."""
 
 
 def find_mattes(
@@ -69,7 +72,12 @@ def _matte_of(
         small = cv2.resize(picture, (PIXELS, PIXELS), interpolation=cv2.INTER_AREA)
         coarse = cv2.resize(networks[0].process(small).segmentation_mask, (width, height))
         soft = soft * trust + coarse * (1 - trust)
-    return (np.clip(soft, 0.0, 1.0) * 255 + 0.5).astype(np.uint8)
+    return (decided(soft) * 255 + 0.5).astype(np.uint8)
+
+
+def decided(belief: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+    """A matte from how sure the network is of a person, both 0 to 1. The outline stays where it is, and soft."""
+    return np.clip((belief - UNSURE) / (1 - 2 * UNSURE), 0.0, 1.0)
 
 
 def _trust() -> Float[np.ndarray, "S S"]:

@@ -26,7 +26,7 @@ from data_tools.tracking.fitted import lost, pose_head
 from data_tools.tracking.given_mattes import check_mattes, copy_mattes
 from data_tools.tracking.keypoints import FEWEST_POINTS, head_and_keypoints, on_video
 from data_tools.tracking.landmarks import FaceBoxes, find_face, find_landmarks, load_models
-from data_tools.tracking.matte import find_mattes
+from data_tools.tracking.matte import UNSURE, find_mattes
 from data_tools.tracking.personal import with_bumps
 from data_tools.tracking.pictures import load_grey
 from data_tools.tracking.progress import StageBars
@@ -236,7 +236,7 @@ def _find_mattes(
     run: Run, key: str, pictures: list[Path], boxes: FaceBoxes, kept: np.ndarray
 ) -> tuple[str, list[Path]]:
     whole = run.config.torso == "keep"
-    key = stage_key(key, {"stage": "matte", "whole": whole})
+    key = stage_key(key, {"stage": "matte", "whole": whole, "unsure": UNSURE})
     targets = [run.workspace.folder / "matte" / f"{i:05d}.png" for i in range(len(pictures))]
 
     def work(advance: Callable[..., None]) -> dict[str, Any]:
