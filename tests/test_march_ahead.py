@@ -211,6 +211,40 @@ def test_background_work_and_the_rest_share_the_threads(monkeypatch):
         assert spread_over() == 4
 
 
+@pytest.mark.parametrize("failing", [None, 0, 5])
+def test_whoever_waits_for_background_work_takes_part_in_it(monkeypatch, failing):
+    """All jobs but the one at hand; what fails in a job is raised where the work was begun, and not where it helped."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    begun, helped = threading.Event(), threading.Event()
+
+    def part(begin: int, end: int) -> tuple[int, int]:
+        if begin == 0:
+            begun.set()
+            assert helped.wait(10)
+        if begin == failing:
+            raise OSError(f"job {begin}")
+        return begin, threading.get_ident()
+
+    def work() -> list[tuple[int, int]]:
+        with threads.background_work():
+            return threads.run_in_chunks(part, 8, 1, chunks_per_thread=4)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(work)
+        assert begun.wait(10)
+        threads.help_background_work()
+        helped.set()
+        if failing is not None:
+            with pytest.raises(OSError, match=f"job {failing}"):
+                running.result(10)
+        else:
+            found = running.result(10)
+            assert [begin for begin, _ in found] == list(range(8))
+            assert [thread == threading.get_ident() for _, thread in found] == [False] + 7 * [True]
+    threads.help_background_work()
+    assert not threads._open_to_help
+
+
 def test_torch_leaves_its_threads_to_kernels_and_gets_them_back():
     before = torch.get_num_threads()
     torch.set_num_threads(3)
