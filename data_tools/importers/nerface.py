@@ -19,6 +19,7 @@ from data_tools.importers.capture import Capture, Scratch, Shot
 from data_tools.importers.config import ImportConfig, ImportingError
 from data_tools.importers.files import array, existing, field, frames_of, inside, natural, number, read_json
 from data_tools.importers.pictures import picture_size, read_picture
+from data_tools.importers.skull import ROUNDS, SHARE
 from flame_nerf.subject import Subject, SubjectError, load_subject
 from flame_nerf.subject.rigid import rigid_fit
 
@@ -231,9 +232,7 @@ def _carried(tracked: Subject, frames: list, cameras: list[Camera]) -> tuple[_Ca
     rows = [frame.timestep for frame in frames]
     some = np.unique(np.linspace(0, len(rows) - 1, 32).round().astype(int))
     carried = _CarriedMeshes(tracked.track.faces, vertices, rows, carry).vertices(some.tolist())
-    # Medians over frames: a mouth that opens in some does not pull.
-    upright = np.eye(4)
-    upright[:3] = rigid_fit(np.median(carried, axis=0)[None], tracked.track.canonical_vertices)[0, :3]
+    upright = _upright(np.median(carried, axis=0), tracked.track.canonical_vertices)
     metric = []
     for camera in cameras:
         c2w = camera.c2w.copy()
@@ -241,3 +240,14 @@ def _carried(tracked: Subject, frames: list, cameras: list[Camera]) -> tuple[_Ca
         metric.append(Camera(*camera.intrinsics, camera.width, camera.height, upright @ c2w))
     carry = np.concatenate([carry, np.tile([[[0.0, 0.0, 0.0, 1.0]]], (len(carry), 1, 1))], axis=1)
     return _CarriedMeshes(tracked.track.faces, vertices, rows, (upright @ carry)[:, :3]), metric, unit
+
+
+def _upright(middle: Float[np.ndarray, "V 3"], canonical: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, "4 4"]:
+    """The rigid motion to the canonical head, by those vertices that come closest to it: a mouth that is open in most
+    frames does not pull."""
+    fit = rigid_fit(middle[None], canonical)[0]
+    for _ in range(ROUNDS):
+        off = np.linalg.norm(middle @ fit[:3, :3].T + fit[:3, 3] - canonical, axis=1)
+        steady = np.argsort(off, kind="stable")[: max(4, int(SHARE * len(off)))]
+        fit = rigid_fit(middle[None, steady], canonical[steady])[0]
+    return fit
