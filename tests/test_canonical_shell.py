@@ -1,11 +1,8 @@
-"""Samples of rays inside the shell, against a dense march in float64; and the cache of posed meshes."""
+"""Samples of rays inside the shell, against a dense march in float64."""
 
 from __future__ import annotations
 
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import canonical_oracle as oracle
 import numpy as np
@@ -14,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flame_nerf.canonical import CanonicalMapping, MappingConfig, PosedMeshCache, region_shell
+from flame_nerf.canonical import CanonicalMapping, MappingConfig, region_shell
 from flame_nerf.canonical.bvh import MarchSettings
 
 BACKENDS = ["numba", "warp"]
@@ -401,54 +398,3 @@ def test_kernels_compile_for_cuda(tmp_path):
     wp.compile_aot_module(_warp_kernels, device=None, arch=86, module_dir=str(tmp_path), use_ptx=True)
     code = "".join(path.read_text() for path in tmp_path.rglob("*.ptx"))
     assert all(f"{name}_" in code for name in ("march", "nearest", "pack", "carry_samples", "apply_tables"))
-
-
-class TestCache:
-    """The cache of posed meshes, with stand-ins of 10 bytes."""
-
-    @staticmethod
-    def make(calls: list[int], delay: float = 0.0):
-        def build(frame: int):
-            calls.append(frame)
-            time.sleep(delay)
-            if frame < 0:
-                raise ValueError(f"no frame {frame}")
-            return SimpleNamespace(frame=frame, nbytes=10)
-
-        return build
-
-    def test_least_recently_used_goes_first(self):
-        calls: list[int] = []
-        cache = PosedMeshCache(self.make(calls), limit_bytes=35)
-        assert [mesh.frame for mesh in cache.get_many([1, 2, 3, 1, 4])] == [1, 2, 3, 1, 4]
-        assert 2 not in cache and all(frame in cache for frame in (1, 3, 4))
-        assert calls == [1, 2, 3, 4] and cache.nbytes == 30 and len(cache) == 3
-        cache.clear()
-        assert len(cache) == 0 and cache.nbytes == 0
-
-    def test_a_mesh_over_the_limit_is_still_given(self):
-        cache = PosedMeshCache(self.make([]), limit_bytes=1)
-        assert cache.get(5).frame == 5 and cache.get(6).frame == 6 and len(cache) == 1
-
-    def test_many_threads_make_each_frame_once(self):
-        calls: list[int] = []
-        cache = PosedMeshCache(self.make(calls, delay=0.01), limit_bytes=10**6)
-        barrier = threading.Barrier(8)
-
-        def ask():
-            barrier.wait()
-            return [cache.get(frame).frame for frame in range(5)]
-
-        with ThreadPoolExecutor(8) as pool:
-            assert all(job.result() == list(range(5)) for job in [pool.submit(ask) for _ in range(8)])
-        assert sorted(calls) == list(range(5))
-
-    def test_prefetch_and_errors(self):
-        calls: list[int] = []
-        cache = PosedMeshCache(self.make(calls, delay=0.01), limit_bytes=10**6)
-        cache.prefetch([1, 2, -3])
-        assert [cache.get(frame).frame for frame in (2, 1)] == [2, 1]
-        for _ in range(2):
-            with pytest.raises(ValueError, match="no frame -3"):
-                cache.get(-3)
-        assert calls.count(1) == calls.count(2) == 1

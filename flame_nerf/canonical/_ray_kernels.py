@@ -112,6 +112,15 @@ def _meet_triangle(triangles, slot, w):
 
 
 @nb.njit(**INLINE)
+def _meet_leaf(count, leaves, node, triangles, w):
+    """The same for all triangles of a leaf that have an area."""
+    leaf = node - (leaves - 1)
+    for slot in range(leaf * count // leaves, (leaf + 1) * count // leaves):
+        if triangles[slot, INV_CY] > ZERO:
+            _meet_triangle(triangles, slot, w)
+
+
+@nb.njit(**INLINE)
 def _cast_packet(count, leaves, triangles, boxes, w, stack):
     """What the packet in the workspace meets first."""
     top = 1
@@ -139,10 +148,7 @@ def _cast_packet(count, leaves, triangles, boxes, w, stack):
             node = near
         if node < 0:
             continue
-        leaf = node - (leaves - 1)
-        for slot in range(leaf * count // leaves, (leaf + 1) * count // leaves):
-            if triangles[slot, INV_CY] > ZERO:
-                _meet_triangle(triangles, slot, w)
+        _meet_leaf(count, leaves, node, triangles, w)
 
 
 @nb.njit(**INLINE)
@@ -169,10 +175,7 @@ def _block_packet(count, leaves, triangles, boxes, w, stack):
             node = near
         if node < 0:
             continue
-        leaf = node - (leaves - 1)
-        for slot in range(leaf * count // leaves, (leaf + 1) * count // leaves):
-            if triangles[slot, INV_CY] > ZERO:
-                _meet_triangle(triangles, slot, w)
+        _meet_leaf(count, leaves, node, triangles, w)
         waiting = ZERO
         for lane in range(LANES):
             w[BEST + lane] = NOBODY if w[SLOT + lane] >= ZERO else w[BEST + lane]
