@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from flame_nerf.scratch import scratch_array
-from flame_nerf.subject import Subject, SubjectError, load_subject
+from flame_nerf.subject import Frame, Subject, SubjectError, load_subject
 from flame_nerf.subject.rigid import rigid_fit, stands_still
 from flame_nerf.subject.types import TRANSFORMS_FILE
 
@@ -30,6 +31,9 @@ ROWS_AT_ONCE = 256
 """Timesteps whose meshes are held in memory at a time while a head is stabilised."""
 TURNED_MEMORY = 256 * 1024**2
 """Bytes of stabilised meshes held in memory; beyond that they lie in a mapped temporary file."""
+
+FRAMES_MEASURED = 50
+"""How many of a film's frames are looked at where all are much alike."""
 
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5)}
 """Colours a picture can be composited on."""
@@ -90,6 +94,7 @@ class FlameNerfDataParser(DataParser):
                 "frames": tuple(frames),
                 "background": background,
                 "plate": self._plate(subject),
+                "pixel_size": pixel_size(subject, frames, self.config.downscale_factor or 1.0),
             },
         )
 
@@ -217,6 +222,16 @@ def _skull_vertices(subject: Subject) -> Int[np.ndarray, " N"]:
 
 def _bounds(points: Float[np.ndarray, "V 3"], margin: float) -> Float[torch.Tensor, "2 3"]:
     return torch.from_numpy(np.stack([points.min(axis=0) - margin, points.max(axis=0) + margin]).astype(np.float32))
+
+
+def pixel_size(subject: Subject, frames: Sequence[Frame], downscale: float = 1.0) -> float:
+    """Width of a pixel at the head, metres: the median of some of the frames, at pictures shrunk by `downscale`."""
+    sizes = []
+    for frame in frames[:: max(1, len(frames) // FRAMES_MEASURED)]:
+        focal_length = subject.intrinsics_of(frame)[0]
+        head = subject.track.vertices[frame.timestep].mean(axis=0)
+        sizes.append(downscale * np.linalg.norm(frame.c2w[:3, 3] - head) / focal_length)
+    return float(np.median(sizes))
 
 
 def _picture_size(subject: Subject, downscale: float) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -40,6 +40,9 @@ class FieldConfig:
     """Vertices along one side of the canonical box at the coarsest resolution."""
     max_resolution: int = 512
     """Vertices along one side of the canonical box at the finest resolution."""
+    pixels_per_cell: float = 0.0
+    """Where max_resolution would make cells narrower than this many pixels are wide at the head, it is lowered to that:
+    what pictures do not resolve is learned as speckle. 0: whatever the pictures' size."""
     hidden_dim: int = 32
     """Width of both networks."""
     density_layers: int = 1
@@ -68,6 +71,20 @@ class FieldConfig:
     precision: Precision = "auto"
     """Arithmetic of the networks in torch. auto: bfloat16 on CUDA and on a CPU that has instructions for it, else
     float32."""
+
+
+def fitted_to_pixels(config: FieldConfig, aabb: Float[Tensor, "2 3"], pixel_size: float) -> FieldConfig:
+    """The config with a grid no finer than its `pixels_per_cell` asks for.
+
+    Args:
+        config: of the field.
+        aabb: lower and upper corner of the canonical box, metres.
+        pixel_size: width of a pixel of the training pictures at the head, metres.
+    """
+    if config.pixels_per_cell <= 0.0:
+        return config
+    resolved = round(float((aabb[1] - aabb[0]).amax()) / (config.pixels_per_cell * pixel_size))
+    return replace(config, max_resolution=max(config.base_resolution, min(config.max_resolution, resolved)))
 
 
 class FlameNerfField(Field):

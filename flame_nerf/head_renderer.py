@@ -17,7 +17,7 @@ from flame_nerf.canonical import (
     PosedMeshCache,
     ShellSamples,
 )
-from flame_nerf.field import FieldConfig, FlameNerfField
+from flame_nerf.field import FieldConfig, FlameNerfField, fitted_to_pixels
 from flame_nerf.motion import PosedFrame, SubjectMotion
 from flame_nerf.occupancy import OccupancyConfig, OccupancyGrid, select
 from flame_nerf.refinement import MeshShift
@@ -75,6 +75,7 @@ class HeadRenderer(nn.Module):
         field: FieldConfig,
         sampling: SamplingConfig,
         condition_dim: int | None = None,
+        pixel_size: float = 0.001,
     ):
         """
         Args:
@@ -82,6 +83,7 @@ class HeadRenderer(nn.Module):
             motion: its moments.
             mapping, field, sampling: see the configs.
             condition_dim: length of what the field is told of a moment; by default the motion's condition.
+            pixel_size: width of a pixel of the training pictures at the head, metres.
         """
         super().__init__()
         self.config = sampling
@@ -92,7 +94,11 @@ class HeadRenderer(nn.Module):
         self.register_buffer("shell_thickness", shell, persistent=False)
         margin = sampling.shell.thickest
         box = torch.stack([canonical.amin(dim=0) - margin, canonical.amax(dim=0) + margin])
-        self.field = FlameNerfField(box, motion.condition_dim if condition_dim is None else condition_dim, field)
+        self.field = FlameNerfField(
+            box,
+            motion.condition_dim if condition_dim is None else condition_dim,
+            fitted_to_pixels(field, box, pixel_size),
+        )
         self.occupancy = OccupancyGrid(box, sampling.occupancy)
         self.seen: SeenDirections | None = None
         self._mapping: CanonicalMapping | None = None

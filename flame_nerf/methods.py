@@ -74,7 +74,9 @@ flame_nerf = MethodSpecification(
                 pixel_sampler=HeadPixelSamplerConfig(frames_per_batch=16),
             ),
             model=FlameNerfModelConfig(
-                field=FieldConfig(n_levels=16, log2_hashmap_size=19, max_resolution=2048, hidden_dim=64),
+                field=FieldConfig(
+                    n_levels=16, log2_hashmap_size=19, max_resolution=2048, pixels_per_cell=1.0, hidden_dim=64
+                ),
                 eval_num_rays_per_chunk=1 << 16,
             ),
         ),
@@ -102,7 +104,9 @@ flame_nerf_cpu = MethodSpecification(
                 pixel_sampler=HeadPixelSamplerConfig(frames_per_batch=8),
             ),
             model=FlameNerfModelConfig(
-                field=FieldConfig(n_levels=8, log2_hashmap_size=17, max_resolution=512, hidden_dim=32),
+                field=FieldConfig(
+                    n_levels=8, log2_hashmap_size=17, max_resolution=512, pixels_per_cell=1.0, hidden_dim=32
+                ),
                 sampling=SamplingConfig(step=0.0025, behind=0.012),
             ),
         ),

@@ -96,6 +96,7 @@ class FlameNerfModel(Model):
         self._train_frames: tuple[Frame, ...] = metadata["frames"]
         self._train_rows = torch.tensor([frame.timestep for frame in self._train_frames])
         self._behind = metadata["background"], metadata["plate"]
+        self._pixel_size: float = metadata["pixel_size"]
         super().__init__(config, metadata=metadata, **kwargs)
 
     # ---------------------------------------------------------------------------------------------- modules
@@ -104,8 +105,9 @@ class FlameNerfModel(Model):
         """What turns rays into pictures, with the interface of `HeadRenderer`: where another method's model differs."""
         config = self.config
         return HeadRenderer(
-            self.subject.track, self.motion, config.mapping, config.field, config.sampling, self.condition_dim
-        )
+            self.subject.track, self.motion, config.mapping, config.field, config.sampling, self.condition_dim,
+            self._pixel_size,
+        )  # fmt: skip
 
     @property
     def condition_dim(self) -> int:

@@ -149,6 +149,23 @@ def test_feature_boxes_hold_the_features(root):
     assert right[2] < left[0] + 4, "the subject's right eye is on the left of the picture"
 
 
+@pytest.mark.parametrize("downscale", [None, 2.0])
+@pytest.mark.parametrize("stabilize", ["head", "none"])
+def test_pixels_have_a_width_at_the_head(moving_root, stabilize, downscale):
+    outputs = parse(moving_root, stabilize=stabilize, downscale_factor=downscale)
+    # Nerfstudio's own rays of neighbouring pixels, where they are as far away as the head's middle.
+    rows = outputs.cameras.metadata["frame_idx"][:, 0]
+    middle = torch.from_numpy(outputs.metadata["subject"].track.vertices[rows]).mean(dim=1)
+    spread = []
+    for index, centre in enumerate(middle):
+        left, right = outputs.cameras.generate_rays(
+            camera_indices=index, coords=torch.tensor([[12.0, 11.5], [12.0, 12.5]])
+        )
+        distance = (centre - left.origins).norm()
+        spread.append(float((left.directions - right.directions).norm() * distance))
+    assert outputs.metadata["pixel_size"] == pytest.approx(np.median(spread), rel=0.05)
+
+
 def test_subject_is_shared_not_copied(root):
     outputs = parse(root)
     assert FlameNerfDataset(outputs).metadata["subject"] is outputs.metadata["subject"]

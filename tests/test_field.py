@@ -10,7 +10,7 @@ from nerfstudio.cameras.rays import Frustums, RaySamples
 from nerfstudio.field_components.field_heads import FieldHeadNames
 from torch import Tensor
 
-from flame_nerf.field import FieldConfig, FlameNerfField
+from flame_nerf.field import FieldConfig, FlameNerfField, fitted_to_pixels
 from flame_nerf.rendering import render_packed
 
 
@@ -244,6 +244,22 @@ def test_no_points() -> None:
 def test_boxes_without_volume_are_refused(box: Tensor) -> None:
     with pytest.raises(ValueError, match="canonical box"):
         FlameNerfField(box, C, FieldConfig())
+
+
+@pytest.mark.parametrize(
+    ("pixels_per_cell", "pixel_size", "resolution"),
+    [
+        (0.0, 0.002, 512),
+        # The box is 0.4 m along its longest side.
+        (1.0, 0.002, 200),
+        (2.0, 0.002, 100),
+        (1.0, 0.0001, 512),
+        (1.0, 0.1, 16),
+    ],
+)
+def test_cells_are_no_narrower_than_pixels(pixels_per_cell: float, pixel_size: float, resolution: int) -> None:
+    config = FieldConfig(max_resolution=512, base_resolution=16, pixels_per_cell=pixels_per_cell)
+    assert fitted_to_pixels(config, BOX, pixel_size).max_resolution == resolution
 
 
 def test_networks_without_layers_are_refused() -> None:
