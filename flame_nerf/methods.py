@@ -105,7 +105,7 @@ flame_nerf_cpu = MethodSpecification(
             ),
             model=FlameNerfModelConfig(
                 field=FieldConfig(
-                    n_levels=8, log2_hashmap_size=17, max_resolution=512, pixels_per_cell=1.0, hidden_dim=32
+                    n_levels=8, log2_hashmap_size=18, max_resolution=512, pixels_per_cell=1.0, hidden_dim=32
                 ),
                 sampling=SamplingConfig(step=0.0025, behind=0.012),
             ),
