@@ -82,11 +82,12 @@ class FlameNerfDataParser(DataParser):
         frames = [subject.frames[i] for i in self._split(subject, split)]
         if any(frame.mask_path is None for frame in frames):
             CONSOLE.log("[yellow]This subject has no masks: the background will be learned as part of the head.")
+        cameras = _cameras(subject, frames, self.config.downscale_factor or 1.0)
         background = torch.tensor(BACKGROUNDS.get(self.config.background_color, BACKGROUNDS["white"]))
         return DataparserOutputs(
             image_filenames=[frame.file_path for frame in frames],
             mask_filenames=[frame.mask_path for frame in frames] if subject.has_masks else None,
-            cameras=_cameras(subject, frames, self.config.downscale_factor or 1.0),
+            cameras=cameras,
             alpha_color=background,
             scene_box=SceneBox(aabb=_bounds(subject.track.canonical_vertices, self.config.scene_margin)),
             metadata={
@@ -94,7 +95,7 @@ class FlameNerfDataParser(DataParser):
                 "frames": tuple(frames),
                 "background": background,
                 "plate": self._plate(subject),
-                "pixel_size": pixel_size(subject, frames, self.config.downscale_factor or 1.0),
+                "pixel_size": _pixel_size(subject, frames, cameras),
             },
         )
 
@@ -224,13 +225,12 @@ def _bounds(points: Float[np.ndarray, "V 3"], margin: float) -> Float[torch.Tens
     return torch.from_numpy(np.stack([points.min(axis=0) - margin, points.max(axis=0) + margin]).astype(np.float32))
 
 
-def pixel_size(subject: Subject, frames: Sequence[Frame], downscale: float = 1.0) -> float:
-    """Width of a pixel at the head, metres: the median of some of the frames, at pictures shrunk by `downscale`."""
+def _pixel_size(subject: Subject, frames: Sequence[Frame], cameras: Cameras) -> float:
+    """Width of a pixel at the head, metres: the median of some of the frames."""
     sizes = []
-    for frame in frames[:: max(1, len(frames) // FRAMES_MEASURED)]:
-        focal_length = subject.intrinsics_of(frame)[0]
-        head = subject.track.vertices[frame.timestep].mean(axis=0)
-        sizes.append(downscale * np.linalg.norm(frame.c2w[:3, 3] - head) / focal_length)
+    for index in range(0, len(frames), max(1, len(frames) // FRAMES_MEASURED)):
+        head = subject.track.vertices[frames[index].timestep].mean(axis=0)
+        sizes.append(np.linalg.norm(frames[index].c2w[:3, 3] - head) / float(cameras.fx[index]))
     return float(np.median(sizes))
 
 

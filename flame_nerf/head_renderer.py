@@ -74,16 +74,16 @@ class HeadRenderer(nn.Module):
         mapping: MappingConfig,
         field: FieldConfig,
         sampling: SamplingConfig,
+        pixel_size: float,
         condition_dim: int | None = None,
-        pixel_size: float = 0.001,
     ):
         """
         Args:
             track: the subject's head, stabilised.
             motion: its moments.
             mapping, field, sampling: see the configs.
-            condition_dim: length of what the field is told of a moment; by default the motion's condition.
             pixel_size: width of a pixel of the training pictures at the head, metres.
+            condition_dim: length of what the field is told of a moment; by default the motion's condition.
         """
         super().__init__()
         self.config = sampling

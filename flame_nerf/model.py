@@ -105,8 +105,8 @@ class FlameNerfModel(Model):
         """What turns rays into pictures, with the interface of `HeadRenderer`: where another method's model differs."""
         config = self.config
         return HeadRenderer(
-            self.subject.track, self.motion, config.mapping, config.field, config.sampling, self.condition_dim,
-            self._pixel_size,
+            self.subject.track, self.motion, config.mapping, config.field, config.sampling, self._pixel_size,
+            self.condition_dim,
         )  # fmt: skip
 
     @property

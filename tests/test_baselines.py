@@ -135,6 +135,21 @@ def build(root, spec, **model):
     return built, outputs
 
 
+@pytest.mark.parametrize("spec", [methods.flame_nerf, methods.flame_nerf_cpu, methods.flame_nerf_insta])
+def test_the_grid_is_as_fine_as_the_pictures(subject_root, spec):
+    field = dataclasses.replace(spec.config.pipeline.model.field, log2_hashmap_size=10)
+    model, outputs = build(subject_root, spec, field=field)
+    side = float((model.renderer.field.aabb[1] - model.renderer.field.aabb[0]).max())
+    in_pixels = side / outputs.metadata["pixel_size"]
+    assert 16 < in_pixels < 200
+    published = spec is methods.flame_nerf_insta
+    expected = field.max_resolution if published else round(in_pixels)
+    assert model.renderer.field.grid.layout.max_resolution == expected
+    coarser = dataclasses.replace(field, pixels_per_cell=2.0)
+    layout = build(subject_root, spec, field=coarser)[0].renderer.field.grid.layout
+    assert layout.max_resolution == max(16, round(in_pixels / 2))
+
+
 @pytest.fixture(scope="module")
 def insta(subject_root):
     spec = methods.flame_nerf_insta

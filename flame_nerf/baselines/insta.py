@@ -127,7 +127,7 @@ class InstaModel(FlameNerfModel):
         told = ", ".join(track.expression_names[column] for column in columns)
         CONSOLE.log(f"The field is told {len(columns)} expressions near {', '.join(config.told_regions)}: {told}.")
         return InstaRenderer(
-            track, self.motion, config.mapping, config.field, config.sampling,
+            track, self.motion, config.mapping, config.field, config.sampling, self._pixel_size,
             columns=columns, told_regions=config.told_regions,
         )  # fmt: skip
 
