@@ -14,7 +14,14 @@ from torch import Tensor
 from flame_nerf.head_views import HeadViews
 from flame_nerf.losses import depth_hinge_loss, depth_ranking_loss, depth_smoothness_loss, draw_depth_pairs
 from flame_nerf.pictures import FlameNerfDataset
-from flame_nerf.priors import ImageEncoderConfig, PriorUnavailable, SemanticPrior, load_image_encoder, perturb_camera
+from flame_nerf.priors import (
+    ImageEncoderConfig,
+    PriorUnavailable,
+    SemanticPrior,
+    load_image_encoder,
+    nearest_view,
+    perturb_camera,
+)
 from flame_nerf.refinement.pose import rotation_vector
 
 SOLID = 0.5
@@ -109,7 +116,11 @@ RenderView = Callable[[int, Float[Tensor, "N 3"], Float[Tensor, "N 3"]], dict[st
 
 
 class SemanticTerm:
-    """Renders a training frame's moment, from its camera or from beside it, and asks the encoder what it sees."""
+    """Renders a training frame's moment, from its camera or from beside it, and asks the encoder what it sees.
+
+    From its own camera it is to mean what the frame means; from beside, what that frame means which saw the head most
+    nearly from there: a side view does not mean what the front does.
+    """
 
     def __init__(self, config: SemanticTermConfig, centre: Float[Tensor, " 3"]):
         """
@@ -150,9 +161,12 @@ class SemanticTerm:
         """
         self._turn += 1
         frame = int(torch.randint(len(c2w), ()))
-        own = c2w[frame]
-        camera = own if self._turn % 2 else perturb_camera(own, self._centre.to(own), self.config.max_angle_deg)
+        camera, alike = c2w[frame], frame
+        if self._turn % 2 == 0:
+            centre = self._centre.to(c2w)
+            camera = perturb_camera(camera, centre, self.config.max_angle_deg)
+            alike = nearest_view(c2w, centre, camera)
         size = self.config.size
         rgb = render(frame, *self._views.rays(frame, camera, jitter=True))["rgb"].view(1, size, size, 3)
-        poses = rotation_vector(torch.stack([camera, own])[:, :, :3])
-        return self._prior.loss(rgb, [frame], poses[:1], poses[1:])
+        poses = rotation_vector(torch.stack([camera, c2w[alike]])[:, :, :3])
+        return self._prior.loss(rgb, [alike], poses[:1], poses[1:])

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from synthetic import make_subject
+from synthetic import DISTANCE, look_at_origin, make_subject
 
 from flame_nerf.prior_terms import DepthTerm, DepthTermConfig, SemanticTerm, SemanticTermConfig
 from flame_nerf.priors import ImageEncoderConfig
@@ -152,11 +152,11 @@ def test_without_weights_or_network_training_goes_on(tmp_path, monkeypatch, caps
     assert capsys.readouterr().out.count("without the semantic loss") == 1
 
 
-def test_every_other_view_is_the_frames_own_and_poses_are_the_cameras():
-    term = SemanticTerm(SemanticTermConfig(size=4), torch.zeros(3))
-    c2w = torch.eye(4)[None, :3].repeat(3, 1, 1)
-    c2w[:, 2, 3] = 0.6
-    seen = []
+def test_every_other_view_is_the_frames_own_and_targets_are_frames_seen_alike():
+    term = SemanticTerm(SemanticTermConfig(size=4, max_angle_deg=40.0), torch.zeros(3))
+    yaws = torch.deg2rad(torch.tensor([-40.0, -20.0, 0.0, 20.0, 40.0]))
+    c2w = torch.stack([torch.from_numpy(look_at_origin(float(yaw), 0.0)[:3]).float() for yaw in yaws])
+    seen, targets = [], []
 
     class Views:
         def rays(self, frame, camera, jitter):
@@ -165,17 +165,28 @@ def test_every_other_view_is_the_frames_own_and_poses_are_the_cameras():
 
     class Prior:
         def loss(self, rgb, frames, pose_render, pose_target):
+            (target,) = frames
+            targets.append(target)
             assert torch.allclose(pose_render, rotation_vector(seen[-1][None, :, :3]))
-            assert torch.equal(pose_target, torch.zeros(1, 3))
+            assert torch.allclose(pose_target, rotation_vector(c2w[target][None, :, :3]))
             assert rgb.shape == (1, 4, 4, 3)
             return rgb.sum()
 
     term._views, term._prior = Views(), Prior()
-    for _ in range(4):
-        term.loss(c2w, lambda frame, origins, directions: {"rgb": torch.zeros(16, 3)})
-    own = [torch.equal(camera, c2w[0]) for camera in seen]
-    assert own == [True, False, True, False]
-    # The head's centre stays where it is in the picture.
-    for camera in seen:
-        assert torch.allclose(camera[:, :3].T @ -camera[:, 3], torch.tensor([0.0, 0.0, -0.6]), atol=1e-6)
-    assert (seen[1] - seen[0]).abs().max() > 1e-3
+    rendered = []
+
+    def render(frame, origins, directions):
+        rendered.append(frame)
+        return {"rgb": torch.zeros(16, 3)}
+
+    for _ in range(40):
+        term.loss(c2w, render)
+    own = [torch.equal(camera, c2w[frame]) for camera, frame in zip(seen, rendered, strict=True)]
+    assert own == [True, False] * 20
+    for camera, frame, target, is_own in zip(seen, rendered, targets, own, strict=True):
+        # The head's centre stays where it is in the picture.
+        expected = torch.tensor([0.0, 0.0, -DISTANCE])
+        assert torch.allclose(camera[:, :3].T @ -camera[:, 3], expected, atol=1e-6)
+        apart = (camera[:, 3] - c2w[:, :, 3]).norm(dim=1)
+        assert target == (frame if is_own else int(apart.argmin()))
+    assert any(target != frame for target, frame in zip(targets, rendered, strict=True))

@@ -11,6 +11,8 @@ import urllib.error
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from synthetic import look_at_origin, make_subject, paint
 
 from data_tools.ray_casting import MeshRays
@@ -25,6 +27,7 @@ from flame_nerf.priors import (
     crop_picture,
     hub,
     load_image_encoder,
+    nearest_view,
     perturb_camera,
     square_window,
     window_rays,
@@ -251,6 +254,22 @@ def test_perturbed_camera_keeps_the_heads_centre_in_place():
         angles.append(math.degrees(float(cosine.clamp(-1, 1).acos())))
     assert 17 < max(angles) < 22.5 and min(angles) < 5
     assert torch.allclose(perturb_camera(c2w, centre, 0.0), c2w, atol=1e-9)
+
+
+@given(st.integers(0, 2**32))
+def test_nearest_view_is_the_least_angle_away(seed):
+    generator = torch.Generator().manual_seed(seed)
+    centre = torch.tensor([0.01, 0.02, -0.01])
+    c2w = torch.randn(8, 3, 4, generator=generator)
+    camera = torch.randn(3, 4, generator=generator)
+    found = nearest_view(c2w, centre, camera)
+    asked = camera[:, 3] - centre
+    angles = [
+        math.atan2(float(torch.linalg.cross(asked, stands).norm()), float(asked @ stands))
+        for stands in c2w[:, :, 3] - centre
+    ]
+    assert angles[found] <= min(angles) + 1e-3
+    assert nearest_view(c2w, centre, c2w[5]) == 5
 
 
 def test_window_rays_are_the_cameras_where_cells_are_pixels():

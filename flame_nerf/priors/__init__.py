@@ -2,7 +2,7 @@
 
 from flame_nerf.priors.image_encoder import ImageEncoder, ImageEncoderConfig, PriorUnavailable, load_image_encoder
 from flame_nerf.priors.semantic import SemanticPrior
-from flame_nerf.priors.views import crop_picture, perturb_camera, square_window, window_rays
+from flame_nerf.priors.views import crop_picture, nearest_view, perturb_camera, square_window, window_rays
 
 __all__ = [
     "ImageEncoder",
@@ -11,6 +11,7 @@ __all__ = [
     "SemanticPrior",
     "crop_picture",
     "load_image_encoder",
+    "nearest_view",
     "perturb_camera",
     "square_window",
     "window_rays",

@@ -110,6 +110,18 @@ def perturb_camera(
     return torch.cat([turn @ c2w[:, :3], (centre + turn @ (c2w[:, 3] - centre))[:, None]], dim=1)
 
 
+def nearest_view(c2w: Float[Tensor, "N 3 4"], centre: Float[Tensor, " 3"], camera: Float[Tensor, "3 4"]) -> int:
+    """Number of the camera that stands most nearly where another does, as seen from the head.
+
+    Args:
+        c2w: cameras to choose from, in the head's frame.
+        centre: middle of the head, metres.
+        camera: camera-to-world of the other.
+    """
+    stands = torch.nn.functional.normalize(torch.cat([c2w, camera[None]])[:, :, 3] - centre, dim=1)
+    return int((stands[:-1] @ stands[-1]).argmax())
+
+
 def _about(axis: Float[Tensor, " 3"], angle: Float[Tensor, ""]) -> Float[Tensor, "3 3"]:
     """Rotation about a unit axis, by the matrix exponential of its cross product."""
     x, y, z = axis * angle
