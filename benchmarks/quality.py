@@ -33,11 +33,12 @@ PROBE_START, PROBE_STEPS = 320, 120
 SHEET_COLUMNS = 10
 """Pictures of a run that its sheet shows."""
 
-COLOR = {"depth_loss": 0.0, "semantic_loss": 0.0, "unseen_loss": 0.0}
+COLOR = {"depth_loss": 0.0, "semantic_loss": 0.0, "unseen_loss": 0.0, "sampling.falloff": 0.0}
 SEMANTIC = {"semantic_loss": 3e-4, "semantic.encoder.encoder": "efficientnet_lite0", "semantic.encoder.input_size": 128}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "default": ("flame-nerf-cpu", {}),
     "color": ("flame-nerf-cpu", COLOR),
+    "falloff": ("flame-nerf-cpu", COLOR | {"sampling.falloff": 4.0}),
     "ranking": ("flame-nerf-cpu", COLOR | {"depth_loss": 1e-3}),
     "hinge": ("flame-nerf-cpu", COLOR | {"depth_loss": 0.3, "depth.kind": "hinge"}),
     "smoothness": ("flame-nerf-cpu", COLOR | {"depth_loss": 0.1, "depth.kind": "smoothness"}),

@@ -20,12 +20,15 @@ from flame_nerf.canonical import (
 from flame_nerf.field import FieldConfig, FlameNerfField, fitted_to_pixels
 from flame_nerf.motion import PosedFrame, SubjectMotion
 from flame_nerf.occupancy import OccupancyConfig, OccupancyGrid, select
+from flame_nerf.outline_surface import HAIR_REGIONS
 from flame_nerf.refinement import MeshShift
 from flame_nerf.rendering import render_packed
 from flame_nerf.seen_directions import SeenDirections
 from flame_nerf.shell_config import ShellConfig
 from flame_nerf.subject import HeadTrack
 
+THINNEST_SHELL = 1e-4
+"""Metres: where a region's shell has no thickness at all, densities fall as if it had this."""
 BATCH_MULTIPLE = 512
 """Numbers of samples are rounded up to this where torch computes the field on the CPU."""
 
@@ -36,6 +39,10 @@ class SamplingConfig:
 
     shell: ShellConfig = field(default_factory=ShellConfig)
     """How far from the mesh there may be substance."""
+    falloff: float = 0.0
+    """How much substance is expected at the mesh rather than off it: before anything is learned, densities fall to
+    exp(-falloff) from the mesh to the shell's edge. Hair stands off the mesh, so over the scalp they do not fall.
+    Without, smooth skin that always looks the same, such as the neck's, can end up in the air before the mesh."""
     step: float = 3**0.5 / 1024
     """Length of a sample along the ray (the method's sqrt(3)/1024 of a metre cube)."""
     behind: float = 0.02
@@ -92,6 +99,9 @@ class HeadRenderer(nn.Module):
         canonical = torch.from_numpy(track.canonical_vertices)
         shell = sampling.shell.thickness(torch.from_numpy(track.region), track.region_names)
         self.register_buffer("shell_thickness", shell, persistent=False)
+        fall = sampling.falloff / shell.clamp_min(THINNEST_SHELL)
+        fall[torch.from_numpy(track.region_faces(*HAIR_REGIONS))] = 0.0
+        self.register_buffer("_fall", fall, persistent=False)
         margin = sampling.shell.thickest
         box = torch.stack([canonical.amin(dim=0) - margin, canonical.amax(dim=0) + margin])
         self.field = FlameNerfField(
@@ -175,6 +185,8 @@ class HeadRenderer(nn.Module):
         if self.seen is not None and not self.training:
             looking = self.seen.nearest(carried.points, looking)
         sigma, rgb = self._ask_field(carried.points, looking, *self._told(condition, samples))
+        if self.config.falloff:
+            sigma = sigma * torch.exp(-self._fall.index_select(0, samples.face) * samples.distance)
         if self.training and self.config.occupancy.enabled:
             self.occupancy.learn(self.occupancy.cells(carried.points), sigma, self._exploring(step))
         if box is not None:

@@ -77,6 +77,7 @@ flame_nerf = MethodSpecification(
                 field=FieldConfig(
                     n_levels=16, log2_hashmap_size=19, max_resolution=2048, pixels_per_cell=1.0, hidden_dim=64
                 ),
+                sampling=SamplingConfig(falloff=4.0),
                 eval_num_rays_per_chunk=1 << 16,
             ),
         ),
@@ -107,7 +108,7 @@ flame_nerf_cpu = MethodSpecification(
                 field=FieldConfig(
                     n_levels=8, log2_hashmap_size=18, max_resolution=512, pixels_per_cell=1.0, hidden_dim=32
                 ),
-                sampling=SamplingConfig(step=0.0025, behind=0.012),
+                sampling=SamplingConfig(falloff=4.0, step=0.0025, behind=0.012),
             ),
         ),
         optimizers=_optimizers(lr=2e-2, pose_lr=1e-4),

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from flame_nerf.subject import Frame, HeadTrack
@@ -30,8 +31,11 @@ SLACK = 0.008
 """Metres that the mesh may stand out of the matte, ears above all, and still be part of the person."""
 LEAST_FRAMES = 0.5
 """Share of the frames in which a vertex must be inside the matte to be part of the person."""
-AT_SAME_HEIGHT = 32
+NEIGHBOURS = 8
 """Seen vertices that say whether one is there that is always behind others."""
+UPRIGHT = 4.0
+"""How much more a difference in height counts among them than one along the ground: a collar cuts necks across, though
+seldom level."""
 SMOOTHING = 300
 """Rounds of averaging over neighbours that carry the rim's thickness over the whole scalp."""
 
@@ -64,8 +68,8 @@ def outline_surface(
 ) -> OutlineSurface:
     """Measure the hair at the outlines of training frames, and carry it over the rest of the scalp.
 
-    What is always behind the head is inside every matte, and that says nothing of it: it is there where what is seen at
-    its height is.
+    What is always behind the head is inside every matte, and that says nothing of it: it is there where what is seen
+    nearest to it, at about its height, is.
 
     Args:
         track: the moving mesh.
@@ -101,19 +105,21 @@ def outline_surface(
         counted[rim] += 1
     measured = counted > 0
     thickness = _spread(total / counted.clamp(min=1), measured, hair, faces)
-    height = torch.from_numpy(track.canonical_vertices[:, 1])
-    return OutlineSurface(thickness, _as_at_its_height(inside_frames / looked, hidden.cpu(), height) >= LEAST_FRAMES)
+    share = _as_beside_it(inside_frames / looked, hidden.cpu(), track.canonical_vertices)
+    return OutlineSurface(thickness, share >= LEAST_FRAMES)
 
 
-def _as_at_its_height(
-    share: Float[Tensor, " V"], hidden: Bool[Tensor, " V"], height: Float[Tensor, " V"]
+def _as_beside_it(
+    share: Float[Tensor, " V"], hidden: Bool[Tensor, " V"], vertices: Float[np.ndarray, "V 3"]
 ) -> Float[Tensor, " V"]:
-    """Values of the hidden ones replaced by means over those of the others that lie nearest in height."""
-    if not hidden.any() or hidden.all():
+    """Values of the hidden ones replaced by means over those of the others nearest to them at about their height."""
+    count = int((~hidden).sum())
+    if count in (0, len(hidden)):
         return share
-    apart = (height[hidden][:, None] - height[~hidden]).abs()
-    nearest = apart.topk(min(AT_SAME_HEIGHT, apart.shape[1]), dim=1, largest=False).indices
-    return share.masked_scatter(hidden, share[~hidden][nearest].mean(dim=1))
+    places = vertices * np.array([1.0, UPRIGHT, 1.0], vertices.dtype)
+    # Numbers of neighbours as a list: a single one would come without its axis.
+    _, nearest = cKDTree(places[~hidden]).query(places[hidden], k=list(range(1, min(NEIGHBOURS, count) + 1)))
+    return share.masked_scatter(hidden, share[~hidden][torch.from_numpy(nearest)].mean(dim=1))
 
 
 def _inside(

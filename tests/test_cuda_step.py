@@ -65,6 +65,7 @@ def losses(root: Path, kernels: str, steps: tuple[int, ...], watch: Watch) -> li
     pipeline.model._march_ahead = None  # there is none on CUDA
     # Of one thickness: which of two equally near triangles a sample belongs to is the search structure's choice.
     pipeline.model.renderer.shell_thickness.fill_(0.015)
+    pipeline.model.renderer._fall.fill_(model.sampling.falloff / 0.015)
     # Adam would make as much of a gradient that is rounding alone as of any other.
     optimizers = [torch.optim.SGD(group, lr=1e-2) for group in pipeline.get_param_groups().values()]
     # What is made once, for the subject and for each of its frames, is waited for.

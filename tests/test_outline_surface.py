@@ -9,7 +9,7 @@ import pytest
 import torch
 from synthetic import ellipsoid, look_at_origin
 
-from flame_nerf.outline_surface import outline_surface, vertex_normals
+from flame_nerf.outline_surface import _as_beside_it, outline_surface, vertex_normals
 from flame_nerf.subject import Frame, HeadTrack
 
 SIZE, FOCAL, HAIR = 256, 500.0, 0.02
@@ -97,6 +97,23 @@ def test_what_is_behind_the_head_is_there_where_the_head_is_at_its_height(track)
     assert measured(moved, mattes).is_there[low]
     found = measured(moved, mattes, hidden).is_there
     assert not found[low] and found[~torch.from_numpy(hidden)].float().mean() > 0.6
+
+
+def test_a_collar_that_rises_to_the_back_cuts_what_is_hidden_there(track):
+    x, y, z = track.canonical_vertices.T
+    hidden = torch.from_numpy(z < -0.02)
+    seen_there = torch.from_numpy((y > -0.05 - 0.5 * z).astype(np.float32))
+    share = _as_beside_it(seen_there.where(~hidden, 1.0), hidden, track.canonical_vertices)
+    behind = hidden.numpy()
+    assert (share[behind & (y < -0.06)] < 0.5).all() and (share[behind & (y > -0.02)] > 0.5).all()
+    assert torch.equal(share[~hidden], seen_there[~hidden])
+
+
+@pytest.mark.parametrize("seen", [0, 1, 3])
+def test_hardly_anything_seen(track, seen):
+    hidden = torch.arange(len(track.canonical_vertices)) >= seen
+    share = _as_beside_it(torch.full((len(hidden),), 0.25), hidden, track.canonical_vertices)
+    assert torch.equal(share, torch.full((len(hidden),), 0.25))
 
 
 def test_a_mesh_a_little_too_wide_is_there_all_the_same(track):
