@@ -25,31 +25,21 @@ import json
 import math
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import torch
-from training_speed import make_trainer, measure, settle, train_step
+from learning_curve import method_config, reached
+from training_speed import make_trainer, settle, train_step
 
 PARTS = ("mapping", "grid", "training", "render", "startup")
-NERFACTO_CPU_RAYS = 512
-"""Rays of nerfacto's step on a processor: at its 4096, ten minutes are a hundred steps or fewer."""
-JUDGED_FRAMES, JUDGED_PIXELS = 6, 500
-"""Held-out frames that PSNR is taken on, and pixels in each: more take a slow method longer than its training."""
-BLOCK_SECONDS = 2.0
-"""Length of a timed block of steps; rates are medians over blocks."""
-FIRST_LOOK, LOOK_GROWTH = 4.0, 1.3
-"""Seconds of training until PSNR is first taken, and how much longer each further wait is."""
-
 Row = tuple[str, str, str]
 """Part, what, figure."""
 
@@ -64,12 +54,7 @@ def main() -> None:
     parser.add_argument("--downscale", type=int, default=2, help="train at 1/N of the stored size")
     parser.add_argument("--render-steps", type=int, default=1000, help="steps trained before frames are timed")
     parser.add_argument("--points", type=int, default=100_000, help="points of mapping and grid")
-    parser.add_argument("--one", metavar="METHOD", help=argparse.SUPPRESS)
-    parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.one:
-        args.result.write_text(json.dumps(train_one(args)))
-        return
     ours = "flame-nerf" if args.device == "cuda" else "flame-nerf-cpu"
     args.methods = args.methods or [ours, "flame-nerf-insta", "nerface", "nerfacto"]
     print(f"\n{machine(args.device)}\n\n| part | what | figure |\n|---|---|---|")
@@ -184,6 +169,8 @@ def grid_rows(args: argparse.Namespace) -> Iterator[Row]:
     """Milliseconds forward and backward."""
     from flame_nerf.encodings import HashGrid
     from flame_nerf.encodings.hash_grid import Implementation
+    from flame_nerf.encodings.layout import GridLayout
+    from flame_nerf.methods import flame_nerf, flame_nerf_cpu
 
     # By its path: Python has a package of the same name.
     spec = importlib.util.spec_from_file_location("encodings_benchmark", Path(__file__).with_name("encodings.py"))
@@ -191,7 +178,10 @@ def grid_rows(args: argparse.Namespace) -> Iterator[Row]:
     spec.loader.exec_module(benchmark)
     points, (low, high) = benchmark.shell_samples(args.points)[0], benchmark.BOX
     x = ((points - low) / (high - low)).to(args.device)
-    for size, layout in {"8 levels, 2^16": (8, 2, 16, 16, 512), "16 levels, 2^19": (16, 2, 19, 16, 2048)}.items():
+    for method in (flame_nerf_cpu, flame_nerf):
+        field = method.config.pipeline.model.field
+        size = f"{field.n_levels} levels, 2^{field.log2_hashmap_size}"
+        layout = [getattr(field, entry.name) for entry in fields(GridLayout)]
         for implementation in get_args(Implementation):
             if implementation == "auto":
                 continue
@@ -222,9 +212,9 @@ def training_rows(args: argparse.Namespace) -> Iterator[Row]:
     for method in args.methods:
         with tempfile.TemporaryDirectory() as folder:
             result = Path(folder, "result.json")
-            options = ["--one", method, "--result", str(result), "--device", args.device]
-            options += ["--minutes", str(args.minutes), "--downscale", str(args.downscale)]
-            command = [sys.executable, __file__, str(args.subject), *options]
+            script = Path(__file__).with_name("learning_curve.py")
+            command = [sys.executable, str(script), str(args.subject), method, "--result", str(result)]
+            command += ["--device", args.device, "--minutes", str(args.minutes), "--downscale", str(args.downscale)]
             done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
             if done.returncode:
                 last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
@@ -249,125 +239,6 @@ def training_rows(args: argparse.Namespace) -> Iterator[Row]:
             when = reached(results[method]["curve"], psnr)
             figure = f"{when:.1f} s, {end / when:.0f} times faster" if math.isfinite(when) else "not reached"
             yield "training", f"{method}: time to {goal}'s {psnr:.2f} dB ({end:.0f} s)", figure
-
-
-def reached(curve: list[list[float]], psnr: float) -> float:
-    """Seconds after which a curve of (seconds, dB) first reaches a PSNR, between its points linearly; inf if never."""
-    for (before, low), (after, high) in zip([[0.0, -math.inf], *curve], curve, strict=False):
-        if high >= psnr:
-            share = (psnr - low) / (high - low) if math.isfinite(low) and high > low else 1.0
-            return before + share * (after - before)
-    return math.inf
-
-
-def method_config(method: str, device: str) -> Any:
-    """A method's own settings for a device."""
-    from nerfstudio.configs.method_configs import all_methods
-    from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
-
-    config = copy.deepcopy(all_methods[method])
-    config.machine.device_type = device
-    if method == "nerfacto":
-        leave_out_lpips()
-        # Its own loads pictures in processes, which take a small machine's cores from it and outlive the training.
-        data = config.pipeline.datamanager
-        config.pipeline.datamanager = VanillaDataManagerConfig(
-            dataparser=data.dataparser,
-            train_num_rays_per_batch=NERFACTO_CPU_RAYS if device == "cpu" else data.train_num_rays_per_batch,
-        )
-        if device == "cpu":
-            config.mixed_precision, config.pipeline.model.implementation = False, "torch"
-    return config
-
-
-def leave_out_lpips() -> None:
-    """nerfacto downloads LPIPS's network when it is built; nothing here asks for it."""
-    from torchmetrics.image import lpip
-
-    class NoPerceptualMetric(torch.nn.Module):
-        def __init__(self, **kwargs: Any):
-            super().__init__()
-
-    lpip.LearnedPerceptualImagePatchSimilarity = NoPerceptualMetric
-
-
-def train_one(args: argparse.Namespace) -> dict[str, Any]:
-    """Train one method and note what comes of it: `speed`, `curve` of (seconds, dB), `steps`, `memory_gib`."""
-    torch.manual_seed(0)
-    trainer = make_trainer(method_config(args.one, args.device), args.subject, args.downscale)
-    judge = Judge(trainer.pipeline)
-    curve, spent, index, look = [], 0.0, 0, FIRST_LOOK
-    while spent < 60 * args.minutes and index < trainer.config.max_num_iterations:
-        start = time.perf_counter()
-        while spent + time.perf_counter() - start < min(look, 60 * args.minutes):
-            train_step(trainer, index)
-            index += 1
-            if index == trainer.config.max_num_iterations:
-                break
-        settle(trainer.device)
-        spent += time.perf_counter() - start
-        curve.append((spent, judge.psnr()))
-        look = max(look, spent) * LOOK_GROWTH
-    # By now all parts of the step are at work; further steps change no figure above.
-    block = max(1, round(BLOCK_SECONDS * index / spent))
-    speed = measure(trainer, warmup=block, blocks=5, steps=block, first=index)
-    if args.device == "cuda":
-        memory = torch.cuda.max_memory_allocated()
-    else:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"curve": curve, "steps": index, "memory_gib": memory / 2**30, "speed": asdict(speed)}
-
-
-class Judge:
-    """PSNR of a pipeline on pixels well inside the matte of a few held-out frames, the same for all methods."""
-
-    def __init__(self, pipeline: Any):
-        from flame_nerf.pictures import read_rgba
-        from flame_nerf.subject import load_subject
-
-        self._pipeline, dataset = pipeline, pipeline.datamanager.eval_dataset
-        root = Path(dataset.image_filenames[0]).parent.parent
-        by_path = {frame.file_path.resolve(): frame for frame in load_subject(root).frames}
-        chosen = np.unique(np.linspace(0, len(dataset) - 1, JUDGED_FRAMES).astype(int))
-        self._views = []
-        for index in chosen.tolist():
-            camera = dataset.cameras[index : index + 1].to(pipeline.device)
-            frame = by_path[Path(dataset.image_filenames[index]).resolve()]
-            rgba = torch.from_numpy(read_rgba(frame, int(camera.width), int(camera.height))).reshape(-1, 4) / 255.0
-            inside = (rgba[:, 3] == 1.0).nonzero()[:, 0]
-            pixels = inside[torch.randperm(len(inside), generator=torch.Generator().manual_seed(index))[:JUDGED_PIXELS]]
-            self._views.append((camera, pixels.to(pipeline.device), rgba[pixels, :3]))
-
-    @torch.no_grad()
-    def psnr(self) -> float:
-        """Mean over the frames, dB. Leaves the pipeline in training mode."""
-        self._pipeline.eval()
-        values = []
-        for camera, pixels, truth in self._views:
-            shown = shown_pixels(self._pipeline.model, camera, pixels).float().cpu().clamp(0, 1)
-            values.append(-10 * math.log10(max(1e-10, float((shown - truth).square().mean()))))
-        self._pipeline.train()
-        return statistics.fmean(values)
-
-
-def shown_pixels(model: Any, camera: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """Colours [N, 3] of some pixels of a picture, which a slow method could not render as a whole."""
-    size = model.config.eval_num_rays_per_chunk
-    if hasattr(model, "moment"):
-        mesh, condition, shift = model.moment(camera)
-        origins, directions = model.rays_of(camera)
-        with model.shown_weights():
-            parts = [
-                model.renderer(
-                    origins[part], directions[part], [mesh], torch.zeros_like(part), condition,
-                    model.background.color, shift=shift,
-                )["rgb"]
-                for part in pixels.split(size)
-            ]  # fmt: skip
-    else:
-        rays = camera.generate_rays(camera_indices=0, keep_shape=True).flatten()
-        parts = [model(rays[part])["rgb"] for part in pixels.split(size)]
-    return torch.cat(parts)
 
 
 # ---------------------------------------------------------------------------------------------- rendering, start

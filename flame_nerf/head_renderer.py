@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -40,9 +41,10 @@ class SamplingConfig:
     shell: ShellConfig = field(default_factory=ShellConfig)
     """How far from the mesh there may be substance."""
     falloff: float = 0.0
-    """How much substance is expected at the mesh rather than off it: before anything is learned, densities fall to
-    exp(-falloff) from the mesh to the shell's edge. Hair stands off the mesh, so over the scalp they do not fall.
-    Without, smooth skin that always looks the same, such as the neck's, can end up in the air before the mesh."""
+    """How much more substance is expected in the mesh than off it: before anything is learned, densities fall by
+    exp(-falloff) from the mesh to the shell's edge, as much in all as without. Hair stands off the mesh, so over the
+    scalp they do not fall. Without, smooth skin that always looks the same, such as the neck's, can end up in the air
+    before the mesh, and sides that cameras only graze are worn through."""
     step: float = 3**0.5 / 1024
     """Length of a sample along the ray (the method's sqrt(3)/1024 of a metre cube)."""
     behind: float = 0.02
@@ -99,7 +101,7 @@ class HeadRenderer(nn.Module):
         canonical = torch.from_numpy(track.canonical_vertices)
         shell = sampling.shell.thickness(torch.from_numpy(track.region), track.region_names)
         self.register_buffer("shell_thickness", shell, persistent=False)
-        fall = sampling.falloff / shell.clamp_min(THINNEST_SHELL)
+        fall = log_falloff(sampling.falloff, shell)
         fall[torch.from_numpy(track.region_faces(*HAIR_REGIONS))] = 0.0
         self.register_buffer("_fall", fall, persistent=False)
         margin = sampling.shell.thickest
@@ -186,7 +188,7 @@ class HeadRenderer(nn.Module):
             looking = self.seen.nearest(carried.points, looking)
         sigma, rgb = self._ask_field(carried.points, looking, *self._told(condition, samples))
         if self.config.falloff:
-            sigma = sigma * torch.exp(-self._fall.index_select(0, samples.face) * samples.distance)
+            sigma = sigma * self._expected(samples, carried)
         if self.training and self.config.occupancy.enabled:
             self.occupancy.learn(self.occupancy.cells(carried.points), sigma, self._exploring(step))
         if box is not None:
@@ -271,6 +273,13 @@ class HeadRenderer(nn.Module):
             carried = replace(carried, points=carried.points + shift.canonical[samples.face])
         return carried
 
+    @torch.no_grad()
+    def _expected(self, samples: ShellSamples, carried: CanonicalPoints) -> Float[Tensor, " N"]:
+        """How much more substance than elsewhere is expected where samples lie."""
+        at_mesh, slope = self._fall.index_select(0, samples.face).unbind(dim=1)
+        outside = samples.distance.masked_fill(self.mapping.is_inside(carried.points, samples.face), 0.0)
+        return torch.exp(at_mesh - slope * outside)
+
     def condition_effect(self) -> Float[Tensor, "E C"]:
         """What the field makes of a moment's condition, a linear map."""
         return self.field.condition_effect()
@@ -303,3 +312,14 @@ class HeadRenderer(nn.Module):
         """Whether this step looks everywhere in the shell."""
         config = self.config.occupancy
         return self.training and (step < config.start_step or step % config.explore_every == 0)
+
+
+def log_falloff(falloff: float, thickness: Float[Tensor, " F"]) -> Float[Tensor, "F 2"]:
+    """Logarithm at the mesh, and slope per metre, of what densities are multiplied by over each face's shell.
+
+    The mean over the shell is 1: were it less, the haze that training begins with would be thinner, and rays would take
+    longer to find a surface in it.
+    """
+    mean = (1 - math.exp(-falloff)) / falloff if falloff else 1.0
+    slope = falloff / thickness.clamp_min(THINNEST_SHELL)
+    return torch.stack([torch.full_like(slope, -math.log(mean)), slope], dim=1)

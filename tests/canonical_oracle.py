@@ -192,3 +192,15 @@ def mapping_errors(found, carried: np.ndarray) -> np.ndarray:
     return np.array(
         [np.linalg.norm(answers - point, axis=1).min() for (_, answers), point in zip(found, carried, strict=True)]
     )
+
+
+def is_inside(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Whether points [N, 3] are inside a closed mesh, by its winding number.
+
+    Solid angles of triangles after Van Oosterom and Strackee, The Solid Angle of a Plane Triangle, equation 8.
+    """
+    a, b, c = np.moveaxis(vertices[faces][None] - points[:, None, None], 2, 0)
+    la, lb, lc = (np.linalg.norm(corner, axis=-1) for corner in (a, b, c))
+    volume = (a * np.cross(b, c)).sum(-1)
+    scalar = la * lb * lc + (a * b).sum(-1) * lc + (b * c).sum(-1) * la + (c * a).sum(-1) * lb
+    return 2 * np.arctan2(volume, scalar).sum(axis=1) > 2 * np.pi

@@ -14,6 +14,7 @@ from synthetic import make_subject
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flame_nerf.dataparser import FlameNerfDataParserConfig
+from flame_nerf.head_renderer import log_falloff
 from flame_nerf.methods import flame_nerf
 
 WAITS = {"_local_scalar_dense", "nonzero", "_unique2", "masked_select", "equal"}
@@ -64,8 +65,9 @@ def losses(root: Path, kernels: str, steps: tuple[int, ...], watch: Watch) -> li
     begin, *_ = pipeline.get_training_callbacks(TrainingCallbackAttributes(None, None, pipeline, None))
     pipeline.model._march_ahead = None  # there is none on CUDA
     # Of one thickness: which of two equally near triangles a sample belongs to is the search structure's choice.
-    pipeline.model.renderer.shell_thickness.fill_(0.015)
-    pipeline.model.renderer._fall.fill_(model.sampling.falloff / 0.015)
+    renderer = pipeline.model.renderer
+    renderer.shell_thickness.fill_(0.015)
+    renderer._fall[:] = log_falloff(model.sampling.falloff, renderer.shell_thickness)
     # Adam would make as much of a gradient that is rounding alone as of any other.
     optimizers = [torch.optim.SGD(group, lr=1e-2) for group in pipeline.get_param_groups().values()]
     # What is made once, for the subject and for each of its frames, is waited for.

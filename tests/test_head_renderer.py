@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from canonical_oracle import distances
+from canonical_oracle import distances, is_inside
 from synthetic import make_subject
 
 from flame_nerf.canonical import MappingConfig
@@ -58,7 +58,11 @@ def test_densities_fall_from_the_mesh_to_the_shells_edge_but_for_hair(track):
     region = np.asarray(track.region_names)[track.region[nearest]]
     thickness = np.array([getattr(shell, name) for name in region])
     assert {"scalp", "skin", "neck"} <= set(region)
-    part = np.where(region == "scalp", 1.0, np.exp(-3.0 * apart.min(axis=1) / thickness))
+    inside = is_inside(middles, np.asarray(track.vertices[0], np.float64), track.faces)
+    assert 0.1 < inside.mean() < 0.9
+    # A mean of one from the mesh to the shell's edge.
+    fallen = np.exp(-3.0 * np.where(inside, 0.0, apart.min(axis=1)) / thickness)
+    part = np.where(region == "scalp", 1.0, 3.0 / (1 - np.exp(-3.0)) * fallen)
     along = np.zeros(60)
     np.add.at(along, samples.ray_index.numpy(), SIGMA * part * (samples.t_end - samples.t_start).numpy())
     found = opacity(falling, origins, directions)

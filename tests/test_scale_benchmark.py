@@ -1,4 +1,4 @@
-"""The speed benchmark's own arithmetic."""
+"""The speed benchmarks' own arithmetic."""
 
 import math
 import sys
@@ -10,7 +10,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 
 def test_time_to_a_quality_is_read_off_the_curve():
-    from speed import per_second, reached
+    from learning_curve import reached
+    from speed import per_second
 
     curve = [[4.0, 20.0], [8.0, 24.0], [16.0, 23.0], [32.0, 26.0]]
     assert reached(curve, 22.0) == pytest.approx(6.0)
@@ -22,7 +23,7 @@ def test_time_to_a_quality_is_read_off_the_curve():
 
 
 def test_stock_method_is_set_up_without_a_gpu():
-    from speed import NERFACTO_CPU_RAYS, method_config
+    from learning_curve import NERFACTO_CPU_RAYS, method_config
 
     config = method_config("nerfacto", "cpu")
     assert config.machine.device_type == "cpu" and not config.mixed_precision

@@ -123,6 +123,8 @@ class CanonicalMapping:
         self.faces = faces.to(self.device, torch.int64)
         self.canonical_vertices = self._checked(canonical_vertices, "canonical vertices")
         self.canonical_frames = triangle_frames(self.canonical_vertices, self.faces)
+        self._normals = self.canonical_frames.rotation[:, :, 2].contiguous()
+        self._plane_heights = (self._normals * self.canonical_frames.centre).sum(dim=1)
         self.neighbours = face_neighbours(self.faces, self.config.neighbourhood)
         if blended is not None:
             self.neighbours[~blended.to(self.device), 1:] = -1
@@ -156,6 +158,17 @@ class CanonicalMapping:
             2 * apart, self.config.blend_reach, beta=self.config.beta, squared=self.config.squared
         )
         return "face" if bound <= self.config.blend_tolerance else "point"
+
+    @torch.no_grad()
+    def is_inside(self, points: Float[Tensor, "N 3"], face: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
+        """Whether canonical points lie behind the planes of their nearest faces: in the head, but for sharp edges.
+
+        Args:
+            points: metres, in canonical space.
+            face: nearest faces.
+        """
+        heights = (points * self._normals.index_select(0, face)).sum(dim=1)
+        return heights < self._plane_heights.index_select(0, face)
 
     @torch.no_grad()
     def pose(self, vertices: Float[Tensor, "V 3"], reuse: PosedMesh | None = None) -> PosedMesh:
