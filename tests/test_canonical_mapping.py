@@ -147,6 +147,18 @@ def test_blend_per_face_keeps_the_bound_it_is_chosen_by(head):
     assert (difference <= 0.05 * spread + 1e-7).all()
 
 
+@pytest.mark.parametrize("spread", [0.002, 0.02])
+def test_inside_and_outside_against_the_winding_number(head, spread):
+    canonical, _, faces = head
+    points = near_surface(np.random.default_rng(2), canonical, faces, 400, spread)
+    inside = oracle.is_inside(points.astype(float), canonical.astype(float), faces)
+    nearest = oracle.distances(points.astype(float), canonical.astype(float), faces).argmin(axis=1)
+    found = make(canonical, faces).is_inside(torch.from_numpy(points), torch.from_numpy(nearest)).numpy()
+    assert 0.2 < inside.mean() < 0.8
+    # Where the nearest place is on a sharp edge, one plane alone does not tell.
+    assert (found == inside).mean() > 0.97
+
+
 @pytest.mark.parametrize("blend", ["face", "point"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_posed_as_canonical_is_the_identity(head, backend, blend):
