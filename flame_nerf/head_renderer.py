@@ -188,7 +188,7 @@ class HeadRenderer(nn.Module):
             looking = self.seen.nearest(carried.points, looking)
         sigma, rgb = self._ask_field(carried.points, looking, *self._told(condition, samples))
         if self.config.falloff:
-            sigma = sigma * self._expected(samples, carried)
+            sigma = sigma * self._expected(samples, carried.points, shift)
         if self.training and self.config.occupancy.enabled:
             self.occupancy.learn(self.occupancy.cells(carried.points), sigma, self._exploring(step))
         if box is not None:
@@ -274,10 +274,15 @@ class HeadRenderer(nn.Module):
         return carried
 
     @torch.no_grad()
-    def _expected(self, samples: ShellSamples, carried: CanonicalPoints) -> Float[Tensor, " N"]:
-        """How much more substance than elsewhere is expected where samples lie."""
+    def _expected(
+        self, samples: ShellSamples, points: Float[Tensor, "N 3"], shift: MeshShift | None
+    ) -> Float[Tensor, " N"]:
+        """What densities are multiplied by where samples lie, `points` in the canonical head (metres)."""
+        if shift is not None and shift.canonical is not None:
+            # The mapping's canonical mesh has not moved along.
+            points = points - shift.canonical[samples.face]
         at_mesh, slope = self._fall.index_select(0, samples.face).unbind(dim=1)
-        outside = samples.distance.masked_fill(self.mapping.is_inside(carried.points, samples.face), 0.0)
+        outside = samples.distance.masked_fill(self.mapping.is_inside(points, samples.face), 0.0)
         return torch.exp(at_mesh - slope * outside)
 
     def condition_effect(self) -> Float[Tensor, "E C"]:

@@ -12,6 +12,7 @@ from flame_nerf.head_renderer import HeadRenderer, SamplingConfig
 from flame_nerf.methods import flame_nerf, flame_nerf_cpu, flame_nerf_insta
 from flame_nerf.motion import SubjectMotion
 from flame_nerf.occupancy import OccupancyConfig
+from flame_nerf.refinement import MeshShift
 from flame_nerf.shell_config import ShellConfig
 
 SIGMA = 20.0
@@ -32,10 +33,12 @@ def renderer(track, **sampling) -> HeadRenderer:
     return found
 
 
-def opacity(found: HeadRenderer, origins: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+def opacity(
+    found: HeadRenderer, origins: torch.Tensor, directions: torch.Tensor, shift: MeshShift | None = None
+) -> torch.Tensor:
     which = torch.zeros(len(origins), dtype=torch.long)
     condition = torch.zeros(1, found.field.condition_dim)
-    outputs = found(origins, directions, [found.meshes.get(0)], which, condition, torch.zeros(3))
+    outputs = found(origins, directions, [found.meshes.get(0)], which, condition, torch.zeros(3), shift=shift)
     return outputs["accumulation"][:, 0]
 
 
@@ -73,6 +76,12 @@ def test_densities_fall_from_the_mesh_to_the_shells_edge_but_for_hair(track):
     assert judged.sum() > 40
     np.testing.assert_allclose(found.numpy()[judged], (1 - np.exp(-along))[judged], atol=1e-5)
     assert (found - opacity(renderer(track, shell=shell), origins, directions)).abs().max() > 0.05
+
+
+def test_densities_fall_off_the_mesh_where_corrections_of_identity_move_it(track):
+    falling = renderer(track, falloff=4.0)
+    moved = MeshShift(torch.zeros(1, len(track.faces), 3), torch.full((len(track.faces), 3), 0.02))
+    torch.testing.assert_close(opacity(falling, *rays(), moved), opacity(falling, *rays()), atol=1e-4, rtol=0)
 
 
 def test_a_shell_without_thickness_is_no_division_by_zero(track):
