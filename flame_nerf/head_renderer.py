@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -18,6 +17,7 @@ from flame_nerf.canonical import (
     PosedMeshCache,
     ShellSamples,
 )
+from flame_nerf.falloff import Falloff
 from flame_nerf.field import FieldConfig, FlameNerfField, fitted_to_pixels
 from flame_nerf.motion import PosedFrame, SubjectMotion
 from flame_nerf.occupancy import OccupancyConfig, OccupancyGrid, select
@@ -28,8 +28,6 @@ from flame_nerf.seen_directions import SeenDirections
 from flame_nerf.shell_config import ShellConfig
 from flame_nerf.subject import HeadTrack
 
-THINNEST_SHELL = 1e-4
-"""Metres: where a region's shell has no thickness at all, densities fall as if it had this."""
 BATCH_MULTIPLE = 512
 """Numbers of samples are rounded up to this where torch computes the field on the CPU."""
 
@@ -67,6 +65,18 @@ class SamplingConfig:
     """Bytes of posed meshes and search structures kept between steps."""
 
 
+@dataclass(frozen=True)
+class PlacedSamples:
+    """Where samples lie in the canonical head: the last that is known of them before the field is asked."""
+
+    points: Float[Tensor, "N 3"]
+    """Their middles, metres."""
+    directions: Float[Tensor, "N 3"]
+    """Their rays' directions there."""
+    expected: Float[Tensor, " N"] | None
+    """What densities there are multiplied by; None: nothing."""
+
+
 class HeadRenderer(nn.Module):
     """Renders rays through posed heads.
 
@@ -74,6 +84,7 @@ class HeadRenderer(nn.Module):
         field: what fills the canonical head.
         occupancy: where it is empty.
         seen: directions that colours were learned for; None: all.
+        falloff: what densities are multiplied by; None: nothing.
     """
 
     def __init__(
@@ -101,9 +112,8 @@ class HeadRenderer(nn.Module):
         canonical = torch.from_numpy(track.canonical_vertices)
         shell = sampling.shell.thickness(torch.from_numpy(track.region), track.region_names)
         self.register_buffer("shell_thickness", shell, persistent=False)
-        fall = log_falloff(sampling.falloff, shell)
-        fall[torch.from_numpy(track.region_faces(*HAIR_REGIONS))] = 0.0
-        self.register_buffer("_fall", fall, persistent=False)
+        hair = torch.from_numpy(track.region_faces(*HAIR_REGIONS))
+        self.falloff = Falloff(sampling.falloff, shell, hair) if sampling.falloff else None
         margin = sampling.shell.thickest
         box = torch.stack([canonical.amin(dim=0) - margin, canonical.amax(dim=0) + margin])
         self.field = FlameNerfField(
@@ -161,6 +171,7 @@ class HeadRenderer(nn.Module):
         box: OrientedBox | None = None,
         shift: MeshShift | None = None,
         samples: ShellSamples | None = None,
+        placed: PlacedSamples | None = None,
     ) -> dict[str, Tensor]:
         """March rays through the shells of their meshes. Differentiable in the field, and in origins and directions.
 
@@ -175,6 +186,7 @@ class HeadRenderer(nn.Module):
             box: nothing outside of it is rendered.
             shift: how far corrections move the meshes; differentiable too.
             samples: what :meth:`sample` found for these rays, where that is known already.
+            placed: what :meth:`place` made of them, where that is.
 
         Returns:
             rgb [R, 3], accumulation [R, 1], depth [R, 1] (metres along the ray, 0 where nothing is hit), background,
@@ -182,15 +194,16 @@ class HeadRenderer(nn.Module):
         """
         if samples is None:
             samples = self.sample(meshes, mesh_index, origins, directions, self.known_empty(step), shift)
-        carried = self._carry(meshes, samples, origins, directions, shift)
-        looking = carried.directions
+        if placed is None:
+            placed = self.place(meshes, samples, origins, directions, shift)
+        looking = placed.directions
         if self.seen is not None and not self.training:
-            looking = self.seen.nearest(carried.points, looking)
-        sigma, rgb = self._ask_field(carried.points, looking, *self._told(condition, samples))
-        if self.config.falloff:
-            sigma = sigma * self._expected(samples, carried.points, shift)
+            looking = self.seen.nearest(placed.points, looking)
+        sigma, rgb = self._ask_field(placed.points, looking, *self._told(condition, samples))
+        if placed.expected is not None:
+            sigma = sigma * placed.expected
         if self.training and self.config.occupancy.enabled:
-            self.occupancy.learn(self.occupancy.cells(carried.points), sigma, self._exploring(step))
+            self.occupancy.learn(self.occupancy.cells(placed.points), sigma, self._exploring(step))
         if box is not None:
             sigma = sigma * box.within(samples.positions(origins, directions)).reshape(sigma.shape)
         rendered = render_packed(sigma, rgb, samples, len(origins), background)
@@ -254,6 +267,24 @@ class HeadRenderer(nn.Module):
             kept = kept[~self.occupancy.unseen(cells[kept])]
         return select(samples, kept)
 
+    def place(
+        self,
+        meshes: list[PosedMesh],
+        samples: ShellSamples,
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+        shift: MeshShift | None = None,
+    ) -> PlacedSamples:
+        """Carry samples to the canonical head. Differentiable in origins and directions, and in the shift.
+
+        Args:
+            samples: of :meth:`sample`.
+            meshes, origins, directions, shift: as :meth:`forward` takes them.
+        """
+        carried = self._carry(meshes, samples, origins, directions, shift)
+        expected = self._expected(samples, carried.points, shift) if self.falloff is not None else None
+        return PlacedSamples(carried.points, carried.directions, expected)
+
     def _carry(
         self,
         meshes: list[PosedMesh],
@@ -281,9 +312,7 @@ class HeadRenderer(nn.Module):
         if shift is not None and shift.canonical is not None:
             # The mapping's canonical mesh has not moved along.
             points = points - shift.canonical[samples.face]
-        at_mesh, slope = self._fall.index_select(0, samples.face).unbind(dim=1)
-        outside = samples.distance.masked_fill(self.mapping.is_inside(points, samples.face), 0.0)
-        return torch.exp(at_mesh - slope * outside)
+        return self.falloff(self.mapping, points, samples.face, samples.distance)
 
     def condition_effect(self) -> Float[Tensor, "E C"]:
         """What the field makes of a moment's condition, a linear map."""
@@ -317,14 +346,3 @@ class HeadRenderer(nn.Module):
         """Whether this step looks everywhere in the shell."""
         config = self.config.occupancy
         return self.training and (step < config.start_step or step % config.explore_every == 0)
-
-
-def log_falloff(falloff: float, thickness: Float[Tensor, " F"]) -> Float[Tensor, "F 2"]:
-    """Logarithm at the mesh, and slope per metre, of what densities are multiplied by over each face's shell.
-
-    The mean over the shell is 1: were it less, the haze that training begins with would be thinner, and rays would take
-    longer to find a surface in it.
-    """
-    mean = (1 - math.exp(-falloff)) / falloff if falloff else 1.0
-    slope = falloff / thickness.clamp_min(THINNEST_SHELL)
-    return torch.stack([torch.full_like(slope, -math.log(mean)), slope], dim=1)

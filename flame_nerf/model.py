@@ -19,13 +19,13 @@ from nerfstudio.utils import colormaps
 from torch import Tensor, nn
 
 from flame_nerf.background import Background
-from flame_nerf.canonical import MappingConfig, PosedMesh, ShellSamples
+from flame_nerf.canonical import MappingConfig, PosedMesh
 from flame_nerf.ema import WeightAverage
 from flame_nerf.field import FieldConfig
 from flame_nerf.head_renderer import HeadRenderer, SamplingConfig
 from flame_nerf.latent_codes import LatentCodes
 from flame_nerf.losses import color_loss, latent_loss, mask_loss, opacity_entropy_loss
-from flame_nerf.march_ahead import MarchAhead
+from flame_nerf.march_ahead import MarchAhead, Marched, moments_of
 from flame_nerf.metrics import LazyLPIPS, image_metrics
 from flame_nerf.motion import PosedFrame, SubjectMotion, head_of, stored_row, unstored_frame
 from flame_nerf.objective import LossStarts, LossWeights, Term, is_on, objective
@@ -207,13 +207,15 @@ class FlameNerfModel(Model):
 
     def _render_stored(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
         origins, directions, known = ray_bundle.origins, ray_bundle.directions, {}
-        if self.training:
+        marched = self._marched(ray_bundle) if self.training and self._march_ahead is not None else None
+        moments = moments_of(self.renderer, ray_bundle) if marched is None else marched.moments
+        if marched is not None:
+            known = {"samples": marched.samples, "placed": marched.placed}
+        if marched is not None and marched.placed is not None:
+            origins, directions = marched.origins, marched.directions
+        elif self.training:
             origins, directions = self.refinement.pose.training_rays(ray_bundle, self._step)
-            if self._march_ahead is not None:
-                known = {"samples": self._marched(ray_bundle)}
-        rows, mesh_index = torch.unique(ray_bundle.metadata["frame_idx"][:, 0], return_inverse=True)
-        meshes = self.renderer.meshes.get_many(rows.tolist())
-        rows, mesh_index = to_device(rows, self.device), to_device(mesh_index, self.device)
+        rows = to_device(moments.rows, self.device)
         condition, shift = self.refinement.corrected(
             rows, self._conditions[rows], self._step if self.training else None
         )
@@ -221,8 +223,8 @@ class FlameNerfModel(Model):
         outputs = self.renderer(
             origins,
             directions,
-            meshes,
-            mesh_index,
+            moments.meshes,
+            to_device(moments.of_ray, self.device),
             condition,
             self.background.of_rays(ray_bundle, randomly=self.training and self.config.random_background),
             self._step,
@@ -236,11 +238,11 @@ class FlameNerfModel(Model):
         """Whether this package's kernels do the heavy work of a training step, and torch only what is small."""
         return self._march_ahead is not None and self.renderer.field.is_compiled(self.background.color)
 
-    def _marched(self, ray_bundle: RayBundle) -> ShellSamples | None:
-        """Samples of this step's rays where they were marched ahead; the next step's march begins."""
-        samples = self._march_ahead.take(ray_bundle)
+    def _marched(self, ray_bundle: RayBundle) -> Marched | None:
+        """This step's rays where they were marched ahead; the next step's march begins."""
+        marched = self._march_ahead.take(ray_bundle)
         self._march_ahead.start(self._step + 1)
-        return samples
+        return marched
 
     @torch.no_grad()
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:

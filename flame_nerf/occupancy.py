@@ -95,9 +95,12 @@ class OccupancyGrid(nn.Module):
         copied = self._copied
         if copied is None or copied.version != self.highest._version:
             copied = self._copied = _Copied(self.highest.clone(), self.highest._version)
-        for cells in copied.learned:
-            copied.density[cells] = self.highest[cells]
-        copied.learned.clear()
+        if copied.learned:
+            from flame_nerf.compiled import occupancy_kernels as kernels
+
+            for cells in copied.learned:
+                kernels.copy_cells(cells.numpy(), self.highest.numpy(), copied.density.numpy())
+            copied.learned.clear()
         return dataclasses.replace(empty, density=copied.density)
 
     def unseen(self, cells: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:

@@ -14,13 +14,13 @@ from synthetic import make_subject
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flame_nerf.dataparser import FlameNerfDataParserConfig
-from flame_nerf.head_renderer import log_falloff
+from flame_nerf.falloff import log_falloff
 from flame_nerf.methods import flame_nerf
 
 WAITS = {"_local_scalar_dense", "nonzero", "_unique2", "masked_select", "equal"}
 """Operators whose result the host needs; indexing by a mask is one of them."""
 HOST_ONLY = {
-    "model.py:_render_stored",  # which rows of the track a batch has: indices that stay on the host
+    "march_ahead.py:moments_of",  # which rows of the track a batch has: indices that stay on the host
     "pose.py:_training_rays",  # which cameras: likewise
     "mapping.py:_checked_index",  # on the CPU only
     "shell.py:_require",  # on CUDA once, after the march has waited
@@ -67,7 +67,7 @@ def losses(root: Path, kernels: str, steps: tuple[int, ...], watch: Watch) -> li
     # Of one thickness: which of two equally near triangles a sample belongs to is the search structure's choice.
     renderer = pipeline.model.renderer
     renderer.shell_thickness.fill_(0.015)
-    renderer._fall[:] = log_falloff(model.sampling.falloff, renderer.shell_thickness)
+    renderer.falloff.by_face[:] = log_falloff(model.sampling.falloff, renderer.shell_thickness)
     # Adam would make as much of a gradient that is rounding alone as of any other.
     optimizers = [torch.optim.SGD(group, lr=1e-2) for group in pipeline.get_param_groups().values()]
     # What is made once, for the subject and for each of its frames, is waited for.
@@ -90,7 +90,7 @@ def test_a_step_through_warp_is_one_through_numba_and_waits_for_nothing(root, mo
     # From 200 on poses are calibrated and empty space is skipped; 204 explores.
     steps = 0, 1, 2, 203, 204, 205
     expected = losses(root, "numba", steps, Watch())
-    for module in ("occupancy", "rendering"):
+    for module in ("occupancy", "rendering", "falloff"):
         monkeypatch.setattr(import_module(f"flame_nerf.{module}"), "numba_problem", lambda: "not on CUDA")
     watch = Watch()
     actual = losses(root, "warp", steps, watch)

@@ -50,7 +50,10 @@ def rays() -> tuple[torch.Tensor, torch.Tensor]:
     return origins, torch.nn.functional.normalize(towards - origins, dim=1)
 
 
-def test_densities_fall_from_the_mesh_to_the_shells_edge_but_for_hair(track):
+@pytest.mark.parametrize("in_kernels", [True, False])
+def test_densities_fall_from_the_mesh_to_the_shells_edge_but_for_hair(track, in_kernels, monkeypatch):
+    if not in_kernels:
+        monkeypatch.setattr("flame_nerf.falloff.numba_problem", lambda: "not here")
     shell = ShellConfig(skin=0.01, scalp=0.03, neck=0.02)
     falling = renderer(track, shell=shell, falloff=3.0)
     origins, directions = rays()

@@ -1,6 +1,7 @@
 """Marching ahead: the same samples as without, the same in every run, and threads are shared with it."""
 
 import copy
+import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -99,8 +100,10 @@ def started(pipeline, bundle: RayBundle, step: int) -> MarchAhead:
     return ahead
 
 
-def test_samples_are_those_of_a_march_now(pipeline):
-    model, bundle, step = pipeline.model, pipeline.datamanager.next_train(0)[0], 300
+@pytest.mark.parametrize("step", [300, 301])
+def test_what_was_done_ahead_is_what_would_be_done_now(pipeline, step):
+    """Samples in each step, and their places in the canonical head in those that need no gradient to them."""
+    model, bundle = pipeline.model, pipeline.datamanager.next_train(0)[0]
     pose = model.refinement.pose
     with torch.no_grad():
         pose.calibration.fill_(2e-3)
@@ -122,9 +125,35 @@ def test_samples_are_those_of_a_march_now(pipeline):
         pose.calibration.zero_()
     assert not torch.equal(rays[0], bundle.origins)
     expected = renderer.sample(meshes, which, *rays, renderer.known_empty(step), generator=generator)
-    assert len(found) > 500
+    assert len(found.samples) > 500
+    assert torch.equal(found.moments.rows, rows) and torch.equal(found.moments.of_ray, which)
     for name in ("ray_index", "t_start", "face", "mesh_index", "distance"):
-        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+        assert torch.equal(getattr(found.samples, name), getattr(expected, name)), name
+    assert (found.placed is None) == pose.learns(step) == (step == 300)
+    if found.placed is not None:
+        assert torch.equal(found.origins, rays[0]) and torch.equal(found.directions, rays[1])
+        placed = renderer.place(meshes, expected, *rays)
+        for name in ("points", "directions", "expected"):
+            assert torch.equal(getattr(found.placed, name), getattr(placed, name)), name
+
+
+@pytest.mark.parametrize("step", [300, 301])
+def test_a_step_looks_the_same_whether_it_was_prepared_or_not(pipeline, step):
+    model, data = pipeline.model.train(), pipeline.datamanager
+    model.config.random_background, model._step = False, step
+    torch.manual_seed(5)
+    bundle = data._draw(step)[0]
+    marched = started(pipeline, bundle, step).take(bundle)
+    model._march_ahead, pictures = object(), []
+    for known in (marched, dataclasses.replace(marched, placed=None)):
+        model._marched = lambda rays, known=known: known
+        pictures.append(model.get_outputs(bundle))
+    model._march_ahead = None
+    del model._marched
+    assert float(pictures[0]["accumulation"].detach().max()) > 0.1
+    for name in ("rgb", "accumulation", "depth"):
+        assert torch.equal(pictures[0][name], pictures[1][name]), name
+    assert pictures[0]["rgb"].requires_grad
 
 
 def test_what_was_learned_meanwhile_does_not_change_a_march(pipeline):
@@ -134,7 +163,7 @@ def test_what_was_learned_meanwhile_does_not_change_a_march(pipeline):
     highest.fill_(1e4)
     ahead = started(pipeline, bundle, step)
     highest.zero_()
-    assert len(ahead.take(bundle)) > 500
+    assert len(ahead.take(bundle).samples) > 500
     highest.fill_(torch.inf)
 
 

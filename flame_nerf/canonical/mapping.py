@@ -123,8 +123,9 @@ class CanonicalMapping:
         self.faces = faces.to(self.device, torch.int64)
         self.canonical_vertices = self._checked(canonical_vertices, "canonical vertices")
         self.canonical_frames = triangle_frames(self.canonical_vertices, self.faces)
-        self._normals = self.canonical_frames.rotation[:, :, 2].contiguous()
-        self._plane_heights = (self._normals * self.canonical_frames.centre).sum(dim=1)
+        normals = self.canonical_frames.rotation[:, :, 2]
+        heights = (normals * self.canonical_frames.centre).sum(dim=1, keepdim=True)
+        self.planes = torch.cat([normals, heights], dim=1)
         self.neighbours = face_neighbours(self.faces, self.config.neighbourhood)
         if blended is not None:
             self.neighbours[~blended.to(self.device), 1:] = -1
@@ -167,8 +168,8 @@ class CanonicalMapping:
             points: metres, in canonical space.
             face: nearest faces.
         """
-        heights = (points * self._normals.index_select(0, face)).sum(dim=1)
-        return heights < self._plane_heights.index_select(0, face)
+        planes = self.planes.index_select(0, face)
+        return (points * planes[:, :3]).sum(dim=1) < planes[:, 3]
 
     @torch.no_grad()
     def pose(self, vertices: Float[Tensor, "V 3"], reuse: PosedMesh | None = None) -> PosedMesh:

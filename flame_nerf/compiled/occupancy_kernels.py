@@ -1,4 +1,4 @@
-"""The occupancy grid's look-up and learning; compiled, for the CPU."""
+"""The occupancy grid's look-up, learning and copying; compiled, for the CPU."""
 
 from __future__ import annotations
 
@@ -29,3 +29,10 @@ def learn(cells, sigma, memory, highest):
         highest[cells[i]] = known[i] * memory if known[i] < np.inf else np.float32(0)
     for i in range(len(cells)):
         highest[cells[i]] = max(highest[cells[i]], sigma[i])
+
+
+@numba.njit(**KERNEL)
+def copy_cells(cells, source, target):
+    """Bring some cells of a copy up to date."""
+    for i in range(len(cells)):
+        target[cells[i]] = source[cells[i]]

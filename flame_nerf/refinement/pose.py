@@ -104,7 +104,8 @@ class PoseRefinement(nn.Module):
 
     def learns(self, step: int) -> bool:
         """Whether a step of the training learns corrections."""
-        return step % self.config.every == 0
+        config = self.config
+        return (config.calibrate or config.over_time) and step % config.every == 0
 
     def training_rays(self, ray_bundle: RayBundle, step: int) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
         """Origins (metres) and directions of training frames' rays, moved: the head stays, the camera is corrected.
