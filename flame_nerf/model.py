@@ -206,15 +206,16 @@ class FlameNerfModel(Model):
             return self._render_stored(ray_bundle)
 
     def _render_stored(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
-        origins, directions, known = ray_bundle.origins, ray_bundle.directions, {}
         marched = self._marched(ray_bundle) if self.training and self._march_ahead is not None else None
+        # Only renderers that march take samples.
+        known = {} if marched is None else {"samples": marched.samples, "placed": marched.placed}
         moments = moments_of(self.renderer, ray_bundle) if marched is None else marched.moments
-        if marched is not None:
-            known = {"samples": marched.samples, "placed": marched.placed}
-        if marched is not None and marched.placed is not None:
+        if known.get("placed") is not None:
             origins, directions = marched.origins, marched.directions
         elif self.training:
             origins, directions = self.refinement.pose.training_rays(ray_bundle, self._step)
+        else:
+            origins, directions = ray_bundle.origins, ray_bundle.directions
         rows = to_device(moments.rows, self.device)
         condition, shift = self.refinement.corrected(
             rows, self._conditions[rows], self._step if self.training else None
