@@ -27,7 +27,7 @@ class PoseRefinementConfig:
     """Learn how the tracker errs with the turn of the head; corrects every tracked frame, held-out ones too."""
     calibration_start_step: int = 200
     """Training step the calibration begins at. It moves all frames together, so a coarse picture is enough."""
-    every: int = 4
+    every: int = 8
     """Steps from one that learns corrections to the next: their gradient goes through every sample's position, which
     takes a tenth of a step on the CPU."""
     over_time: bool = False
