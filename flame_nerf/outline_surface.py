@@ -1,4 +1,4 @@
-"""The head's surface as the video's outlines tell it: how far hair stands off the mesh, and which of it is there.
+"""The head's surface as the video's outlines tell it: what stands off the mesh, and which of the mesh is there.
 
 A parametric head is bald and ends somewhere on the shoulders. A matte says more: where the skull's rim lies on the
 outline, the distance from there to the matte's edge is the hair's thickness; where a vertex is never inside the matte,
@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from flame_nerf.canonical import MeshSearch, make_search
 from flame_nerf.subject import Frame, HeadTrack
 
 HAIR_REGIONS = ("scalp", "fur")
@@ -25,6 +26,10 @@ FRAMES_LOOKED_AT = 60
 """Training frames that outlines and visibility are worked out from, spread over the video."""
 RIM_COSINE = 0.25
 """A vertex is on the rim where its normal is at least this square to the view."""
+PAST_RIM = 0.003
+"""Metres off a vertex of the rim at which rays miss the mesh, if it lies on the outline and not before other parts."""
+STANDOFF_QUANTILE = 0.25
+"""Which quantile of what a vertex's outlines show stands off it: a chin over the chest seems to, in some frames."""
 HEIGHTS = 32
 """Distances from the mesh at which the matte is asked."""
 SLACK = 0.008
@@ -46,6 +51,8 @@ class OutlineSurface:
 
     thickness: Float[Tensor, " V"]
     """Metres of hair over it; 0 outside of the hair's regions."""
+    standoff: Float[Tensor, " V"]
+    """Metres that anything stands off it: beards, collars and long hair, too."""
     is_there: Bool[Tensor, " V"]
     """Whether it is part of the person, and not cut off by the mattes."""
 
@@ -66,7 +73,7 @@ def outline_surface(
     most: Float[Tensor, " V"],
     hidden: Bool[Tensor, " V"],
 ) -> OutlineSurface:
-    """Measure the hair at the outlines of training frames, and carry it over the rest of the scalp.
+    """Measure what stands off the mesh at the outlines of training frames, and carry it over the rest of it.
 
     What is always behind the head is inside every matte, and that says nothing of it: it is there where what is seen
     nearest to it, at about its height, is.
@@ -76,15 +83,16 @@ def outline_surface(
         frames: those trained on; OpenGL cameras in the head's world.
         intrinsics: fl_x, fl_y, cx, cy of one of them, in pixels of its matte.
         matte: of one of them, 0 to 255.
-        most: thickness that hair may have at each vertex, metres.
+        most: how far anything may stand off at each vertex, metres.
         hidden: vertices that no camera saw.
     """
     faces = torch.from_numpy(track.faces).long()
     hair = torch.zeros(track.vertices.shape[1], dtype=torch.bool)
     hair[faces[torch.from_numpy(track.region_faces(*HAIR_REGIONS))]] = True
-    most = most.cpu() * hair
-    total, counted = torch.zeros_like(most), torch.zeros_like(most)
-    inside_frames, looked = torch.zeros_like(most), 0
+    most = most.cpu()
+    measured: list[Float[Tensor, " V"]] = []
+    inside_frames = torch.zeros_like(most)
+    search: MeshSearch | None = None
     along = torch.linspace(0.0, 1.0, HEIGHTS)
     for index in range(0, len(frames), max(1, len(frames) // FRAMES_LOOKED_AT)):
         vertices = torch.from_numpy(np.asarray(track.vertices[frames[index].timestep])).float()
@@ -95,18 +103,32 @@ def outline_surface(
         pixels = round(SLACK * lens[0] / float((vertices.mean(dim=0) - c2w[:, 3]).norm()))
         wide = cv2.dilate(alpha.numpy(), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1,) * 2))
         inside_frames += _inside(torch.from_numpy(wide), vertices, c2w, lens)
-        looked += 1
-        rim = ((ray * normals).sum(dim=1).abs() < RIM_COSINE).logical_and(hair).nonzero()[:, 0]
+        rim = ((ray * normals).sum(dim=1).abs() < RIM_COSINE).nonzero()[:, 0]
+        search = search or make_search(faces, vertices, "auto")
+        rim = rim[_misses(search, vertices, c2w[:, 3], vertices[rim] + PAST_RIM * normals[rim])]
         height = along[:, None] * most[rim]
         inside = _inside(alpha, vertices[rim] + height[..., None] * normals[rim], c2w, lens)
-        # The first place outside of the matte ends the hair.
+        # The first place outside of the matte ends it.
         reached = inside.long().cumprod(dim=0).sum(dim=0)
-        total[rim] += reached.clamp(min=1).sub(1) / (HEIGHTS - 1) * most[rim]
-        counted[rim] += 1
-    measured = counted > 0
-    thickness = _spread(total / counted.clamp(min=1), measured, hair, faces)
-    share = _as_beside_it(inside_frames / looked, hidden.cpu(), track.canonical_vertices)
-    return OutlineSurface(thickness, share >= LEAST_FRAMES)
+        measured.append(torch.full_like(most, torch.nan))
+        measured[-1][rim] = reached.clamp(min=1).sub(1) / (HEIGHTS - 1) * most[rim]
+    measures = torch.stack(measured)
+    known = ~measures.isnan().all(dim=0)
+    # Skin beside the hair says nothing of its thickness, nor hair of what stands off skin.
+    thickness = _spread(measures.nanmean(dim=0), known & hair, hair, faces)
+    off_skin = _spread(measures.nanquantile(STANDOFF_QUANTILE, dim=0), known & ~hair, ~hair, faces)
+    share = _as_beside_it(inside_frames / len(measured), hidden.cpu(), track.canonical_vertices)
+    return OutlineSurface(thickness, thickness + off_skin, share >= LEAST_FRAMES)
+
+
+def _misses(
+    search: MeshSearch, vertices: Float[Tensor, "V 3"], camera: Float[Tensor, " 3"], points: Float[Tensor, "N 3"]
+) -> Bool[Tensor, " N"]:
+    """Whether rays from a camera through points meet nothing of a mesh."""
+    along = torch.nn.functional.normalize(points - camera, dim=1).contiguous()
+    which = torch.zeros(len(points), dtype=torch.long)
+    structure = search.build(vertices.contiguous())
+    return search.first_hit([structure], which, camera.expand(len(points), 3).contiguous(), along)[0].isinf()
 
 
 def _as_beside_it(

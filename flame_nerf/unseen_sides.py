@@ -1,10 +1,11 @@
-"""The head's sides that no training camera looked at, filled in from the mesh and the video's outlines."""
+"""The head from where no training camera looked: a surface where none saw it, and no fraying where some did."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +40,23 @@ class UnseenSidesConfig:
     """Rays along the side of the view that is rendered for it."""
     max_angle_deg: float = 75.0
     """How far the camera is carried around the head."""
+    seen_tolerance: float = 0.004
+    """Metres that the mesh under its hair may be wrong by where cameras did see the head: from beside, its surface is
+    to lie so far inside at most, and outside so far off what the video's outlines show. inf: it may lie anywhere; what
+    looks right from in front then has holes there and frays at its outline."""
+
+
+class SurfaceMet(NamedTuple):
+    """What rays are to meet."""
+
+    near: Float[Tensor, " R"]
+    """Metres at which they may meet the surface at the earliest."""
+    far: Float[Tensor, " R"]
+    """And at the latest: the same on sides that no camera saw."""
+    solid: Bool[Tensor, " R"]
+    """Whether they are to meet it. Of other rays near and far say nothing."""
+    empty: Bool[Tensor, " R"]
+    """Whether they are to meet nothing: beside the head, or on a part of the mesh that the person has not."""
 
 
 def unseen_faces(track: HeadTrack, frames: Sequence[Frame]) -> Bool[Tensor, " F"]:
@@ -63,12 +81,13 @@ def unseen_faces(track: HeadTrack, frames: Sequence[Frame]) -> Bool[Tensor, " F"
 
 
 class UnseenSides:
-    """Opacity and depth of the head's surface, seen from beside, where no training camera saw it.
+    """Opacity and depth of the head's surface, seen from beside.
 
-    Without it those sides are left empty or hazy, and the head frays as soon as the camera turns. The surface is the
-    posed mesh under the hair that the outlines show; where it is missed beside an unseen side nothing is to be, nor
-    where the mattes say that the mesh is not part of the person. Colour is the field's own guess from what lies near.
-    What the video does show is not touched.
+    Without it sides that no training camera saw are left empty or hazy, and what cameras did see frays as soon as one
+    turns away from them. The surface is the posed mesh under the hair that the outlines show; where it is missed beside
+    an unseen side nothing is to be, nor where the mattes say that the mesh is not part of the person. What cameras saw
+    may lie anywhere within a tolerance of the mesh, and within what stands off it in the video's outlines: the video
+    knows better where. Colour is the field's own guess from what lies near.
     """
 
     def __init__(
@@ -100,10 +119,9 @@ class UnseenSides:
         hidden = torch.ones(len(self._room), dtype=torch.bool)
         hidden[track.faces[~unseen]] = False
         found = outline_surface(track, frames, dataset.intrinsics, dataset.matte, self._room, hidden)
-        self._hair, unseen = found.thickness.to(device), unseen.to(device)
+        self._hair, self._standoff, unseen = found.thickness.to(device), found.standoff.to(device), unseen.to(device)
         there = found.is_there.to(device)[self._faces].all(dim=1)
-        self._solid, self._empty = unseen & there, ~there
-        self._beside = unseen | self._empty
+        self._solid, self._seen, self._empty = unseen & there, ~unseen & there, ~there
         self._search: MeshSearch | None = None
         self._structure: Any | None = None
         self._centre = torch.from_numpy(track.canonical_vertices).mean(dim=0).to(device)
@@ -113,7 +131,7 @@ class UnseenSides:
         return step % self.config.every == 0
 
     def loss(self, c2w: Float[Tensor, "N 3 4"], render: RenderView, head_size: float = 0.2) -> Float[Tensor, ""]:
-        """Mean over rays: (1 - opacity) + |depth - surface's| / head size on unseen triangles, opacity beside them.
+        """Mean over rays: (1 - opacity) + |depth - where it may be| / head size on the surface, opacity beside it.
 
         Args:
             c2w: cameras of the training frames, head frame, OpenGL axes.
@@ -124,38 +142,44 @@ class UnseenSides:
         frame = int(torch.randint(len(c2w), ()))
         camera = perturb_camera(c2w[frame], self._centre, self.config.max_angle_deg)
         rendered = render(frame, *self._views.rays(frame, camera, jitter=True))
-        depth, solid, empty = self.surface(frame, rendered["origins"], rendered["directions"])
-        accumulation = rendered["accumulation"][:, 0]
-        off = (rendered["depth"][:, 0] - depth.where(solid, 0.0)).abs()
+        met = self.surface(frame, rendered["origins"], rendered["directions"])
+        accumulation, depth = rendered["accumulation"][:, 0], rendered["depth"][:, 0]
+        near, far = met.near.where(met.solid, depth.detach()), met.far.where(met.solid, depth.detach())
+        off = (near - depth).clamp_min(0) + (depth - far).clamp_min(0)
         # A ray that meets nothing yet has no depth: first it has to become opaque.
-        wrong = ((1 - accumulation) + accumulation.detach() * off / head_size) * solid + accumulation * empty
+        wrong = ((1 - accumulation) + accumulation.detach() * off / head_size) * met.solid + accumulation * met.empty
         return wrong.mean()
 
     @torch.no_grad()
-    def surface(
-        self, frame: int, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]
-    ) -> tuple[Float[Tensor, " R"], Bool[Tensor, " R"], Bool[Tensor, " R"]]:
-        """What rays are to meet at a training frame's moment.
-
-        Returns:
-            distance to the surface (inf where it is missed), whether an unseen part of it is met, and whether nothing
-            is to be met: beside an unseen part, or on a part of the mesh that the person has not.
-        """
+    def surface(self, frame: int, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> SurfaceMet:
+        """What rays are to meet at a training frame's moment."""
         vertices = torch.from_numpy(np.asarray(self._track.vertices[self._frames[frame].timestep]))
         vertices = to_device(vertices.float(), self._faces.device)
         if self._search is None:
             self._search = make_search(self._faces, vertices, "auto")
         out = vertex_normals(vertices, self._faces)
-        distance, face = self._first_hit(vertices + self._hair[:, None] * out, origins, directions)
-        around = self._first_hit(vertices + self._room[:, None] * out, origins, directions)[1]
-        met = face >= 0
-        missed_beside = ~met & (around >= 0) & self._beside[around.clamp_min(0)]
-        on_nothing = met & self._empty[face.clamp_min(0)]
-        return distance, met & self._solid[face.clamp_min(0)], missed_beside | on_nothing
+
+        def hits(height: Float[Tensor, " V"]) -> tuple[Tensor, Tensor]:
+            return self._first_hit(vertices + height[:, None] * out, origins, directions)
+
+        tolerance = self.config.seen_tolerance
+        (distance, face), (_, around) = hits(self._hair), hits(self._room)
+        hit, in_shell, face, around = face >= 0, around >= 0, face.clamp_min(0), around.clamp_min(0)
+        near, far, solid = distance, distance, hit & self._solid[face]
+        empty = (~hit & in_shell & ~self._seen[around]) | (hit & self._empty[face])
+        if math.isfinite(tolerance):
+            inner_distance, inner = hits(self._hair - tolerance)
+            outer_distance, outer = hits(self._standoff + tolerance)
+            seen = hit & self._seen[face] & (inner >= 0)
+            near = torch.where(seen, torch.minimum(outer_distance, distance), distance)
+            far = torch.where(seen, torch.maximum(inner_distance, distance), distance)
+            solid = solid | seen
+            empty = empty | ((outer < 0) & in_shell & self._seen[around])
+        return SurfaceMet(near, far, solid, empty)
 
     def _first_hit(self, vertices: Tensor, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         which = torch.zeros(len(origins), dtype=torch.long, device=origins.device)
         rays = origins.contiguous(), directions.contiguous()
-        # One structure, refitted for each of a step's two meshes: on CUDA to build one takes longer than to ask it.
+        # One structure, refitted for each of a step's meshes: on CUDA to build one takes longer than to ask it.
         self._structure = self._search.build(vertices.contiguous(), self._structure)
         return self._search.first_hit([self._structure], which, *rays)

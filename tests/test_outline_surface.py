@@ -32,10 +32,14 @@ def head(rows: int) -> HeadTrack:
 
 def outline(vertices: np.ndarray, c2w: np.ndarray) -> np.ndarray:
     """Matte of a convex body: the hull of its projected vertices."""
+    matte = np.zeros((SIZE, SIZE), np.uint8)
+    return cv2.fillConvexPoly(matte, cv2.convexHull(projected(vertices, c2w)), 255)
+
+
+def projected(vertices: np.ndarray, c2w: np.ndarray) -> np.ndarray:
     local = (vertices - c2w[:3, 3]) @ c2w[:3, :3]
     pixels = np.stack([FOCAL * local[:, 0], -FOCAL * local[:, 1]], axis=1) / -local[:, 2:] + SIZE / 2
-    matte = np.zeros((SIZE, SIZE), np.uint8)
-    return cv2.fillConvexPoly(matte, cv2.convexHull(np.round(pixels - 0.5).astype(np.int32)), 255)
+    return np.round(pixels - 0.5).astype(np.int32)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +47,15 @@ def track():
     return head(len(YAWS))
 
 
-def measured(track, mattes, hidden=None):
-    frames = [Frame(Path(f"{i}.png"), None, None, look_at_origin(yaw, 0.0), i, "train") for i, yaw in enumerate(YAWS)]
+def track_skin(track) -> torch.Tensor:
+    """Vertices that are not of the hair's region alone."""
+    skin = torch.ones(track.vertices.shape[1], dtype=torch.bool)
+    skin[track.faces[track.region == 1]] = False
+    return skin
+
+
+def measured(track, mattes, hidden=None, yaws=YAWS):
+    frames = [Frame(Path(f"{i}.png"), None, None, look_at_origin(yaw, 0.0), i, "train") for i, yaw in enumerate(yaws)]
     most = torch.full((track.vertices.shape[1],), 0.045)
     hidden = torch.zeros(len(most), dtype=torch.bool) if hidden is None else torch.from_numpy(hidden)
     return outline_surface(track, frames, lambda index: LENS, lambda index: mattes[index], most, hidden)
@@ -72,6 +83,37 @@ def test_hair_is_as_thick_as_the_outline_says_all_over_the_scalp(track, hair):
     assert len(back) and np.abs(found.thickness[back].numpy() - hair).max() < 0.005
     bald = np.setdiff1d(np.arange(len(rest)), scalp)
     assert (found.thickness[bald] == 0).all()
+
+
+def test_what_stands_off_skin_is_measured_too_and_is_no_hair(track):
+    rest = torch.from_numpy(track.vertices[0])
+    beard = (rest[:, 1] < -0.03) & (track_skin(track))
+    body = rest + 0.012 * beard[:, None] * vertex_normals(rest, torch.from_numpy(track.faces).long())
+    mattes = [np.zeros((SIZE, SIZE), np.uint8) for _ in YAWS]
+    for matte, yaw in zip(mattes, YAWS, strict=True):
+        for triangle in projected(body.numpy(), look_at_origin(yaw, 0.0))[track.faces]:
+            cv2.fillConvexPoly(matte, triangle, 255)
+    found = measured(track, mattes)
+    inside, outside = beard & (rest[:, 1] < -0.045), track_skin(track) & (rest[:, 1] > -0.015)
+    assert abs(float(found.standoff[inside].median()) - 0.012) < 0.003
+    assert float(found.standoff[outside].median()) < 0.003
+    assert not found.thickness[beard].any()
+
+
+def test_what_lies_before_the_head_does_not_stand_off_it(track):
+    """A ball before the face: its own rim is inside every matte, and is no outline."""
+    vertices, faces = ellipsoid(rings=12, sectors=16)
+    ball = (0.15 * vertices + [0.0, 0.0, 0.09]).astype(np.float32)
+    count = track.vertices.shape[1]
+    both = dataclasses.replace(
+        track,
+        faces=np.concatenate([track.faces, (faces + count).astype(track.faces.dtype)]),
+        canonical_vertices=np.concatenate([track.canonical_vertices, ball]),
+        vertices=np.concatenate([track.vertices, np.repeat(ball[None], len(YAWS), 0)], axis=1),
+        region=np.concatenate([track.region, np.zeros(len(faces), np.int8)]),
+    )
+    found = measured(both, [outline(track.vertices[0], look_at_origin(0.0, 0.0)) for _ in YAWS], yaws=[0.0] * len(YAWS))
+    assert found.standoff[count:].max() < 0.004
 
 
 def test_what_the_mattes_cut_off_is_not_there(track):

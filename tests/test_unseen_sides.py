@@ -1,6 +1,8 @@
 """Sides that the video never shows: which they are, and that the term asks for the surface there and nowhere else."""
 
+import copy
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -84,31 +86,58 @@ def towards_middle(offset: float, side: float) -> tuple[torch.Tensor, torch.Tens
 
 def test_the_back_of_the_head_is_to_be_met(term):
     sides, _ = term
-    depth, solid, empty = sides.surface(0, *towards_middle(0.0, -1.0))
-    assert solid.all() and not empty.any()
+    depth, far, solid, empty = sides.surface(0, *towards_middle(0.0, -1.0))
+    assert solid.all() and not empty.any() and torch.equal(depth, far)
     # The ellipsoid's back is 8.5 cm from its middle and has no hair in these pictures, give or take their 5 mm pixels.
     assert float(depth[0]) == pytest.approx(0.6 - 0.085, abs=0.008)
 
 
-def test_the_front_is_left_alone(term):
+def test_the_front_may_lie_near_the_mesh_and_anywhere_without_a_tolerance(term):
     sides, _ = term
-    _, solid, empty = sides.surface(0, *towards_middle(0.0, 1.0))
-    assert not solid.any() and not empty.any()
+    met = sides.surface(0, *towards_middle(0.0, 1.0))
+    assert met.solid.all() and not met.empty.any()
+    # 4 mm inside; outside, also what outlines of pixels 5 mm wide may show.
+    assert float(met.far[0]) == pytest.approx(0.6 - RADII[2] + 0.004, abs=0.001)
+    assert 0.6 - RADII[2] - 0.010 < float(met.near[0]) < 0.6 - RADII[2] - 0.003
+    met = without_tolerance(sides).surface(0, *towards_middle(0.0, 1.0))
+    assert not (met.solid | met.empty).any()
+
+
+@pytest.mark.parametrize(
+    ("off", "solid", "empty"),
+    [(-0.01, True, False), (-0.002, False, False), (0.002, False, False), (0.015, False, True)],
+)
+def test_the_outline_of_what_was_seen_is_asked_for_give_or_take_a_tolerance(term, off, solid, empty):
+    sides, _ = term
+    # From the side, past the tip of the face; its shell is 2 cm thick.
+    origins = torch.tensor([[0.6, 0.0, RADII[2] + off]]).repeat(5, 1).float()
+    rays = origins, torch.tensor([[-1.0, 0.0, 0.0]]).repeat(5, 1)
+    met = sides.surface(0, *rays)
+    assert (met.solid == solid).all() and (met.empty == empty).all()
+    met = without_tolerance(sides).surface(0, *rays)
+    assert not (met.empty | met.solid).any()
 
 
 def test_beside_the_back_nothing_is_to_be_and_far_away_nothing_is_asked(term):
     sides, _ = term
-    depth, solid, empty = sides.surface(0, *towards_middle(RADII[0] + 0.016, -1.0))
+    depth, _, solid, empty = sides.surface(0, *towards_middle(RADII[0] + 0.016, -1.0))
     assert depth.isinf().all() and not solid.any() and empty.all()
-    _, solid, empty = sides.surface(0, *towards_middle(0.3, -1.0))
-    assert not solid.any() and not empty.any()
+    _, _, solid, empty = sides.surface(0, *towards_middle(0.3, -1.0))
+    assert not (solid | empty).any()
+
+
+def without_tolerance(sides: UnseenSides) -> UnseenSides:
+    """The same, but what cameras saw is left alone."""
+    other = copy.copy(sides)
+    other.config = dataclasses.replace(sides.config, seen_tolerance=math.inf)
+    return other
 
 
 def shows(accumulation: float, further: float, sides, rays):
     """A renderer whose rays show the same at some distance behind the surface."""
 
     def render(frame, origins, directions):
-        depth = sides.surface(frame, *rays)[0]
+        depth = sides.surface(frame, *rays).far
         return {
             "accumulation": torch.full((len(depth), 1), accumulation, requires_grad=True),
             "depth": (torch.where(depth.isinf(), 0.0, depth) + further)[:, None],
@@ -126,7 +155,8 @@ def shows(accumulation: float, further: float, sides, rays):
         (towards_middle(0.0, -1.0), 0.25, 0.0, 0.75),
         (towards_middle(0.0, -1.0), 1.0, 0.02, 0.1),
         (towards_middle(RADII[0] + 0.016, -1.0), 0.4, 0.0, 0.4),
-        (towards_middle(0.0, 1.0), 0.3, 0.1, 0.0),
+        (towards_middle(0.0, 1.0), 0.3, -0.002, 0.7),
+        (towards_middle(0.0, 1.0), 1.0, 0.02, 0.1),
     ],
 )
 def test_the_loss(term, rays, accumulation, further, expected):
