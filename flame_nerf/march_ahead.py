@@ -96,10 +96,9 @@ class MarchAhead:
                 bundle = draw()
                 moments = moments_of(self._renderer, bundle)
                 rays = self._pose_at_start.training_rays(bundle, step)
-                to_march = moments.meshes, moments.of_ray, *rays, empty
-                samples, placed = self._renderer.sample(*to_march, generator=generator), None
-                if not self._pose.learns(step):
-                    placed = self._renderer.place(moments.meshes, samples, *rays)
+                samples = self._renderer.sample(moments.meshes, moments.of_ray, *rays, empty, generator=generator)
+                learns = self._pose.learns(step)
+                placed = None if learns else self._renderer.place(moments.meshes, samples, *rays)
                 return Marched(bundle, moments, *rays, samples, placed)
 
         self._running = self._worker.submit(march)

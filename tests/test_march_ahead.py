@@ -138,12 +138,15 @@ def test_what_was_done_ahead_is_what_would_be_done_now(pipeline, step):
 
 
 @pytest.mark.parametrize("step", [304, 305])
-def test_a_step_looks_the_same_whether_it_was_prepared_or_not(pipeline, step):
+def test_a_step_looks_the_same_whether_it_was_prepared_or_not(pipeline, step, monkeypatch):
     model, data = pipeline.model.train(), pipeline.datamanager
+    place, placed_now = model.renderer.place, []
+    monkeypatch.setattr(model.renderer, "place", lambda *args: placed_now.append(step) or place(*args))
     model.config.random_background, model._step = False, step
     torch.manual_seed(5)
     bundle = data._draw(step)[0]
     marched = started(pipeline, bundle, step).take(bundle)
+    placed_now.clear()
     model._march_ahead, pictures = object(), []
     for known in (marched, dataclasses.replace(marched, placed=None)):
         model._marched = lambda rays, known=known: known
@@ -154,6 +157,8 @@ def test_a_step_looks_the_same_whether_it_was_prepared_or_not(pipeline, step):
     for name in ("rgb", "accumulation", "depth"):
         assert torch.equal(pictures[0][name], pictures[1][name]), name
     assert pictures[0]["rgb"].requires_grad
+    # What was carried ahead is not carried again.
+    assert len(placed_now) == (2 if step == 304 else 1)
 
 
 def test_what_was_learned_meanwhile_does_not_change_a_march(pipeline):

@@ -92,6 +92,12 @@ def test_steps_between_take_their_rays_as_corrected_and_learn_nothing():
         torch.testing.assert_close(a, b)
 
 
+def test_where_nothing_is_to_be_learned_no_step_learns():
+    still = refinement(np.zeros((4, 3)), calibrate=False)
+    assert not any(still.learns(step) for step in range(100))
+    assert any(refinement(np.zeros((4, 3)), calibrate=False, over_time=True).learns(step) for step in range(100))
+
+
 def test_a_tracker_that_turns_the_head_too_little_is_found_out():
     """Points seen by true cameras, tracked at 0.8 of their turn: the calibration learns the gain, and it extends."""
     generator = np.random.default_rng(3)

@@ -154,6 +154,7 @@ def shows(accumulation: float, further: float, sides, rays):
         (towards_middle(0.0, -1.0), 1.0, 0.0, 0.0),
         (towards_middle(0.0, -1.0), 0.25, 0.0, 0.75),
         (towards_middle(0.0, -1.0), 1.0, 0.02, 0.1),
+        (towards_middle(0.0, -1.0), 1.0, -0.02, 0.1),
         (towards_middle(RADII[0] + 0.016, -1.0), 0.4, 0.0, 0.4),
         (towards_middle(0.0, 1.0), 0.3, -0.002, 0.7),
         (towards_middle(0.0, 1.0), 1.0, 0.02, 0.1),

@@ -29,7 +29,7 @@ class PoseRefinementConfig:
     """Training step the calibration begins at. It moves all frames together, so a coarse picture is enough."""
     every: int = 8
     """Steps from one that learns corrections to the next: their gradient goes through every sample's position, which
-    takes a tenth of a step on the CPU."""
+    makes a step a third longer on the CPU."""
     over_time: bool = False
     """Learn a correction that changes over the video. Sharper, and better between training frames; worse where the
     track goes on beyond the training video, whose poses stay uncorrected."""
