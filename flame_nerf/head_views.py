@@ -42,7 +42,7 @@ class HeadViews:
     def window(self, frame: int) -> Window:
         """The square around a frame's head; a frame with an empty matte is seen whole."""
         if frame not in self._windows:
-            alpha = self._dataset.get_numpy_image(frame)[..., 3]
+            alpha = self._dataset.matte(frame)
             height, width = alpha.shape
             shortest = min(width, height)
             whole = ((width - shortest) / 2, (height - shortest) / 2, float(shortest))

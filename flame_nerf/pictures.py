@@ -28,11 +28,18 @@ def read_rgba(frame: Frame, width: int, height: int) -> UInt8[np.ndarray, "H W 4
     """
     colour = _decode(frame.file_path, cv2.IMREAD_COLOR)
     colour = _shrink(cv2.cvtColor(colour, cv2.COLOR_BGR2RGB), width, height)
+    return np.concatenate([colour, read_matte(frame, width, height)[:, :, None]], axis=2)
+
+
+def read_matte(frame: Frame, width: int, height: int) -> UInt8[np.ndarray, "H W"]:
+    """The matte of a picture alone (opaque without one), shrunk by area to width x height.
+
+    Raises:
+        SubjectError: naming the file that cannot be decoded.
+    """
     if frame.mask_path is None:
-        alpha = np.full((height, width), 255, dtype=np.uint8)
-    else:
-        alpha = _shrink(_decode(frame.mask_path, cv2.IMREAD_GRAYSCALE), width, height)
-    return np.concatenate([colour, alpha[:, :, None]], axis=2)
+        return np.full((height, width), 255, dtype=np.uint8)
+    return _shrink(_decode(frame.mask_path, cv2.IMREAD_GRAYSCALE), width, height)
 
 
 def read_plate(subject: Subject, width: int, height: int) -> UInt8[np.ndarray, "H W 3"]:
@@ -90,7 +97,7 @@ class FlameNerfDataset(InputDataset):
 
     def matte(self, image_idx: int) -> UInt8[np.ndarray, "H W"]:
         """How much of each pixel is the person, 0 to 255."""
-        return self.get_numpy_image(image_idx)[..., 3]
+        return read_matte(self.frame(image_idx), *self.size())
 
     def intrinsics(self, image_idx: int) -> tuple[float, float, float, float]:
         """fl_x, fl_y, cx, cy of a picture at the size it has here, pixels."""

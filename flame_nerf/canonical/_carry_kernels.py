@@ -7,6 +7,9 @@ import numpy as np
 
 from flame_nerf.canonical._tree_kernels import KERNEL, ZERO, pointer
 
+COMPILED_WITH = "5c03ee106152"
+"""Checksum of the files imported from; see `flame_nerf.compiled`."""
+
 
 @nb.njit(**KERNEL)
 def apply_tables(addresses, width, transpose, mesh_index, face, vectors, faces, out):

@@ -1,4 +1,4 @@
-"""CPU kernels that march rays: the first hit of the mesh, and the samples inside the shell around it."""
+"""CPU kernels that march rays: the samples inside the shell around a mesh."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import numpy as np
 from flame_nerf.canonical._tree_kernels import (
     BEST,
     BOX,
-    CX,
     EVERYWHERE,
     FACE,
     FAR,
     INLINE,
-    INV_BX,
-    INV_CY,
     KERNEL,
     LANES,
     MISSED,
@@ -30,6 +27,9 @@ from flame_nerf.canonical._tree_kernels import (
     nearest_packet,
     pointer,
 )
+
+COMPILED_WITH = "5c03ee106152"
+"""Checksum of the files imported from; see `flame_nerf.compiled`."""
 
 _NEARLY = np.float32(1 + 1e-5)
 """Squared distances this close may belong to triangles that are equally near."""
@@ -55,59 +55,6 @@ def _box_interval(boxes, node, grow, origin, inverse, t_low, t_high):
         t_low = near if near > t_low else t_low
         t_high = far if far < t_high else t_high
     return t_low, t_high
-
-
-@nb.njit(**INLINE)
-def _first_hit(count, leaves, triangles, boxes, origin, direction, inverse, t_low, t_high, stack):
-    """First triangle (either side) in [t_low, t_high]: distance along the ray and slot; ``t_high`` and -1 if none."""
-    top = 1
-    stack[0] = 0
-    best = t_high
-    best_slot = -1
-    tolerance = np.float32(1e-5)
-    while top > 0:
-        top -= 1
-        node = stack[top]
-        entry, leave = _box_interval(boxes, node, ZERO, origin, inverse, t_low, best)
-        if entry > leave:
-            continue
-        if node < leaves - 1:
-            near, far = 2 * node + 1, 2 * node + 2
-            entry_near, leave_near = _box_interval(boxes, near, ZERO, origin, inverse, t_low, best)
-            entry_far, leave_far = _box_interval(boxes, far, ZERO, origin, inverse, t_low, best)
-            if entry_far < entry_near:
-                near, far = far, near
-                entry_near, leave_near, entry_far, leave_far = entry_far, leave_far, entry_near, leave_near
-            if entry_far <= leave_far:
-                stack[top] = far
-                top += 1
-            if entry_near <= leave_near:
-                stack[top] = near
-                top += 1
-            continue
-        leaf = node - (leaves - 1)
-        dx, dy, dz = direction[0], direction[1], direction[2]
-        for slot in range(leaf * count // leaves, (leaf + 1) * count // leaves):
-            t = triangles[slot]
-            if t[INV_CY] == ZERO:
-                continue
-            ex, ey, ez, fx, fy, fz = t[3], t[4], t[5], t[6], t[7], t[8]
-            nx, ny, nz = ey * fz - ez * fy, ez * fx - ex * fz, ex * fy - ey * fx
-            slope = dx * nx + dy * ny + dz * nz
-            if slope == ZERO:
-                continue
-            px, py, pz = origin[0] - t[0], origin[1] - t[1], origin[2] - t[2]
-            distance = -(px * nx + py * ny + pz * nz) / slope
-            px, py, pz = px + distance * dx, py + distance * dy, pz + distance * dz
-            # Barycentric coordinates; the tolerance closes the cracks between triangles.
-            v = (px * fx + py * fy + pz * fz) * t[INV_CY]
-            u = (px * ex + py * ey + pz * ez - v * t[CX]) * t[INV_BX]
-            if u < -tolerance or v < -tolerance or u + v > ONE + tolerance:
-                continue
-            if distance >= t_low and distance < best:
-                best = distance
-                best_slot = slot
-    return best, best_slot
 
 
 @nb.njit(**INLINE)
@@ -151,7 +98,7 @@ def _canonical_cell(row, x, y, z, low, per_metre, resolution):
 
 @nb.njit(**KERNEL)
 def sample_shell(
-    begin, end, addresses, mesh_index, origins, directions, start, near, far, step, behind, max_samples,
+    begin, end, addresses, mesh_index, origins, directions, start, hit, near, far, step, behind, max_samples,
     leaves, order, shell, reach, largest_packets,
     density, least_density, unseen_too, low, per_metre, resolution, tables,
     counts, out_ray, out_mesh, out_start, out_end, out_face, out_distance,
@@ -159,10 +106,11 @@ def sample_shell(
     """March rays[begin:end]; samples go to ``out_*`` one after the other, their number per ray to ``counts``.
 
     ``start`` [R]: shift of the ray's grid in steps; sample k of a ray covers ``(k + start) step`` to
-    ``(k + 1 + start) step`` and is kept where its middle lies in the shell, and not in a cell of the canonical head
-    that is known to be empty: ``density`` [resolution^3] below ``least_density`` (inf, never met: only if
-    ``unseen_too``), after the way there by ``tables`` [meshes], addresses of transforms [F, 3, 4]. No density, nothing
-    is left out. Returns the number of samples, and of those left out in empty cells.
+    ``(k + 1 + start) step`` and is kept where its middle lies in the shell, at most ``behind`` behind the distance at
+    which the ray meets the mesh (``hit`` [R], inf: nowhere), and not in a cell of the canonical head that is known to
+    be empty: ``density`` [resolution^3] below ``least_density`` (inf, never met: only if ``unseen_too``), after the way
+    there by ``tables`` [meshes], addresses of transforms [F, 3, 4]. No density, nothing is left out. Returns the number
+    of samples, and of those left out in empty cells.
     """
     count = len(order)
     w = np.empty(WORKSPACE, np.float32)
@@ -185,9 +133,7 @@ def sample_shell(
         t_low, t_high = _box_interval(boxes, 0, reach_most, origin, inverse, near, far)
         if not (t_low <= t_high):
             continue
-        if behind < FAR:
-            hit, _ = _first_hit(count, leaves, triangles, boxes, origin, direction, inverse, near, t_high, stack)
-            t_high = min(t_high, hit + behind)
+        t_high = min(t_high, hit[ray] + behind)
         # Samples whose middle is in [t_low, t_high]: k from first to last.
         shift = start[ray] + half
         first = int(np.ceil(t_low / step - shift))
@@ -250,20 +196,3 @@ def sample_shell(
                 total += 1
         counts[ray] = total - first_of_ray
     return total, skipped
-
-
-@nb.njit(**KERNEL)
-def first_hit(begin, end, addresses, mesh_index, origins, directions, leaves, order, distance, face):
-    """Distance to the first triangle that rays[begin:end] meet and its face; inf and -1 where they meet none."""
-    count = len(order)
-    stack = np.empty(STACK, np.int64)
-    inverse = np.empty(3, np.float32)
-    for ray in range(begin, end):
-        mesh = mesh_index[ray]
-        triangles = nb.carray(pointer(addresses[mesh, 0]), (count, TRIANGLE))
-        boxes = nb.carray(pointer(addresses[mesh, 1]), (2 * leaves - 1, BOX))
-        origin, direction = origins[ray], directions[ray]
-        _invert(direction, inverse)
-        hit, slot = _first_hit(count, leaves, triangles, boxes, origin, direction, inverse, ZERO, FAR, stack)
-        distance[ray] = hit if slot >= 0 else np.float32(np.inf)
-        face[ray] = order[slot] if slot >= 0 else -1

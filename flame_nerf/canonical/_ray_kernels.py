@@ -1,9 +1,9 @@
-"""CPU kernels that cast rays at one mesh: what each meets first, and whether it meets anything at all.
+"""CPU kernels that cast rays at meshes: what each meets first, and whether it meets anything at all.
 
 Eight rays walk the tree of `_tree_kernels` together, as its packets of points do: the rays of neighbouring pixels, or
-parallel ones from neighbouring places, need nearly the same nodes. Rays that have nothing in common are right too, but
-`_march_kernels.first_hit`, one ray at a time, is then faster. Work is split between packets and never inside one, so
-that what a ray meets does not depend on the number of threads.
+parallel ones from neighbouring places, need nearly the same nodes. Rays that have nothing in common are right too, and
+still no slower than one by one. Where work is split between packets and never inside one, what a ray meets does not
+depend on the number of threads; where it is split between rays, it does not but for rounding.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numba as nb
 import numpy as np
 
 from flame_nerf.canonical._tree_kernels import (
+    BOX,
     CX,
     FAR,
     INLINE,
@@ -22,9 +23,15 @@ from flame_nerf.canonical._tree_kernels import (
     NOBODY,
     ONE,
     STACK,
+    TRIANGLE,
     ZERO,
+    pointer,
+    same_mesh,
     total,
 )
+
+COMPILED_WITH = "5c03ee106152"
+"""Checksum of the files imported from; see `flame_nerf.compiled`."""
 
 # Rows of the packet's workspace: origins, directions and one over these; the distance that must be beaten (-1: the lane
 # is off) and the slot of what was met there, kept as a float; votes on two nodes, and on which of them to enter first.
@@ -84,8 +91,9 @@ def _vote(boxes, one, two, w):
 
 
 @nb.njit(**INLINE)
-def _meet_triangle(triangles, slot, w):
-    """Let every ray of the packet that meets this triangle, from either side, before its best so far take it."""
+def _meet_triangle(triangles, slot, least, w):
+    """Let every ray of the packet that meets this triangle, from either side, before its best so far take it; what is
+    nearer than ``least`` is not met."""
     t = triangles[slot]
     ax, ay, az = t[0], t[1], t[2]
     ex, ey, ez = t[3], t[4], t[5]
@@ -105,24 +113,24 @@ def _meet_triangle(triangles, slot, w):
         inside = min(min(u, v), ONE - u - v)
         inside = NOBODY if parallel else inside
         met = distance if inside >= -_CRACK else FAR
-        met = met if distance >= ZERO else FAR
+        met = met if distance >= least else FAR
         best = w[BEST + lane]
         w[SLOT + lane] = number if met < best else w[SLOT + lane]
         w[BEST + lane] = met if met < best else best
 
 
 @nb.njit(**INLINE)
-def _meet_leaf(count, leaves, node, triangles, w):
+def _meet_leaf(count, leaves, node, triangles, least, w):
     """The same for all triangles of a leaf that have an area."""
     leaf = node - (leaves - 1)
     for slot in range(leaf * count // leaves, (leaf + 1) * count // leaves):
         if triangles[slot, INV_CY] > ZERO:
-            _meet_triangle(triangles, slot, w)
+            _meet_triangle(triangles, slot, least, w)
 
 
 @nb.njit(**INLINE)
-def _cast_packet(count, leaves, triangles, boxes, w, stack):
-    """What the packet in the workspace meets first."""
+def _cast_packet(count, leaves, triangles, boxes, least, w, stack):
+    """What the packet in the workspace meets first, at ``least`` or farther."""
     top = 1
     stack[0] = 0
     while top > 0:
@@ -148,7 +156,7 @@ def _cast_packet(count, leaves, triangles, boxes, w, stack):
             node = near
         if node < 0:
             continue
-        _meet_leaf(count, leaves, node, triangles, w)
+        _meet_leaf(count, leaves, node, triangles, least, w)
 
 
 @nb.njit(**INLINE)
@@ -175,7 +183,7 @@ def _block_packet(count, leaves, triangles, boxes, w, stack):
             node = near
         if node < 0:
             continue
-        _meet_leaf(count, leaves, node, triangles, w)
+        _meet_leaf(count, leaves, node, triangles, ZERO, w)
         waiting = ZERO
         for lane in range(LANES):
             w[BEST + lane] = NOBODY if w[SLOT + lane] >= ZERO else w[BEST + lane]
@@ -217,7 +225,7 @@ def cast(begin, end, triangles, boxes, leaves, order, origins, directions, dista
         i = packet * LANES
         used = min(LANES, len(origins) - i)
         _load(i, used, origins, directions, w)
-        _cast_packet(count, leaves, triangles, boxes, w, stack)
+        _cast_packet(count, leaves, triangles, boxes, ZERO, w, stack)
         for lane in range(used):
             ray, slot = i + lane, int(w[SLOT + lane])
             if slot < 0:
@@ -227,6 +235,28 @@ def cast(begin, end, triangles, boxes, leaves, order, origins, directions, dista
                 continue
             face[ray] = order[slot]
             distance[ray] = _locate(triangles[slot], origins[ray], directions[ray], barycentric[ray])
+
+
+@nb.njit(**KERNEL)
+def first_hit(begin, end, addresses, mesh_index, origins, directions, near, leaves, order, distance, face):
+    """Distance from ``near`` on to the first triangle of its own mesh that each of rays[begin:end] meets, and the face;
+    inf and -1 where it meets none."""
+    count = len(order)
+    w = np.empty(WORKSPACE, np.float32)
+    stack = np.empty(STACK, np.int64)
+    i = begin
+    while i < end:
+        mesh = mesh_index[i]
+        used = same_mesh(mesh_index, i, end)
+        _load(i, used, origins, directions, w)
+        triangles = nb.carray(pointer(addresses[mesh, 0]), (count, TRIANGLE))
+        boxes = nb.carray(pointer(addresses[mesh, 1]), (2 * leaves - 1, BOX))
+        _cast_packet(count, leaves, triangles, boxes, near, w, stack)
+        for lane in range(used):
+            slot = int(w[SLOT + lane])
+            distance[i + lane] = w[BEST + lane] if slot >= 0 else np.float32(np.inf)
+            face[i + lane] = order[slot] if slot >= 0 else -1
+        i += used
 
 
 @nb.njit(**KERNEL)

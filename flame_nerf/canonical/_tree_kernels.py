@@ -1,7 +1,6 @@
 """CPU kernels of the search structure: a bounding-volume tree queried by packets of eight points.
 
-Used by `_march_kernels` and `_ray_kernels`, which inline what they take from here. numba looks only at a kernel's own
-file to see whether its compiled version on disk is old: after a change here, touch those files.
+Used by `_march_kernels` and `_ray_kernels`, which inline what they take from here.
 
 Consecutive samples of a ray have nearly the same nearest face, so eight of them walk the tree together: a node is
 entered when any of the eight needs it, and every arithmetic loop runs over the eight, which LLVM turns into one vector
@@ -120,6 +119,15 @@ def _outside(low, high, x):
 @nb.njit(**INLINE)
 def total(w, row):
     return (w[row] + w[row + 1] + w[row + 2] + w[row + 3]) + (w[row + 4] + w[row + 5] + w[row + 6] + w[row + 7])
+
+
+@nb.njit(**INLINE)
+def same_mesh(mesh_index, i, end):
+    """How many from i on, before ``end``, belong to the mesh of the first of them: a packet at most."""
+    used = 1
+    while used < LANES and i + used < end and mesh_index[i + used] == mesh_index[i]:
+        used += 1
+    return used
 
 
 @nb.njit(**INLINE)
@@ -259,9 +267,7 @@ def nearest(begin, end, addresses, mesh_index, points, max_distance, leaves, ord
     i = begin
     while i < end:
         mesh = mesh_index[i]
-        used = 1
-        while used < LANES and i + used < end and mesh_index[i + used] == mesh:
-            used += 1
+        used = same_mesh(mesh_index, i, end)
         for lane in range(LANES):
             k = i + min(lane, used - 1)
             w[PX + lane], w[PY + lane], w[PZ + lane] = points[k, 0], points[k, 1], points[k, 2]

@@ -240,16 +240,16 @@ class NumbaSearch:
         distance = torch.empty(len(origins), dtype=torch.float32)
         face = torch.empty(len(origins), dtype=torch.int64)
         shared = self._addresses(handles), mesh_index.numpy(), origins.numpy(), directions.numpy()
-        out = self._leaves, self._order, distance.numpy(), face.numpy()
+        out = np.float32(0), self._leaves, self._order, distance.numpy(), face.numpy()
         run_in_chunks(
-            lambda begin, end: self._marching.first_hit(begin, end, *shared, *out), len(origins), _MIN_PER_THREAD
+            lambda begin, end: self._casting.first_hit(begin, end, *shared, *out), len(origins), _MIN_PER_THREAD
         )
         return distance, face
 
     def cast(
         self, handle: _NumbaHandle, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]
     ) -> tuple[Float[Tensor, " R"], Int[Tensor, " R"], Float[Tensor, "R 3"]]:
-        """:meth:`first_hit` of one mesh, several times as fast where consecutive rays go alike, as those of pixels do.
+        """:meth:`first_hit` of one mesh, and where on the face that is.
 
         Returns:
             Distance in lengths of the direction, the face, and the barycentric coordinates of the place on it; inf, -1
@@ -289,10 +289,11 @@ class NumbaSearch:
     ) -> MarchedRays:
         rays = len(origins)
         counts = torch.empty(rays, dtype=torch.int64)
-        lengths = (settings.near, settings.far, settings.step, settings.behind)
-        shared = (
-            self._addresses(handles), mesh_index.numpy(), origins.numpy(), directions.numpy(), start.numpy(),
-            *(np.float32(length) for length in lengths), settings.max_samples, self._leaves, self._order,
+        near, far, step, behind = map(np.float32, (settings.near, settings.far, settings.step, settings.behind))
+        ours = self._addresses(handles), mesh_index.numpy(), origins.numpy(), directions.numpy()
+        hit, met = np.full(rays, np.inf, np.float32), np.empty(rays, np.int64)
+        march = (
+            start.numpy(), hit, near, far, step, behind, settings.max_samples, self._leaves, self._order,
             shell.derived["values"], shell.derived["reach"],
         )  # fmt: skip
         known = _arguments_of(empty)
@@ -307,8 +308,10 @@ class NumbaSearch:
             integers = [torch.empty(room, dtype=torch.int64) for _ in range(3)]
             reals = [torch.empty(room, dtype=torch.float32) for _ in range(3)]
             ray, mesh, face, t_start, t_end, distance = (x.numpy() for x in integers + reals)
+            if np.isfinite(behind):
+                self._casting.first_hit(begin, end, *ours, near, self._leaves, self._order, hit, met)
             used, skipped = self._marching.sample_shell(
-                begin, end, *shared, packets, *known, counts.numpy(), ray, mesh, t_start, t_end, face, distance
+                begin, end, *ours, *march, packets, *known, counts.numpy(), ray, mesh, t_start, t_end, face, distance
             )
             return [x[:used] for x in integers + reals], skipped
 

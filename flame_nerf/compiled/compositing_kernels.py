@@ -12,6 +12,9 @@ import numpy as np
 
 from flame_nerf.compiled.dense import KERNEL
 
+COMPILED_WITH = "5d5f37ff9d90"
+"""Checksum of the files imported from; see `flame_nerf.compiled`."""
+
 
 @numba.njit(**KERNEL)
 def forward(

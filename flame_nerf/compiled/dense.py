@@ -4,8 +4,7 @@ A block is BLOCK points; its values are rows of a workspace [rows, BLOCK], one r
 runs over points and becomes vector instructions, with the weights as broadcast scalars. All widths are multiples of
 four: the loops take that many rows at once, which saves loads (measured: 37-55 GFMA/s a core on Zen 5).
 
-Kernels of other files inline these functions. numba looks only at a kernel's own file to see whether its compiled
-version on disk is old: after a change here, touch the files that import this one.
+Kernels of other files inline these functions.
 """
 
 from __future__ import annotations

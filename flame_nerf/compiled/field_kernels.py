@@ -33,6 +33,9 @@ from flame_nerf.compiled.plan import (
     WEIGHTS,
 )
 
+COMPILED_WITH = "f2558e9068ba"
+"""Checksum of the files imported from; see `flame_nerf.compiled`."""
+
 _MAX_LOG_DENSITY = np.float32(15.0)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 

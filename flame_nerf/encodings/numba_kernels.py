@@ -13,6 +13,9 @@ import numpy as np
 
 from flame_nerf.encodings.layout import PRIME_Y, PRIME_Z
 
+COMPILED_WITH = "bbe316c5fc64"
+"""Checksum of the files imported from; see `flame_nerf.compiled`."""
+
 _BLOCK = 256
 _FLOATS_PER_LINE = 16
 _Y = np.uint32(PRIME_Y)
