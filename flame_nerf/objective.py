@@ -26,7 +26,7 @@ class LossWeights:
     semantic_loss: float = 0.0
     """Meaning of rendered pictures against the video's frames, by a pretrained encoder (patent, claims 1, 3, 4)."""
     unseen_loss: float = 0.1
-    """Opacity and depth of the head's surface where no training camera looked, so that new views do not fray."""
+    """Opacity and depth of the head's surface, seen from where no training camera looked: new views do not fray."""
     mesh_depth_loss: float = 0.0
     """Rendered depth against the posed mesh's own, metres, on skin (INSTA)."""
     latent_regularizer: float = 5e-4
