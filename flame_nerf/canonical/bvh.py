@@ -290,7 +290,7 @@ class NumbaSearch:
         rays = len(origins)
         counts = torch.empty(rays, dtype=torch.int64)
         near, far, step, behind = map(np.float32, (settings.near, settings.far, settings.step, settings.behind))
-        ours = self._addresses(handles), mesh_index.numpy(), origins.numpy(), directions.numpy()
+        cast = self._addresses(handles), mesh_index.numpy(), origins.numpy(), directions.numpy()
         hit, met = np.full(rays, np.inf, np.float32), np.empty(rays, np.int64)
         march = (
             start.numpy(), hit, near, far, step, behind, settings.max_samples, self._leaves, self._order,
@@ -309,9 +309,9 @@ class NumbaSearch:
             reals = [torch.empty(room, dtype=torch.float32) for _ in range(3)]
             ray, mesh, face, t_start, t_end, distance = (x.numpy() for x in integers + reals)
             if np.isfinite(behind):
-                self._casting.first_hit(begin, end, *ours, near, self._leaves, self._order, hit, met)
+                self._casting.first_hit(begin, end, *cast, near, self._leaves, self._order, hit, met)
             used, skipped = self._marching.sample_shell(
-                begin, end, *ours, *march, packets, *known, counts.numpy(), ray, mesh, t_start, t_end, face, distance
+                begin, end, *cast, *march, packets, *known, counts.numpy(), ray, mesh, t_start, t_end, face, distance
             )
             return [x[:used] for x in integers + reals], skipped
 
