@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from data_tools.tracking.energy import Seen, held, normal_equations, within_bounds
@@ -53,37 +53,63 @@ def fit_motion(
         steps: Newton steps a window.
         on_frames: called with the number of frames that are done since the last call.
     """
-    frames = len(slots)
-    done = 0
-    while done < frames:
-        # A rest too short for a window of its own is done with this one.
-        stop = frames if frames - done < WINDOW + 2 * LOOKAHEAD else done + WINDOW
-        which = slice(max(0, done - 2), min(frames, stop + LOOKAHEAD))
+    for which, settled, stop in windows(len(slots)):
         window, in_window = state.frames(which), seen.frames(which)
         known = None if motion is None else motion.frames(which)
+        fixed = np.arange(len(window.shift)) < settled
         for _ in range(steps):
-            window = _step(points, window, in_window, slots[which], done - which.start, known)
+            window = motion_step(points, window, in_window, slots[which], fixed, known)
             on_frames(0)
-        state = _put(state, window, which)
-        on_frames(stop - done)
-        done = stop
+        state = put_frames(state, window, which)
+        on_frames(stop - which.start - settled)
     return state
 
 
-def _step(
+def windows(
+    frames: int, length: int = WINDOW, lookahead: int = LOOKAHEAD
+) -> Iterator[tuple[slice, int, int]]:
+    """Runs of frames that are solved together, one after the other.
+
+    Yields:
+        The window's frames, how many of its first are done already, and where the frames end that are done after it;
+        the others only steady its end.
+    """
+    done = 0
+    while done < frames:
+        # A rest too short for a window of its own is done with this one.
+        stop = frames if frames - done < length + 2 * lookahead else done + length
+        start = max(0, done - 2)
+        yield slice(start, min(frames, stop + lookahead)), done - start, stop
+        done = stop
+
+
+def motion_step(
     points: FacePoints,
     state: FaceState,
     seen: Seen,
     slots: Float[np.ndarray, "T"],
-    settled: int,
-    motion: SeenMotion | None,
+    settled: Bool[np.ndarray, "T"],
+    motion: SeenMotion | None = None,
+    more: tuple[Float[np.ndarray, "T P"], Float[np.ndarray, "T P P"]] | None = None,
 ) -> FaceState:
+    """One Newton step of all frames but the settled ones.
+
+    Args:
+        more: further evidence as gradient and Hessian. Where they are of the first parameters alone, only these move.
+    """
     equations = normal_equations(points, state, seen)
-    fixed = held(points, state, equations.gradient).numpy()
-    fixed[:settled] = True
+    hessian, gradient = equations.hessian.numpy(), equations.gradient.numpy()
+    whole = gradient.shape[1]
+    size = whole if more is None else more[0].shape[1]
+    hessian, gradient = hessian[:, :size, :size], gradient[:, :size]
+    if more is not None:
+        hessian, gradient = hessian + more[1], gradient + more[0]
+    rest = np.zeros((len(gradient), whole - size))
+    fixed = held(points, state, torch.from_numpy(np.concatenate([gradient, rest], axis=1))).numpy()[:, :size]
+    fixed[settled] = True
     difference = second_difference(slots)
-    bend = _bend(state, slots, difference)
-    usual = _usual_bend(equations.gradient.shape[1])
+    bend = _bend(state, slots, difference)[:, :size]
+    usual = _usual_bend(whole)[:size]
     flow = None if motion is None else _seen_bend(motion, slots, difference, _pixel_size(state))
     if flow is not None:
         bend[:, POSE] -= flow[0]
@@ -91,8 +117,9 @@ def _step(
     if flow is not None:
         # The fit comes from far outside of flow's error: what is an outlier is told by the usual movement.
         stiffness[:, POSE] *= (POSE_BEND / flow[1]) ** 2
-    step = newton_step(equations.hessian.numpy(), equations.gradient.numpy(), difference, bend, stiffness, fixed)
-    return within_bounds(points, state.moved(torch.from_numpy(step)))
+    step = newton_step(hessian, gradient, difference, bend, stiffness, fixed)
+    moved = state.moved(torch.from_numpy(np.concatenate([step, rest], axis=1)))
+    return within_bounds(points, moved)
 
 
 def _usual_bend(size: int) -> Float[np.ndarray, "P"]:
@@ -169,7 +196,7 @@ def rotation_vector(rotation: Float[Tensor, "*T 3 3"]) -> Float[Tensor, "*T 3"]:
     return twist * torch.where(sine > 1e-9, angle / (2 * sine.clamp_min(1e-12)), 0.5)[..., None]
 
 
-def _put(state: FaceState, window: FaceState, which: slice) -> FaceState:
+def put_frames(state: FaceState, window: FaceState, which: slice) -> FaceState:
     """The state with a window's frames replaced."""
     changed = {}
     for name in ("rotation", "shift", "gaze", "expression"):
