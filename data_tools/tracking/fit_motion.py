@@ -65,9 +65,7 @@ def fit_motion(
     return state
 
 
-def windows(
-    frames: int, length: int = WINDOW, lookahead: int = LOOKAHEAD
-) -> Iterator[tuple[slice, int, int]]:
+def windows(frames: int, length: int = WINDOW, lookahead: int = LOOKAHEAD) -> Iterator[tuple[slice, int, int]]:
     """Runs of frames that are solved together, one after the other.
 
     Yields:

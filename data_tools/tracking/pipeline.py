@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from data_tools.errors import disk_errors
-from data_tools.tracking.advice import warnings_of
+from data_tools.tracking.advice import registration_warnings, warnings_of
 from data_tools.tracking.blocks import blocks_of, run_blocks
 from data_tools.tracking.config import TrackConfig, TrackingError, TrackSummary, check
 from data_tools.tracking.face_points import face_points
+from data_tools.tracking.fit.stage import Registration
 from data_tools.tracking.fit_run import Run, fit
 from data_tools.tracking.fit_stages import Observations
 from data_tools.tracking.fitted import lost, pose_head
@@ -33,6 +34,7 @@ from data_tools.tracking.progress import StageBars
 from data_tools.tracking.report import write_report
 from data_tools.tracking.residuals import FaceState
 from data_tools.tracking.result import Quality, judge, subject_of, summary_note, summary_of, write_masks
+from data_tools.tracking.stabilised import stabilised_pictures
 from data_tools.tracking.video import Sampled, probe, sample
 from data_tools.tracking.workspace import FOLDER, Workspace, path_key, stage_key, video_key
 from flame_nerf.heads import HeadModel
@@ -156,9 +158,11 @@ def _run_stages(run: Run, expected: int | None, final_key: str) -> TrackSummary:
         key, mattes, kept = _given_mattes(run, key, sampled, kept, landmarks)
         _check_enough(run, len(kept), len(pictures))
     seen = Observations.of(sampled, run.config, kept, landmarks[kept], [mattes[i] for i in kept])
-    key, state = fit(run, key, head, seen, [pictures[i] for i in kept])
+    key, state, registration = fit(run, key, head, seen, [pictures[i] for i in kept])
     components = model.shapedirs.shape[-1]
-    return _finish(run, key, head, components, seen, state, sampled, others, notes, pictures, final_key, started)
+    return _finish(
+        run, key, head, components, seen, state, registration, sampled, others, notes, pictures, final_key, started
+    )
 
 
 def _check_enough(run: Run, shown: int, total: int) -> None:
@@ -275,6 +279,7 @@ def _finish(
     components: int,
     seen: Observations,
     state: FaceState,
+    registration: Registration | None,
     sampled: Sampled,
     others: int,
     notes: tuple[str, ...],
@@ -304,10 +309,21 @@ def _finish(
         at_border = sum(_at_border(masks[row]) for row in good)
         best, detector = quality.frames(good), points.detector
         warnings = warnings_of(sampled, others, dropped, fitted, best, at_border, detector)
+        found = {} if registration is None else registration.summary(seen.kept)
         summary = dataclasses.replace(
-            _summary(run, best, dropped, warnings, started), notes=notes, noun=detector.noun, band=detector.band
+            _summary(run, best, dropped, warnings + registration_warnings(registration, seen.kept), started),
+            notes=notes,
+            noun=detector.noun,
+            band=detector.band,
+            **found,
         )
-        write_report(summary.report, summary, head, fitted, quality, shown, masks, run.video.name, detector.good)
+        stabilised = None
+        if registration is not None and registration.kept:
+            before = pose_head(head, points, registration.old, seen.seconds, seen.centre)
+            stabilised = stabilised_pictures(head, (before, fitted), shown, good)
+        write_report(
+            summary.report, summary, head, fitted, quality, shown, masks, run.video.name, detector.good, stabilised
+        )
         tracking = {"key": final_key, "summary": summary_note(summary)}
         record = subject_of(
             run.subject, run.video, run.config, head, fitted, seen, quality, good, shown, masks, components, tracking

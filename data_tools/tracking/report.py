@@ -15,6 +15,7 @@ from data_tools.tracking.config import TrackSummary
 from data_tools.tracking.fitted import Fitted
 from data_tools.tracking.pictures import load_grey, load_picture
 from data_tools.tracking.result import Quality
+from data_tools.tracking.stabilised import Stabilised
 from flame_nerf.heads import HeadModel
 
 PICTURE_SIDE = 360
@@ -36,6 +37,7 @@ def write_report(
     masks: list[Path],
     source: str,
     target: float,
+    stabilised: Stabilised | None = None,
 ) -> None:
     """Write the page.
 
@@ -43,6 +45,7 @@ def write_report(
         target: landmark distance that a good capture stays below, fraction of the face's height.
         pictures, masks: of all rows of `fitted`.
         source: the video's name.
+        stabilised: the face held still, if the frames were registered.
     """
     chosen = _telling_frames(head, fitted, quality)
     figures = "".join(
@@ -65,6 +68,7 @@ def write_report(
             _tile("head turns", f"{low:.0f}° … {high:+.0f}°", "yaw"),
             _tile("head nods", "{:.0f}° … {:+.0f}°".format(*summary.pitch_range_deg), "pitch"),
         ]
+        + _registered_tile(summary)
     )
     advice = "".join(f"<li>{html.escape(warning)}</li>" for warning in summary.warnings)
     page = _PAGE.format(
@@ -77,10 +81,34 @@ def write_report(
         ),
         turns=_curves([("yaw", quality.angles_deg[:, 0]), ("pitch", quality.angles_deg[:, 1])], unit="°"),
         coverage=_coverage(head, fitted.expression),
+        look="" if stabilised is None else _look(stabilised),
     )
     part = path.with_name(f".{path.name}.part")
     part.write_text(page, encoding="utf-8")
     os.replace(part, path)
+
+
+def _registered_tile(summary: TrackSummary) -> list[str]:
+    if summary.registered is None:
+        return []
+    change = f"{summary.look_before:.1f} → {summary.look_after:.1f}"
+    note = f"grey levels from the look; {len(summary.by_landmarks)} frames by landmarks"
+    return [_tile("registration", change, note, summary.look_after < summary.look_before)]
+
+
+def _look(stabilised: Stabilised) -> str:
+    """The face held still, by landmarks alone and as registered: the mean of its frames, and a film of them."""
+    names = ("by landmarks alone", "registered")
+    means = "".join(
+        f"<figure>{_image(mean)}<figcaption>Mean of {stabilised.count} frames, {name}</figcaption></figure>"
+        for mean, name in zip(stabilised.means, names, strict=True)
+    )
+    film = base64.b64encode(stabilised.film).decode()
+    return (
+        f"<h2>The face held still: what is sharp lies at the same place in every frame</h2><div class=pictures>{means}"
+        f'<figure><img alt="" src="data:image/webp;base64,{film}">'
+        f"<figcaption>Left {names[0]}, right {names[1]}</figcaption></figure></div>"
+    )
 
 
 def _telling_frames(head: HeadModel, fitted: Fitted, quality: Quality) -> dict[str, int]:
@@ -204,6 +232,7 @@ svg text.c0 {{ fill: var(--one); }} svg text.c1 {{ fill: var(--two); }}
 {advice}
 <h2>Head model on the pictures (what the mask cuts away is dark)</h2>
 <div class=pictures>{figures}</div>
+{look}
 <h2>Fit, frame by frame</h2>
 {error}
 <h2>Turns of the head</h2>

@@ -108,9 +108,7 @@ def learn_atlas(
         scale = float(factor[np.isfinite(seen)].mean()) if np.isfinite(seen).any() else 1.0
         lights, factor = lights / scale, factor / np.float32(scale)
         mu = mu * np.float32(scale)
-    atlas = Atlas(
-        blur, np.nan_to_num(mu), np.nan_to_num(sigma, nan=1.0), known, np.median(lights, axis=0)
-    )
+    atlas = Atlas(blur, np.nan_to_num(mu), np.nan_to_num(sigma, nan=1.0), known, np.median(lights, axis=0))
     return Learned(atlas, lights, off)
 
 

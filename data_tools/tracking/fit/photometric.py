@@ -97,6 +97,10 @@ class PhotometricFrames:
         """Go on with the same points on another person."""
         self._surfels = surfels
 
+    def seen(self, t: int) -> Int[np.ndarray, "n"]:
+        """Surfels that a frame sees."""
+        return self._which[t]
+
     def look_again(self, state: FaceState) -> None:
         """Find out anew which surfels each frame sees."""
         which: list[Int[np.ndarray, "n"]] = [np.zeros(0, dtype=np.int64)] * len(state.shift)
@@ -157,7 +161,9 @@ class PhotometricFrames:
     def _side_by_side(self, work: Callable[[range], None], count: int) -> None:
         run_blocks(blocks_of(count, self._workers), work, self._workers)
 
-    def rows(self, state: FaceState, atlas: Atlas, size: int, visit: Callable[[int, Rows], None], share: int = 1) -> None:
+    def rows(
+        self, state: FaceState, atlas: Atlas, size: int, visit: Callable[[int, Rows], None], share: int = 1
+    ) -> None:
         """Linearise all frames, on several threads, and hand each to `visit`.
 
         Args:

@@ -1,0 +1,154 @@
+"""Photometric registration as a stage of a run: the look first, then all frames, each window kept in the workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from data_tools.tracking.face_points import FacePoints
+from data_tools.tracking.fit.look import LEARN_STEPS, Look, choose_atlas_frames, learn_look
+from data_tools.tracking.fit.registration import (
+    LOOKAHEAD,
+    WINDOW,
+    WINDOW_STEPS,
+    landmark_error,
+    register_window,
+)
+from data_tools.tracking.fit.surfels import Visibility, spread_surfels
+from data_tools.tracking.fit_motion import put_frames, windows
+from data_tools.tracking.fit_stages import Observations
+from data_tools.tracking.fitted import state_arrays, state_from
+from data_tools.tracking.residuals import FaceState
+from data_tools.tracking.workspace import stage_key
+from flame_nerf.heads import HeadModel
+
+if TYPE_CHECKING:
+    from data_tools.tracking.fit_run import Run
+
+FEWEST_FRAMES = 10
+"""A look is learned from so many well-fitted frames at least."""
+LANDMARKS_BOUND = 1.6
+"""Growth of the clip's mean landmark error at which the whole registration is not believed: the detector's errors are
+in it, so some growth is right."""
+MOST_ALONE = 0.5
+"""Share of frames that do not agree with the atlas, from which it is not this clip's."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """How the registration of a clip went."""
+
+    kept: bool
+    """Whether its result is used; otherwise the landmarks' is."""
+    alone: Bool[np.ndarray, "T"]
+    """Frames that follow their landmarks alone."""
+    before: float
+    """Median difference between frames and atlas by landmarks alone, and"""
+    after: float
+    """after registration, shares of full scale."""
+    old: FaceState
+    """All frames by their landmarks."""
+
+    def summary(self, kept: Int[np.ndarray, "T"]) -> dict[str, Any]:
+        """What a run's summary says of it.
+
+        Args:
+            kept: number of each frame among the sampled ones.
+        """
+        if not self.kept:
+            return {}
+        return {
+            "registered": int((~self.alone).sum()),
+            "by_landmarks": tuple(kept[self.alone].tolist()),
+            "look_before": 255 * self.before,
+            "look_after": 255 * self.after,
+        }
+
+
+def register(
+    run: Run, key: str, head: HeadModel, points: FacePoints, seen: Observations, pictures: list[Path], old: FaceState
+) -> tuple[str, FaceState, Registration]:
+    """Register all frames with the person's own look.
+
+    Args:
+        key: of the stage before.
+        pictures: of all frames, as stored.
+        old: all frames by their landmarks.
+
+    Returns:
+        Key of what comes after, state of all frames, and how it went. The state is `old` where registration would have
+        made it worse.
+    """
+    key = stage_key(key, {"stage": "photometric"})
+    rows = choose_atlas_frames(points, old, seen.of_points(points))
+    if len(rows) < FEWEST_FRAMES:
+        return key, old, Registration(False, np.ones(len(pictures), dtype=bool), np.nan, np.nan, old)
+    workers = run.config.workers
+
+    def learn(advance: Callable[..., None]) -> dict[str, Any]:
+        look = learn_look(head, points, old, seen, rows, pictures, workers, advance)
+        run.workspace.save("look", "state", **state_arrays(look.state))
+        run.workspace.save("look", "look", **look.arrays())
+        return {}
+
+    run.workspace.run(run.bars, "look", "Learning the look", key, LEARN_STEPS, learn)
+    look = Look.of(state_from(run.workspace.load("look", "state")), run.workspace.load("look", "look"))
+    surfels = spread_surfels(head, points, old.identity).of_identity(look.state.identity)
+    visibility = Visibility(head, points, surfels, seen.centre, (seen.width, seen.height))
+    begin = put_frames(replace(old, identity=look.state.identity, focal=look.state.focal), look.state, rows)
+
+    def lay(advance: Callable[..., None]) -> dict[str, Any]:
+        state = begin
+        for which, settled, stop in windows(len(pictures), WINDOW, LOOKAHEAD):
+            name, count = f"{which.start:06d}", stop - which.start - settled
+            part = run.workspace.load("registered", name)
+            if part is None:
+                steps = _shares(count, WINDOW_STEPS, advance)
+                found = register_window(
+                    points, state, old, seen, which, settled, look, surfels, visibility, pictures, workers, steps
+                )
+                part = state_arrays(found.state) | {"alone": found.alone, "off": found.off}
+                run.workspace.save("registered", name, **part)
+            else:
+                advance(count)
+            state = put_frames(state, _state_of(part), which)
+        return {}
+
+    run.workspace.run(run.bars, "registered", "Registering frames", key, len(pictures), lay)
+    state, alone, off = begin, np.zeros(len(pictures), dtype=bool), np.zeros(len(pictures))
+    for which, settled, stop in windows(len(pictures), WINDOW, LOOKAHEAD):
+        part = run.workspace.load("registered", f"{which.start:06d}")
+        state = put_frames(state, _state_of(part), which)
+        fresh = slice(which.start + settled, stop)
+        alone[fresh], off[fresh] = (part[name][settled : stop - which.start] for name in ("alone", "off"))
+    after = float(np.median(off[~alone])) if (~alone).any() else np.inf
+    kept = after < look.before and alone.mean() <= MOST_ALONE and _landmarks_agree(points, state, old, seen)
+    result = Registration(bool(kept), alone if kept else np.ones_like(alone), look.before, after, old)
+    return key, state if kept else old, result
+
+
+def _state_of(part: dict[str, np.ndarray]) -> FaceState:
+    return state_from({name: value for name, value in part.items() if name not in ("alone", "off")})
+
+
+def _landmarks_agree(points: FacePoints, state: FaceState, old: FaceState, seen: Observations) -> bool:
+    landmarks = seen.of_points(points)
+    now, then = (landmark_error(points, one, landmarks).mean() for one in (state, old))
+    return now <= LANDMARKS_BOUND * then
+
+
+def _shares(count: int, steps: int, advance: Callable[[int], None]) -> Callable[[], None]:
+    """A function to be called `steps` times that moves a bar on by `count` in all."""
+    called = 0
+
+    def step() -> None:
+        nonlocal called
+        called += 1
+        advance(count * called // steps - count * (called - 1) // steps)
+
+    return step
