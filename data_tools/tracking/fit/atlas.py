@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from data_tools.tracking.fit.photometric_kernels import column_medians
+from data_tools.tracking.fit.photometric_kernels import column_medians, light_equations, turned_harmonics
 
+LIGHTS = 9
+"""Harmonics of a light."""
 ALTERNATIONS = 3
 """Rounds of surfels' values against frames' lights."""
 SMALLEST_SPREAD = 0.01
@@ -58,15 +60,18 @@ class Learned:
         return float(np.nanmedian(np.abs(self.off[:, self.atlas.known])))
 
 
-def harmonics(normal: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 9"]:
-    """The first nine real spherical harmonics of unit vectors, each of order one."""
-    x, y, z = normal[:, 0], normal[:, 1], normal[:, 2]
-    return np.stack([np.ones_like(x), x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1], axis=1)
+def harmonics(
+    which: Int[np.ndarray, "n"], normal: Float[np.ndarray, "N 3"], rotation: Float[np.ndarray, "3 3"]
+) -> Float[np.ndarray, "n 9"]:
+    """The first nine real spherical harmonics, each of order one, of turned unit vectors normal[which]; float32."""
+    basis = np.empty((len(which), LIGHTS), dtype=np.float32)
+    turned_harmonics(which, normal.astype(np.float32, copy=False), rotation.astype(np.float32, copy=False), basis)
+    return basis
 
 
 def shade(basis: Float[np.ndarray, "n 9"], light: Float[np.ndarray, "9"]) -> Float[np.ndarray, "n"]:
     """Factor on each point's value under a light."""
-    return np.clip(basis @ light, DARKEST, BRIGHTEST)
+    return np.clip(basis @ light.astype(np.float32), DARKEST, BRIGHTEST)
 
 
 def learn_atlas(
@@ -89,7 +94,7 @@ def learn_atlas(
         seen[t, which[t]] = values[t]
     known = np.isfinite(seen).sum(axis=0) >= min(FEWEST_VIEWS, max(2, FEWEST_SHARE * frames))
     factor = np.ones((frames, count), dtype=np.float32)
-    lights = np.zeros((frames, 9))
+    lights = np.zeros((frames, LIGHTS))
     lights[:, 0] = 1.0
     mu = _medians(seen)
     for turn in range(ALTERNATIONS):
@@ -120,21 +125,17 @@ def frame_light(
     usual: Float[np.ndarray, "9"],
 ) -> Float[np.ndarray, "9"]:
     """The light of one frame, held near the usual one; robust against points that the frame hides."""
-    if len(value) < basis.shape[1]:
+    if len(value) < LIGHTS:
         return usual
     # Lamps are switched: the whole light goes up and down before its parts are looked at.
-    gain = float(np.median(value) / max(np.median(mu * (basis @ usual)), 1e-3))
+    gain = float(np.median(value) / max(np.median(mu * shade(basis, usual)), 1e-3))
     start = usual * np.clip(gain, DARKEST, BRIGHTEST)
     light = start
-    design = basis * mu[:, None]
+    hessian, gradient = np.empty((LIGHTS, LIGHTS)), np.empty(LIGHTS)
     for _ in range(LIGHT_ROUNDS):
-        off = (value - design @ light) / sigma
-        weight = 1 / (1 + (off / CAUCHY) ** 2) / sigma**2
-        weighted = design * weight[:, None]
-        hold = LIGHT_HOLD * float((weight * mu * mu).sum()) + 1e-9
-        light = np.linalg.solve(
-            (weighted.T @ design).astype(float) + hold * np.eye(basis.shape[1]), weighted.T @ value + hold * start
-        )
+        now = light.astype(np.float32)
+        hold = LIGHT_HOLD * light_equations(value, basis, mu, sigma, now, np.float32(CAUCHY), hessian, gradient) + 1e-9
+        light = np.linalg.solve(hessian + hold * np.eye(LIGHTS), gradient + hold * start)
     return light
 
 

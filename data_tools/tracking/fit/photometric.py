@@ -18,7 +18,7 @@ from data_tools.tracking.fit.photometric_kernels import linearise, sample
 from data_tools.tracking.fit.surfels import Surfels, Visibility
 from data_tools.tracking.residuals import POSE, FaceState
 
-WEIGHT = 600.0
+WEIGHT = 1200.0
 """What all surfels of a head say together, in residuals of one spread: neighbours err together, so that more of them
 are not more evidence."""
 TOGETHER = 20
@@ -152,7 +152,7 @@ class PhotometricFrames:
         )
 
     def _harmonics(self, t: int, which: Int[np.ndarray, "n"], state: FaceState) -> Float[np.ndarray, "n 9"]:
-        return harmonics(self._surfels.normal[which] @ state.rotation[t].float().numpy().T)
+        return harmonics(which, self._surfels.normal, state.rotation[t].numpy())
 
     def _placed(self, state: FaceState, block: range) -> Iterator[tuple[range, Float[np.ndarray, "T N 3"]]]:
         for rows in _portions(block):
@@ -202,10 +202,10 @@ class PhotometricFrames:
         frame, by_head = np.empty((count, size), np.float32), np.empty((count, 3), np.float32)
         log_focal, residual, weight = (np.empty(count, np.float32) for _ in range(3))
         linearise(
-            image, which, places, self._surfels.basis, *self._camera(t, state), (factor * mu).astype(np.float32),
+            image, which, places, self._surfels.basis, *self._camera(t, state), factor * mu,
             atlas.sigma, np.float32(CAUCHY), frame, by_head, log_focal, residual, weight,
         )  # fmt: skip
-        return Rows(which, frame, by_head, log_focal, residual, weight, value, factor.astype(np.float32))
+        return Rows(which, frame, by_head, log_focal, residual, weight, value, factor)
 
     def equations(
         self, state: FaceState, atlas: Atlas, size: int

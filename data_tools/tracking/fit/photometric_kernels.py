@@ -79,6 +79,47 @@ def linearise(
 
 
 @nb.njit(**KERNEL)
+def turned_harmonics(which, normal, rotation, basis):
+    """The first nine real spherical harmonics, each of order one, of unit vectors normal[which] once turned: [n, 9]."""
+    for n in range(len(which)):
+        a, b, c = normal[which[n], 0], normal[which[n], 1], normal[which[n], 2]
+        x = rotation[0, 0] * a + rotation[0, 1] * b + rotation[0, 2] * c
+        y = rotation[1, 0] * a + rotation[1, 1] * b + rotation[1, 2] * c
+        z = rotation[2, 0] * a + rotation[2, 1] * b + rotation[2, 2] * c
+        basis[n, 0], basis[n, 1], basis[n, 2], basis[n, 3] = np.float32(1), x, y, z
+        basis[n, 4], basis[n, 5], basis[n, 6] = x * y, x * z, y * z
+        basis[n, 7], basis[n, 8] = x * x - y * y, np.float32(3) * z * z - np.float32(1)
+
+
+@nb.njit(**KERNEL)
+def light_equations(value, basis, mu, sigma, light, cauchy, hessian, gradient):
+    """Reweighted least squares for the light [9] in value = mu (basis @ light): fills its normal equations.
+
+    Returns the sum of weighted squares of mu.
+    """
+    count, size = basis.shape
+    hessian[:] = 0
+    gradient[:] = 0
+    total = 0.0
+    for n in range(count):
+        expected = np.float32(0)
+        for k in range(size):
+            expected += basis[n, k] * light[k]
+        off = (value[n] - mu[n] * expected) / (sigma[n] * cauchy)
+        weight = np.float32(1) / ((np.float32(1) + off * off) * sigma[n] * sigma[n])
+        total += weight * mu[n] * mu[n]
+        for k in range(size):
+            row = weight * mu[n] * basis[n, k]
+            gradient[k] += row * value[n]
+            for m in range(k + 1):
+                hessian[k, m] += row * mu[n] * basis[n, m]
+    for k in range(size):
+        for m in range(k):
+            hessian[m, k] = hessian[k, m]
+    return total
+
+
+@nb.njit(**KERNEL)
 def column_medians(values, median):
     """Median of what is finite in each column [N] of values [T, N]; NaN where nothing is."""
     for i in range(values.shape[1]):

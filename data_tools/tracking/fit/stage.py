@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 FEWEST_FRAMES = 10
 """A look is learned from so many well-fitted frames at least."""
-LANDMARKS_BOUND = 1.6
-"""Growth of the clip's mean landmark error at which the whole registration is not believed: the detector's errors are
-in it, so some growth is right."""
+LANDMARKS_WORSE = 0.2
+"""By how much the clip's mean landmark error may grow, as a share of the detector's outlier distance, before the whole
+registration is not believed. Detectors err alike in all frames, so some growth is right."""
 MOST_ALONE = 0.5
 """Share of frames that do not agree with the atlas, from which it is not this clip's."""
 
@@ -139,7 +139,7 @@ def _state_of(part: dict[str, np.ndarray]) -> FaceState:
 def _landmarks_agree(points: FacePoints, state: FaceState, old: FaceState, seen: Observations) -> bool:
     landmarks = seen.of_points(points)
     now, then = (landmark_error(points, one, landmarks).mean() for one in (state, old))
-    return now <= LANDMARKS_BOUND * then
+    return now <= then + LANDMARKS_WORSE * points.detector.outlier
 
 
 def _shares(count: int, steps: int, advance: Callable[[int], None]) -> Callable[[], None]:
