@@ -313,8 +313,8 @@ def test_the_stage_is_right_where_landmarks_err_and_never_worse(film, tmp_path, 
     before, after = _turn_error_deg(old, state), _turn_error_deg(found, state)
     assert before[good].mean() > 1 and after[good].mean() < 0.7 * before[good].mean()
     assert result.after < 0.7 * result.before
-    # Left to their landmarks, frames are about where these had them: smoothness may pull them the right way.
-    assert (_turn_error_deg(found, old)[result.alone] < before[result.alone] + 0.3).all()
+    # Left to their landmarks, frames are no worse than these had them; their neighbours pull them the right way.
+    assert (after[result.alone] < before[result.alone] + 0.1).all()
     said = result.summary(seen.kept)
     assert said["registered"] == FRAMES - 3 and said["by_landmarks"] == (5, 11, 17)
 

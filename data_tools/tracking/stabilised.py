@@ -18,7 +18,7 @@ from flame_nerf.heads import HeadModel
 
 SIDE = 240
 """Pixels of a picture's side."""
-MEAN_FRAMES, FILM_FRAMES = 60, 100
+MEAN_FRAMES, FILM_FRAMES = 50, 60
 """Frames in the mean, evenly spread, and in the film, in a row."""
 MILLISECONDS = 60
 """That the film shows each."""

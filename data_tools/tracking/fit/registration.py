@@ -60,6 +60,7 @@ def register_window(
     which: slice,
     settled: int,
     look: Look,
+    placed: bool,
     surfels: Surfels,
     visibility: Visibility,
     pictures: list[Path],
@@ -73,9 +74,10 @@ def register_window(
             done.
         old: all frames by their landmarks alone, with the identity that fitted them then.
         which: the window's frames.
+        placed: the window's frames all stand where they stood when the look was learned, so that their pose is known.
         surfels: of the look's identity.
         pictures: of all frames.
-        on_step: called after each of `WINDOW_STEPS` steps.
+        on_step: called after each of `window_steps` steps.
     """
     state, landmarks, slots = begin.frames(which), seen.of_points(points).frames(which), seen.slots[which]
     frames = PhotometricFrames(surfels, visibility, pictures[which], state, seen.centre, workers)
@@ -91,9 +93,10 @@ def register_window(
             on_step()
         return state
 
-    for blur, steps in RIGID:
+    for blur, steps in () if placed else RIGID:
         state = move(state, blur, steps, POSE.stop)
-    frames.look_again(state)
+    if not placed:
+        frames.look_again(state)
     # What does not show the head at all must not bend the face.
     alone = unlike(frames.agreement(state, look.sharpest), look.usual, 2 * UNLIKE_SPREADS)
     for blur, steps in WHOLE:
@@ -106,7 +109,9 @@ def register_window(
     return Registered(state, alone, agreement.off)
 
 
-WINDOW_STEPS = sum(steps for _, steps in RIGID + WHOLE)
+def window_steps(placed: bool) -> int:
+    """Steps that `register_window` takes."""
+    return sum(steps for _, steps in (WHOLE if placed else RIGID + WHOLE))
 
 
 def _let_go(

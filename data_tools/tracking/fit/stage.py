@@ -15,9 +15,9 @@ from data_tools.tracking.fit.look import LEARN_STEPS, Look, choose_atlas_frames,
 from data_tools.tracking.fit.registration import (
     LOOKAHEAD,
     WINDOW,
-    WINDOW_STEPS,
     landmark_error,
     register_window,
+    window_steps,
 )
 from data_tools.tracking.fit.surfels import Visibility, spread_surfels
 from data_tools.tracking.fit_motion import put_frames, windows
@@ -35,6 +35,8 @@ FEWEST_FRAMES = 10
 LANDMARKS_WORSE = 0.2
 """By how much the clip's mean landmark error may grow, as a share of the detector's outlier distance, before the whole
 registration is not believed. Detectors err alike in all frames, so some growth is right."""
+LEAST_LIKENESS = 0.7
+"""Correlation of the usual frame with the atlas: below it the frames have no look in common."""
 MOST_ALONE = 0.5
 """Share of frames that do not agree with the atlas, from which it is not this clip's."""
 
@@ -108,9 +110,22 @@ def register(
             name, count = f"{which.start:06d}", stop - which.start - settled
             part = run.workspace.load("registered", name)
             if part is None:
-                steps = _shares(count, WINDOW_STEPS, advance)
+                placed = bool(np.isin(np.arange(len(pictures))[which], rows).all())
+                steps = _shares(count, window_steps(placed), advance)
                 found = register_window(
-                    points, state, old, seen, which, settled, look, surfels, visibility, pictures, workers, steps
+                    points,
+                    state,
+                    old,
+                    seen,
+                    which,
+                    settled,
+                    look,
+                    placed,
+                    surfels,
+                    visibility,
+                    pictures,
+                    workers,
+                    steps,
                 )
                 part = state_arrays(found.state) | {"alone": found.alone, "off": found.off}
                 run.workspace.save("registered", name, **part)
@@ -127,7 +142,8 @@ def register(
         fresh = slice(which.start + settled, stop)
         alone[fresh], off[fresh] = (part[name][settled : stop - which.start] for name in ("alone", "off"))
     after = float(np.median(off[~alone])) if (~alone).any() else np.inf
-    kept = after < look.before and alone.mean() <= MOST_ALONE and _landmarks_agree(points, state, old, seen)
+    believed = look.usual[2] >= LEAST_LIKENESS and after < look.before and alone.mean() <= MOST_ALONE
+    kept = believed and _landmarks_agree(points, state, old, seen)
     result = Registration(bool(kept), alone if kept else np.ones_like(alone), look.before, after, old)
     return key, state if kept else old, result
 
