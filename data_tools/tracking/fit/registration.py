@@ -19,7 +19,6 @@ from data_tools.tracking.fit.look import Look
 from data_tools.tracking.fit.photometric import Agreement, PhotometricFrames
 from data_tools.tracking.fit.surfels import Surfels, Visibility
 from data_tools.tracking.fit_motion import motion_step
-from data_tools.tracking.fit_stages import Observations
 from data_tools.tracking.residuals import GAZE, POSE, FaceState
 
 RIGID, WHOLE = ((4.0, 2), (2.0, 2)), ((2.0, 2), (1.0, 3))
@@ -52,35 +51,46 @@ class Registered:
     """Median difference of each frame to the atlas, share of full scale."""
 
 
+@dataclass(frozen=True)
+class Clip:
+    """What all windows of a clip share."""
+
+    points: FacePoints
+    landmarks: Seen
+    """Of all frames."""
+    slots: Float[np.ndarray, "T"]
+    """Time of each frame in ticks of the sampling clock."""
+    pictures: list[Path]
+    look: Look
+    surfels: Surfels
+    """Of the look's identity."""
+    visibility: Visibility
+    workers: int = 1
+
+
 def register_window(
-    points: FacePoints,
+    clip: Clip,
     begin: FaceState,
     old: FaceState,
-    seen: Observations,
     which: slice,
     settled: int,
-    look: Look,
     placed: bool,
-    surfels: Surfels,
-    visibility: Visibility,
-    pictures: list[Path],
-    workers: int,
     on_step: Callable[[], None] = lambda: None,
 ) -> Registered:
     """Register the frames of one window.
 
     Args:
-        begin: all frames as they start, with the look's identity; those before the window's first `settled + 1`-th are
-            done.
+        begin: all frames as they start, with the look's identity.
         old: all frames by their landmarks alone, with the identity that fitted them then.
         which: the window's frames.
-        placed: the window's frames all stand where they stood when the look was learned, so that their pose is known.
-        surfels: of the look's identity.
-        pictures: of all frames.
+        settled: how many of them, the first ones, are done.
+        placed: whether they all stand where they stood when the look was learned, so that their pose is known.
         on_step: called after each of `window_steps` steps.
     """
-    state, landmarks, slots = begin.frames(which), seen.of_points(points).frames(which), seen.slots[which]
-    frames = PhotometricFrames(surfels, visibility, pictures[which], state, seen.centre, workers)
+    points, look = clip.points, clip.look
+    state, landmarks, slots = begin.frames(which), clip.landmarks.frames(which), clip.slots[which]
+    centre = landmarks.centre.numpy()
+    frames = PhotometricFrames(clip.surfels, clip.visibility, clip.pictures[which], state, centre, clip.workers)
     done = np.arange(len(frames)) < settled
     alone = np.zeros(len(frames), dtype=bool)
     whole = GAZE.stop + points.expression.shape[-1]

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from data_tools.tracking.energy import Seen
 from data_tools.tracking.face_points import FacePoints
 from data_tools.tracking.fit.look import LEARN_STEPS, Look, choose_atlas_frames, learn_look
 from data_tools.tracking.fit.registration import (
     LOOKAHEAD,
     WINDOW,
+    Clip,
     landmark_error,
     register_window,
     window_steps,
@@ -87,7 +89,8 @@ def register(
         made it worse.
     """
     key = stage_key(key, {"stage": "photometric"})
-    rows = choose_atlas_frames(points, old, seen.of_points(points))
+    landmarks = seen.of_points(points)
+    rows = choose_atlas_frames(points, old, landmarks)
     if len(rows) < FEWEST_FRAMES:
         return key, old, Registration(False, np.ones(len(pictures), dtype=bool), np.nan, np.nan, old)
     workers = run.config.workers
@@ -102,6 +105,7 @@ def register(
     look = Look.of(state_from(run.workspace.load("look", "state")), run.workspace.load("look", "look"))
     surfels = spread_surfels(head, points, old.identity).of_identity(look.state.identity)
     visibility = Visibility(head, points, surfels, seen.centre, (seen.width, seen.height))
+    clip = Clip(points, landmarks, seen.slots, pictures, look, surfels, visibility, workers)
     begin = put_frames(replace(old, identity=look.state.identity, focal=look.state.focal), look.state, rows)
 
     def lay(advance: Callable[..., None]) -> dict[str, Any]:
@@ -112,21 +116,7 @@ def register(
             if part is None:
                 placed = bool(np.isin(np.arange(len(pictures))[which], rows).all())
                 steps = _shares(count, window_steps(placed), advance)
-                found = register_window(
-                    points,
-                    state,
-                    old,
-                    seen,
-                    which,
-                    settled,
-                    look,
-                    placed,
-                    surfels,
-                    visibility,
-                    pictures,
-                    workers,
-                    steps,
-                )
+                found = register_window(clip, state, old, which, settled, placed, steps)
                 part = state_arrays(found.state) | {"alone": found.alone, "off": found.off}
                 run.workspace.save("registered", name, **part)
             else:
@@ -143,7 +133,7 @@ def register(
         alone[fresh], off[fresh] = (part[name][settled : stop - which.start] for name in ("alone", "off"))
     after = float(np.median(off[~alone])) if (~alone).any() else np.inf
     believed = look.usual[2] >= LEAST_LIKENESS and after < look.before and alone.mean() <= MOST_ALONE
-    kept = believed and _landmarks_agree(points, state, old, seen)
+    kept = believed and _landmarks_agree(points, state, old, landmarks)
     result = Registration(bool(kept), alone if kept else np.ones_like(alone), look.before, after, old)
     return key, state if kept else old, result
 
@@ -152,8 +142,7 @@ def _state_of(part: dict[str, np.ndarray]) -> FaceState:
     return state_from({name: value for name, value in part.items() if name not in ("alone", "off")})
 
 
-def _landmarks_agree(points: FacePoints, state: FaceState, old: FaceState, seen: Observations) -> bool:
-    landmarks = seen.of_points(points)
+def _landmarks_agree(points: FacePoints, state: FaceState, old: FaceState, landmarks: Seen) -> bool:
     now, then = (landmark_error(points, one, landmarks).mean() for one in (state, old))
     return now <= then + LANDMARKS_WORSE * points.detector.outlier
 
