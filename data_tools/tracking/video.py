@@ -198,12 +198,10 @@ class _FileSource:
             found.append(f"{tally.broken} Went on with what came before.")
         if tally.behind:
             found.append(
-                f"Left out: {counted(tally.behind, 'frame')} that the file promises behind its end, broken off."
+                f"Left out: {counted(tally.behind, 'frame')} that the file promises behind where it breaks off."
             )
         if damaged:
-            found.append(
-                f"Left out: {counted(damaged, 'frame')} that cannot be decoded (damaged, or cut off from a join)."
-            )
+            found.append(f"Left out: {counted(damaged, 'frame')} that cannot be decoded (damaged, or cut at a join).")
         return tuple(found) + ((self.colours.warning,) if self.colours.warning else ())
 
     def notes(self) -> tuple[str, ...]:
@@ -212,9 +210,7 @@ class _FileSource:
             found.append(tally.stream_note)
         if clock.restarts:
             often = counted(clock.restarts, "time")
-            found.append(
-                f"The video's clock jumps {often} (joined pieces?): it was carried on there, nothing is left out."
-            )
+            found.append(f"The video's clock jumps {often} (joined pieces?): it was carried on there.")
         if clock.replaced:
             found.append(
                 f"Timestamps missing, repeated or out of order: {clock.replaced} of {tally.frames}; frames were spaced "

@@ -9,7 +9,7 @@ RESTART = 0.5
 """A timestamp further back than this, in seconds, begins the clock anew; less is disorder among neighbours."""
 GAP = 10.0
 """A longer pause than this, in seconds, is a jump of the clock and not a pause."""
-SLOWEST, FASTEST = 1.0, 1000.0
+SLOWEST, FASTEST = 1.0, 240.0
 """Frame rates that are believed, 1/s."""
 USUAL = 25.0
 """Rate where the file names none that can be believed."""
@@ -46,7 +46,7 @@ class Clock:
     @property
     def step(self) -> float:
         """Time from one frame to the next, as the last ones were spaced."""
-        return statistics.median(self._steps) if self._steps else self._promised
+        return max(statistics.median(self._steps), 1 / FASTEST) if self._steps else self._promised
 
     def at(self, stamp: float | None) -> float:
         """Time of the next frame.
@@ -60,7 +60,7 @@ class Clock:
             self._last = 0.0
             self.replaced += stamp is None
             return 0.0
-        carried = self._last + self.step
+        carried, among_neighbours = self._last + self.step, self._last + min(self.step, self._promised)
         if stamp is None:
             self.replaced += 1
         elif raw is None:
@@ -71,9 +71,10 @@ class Clock:
             self._shift = carried - stamp
         elif stamp <= raw:
             self.replaced += 1
+            carried = among_neighbours
         else:
             self._steps.append(stamp - raw)
             # Once ahead of disordered timestamps, the clock waits for them frame by frame.
-            carried = stamp + self._shift if stamp + self._shift > self._last else carried
+            carried = stamp + self._shift if stamp + self._shift > self._last else among_neighbours
         self._last = carried
         return carried

@@ -18,7 +18,7 @@ from data_tools.tracking.video_colour import Colours, brightest, colours_of
 from data_tools.tracking.video_stream import Film, open_film, reason
 
 NOTHING_DECODED = "no frame could be decoded. Is the file complete? Copy or export it again."
-ONE_A_PACKET = ("h264", "hevc", "mjpeg", "prores", "dnxhd", "ffv1", "png")
+ONE_A_PACKET = ("h264", "hevc", "av1", "vp9", "mpeg1video", "mpeg2video", "mjpeg", "prores", "dnxhd", "ffv1", "png")
 """Codecs each of whose packets is one picture that is shown."""
 SURVEYED = 250
 """Pictures in which the brightest light of a film of high dynamic range is looked for, at most."""

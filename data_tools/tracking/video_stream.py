@@ -92,11 +92,13 @@ def open_film(video: Path) -> Iterator[Film]:
         raise TrackingError(f"{video}: no such video. Check the path{_of_folder(video)}.")
     with _reading(video), _open(video) as container:
         found = [_facts(stream) for stream in container.streams.video]
-        if sum(not one.accompanies for one in found) > 1 and any(one.seconds is None for one in found):
+        sound = bool(container.streams.audio)
+        candidates = [one for one in found if not one.accompanies]
+        if any(one.frames is None for one in candidates) and (sound or len(candidates) > 1):
             found = _counted(video, found)
         film = choose(found)
         if film is None:
-            raise TrackingError(_no_film(video, found, bool(container.streams.audio)))
+            raise TrackingError(_no_film(video, found, sound))
         others = [one for one in found if one.index != film.index]
         note = ""
         if len(others) > 0:
@@ -167,7 +169,7 @@ def _clock_time(text: str) -> float | None:
 
 
 def _counted(video: Path, found: list[StreamFacts]) -> list[StreamFacts]:
-    """The same with pictures counted and lengths measured in the file's first part."""
+    """The same with pictures counted in the file's first part, and lengths measured there if not all are known."""
     import av
 
     times: dict[int, list[float]] = {one.index: [] for one in found}
@@ -183,11 +185,12 @@ def _counted(video: Path, found: list[StreamFacts]) -> list[StreamFacts]:
         except (av.error.FFmpegError, OSError):
             pass  # what follows decodes the same file, and says so
     result = []
+    told = all(one.seconds is not None for one in found)
     for one in found:
         shown = times[one.index]
-        seconds = max(shown) - min(shown) if shown else 0.0
-        known = looked < LOOKED_AT or len(shown) < 2
-        result.append(replace(one, frames=len(shown) if known else None, seconds=seconds))
+        frames = len(shown) if looked < LOOKED_AT or len(shown) == 1 else one.frames
+        seconds = one.seconds if told else max(shown, default=0.0) - min(shown, default=0.0)
+        result.append(replace(one, frames=frames, seconds=seconds))
     return result
 
 
