@@ -119,6 +119,33 @@ def test_a_file_that_breaks_off_gives_what_came_before_and_counts_the_rest(tmp_p
     assert any("Left out" in warning for warning in sampled.warnings)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.mp4", ["-c:v", "libx264", "-bf", "3", "-g", "10"]),
+        ("a.mp4", ["-c:v", "libx264", "-movflags", "frag_keyframe+empty_moov"]),
+        ("a.mkv", ["-c:v", "libx265", "-x265-params", "log-level=none:open-gop=1:keyint=8"]),
+        ("a.avi", ["-c:v", "libx264", "-bf", "2"]),
+        ("a.avi", ["-c:v", "libxvid", "-bf", "2"]),
+        ("a.ts", ["-c:v", "libx264", "-flags", "+ildct+ilme", "-x264opts", "tff=1"]),
+        ("a.mpg", ["-c:v", "mpeg2video", "-bf", "2", "-flags", "+ildct+ilme"]),
+        ("a.webm", ["-c:v", "libvpx-vp9", "-auto-alt-ref", "1", "-lag-in-frames", "12", "-b:v", "200k"]),
+        ("a.webm", ["-c:v", "libvpx", "-auto-alt-ref", "1", "-lag-in-frames", "12", "-b:v", "200k"]),
+        ("a.webm", ["-c:v", "libsvtav1", "-preset", "12"]),
+        ("a.mov", ["-c:v", "prores_ks"]),
+        ("a.wmv", ["-c:v", "wmv2"]),
+        ("a.flv", ["-c:v", "flv"]),
+        ("a.gif", []),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value[1:2]),
+)
+def test_a_sound_file_loses_nothing_whatever_its_codec(tmp_path, name, options):
+    flat = write_video(tmp_path / "flat.avi", numbered(30), steady(30))
+    sampled = sampled_from(ffmpeg("-i", flat, *options, tmp_path / name), tmp_path / "out")
+    assert sampled.slots == tuple(range(30)) and sampled.total == 30
+    assert sampled.lost == 0 and sampled.warnings == sampled.notes == ()
+
+
 def test_damage_in_the_middle_costs_what_is_damaged_and_is_counted(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (20, 96, 128, 3)).astype(np.uint8)
     flat = write_video(tmp_path / "flat.mp4", list(noise), steady(20))
