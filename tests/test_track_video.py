@@ -126,7 +126,7 @@ def test_a_file_that_breaks_off_gives_what_came_before_and_counts_the_rest(tmp_p
         ("a.mp4", ["-c:v", "libx264", "-movflags", "frag_keyframe+empty_moov"]),
         ("a.mkv", ["-c:v", "libx265", "-x265-params", "log-level=none:open-gop=1:keyint=8"]),
         ("a.avi", ["-c:v", "libx264", "-bf", "2"]),
-        ("a.avi", ["-c:v", "libxvid", "-bf", "2"]),
+        ("a.avi", ["-c:v", "mpeg4", "-bf", "2"]),
         ("a.ts", ["-c:v", "libx264", "-flags", "+ildct+ilme", "-x264opts", "tff=1"]),
         ("a.mpg", ["-c:v", "mpeg2video", "-bf", "2", "-flags", "+ildct+ilme"]),
         ("a.webm", ["-c:v", "libvpx-vp9", "-auto-alt-ref", "1", "-lag-in-frames", "12", "-b:v", "200k"]),

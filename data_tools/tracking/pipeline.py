@@ -41,6 +41,8 @@ from flame_nerf.subject import SubjectError, load_subject, write_subject
 
 FEWEST_FRAMES = 10
 """Below this nothing can be learned from a video."""
+READER = 2
+"""Raised when videos are read in another way, so that an interrupted run does not go on with older pictures."""
 CHECKED_MATTES = 20
 """Given mattes that are compared with the keypoints, evenly spread."""
 BORDER_GREY = 200
@@ -177,7 +179,7 @@ def _check_enough(run: Run, shown: int, total: int) -> None:
 def _sample(run: Run, expected: int | None) -> tuple[str, Sampled]:
     config = run.config
     options = {name: getattr(config, name) for name in ("fps", "resolution", "max_frames", "picture_format")}
-    key = stage_key(video_key(run.video), options)
+    key = stage_key(video_key(run.video), options | {"reader": READER})
     total = min(expected or config.max_frames or 0, config.max_frames or expected or 0) or None
 
     def work(advance: Callable[..., None]) -> dict[str, Any]:

@@ -211,6 +211,8 @@ class _FileSource:
         if clock.restarts:
             often = counted(clock.restarts, "time")
             found.append(f"The video's clock jumps {often} (joined pieces?): it was carried on there.")
+        if clock.blind:
+            found.append(f"The file holds no timestamps: frames were spaced {1000 * clock.step:.1f} ms apart.")
         if clock.replaced:
             found.append(
                 f"Timestamps missing, repeated or out of order: {clock.replaced} of {tally.frames}; frames were spaced "

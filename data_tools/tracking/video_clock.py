@@ -41,7 +41,13 @@ class Clock:
         self.restarts = 0
         """How often the timestamps fell back to an earlier time, or leapt ahead."""
         self.replaced = 0
-        """How many timestamps were missing, repeated or out of order."""
+        """How many timestamps were missing before others that are there, repeated or out of order."""
+        self._missing = 0
+
+    @property
+    def blind(self) -> bool:
+        """Whether no frame had a timestamp."""
+        return self._raw is None
 
     @property
     def step(self) -> float:
@@ -54,27 +60,29 @@ class Clock:
         Args:
             stamp: its timestamp in seconds; None if it has none.
         """
-        raw, self._raw = self._raw, self._raw if stamp is None else stamp
         if self._last is None:
-            self._shift = 0.0 if stamp is None else -stamp
+            self._raw, self._shift = stamp, -(stamp or 0.0)
+            self._missing = int(stamp is None)
             self._last = 0.0
-            self.replaced += stamp is None
-            return 0.0
-        carried, among_neighbours = self._last + self.step, self._last + min(self.step, self._promised)
-        if stamp is None:
-            self.replaced += 1
-        elif raw is None:
-            # The first timestamp after frames without any.
-            self._shift = carried - stamp
-        elif stamp < raw - RESTART or stamp > raw + GAP:
-            self.restarts += 1
-            self._shift = carried - stamp
-        elif stamp <= raw:
-            self.replaced += 1
-            carried = among_neighbours
         else:
-            self._steps.append(stamp - raw)
-            # Once ahead of disordered timestamps, the clock waits for them frame by frame.
-            carried = stamp + self._shift if stamp + self._shift > self._last else among_neighbours
-        self._last = carried
-        return carried
+            self._last = self._last + self.step if stamp is None else self._shown(stamp)
+            self._missing += stamp is None
+        return self._last
+
+    def _shown(self, stamp: float) -> float:
+        """Time of a frame that is not the first, by its timestamp."""
+        raw, self._raw = self._raw, stamp
+        self.replaced, self._missing = self.replaced + self._missing, 0
+        among_neighbours = self._last + min(self.step, self._promised)
+        if raw is None or stamp < raw - RESTART or stamp > raw + GAP:
+            # Begins anew; where there were no timestamps before, it does not fall back, it begins.
+            self.restarts += raw is not None
+            carried = self._last + self.step
+            self._shift = carried - stamp
+            return carried
+        if stamp <= raw:
+            self.replaced += 1
+            return among_neighbours
+        self._steps.append(stamp - raw)
+        # Once ahead of disordered timestamps, the clock waits for them frame by frame.
+        return stamp + self._shift if stamp + self._shift > self._last else among_neighbours

@@ -190,4 +190,4 @@ def colours_of(frame: Any, context: Any) -> Colours:
 
 def brightest(colours: Colours, picture: UInt16[np.ndarray, "H W 3"]) -> float:
     """Light that all but a thousandth of a picture stays below, cd/m2: compression throws single pixels higher."""
-    return float(np.percentile(colours.light(picture[::4, ::4]).max(axis=-1), 99.9))
+    return float(np.percentile(colours.light(picture).max(axis=-1), 99.9))

@@ -20,8 +20,12 @@ from data_tools.tracking.video_stream import Film, open_film, reason
 NOTHING_DECODED = "no frame could be decoded. Is the file complete? Copy or export it again."
 ONE_A_PACKET = ("h264", "hevc", "av1", "vp9", "mpeg1video", "mpeg2video", "mjpeg", "prores", "dnxhd", "ffv1", "png")
 """Codecs each of whose packets is one picture that is shown."""
-SURVEYED = 250
+AVI = "avi"
+"""FFmpeg's name of the container that has no timestamps of its own."""
+SURVEYED = 100
 """Pictures in which the brightest light of a film of high dynamic range is looked for, at most."""
+SURVEYED_SIDE = 480
+"""Longest side at which they are looked at, pixels."""
 FEW_KEYS = 4
 """A film with fewer key frames than this is surveyed in all of its first pictures."""
 
@@ -75,7 +79,7 @@ def decoded(video: Path, tally: Tally | None = None) -> Iterator[tuple[int, floa
         film.stream.thread_type = "AUTO"
         try:
             for frame in _frames(film, tally):
-                yield tally.frames, tally.clock.at(frame.time), frame, film.stream.sample_aspect_ratio
+                yield tally.frames, tally.clock.at(_stamp(frame, film)), frame, film.stream.sample_aspect_ratio
                 tally.frames += 1
         except (av.error.FFmpegError, OSError) as error:
             tally.broken = f"Decoding stops after {tally.frames} frames ({reason(error)})."
@@ -91,7 +95,7 @@ def _frames(film: Film, tally: Tally) -> Iterator[Any]:
 
     got, interlaced = 0, False
     # AVI counts ticks of its clock, with or without a picture: there only a cut packet tells that it breaks off.
-    ticks = film.container.format.name == "avi"
+    ticks = film.container.format.name == AVI
     tally.promised = 0 if ticks else film.stream.frames
     for packet in film.container.demux(film.stream):
         flush = packet.size == 0 and packet.pts is None and packet.dts is None
@@ -111,6 +115,14 @@ def _frames(film: Film, tally: Tally) -> Iterator[Any]:
     # Other codecs pack several pictures, or none, into what the container counts as one; so do fields of one picture.
     if film.facts.codec in ONE_A_PACKET and not interlaced:
         tally.damaged = max(tally.damaged, tally.sent - tally.hidden - got)
+
+
+def _stamp(frame: Any, film: Film) -> float | None:
+    """When a frame is to be shown by its own account, seconds."""
+    if film.container.format.name != AVI:
+        return frame.time
+    # AVI stores the order of decoding only; what FFmpeg makes of it for B-frames goes back and forth.
+    return None if frame.dts is None else float(frame.dts * film.stream.time_base)
 
 
 def survey(video: Path) -> Colours:
@@ -149,7 +161,9 @@ def _lights(video: Path, colours: Colours, skipped: str) -> list[float]:
         film.stream.codec_context.skip_frame = skipped
         try:
             for frame in _frames(film, Tally()):
-                lights.append(brightest(colours, frame.to_ndarray(format="rgb48le")))
+                scale = min(1.0, SURVEYED_SIDE / max(frame.width, frame.height))
+                size = {"width": max(1, round(scale * frame.width)), "height": max(1, round(scale * frame.height))}
+                lights.append(brightest(colours, frame.to_ndarray(format="rgb48le", **size)))
                 if len(lights) == SURVEYED:
                     break
         except (av.error.FFmpegError, OSError):
