@@ -105,7 +105,7 @@ def test_a_still_clip_is_noticed(tmp_path):
     assert still.still > 0.9 and moving.still == 0.0
 
 
-@pytest.mark.parametrize(("name", "codec"), [("whole.avi", "mpeg4"), ("whole.mov", "mjpeg")])
+@pytest.mark.parametrize(("name", "codec"), [("whole.avi", "mpeg4"), ("whole.mov", "mjpeg"), ("whole.mkv", "mjpeg")])
 def test_a_file_that_breaks_off_gives_what_came_before_and_counts_the_rest(tmp_path, name, codec):
     noise = np.random.default_rng(0).integers(0, 255, (40, 96, 128, 3)).astype(np.uint8)
     flat = write_video(tmp_path / "flat.avi", list(noise), steady(40))

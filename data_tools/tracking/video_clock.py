@@ -50,6 +50,11 @@ class Clock:
         return self._raw is None
 
     @property
+    def stamp(self) -> float | None:
+        """The last timestamp that was there."""
+        return self._raw
+
+    @property
     def step(self) -> float:
         """Time from one frame to the next, as the last ones were spaced."""
         return max(statistics.median(self._steps), 1 / FASTEST) if self._steps else self._promised

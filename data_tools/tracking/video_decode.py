@@ -22,6 +22,8 @@ ONE_A_PACKET = ("h264", "hevc", "av1", "vp9", "mpeg1video", "mpeg2video", "mjpeg
 """Codecs each of whose packets is one picture that is shown."""
 AVI = "avi"
 """FFmpeg's name of the container that has no timestamps of its own."""
+ROUNDED = 0.3
+"""How far behind its last frame a whole file may end, seconds."""
 SURVEYED = 100
 """Pictures in which the brightest light of a film of high dynamic range is looked for, at most."""
 SURVEYED_SIDE = 480
@@ -84,6 +86,8 @@ def decoded(video: Path, tally: Tally | None = None) -> Iterator[tuple[int, floa
         except (av.error.FFmpegError, OSError) as error:
             tally.broken = f"Decoding stops after {tally.frames} frames ({reason(error)})."
         tally.ended = True
+        if "matroska" in film.container.format.name:
+            tally.promised = tally.sent + _promised_behind(film, tally.clock)
     if strict and (tally.broken or tally.damaged):
         words = tally.broken or f"{tally.damaged} frames are damaged."
         raise TrackingError(f"{video}: {words} Copy or export it again.")
@@ -115,6 +119,15 @@ def _frames(film: Film, tally: Tally) -> Iterator[Any]:
     # Other codecs pack several pictures, or none, into what the container counts as one; so do fields of one picture.
     if film.facts.codec in ONE_A_PACKET and not interlaced:
         tally.damaged = max(tally.damaged, tally.sent - tally.hidden - got)
+
+
+def _promised_behind(film: Film, clock: Clock) -> int:
+    """Frames that a Matroska file, which tells its length but no count, promises behind the last timestamp."""
+    told = [film.facts.seconds, film.container.duration and film.container.duration / 1e6]
+    if not all(told) or clock.stamp is None or clock.restarts:
+        return 0
+    missing = min(told) - clock.stamp - clock.step
+    return round(missing / clock.step) if missing > ROUNDED else 0
 
 
 def _stamp(frame: Any, film: Film) -> float | None:
