@@ -6,7 +6,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from track_clips import ffmpeg, sampled_from
 
@@ -120,6 +120,7 @@ def test_published_values():
     np.testing.assert_allclose(white, 1, atol=1e-4)
 
 
+@example(100.0, 1.0000000000000002, [0.0, 100.0])
 @given(st.floats(100, 203), st.floats(1.0, 40.0), st.lists(st.floats(0, 8000), min_size=2, max_size=20))
 def test_the_roll_off_keeps_order_and_darker_light(white, ratio, lights):
     peak = min(ratio * white, 10000)

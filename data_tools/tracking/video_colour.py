@@ -65,7 +65,7 @@ def hlg_scene(code: Float[np.ndarray, "*N"]) -> Float[np.ndarray, "*N"]:
 
 def rolled_off(light: Float[np.ndarray, "*N"], white: float, peak: float) -> Float[np.ndarray, "*N"]:
     """Light of 0 to `peak` brought to 0 to `white`, cd/m2, as BT.2390 (section 5.4.1) brings it to a darker screen."""
-    if peak <= white:
+    if peak <= white * (1 + 1e-6):  # where the two are one, the knee is the end
         return np.minimum(light, white)
     top = pq_signal(peak)
     signal, brightest = np.minimum(pq_signal(light) / top, 1), pq_signal(white) / top
