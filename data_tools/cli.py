@@ -36,11 +36,13 @@ def track(
 
     Examples:
       flame-nerf-data track me.mp4 subjects/me
+      flame-nerf-data track frames/ subjects/me --fps 30
       flame-nerf-data track me.mp4 subjects/me --focal-px 1450 --overwrite
       flame-nerf-data track dog.mp4 subjects/dog --head dog.npz --keypoints dog.csv --mattes dog_mattes/
 
     Args:
-        video: The video, anything that ffmpeg reads.
+        video: The video, anything that ffmpeg reads; or a folder with its frames as pictures, in the order of their
+            numbers.
         subject: Folder to write the subject to; made if it is not there.
     """
     from data_tools.tracking.pipeline import track as run
@@ -51,7 +53,7 @@ def track(
 def _print(summary: TrackSummary) -> None:
     console = Console(highlight=False, soft_wrap=True)
     low, high = summary.yaw_range_deg
-    share, left_out = 100 * summary.reprojection_fraction, len(summary.dropped)
+    share, left_out = 100 * summary.reprojection_fraction, len(summary.dropped) + summary.lost
     console.print(f"Frames        {summary.frames} ({left_out} left out), {summary.frames_per_second:.1f} a second")
     console.print(f"Landmarks     {summary.reprojection_px:.2f} px off, {share:.2f} % of the {summary.noun}'s height")
     console.print(f"Outline       {summary.outline_iou:.3f} IoU with the matte, {summary.band}")

@@ -132,7 +132,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def natural(name: str | Path) -> list[Any]:
     """Sorting key by which 10 comes after 9."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(name))]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(name))]
 
 
 def existing(path: Path, endings: Sequence[str] = (".png", ".jpg", ".jpeg", ".PNG", ".JPG")) -> Path:

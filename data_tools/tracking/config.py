@@ -16,7 +16,8 @@ class TrackConfig:
     """Options of a tracking run. The defaults suit one person talking to the camera."""
 
     fps: float = 25.0
-    """Frames taken from each second of video. Sources with fewer keep what they have."""
+    """Frames taken from each second of video. Sources with fewer keep what they have. Of a folder of pictures, which
+    has no clock, all are taken, as filmed at this rate."""
     head: str = "anny"
     """Head model: `anny`, the open one that is shipped, the path of a head model file (FLAME and others become one by
     `flame-nerf-data convert-head`), or the name of one that was remembered, such as `flame`."""
@@ -84,7 +85,9 @@ class TrackSummary:
     warnings: tuple[str, ...] = ()
     """What the person should know before training."""
     notes: tuple[str, ...] = ()
-    """How given keypoints were understood."""
+    """How the video and given keypoints were understood."""
+    lost: int = 0
+    """Frames of the video that could not even be sampled: damaged, of another size, or missing at its end."""
     noun: str = "face"
     """What heights are measured of, in words,"""
     band: str = "brow to chin"

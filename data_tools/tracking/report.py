@@ -54,7 +54,7 @@ def write_report(
     (low, high), iou = summary.yaw_range_deg, summary.outline_iou
     tiles = "".join(
         [
-            _tile("frames", f"{summary.frames}", f"{len(summary.dropped)} left out"),
+            _tile("frames", f"{summary.frames}", f"{len(summary.dropped) + summary.lost} left out"),
             _tile(
                 "landmarks off by",
                 f"{100 * summary.reprojection_fraction:.2f} %",
@@ -67,9 +67,11 @@ def write_report(
         ]
     )
     advice = "".join(f"<li>{html.escape(warning)}</li>" for warning in summary.warnings)
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in summary.notes)
     page = _PAGE.format(
         source=html.escape(source),
         tiles=tiles,
+        notes=f"<ul>{notes}</ul>" if notes else "",
         advice=f"<ul class=warn>{advice}</ul>" if advice else "<p class=good>Nothing to complain about.</p>",
         figures=figures,
         error=_curves(
@@ -202,6 +204,7 @@ svg text.c0 {{ fill: var(--one); }} svg text.c1 {{ fill: var(--two); }}
 <div class=tiles>{tiles}</div>
 <h2>What to know before training</h2>
 {advice}
+{notes}
 <h2>Head model on the pictures (what the mask cuts away is dark)</h2>
 <div class=pictures>{figures}</div>
 <h2>Fit, frame by frame</h2>

@@ -25,6 +25,7 @@ from data_tools.tracking.outline import brow_and_chin, head_part
 from data_tools.tracking.pictures import load_grey, save_picture
 from data_tools.tracking.residuals import FaceState
 from data_tools.tracking.silhouette import band_between, cover, outline_iou
+from data_tools.tracking.video_stream import printable_name
 from flame_nerf.heads import HeadModel
 from flame_nerf.subject import Frame, HeadTrack, Subject
 
@@ -200,7 +201,7 @@ def subject_of(
         fps=config.fps,
         # A path must hold wherever the subject is read from.
         head_model=str(Path(config.head).absolute()) if Path(config.head).is_file() else config.head,
-        source=video.name,
+        source=printable_name(video),
         licence=config.licence,
         extra={"tracking": tracking},
     )
