@@ -17,7 +17,8 @@ from track_heads import egg_head
 
 from data_tools.tracking import TrackConfig, TrackingError, track
 from data_tools.tracking.given_mattes import check_mattes, copy_mattes
-from data_tools.tracking.keypoint_files import KeypointFile, read_keypoint_file
+from data_tools.tracking.keypoint_files import read_keypoint_file
+from data_tools.tracking.keypoint_readers.record import KeypointFile
 from data_tools.tracking.keypoints import head_with_keypoints, on_video, read_keypoint_map
 from data_tools.tracking.video import Sampled
 
