@@ -125,6 +125,9 @@ def _animals(path: Path, listed: Any, images: Mapping[Any, Any]) -> list[_Animal
         if not isinstance(category, int | str | None):
             raise TrackingError(f"{path}: {where}: category_id is {category!r}, expected a number.")
         animals.append(_Animal(where, image, category, _individual(annotation), annotation | {"keypoints": flat}))
+    if len({animal.individual for animal in animals}) == len(animals):
+        # Each its own: ids of annotations, not of animals.
+        animals = [replace(animal, individual="") for animal in animals]
     return animals
 
 
@@ -154,13 +157,16 @@ def _of_one_category(
             f"{', '.join(map(str, list(categories)[:8]))}. Export it again."
         )
     called = {one: str(categories.get(one, {}).get("name", one)) for one in used}
-    chosen = [one for one in used if asked is not None and asked in (called[one], str(one))]
-    if len(chosen) == 1 and not any(animal.individual == asked for animal in animals):
-        animals, used, asked = [animal for animal in animals if animal.category == chosen[0]], chosen, None
-    elif asked not in (None, SUREST):
-        of_track = list(dict.fromkeys(animal.category for animal in animals if animal.individual == asked))
-        animals = [animal for animal in animals if animal.category in of_track] if of_track else animals
-        used = of_track or used
+    if asked not in (None, SUREST):
+        of_track = [animal for animal in animals if animal.individual == asked]
+        of_category = [animal for animal in animals if asked in (called[animal.category], str(animal.category))]
+        if not of_track and not of_category:
+            others = dict.fromkeys([*called.values(), *(one.individual for one in animals if one.individual)])
+            raise TrackingError(
+                f"{path}: shows no animal called {asked!r}, but {', '.join(list(others)[:8])}. Correct --individual."
+            )
+        animals, asked = (of_track, asked) if of_track else (of_category, None)
+        used = list(dict.fromkeys(animal.category for animal in animals))
     if len(used) > 1:
         raise TrackingError(
             f"{path}: shows animals of {len(used)} categories, {called[used[0]]} and {called[used[1]]}"

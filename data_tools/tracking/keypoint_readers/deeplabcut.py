@@ -111,6 +111,10 @@ def _file(
         taken.add(place)
         points[place[0], :, place[1], place[2]] = values[:, column]
     points = whole(points)
+    folders = {str(label).replace("\\", "/").rpartition("/")[0]: label for label in labels}
+    if len(folders) > 1:
+        one, other = list(folders.values())[:2]
+        raise TrackingError(f"{path}: {one} and {other} are of two videos. Give the keypoints of one.")
     frames = frames_of(labels, path)
     aside = NOBODY if len(individuals) > 1 and asked != NOBODY else None
     seen = [
