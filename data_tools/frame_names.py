@@ -25,10 +25,16 @@ VERSION = re.compile(r"(v|ver|version|rev)[0-9]+", re.IGNORECASE)
 """A last word that counts versions of a picture."""
 UNIT = re.compile(r"[0-9]+(fps|hz|p|k|px|x[0-9]+)", re.IGNORECASE)
 """A word that states a rate or size."""
-DATE = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])|(19|20)[0-9]{2}-[01][0-9]-[0-3][0-9]")
-"""A day, in one run of digits or in three."""
+CLOCK = re.compile(
+    r"(?<![0-9])(?:19|20)[0-9]{2}([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12][0-9]|3[01])(?![0-9])"
+    r"(?:[-_ T]?[0-2][0-9]([-_.:]?)[0-5][0-9]\2[0-5][0-9](?:[.,]?[0-9]{3})?(?![0-9]))?"
+    r"|(?<![0-9])1[0-9]{9}(?:[0-9]{3}){0,3}(?![0-9])"
+)
+"""A day, perhaps with the time, or a computer's seconds since 1970."""
 FRAME_WORDS = frozenset(("f", "fr", "frm", "frame", "frames", "frameid", "timestep"))
 """What a frame's number is called where it is called anything."""
+ONE_FRAME = FRAME_WORDS - {"f", "fr", "frames"}
+"""Of these, what names one frame beyond doubt."""
 DIGITS = re.compile(r"[0-9]+")
 
 
@@ -40,7 +46,9 @@ class _Number:
     place: tuple[object, ...]
     """Equal for numbers of two names that stand in the same place."""
     label: str
-    """Letters right before it, or of the word before it."""
+    """Letters right before it, or the word before it."""
+    unit: bool
+    """Whether it is a rate or a size."""
 
 
 def stem_of(name: str | Path) -> str:
@@ -61,9 +69,8 @@ def natural(name: str | Path) -> list[tuple[int, int | str]]:
 def frame_numbers(names: Sequence[str | Path], *, what: str, error: type[Exception] = ValueError) -> list[int] | None:
     """The frame number of each name of a listing: the one number that varies from name to name.
 
-    Numbers that all names share (a date, a rate, a camera), hashes, UUIDs and version suffixes say nothing. Of several
-    that vary, the one called a frame is taken; else the finest, if the others go along with it (a clock beside a
-    counter).
+    Numbers that all names share (a rate, a camera), hashes, UUIDs, dates, times and version suffixes say nothing. Of
+    several that vary, the one called a frame is taken.
 
     Args:
         names: file names, with or without folders and endings.
@@ -74,29 +81,35 @@ def frame_numbers(names: Sequence[str | Path], *, what: str, error: type[Excepti
         as many numbers, all different; None if no name holds any.
 
     Raises:
-        error: a name is there twice, two names have one number, some names have none, or it cannot be told which
-            number is the frame's; names two names that clash.
+        error: two names have one number, some names have none, or it cannot be told which number is the frame's; names
+            two names that clash.
     """
     shown = [str(name) for name in names]
-    words = [_words(name) for name in shown]
-    aligned = len({len(row) for row in words}) == 1
-    tables = [{number.place: number for number in _numbers(row, aligned)} for row in words]
-    if not any(tables):
+    stems = [stem_of(name) for name in shown]
+    if not any(map(DIGITS.search, stems)):
         return None
-    shared = [place for place in tables[0] if all(place in table for table in tables)]
-    if len(shown) == 1:
-        return [_of_one(tables[0], shown[0], what, error)]
-    if not shared and all(len(table) == 1 for table in tables):
-        # Spelt differently, but nothing to choose from.
-        shared = [()]
-        tables = [dict(zip(shared, table.values(), strict=True)) for table in tables]
-    values = {place: [table[place].value for table in tables] for place in shared}
-    varying = [place for place in shared if len(set(values[place])) > 1]
+    stems = _without(IDENTIFIERS, stems)
+    if len(stems) == 1:
+        return [_of_one(stems[0], shown[0], what, error)]
+    tables, varying = _varying(_without(CLOCK, stems))
     if not varying:
-        raise error(_no_number(shown, tables, what))
+        # A clock may be all there is to tell pictures apart by.
+        tables, varying = _varying(stems)
+    values = {place: [table[place].value for table in tables] for place in varying}
     called = [place for place in varying if all(table[place].label in FRAME_WORDS for table in tables)]
-    place = _finest(called or varying, values, shown, what, error)
-    numbers = values[place]
+    places = called or varying
+    constant = {place for place in tables[0] if tables[0][place].label in ONE_FRAME and not tables[0][place].unit}
+    if not places or (not called and any(_same(tables, place) for place in constant)):
+        raise error(_no_number(shown, tables, what))
+    numbers = values[places[0]]
+    for place in places[1:]:
+        if values[place] != numbers:
+            one, other = _clash(numbers, values[place])
+            raise error(
+                f"{what}: two numbers vary from name to name, as between {shown[one]} and {shown[other]}, and it "
+                f"cannot be told which is the frame's ({numbers[one]} or {values[place][one]} in {shown[one]}). Name "
+                "them by frame alone, as 00000.png, one camera a folder."
+            )
     seen: dict[int, str] = {}
     for name, number in zip(shown, numbers, strict=True):
         if number in seen:
@@ -148,39 +161,64 @@ def match_by_name(
     return Matched(rows, shift, tuple(sorted({0, *ends}, key=lambda one: (abs(one), one))))
 
 
-def _words(name: str) -> list[str]:
-    """Letters and digits between a stem's separators, without what tells files apart only."""
-    stem = stem_of(name)
-    without = IDENTIFIERS.sub("", stem)
-    stem = without if DIGITS.search(without) else stem
-    # A slash is a word of its own, so that folders and names stay apart.
+def _without(pattern: re.Pattern[str], stems: list[str]) -> list[str]:
+    """The stems without what fits the pattern, if every one of them still has a number then."""
+    bare = [pattern.sub(" ", stem) for stem in stems]
+    return bare if all(map(DIGITS.search, bare)) else stems
+
+
+def _varying(stems: list[str]) -> tuple[list[dict[tuple[object, ...], _Number]], list[tuple[object, ...]]]:
+    """All numbers of each name by their places, and the places where every name has one and not all the same."""
+    words = [_words(stem) for stem in stems]
+    aligned = len({len(row) for row in words}) == 1
+    tables = [{number.place: number for number in _numbers(row, aligned)} for row in words]
+    shared = [place for place in tables[0] if all(place in table for table in tables)]
+    if not shared and all(len(table) == 1 for table in tables):
+        # Spelt differently, but nothing to choose from.
+        shared = [()]
+        tables = [dict(zip(shared, table.values(), strict=True)) for table in tables]
+    return tables, [place for place in shared if not _same(tables, place)]
+
+
+def _same(tables: list[dict[tuple[object, ...], _Number]], place: tuple[object, ...]) -> bool:
+    """Whether all names have one and the same number in a place."""
+    return all(place in table and table[place].value == tables[0][place].value for table in tables)
+
+
+def _words(stem: str) -> list[str]:
+    """Letters and digits between a stem's separators, but for a version at its end. A slash is a word of its own, so
+    that folders and names stay apart."""
     words = re.findall(r"[^\W_]+|/", stem)
-    if words and VERSION.fullmatch(words[-1]) and any(DIGITS.search(word) for word in words[:-1]):
+    if words and VERSION.fullmatch(words[-1]) and any(map(DIGITS.search, words[:-1])):
         words.pop()
     return words
 
 
 def _numbers(words: list[str], aligned: bool) -> list[_Number]:
     """All numbers of a name. Their places: by column where all names have as many words, else by the word's letters."""
-    found, before = [], {}
+    found: list[_Number] = []
+    before: dict[str, int] = {}
     for column, word in enumerate(words):
         skeleton = DIGITS.sub("#", word).lower()
         nth = before[skeleton] = before.get(skeleton, -1) + 1
+        letters = DIGITS.split(word.lower())
         for run, match in enumerate(DIGITS.finditer(word)):
-            letters = re.split(r"[0-9]+", word.lower())[run]
-            label = letters or (words[column - 1].lower() if column and not run else "")
+            label = letters[run] or (words[column - 1].lower() if column and not run else "")
             place = (column if aligned else nth, skeleton, run)
-            found.append(_Number(int(match.group()), place, label))
+            # What is longer is no number that anything counts to.
+            found.append(_Number(int(match.group()[-18:]), place, label, UNIT.fullmatch(word) is not None))
     return found
 
 
-def _of_one(table: dict[tuple[object, ...], _Number], name: str, what: str, error: type[Exception]) -> int:
+def _of_one(stem: str, name: str, what: str, error: type[Exception]) -> int:
     """The frame number of a name that stands alone: nothing varies, so dates, rates and folders are set aside."""
-    stem = stem_of(Path(stem_of(name)).name)
-    plain = [word for word in _words(DATE.sub(" ", stem)) if not UNIT.fullmatch(word)]
-    numbers = _numbers(plain, True) or list(table.values())
-    called = [number for number in numbers if number.label in FRAME_WORDS]
-    numbers = called or numbers
+    numbers = _numbers(_words(_without(CLOCK, [stem])[0]), True)
+    within = _numbers(_words(_without(CLOCK, [stem.rpartition("/")[2]])[0]), True)
+    for chosen in (within, numbers):
+        chosen = [number for number in chosen if not number.unit] or chosen
+        numbers = [number for number in chosen if number.label in FRAME_WORDS] or chosen
+        if numbers:
+            break
     if len({number.value for number in numbers}) > 1:
         raise error(
             f"{what}: {name} holds {len(numbers)} numbers ({', '.join(str(number.value) for number in numbers)}), and "
@@ -193,36 +231,20 @@ def _no_number(shown: list[str], tables: list[dict[tuple[object, ...], _Number]]
     """Why a listing with numbers in it has none that varies."""
     for row, table in enumerate(tables):
         for other in range(row):
-            if not table or not tables[other] or not table.keys() & tables[other].keys():
+            if not table.keys() & tables[other].keys():
                 return (
                     f"{what}: {shown[other]} and {shown[row]} do not have their frame's number in the same place. Name "
                     "all of them alike, as 00000.png."
                 )
-    return f"{what}: {shown[0]} and {shown[1]} have the same numbers in their names. Number them, as 00000.png."
+    return f"{what}: {shown[0]} and {shown[1]} have the same frame's number in their names. Number them, as 00000.png."
 
 
-def _finest(
-    places: list[tuple[object, ...]],
-    values: dict[tuple[object, ...], list[int]],
-    shown: list[str],
-    what: str,
-    error: type[Exception],
-) -> tuple[object, ...]:
-    """Of numbers that vary, the one that counts frames: different in each name, and the others never go back."""
-    counting = [place for place in places if len(set(values[place])) == len(shown)]
-    # A counter covers the smallest range; what it is compared with (a clock) covers a larger one.
-    span = {place: max(values[place]) - min(values[place]) for place in places}
-    place = min(counting or places, key=span.__getitem__)
-    order = sorted(range(len(shown)), key=values[place].__getitem__)
-    for other in places:
-        if values[other] == values[place]:
-            continue
-        doubtful = not counting or (other in counting and span[other] == span[place])
-        for before, after in zip(order, order[1:], strict=False):
-            if doubtful or values[other][after] < values[other][before]:
-                raise error(
-                    f"{what}: two numbers vary from name to name, as between {shown[before]} and {shown[after]}, and "
-                    f"it cannot be told which is the frame's ({values[place][before]} or {values[other][before]} in "
-                    f"{shown[before]}). Name them by frame alone, as 00000.png, one camera a folder."
-                )
-    return place
+def _clash(first: list[int], second: list[int]) -> tuple[int, int]:
+    """Two rows that differ in one of two numbers only, if there are any; else the first two."""
+    for numbers in (first, second):
+        seen: dict[int, int] = {}
+        for row, number in enumerate(numbers):
+            if number in seen:
+                return seen[number], row
+            seen[number] = row
+    return 0, 1

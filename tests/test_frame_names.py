@@ -39,6 +39,8 @@ HABITS = {
     "folder a frame": lambda n: f"{n:04d}/image_1.png",
     "uuid": lambda n: f"{n:04d}_{digest(n, 8)}-{digest(n, 4)}-41d3-9a0c-{digest(n, 12)}.png",
     "clock beside": lambda n: f"shot_{n:04d}_{1714559123000 + 40 * n}.png",
+    "time": lambda n: f"2024-05-01_12-34-{n % 60:02d}_{n:04d}.png",
+    "night": lambda n: f"IMG_202405{n % 30 + 1:02d}_1234{n % 60:02d}_{n}.jpg",
     "clock, named": lambda n: f"{1714559123 + n}_frame_{n:04d}.png",
     "twice": lambda n: f"frame_{n:04d}/frame_{n:04d}.png",
     "size": lambda n: f"take3_1920x1080_{n:03d}.webp",
@@ -72,7 +74,10 @@ CLASHES = {
     "two folders": (["cam0/0003.png", "cam1/0003.png", "cam0/0004.png"], "cam0/0003", "cam1/0003|cam0/0004"),
     "two sides": (["left_1.png", "right_1.png", "left_2.png"], "left_1", "right_1"),
     "version copies": (["00012.png", "00013.png", "00013_v2.png"], r"00013\.png", "00013_v2"),
-    "takes": (["take2_0001.png", "take1_0002.png", "take2_0003.png"], "take", "take1_0002"),
+    "cameras of one frame": (["frame_0001_0.png", "frame_0001_1.png"], r"frame_0001_0", "frame_0001_1"),
+    "samples": (["0000_1200.png", "0001_1240.png"], "0000_1200", r"0001_1240\.png"),
+    "augmented": (["x-12.rf.0510abcdef.jpg", "x-12.rf.1510abcdef.jpg"], "0510abcdef", "1510abcdef"),
+    "takes": (["take1_0001.png", "take1_0002.png", "take2_0003.png"], "take1_0001", "take1_0002"),
     "none in one": (["frame_0012.png", "cover.png"], "frame_0012", "cover"),
     "no variation": (["scene1_a.png", "scene1_b.png"], "scene1_a", "scene1_b"),
     "equal": (["a_1.png", "b_2.png", "a_1.png"], r"a_1\.png", r"a_1\.png"),
@@ -85,6 +90,11 @@ CLASHES = {
 def test_what_cannot_be_told_names_two_that_clash(names, one, other):
     with pytest.raises(Wrong, match=rf"^mattes: .*({one}).*({other})"):
         frame_numbers(names, what="mattes", error=Wrong)
+
+
+def test_a_clock_counts_where_it_is_all_there_is():
+    assert frame_numbers([f"IMG_20240501_12340{n}.jpg" for n in range(3)], what="x") == [123400, 123401, 123402]
+    assert frame_numbers(["cam1_1714559123.png", "cam1_1714559124.png"], what="x") == [1714559123, 1714559124]
 
 
 def test_names_without_numbers_are_nobodys_frames():
