@@ -26,8 +26,12 @@ class TrackConfig:
     focal_px: float | None = None
     """Focal length in pixels of the original video. Not given: estimated, held near 1.35 times the longer side."""
     keypoints: Path | None = None
-    """Keypoints found by another program, instead of looking for a human face: DeepLabCut's .csv or .h5, COCO's .json,
-    or a plain .json (see data_tools/animal/README.md). For animals, and for heads with points of their own."""
+    """Keypoints found by another program, instead of looking for a human face: DeepLabCut's or SLEAP's .csv or .h5,
+    COCO's or mmpose's .json, or a plain .json (see data_tools/animal/README.md). For animals, and for heads with
+    points of their own."""
+    individual: str | None = None
+    """Which animal of the keypoint file to follow, as the file calls it: DeepLabCut's individual, SLEAP's track, COCO's
+    category or track id; `surest` takes the surest of each frame. Not given: the only one there is."""
     keypoint_map: Path | None = None
     """JSON that gives each keypoint its place on the head model. Not given: the head model's own names are used."""
     keypoint_units: Literal["auto", "pixels", "normalised"] = "auto"
@@ -35,7 +39,8 @@ class TrackConfig:
     min_likelihood: float = 0.6
     """Keypoints that their program was less sure of than this are left out."""
     first_frame: int | None = None
-    """Number that keypoints and mattes give to the video's first frame. Not given: 0, or 1 if that fits the last."""
+    """Number that keypoints and mattes give to the video's first frame. Not given: what their format says, else 0, or 1
+    if only that fits the last."""
     mattes: Path | None = None
     """Mattes made by another program: a folder with one picture a frame, numbered as the frames are, or a video.
     Needed with --keypoints; not given: the person is cut out."""
@@ -114,6 +119,8 @@ def check(config: TrackConfig) -> None:
         raise TrackingError(f"--min-likelihood is {config.min_likelihood}; expected 0 to 1.")
     if config.keypoints is None and config.keypoint_map is not None:
         raise TrackingError("--keypoint-map says where keypoints lie on the head; give the --keypoints too.")
+    if config.keypoints is None and config.individual is not None:
+        raise TrackingError("--individual says which animal of the keypoints to follow; give the --keypoints too.")
     if config.keypoints is not None and config.mattes is None:
         raise TrackingError(
             "--keypoints needs --mattes, a folder with one mask a frame: the segmentation that is built in knows "
