@@ -33,7 +33,7 @@ from flame_nerf.heads.remembered import remember_head
 from flame_nerf.subject import load_subject, write_subject
 
 CLIP_FRAMES = 12
-SIZE, FRAMES = 48, 10
+SIZE, FRAMES = 48, 15
 
 Input = Callable[[Path], object]
 """Makes a file or folder at a path."""

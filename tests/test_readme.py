@@ -94,7 +94,7 @@ def avatar(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("text", _marked(Runs))
-def test_runs(text, folder, request, monkeypatch):
+def test_runs(text, folder, request, monkeypatch, capfd):
     recipe = COMMANDS[text]
     if recipe.needs:
         pytest.importorskip(recipe.needs, reason=f"{recipe.needs} is not installed")
@@ -104,10 +104,8 @@ def test_runs(text, folder, request, monkeypatch):
         make(place / name)
     for command in _ours(text):
         words = [_found(recipe.instead.get(word, word), place) for word in command] + shlex.split(recipe.extra)
-        if recipe.process:
-            _process(words, place)
-        else:
-            _here(words, monkeypatch)
+        said = _process(words, place) if recipe.process else _here(words, monkeypatch, capfd)
+        _can_be_pasted(said, place)
     for pattern in recipe.makes:
         files = [path for path in place.glob(pattern) if path.is_file()]
         assert files, f"{pattern} is not there; there are {sorted(map(str, place.rglob('*')))[:40]}"
@@ -115,7 +113,7 @@ def test_runs(text, folder, request, monkeypatch):
 
 
 @pytest.mark.parametrize("text", _marked(Parses))
-def test_parses(text, folder, monkeypatch):
+def test_parses(text, folder, monkeypatch, capfd):
     target, called = COMMANDS[text].instead_of, []
     real = pkgutil.resolve_name(target)
 
@@ -125,7 +123,7 @@ def test_parses(text, folder, monkeypatch):
 
     monkeypatch.setattr(target, noted)
     for command in _ours(text):
-        _here(command, monkeypatch)
+        _here(command, monkeypatch, capfd)
     assert len(called) == 1, f"{text} does not come to {target}"
 
 
@@ -169,7 +167,7 @@ def test_serves(text, avatar):
         viewer.wait()
 
 
-def test_the_options_that_the_page_praises_are_there(folder, monkeypatch):
+def test_the_options_that_the_page_praises_are_there(folder, monkeypatch, capfd):
     """The table of `ns-train` options: all given at once, a name without a value looked up."""
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = re.search(r"^\| option of `ns-train`.*?\n\n", page, re.MULTILINE | re.DOTALL)[0].split("\n")[2:-2]
@@ -183,7 +181,7 @@ def test_the_options_that_the_page_praises_are_there(folder, monkeypatch):
     found: list = []
     Path("outputs/x/nerfstudio_models").mkdir(parents=True)
     words = " ".join(given).replace("…", "x").replace(" N", " 9").split()
-    _here(["ns-train", "flame-nerf-cpu", *words], monkeypatch)
+    _here(["ns-train", "flame-nerf-cpu", *words], monkeypatch, capfd)
     for name in named:
         inside = found[0]
         for part in name.removeprefix("--").replace("-", "_").split("."):
@@ -209,22 +207,43 @@ def _program(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def _process(words: list[str], place: Path) -> None:
+def _can_be_pasted(said: str, place: Path) -> None:
+    """What a command says is next can be given as it is printed: its folders are there, spaces and all."""
+    for line in re.findall(r"^Next +(.*)", said, re.MULTILINE):
+        paths = [place / word for word in shlex.split(line) if os.sep in word]
+        assert all(path.parent.is_dir() for path in paths), line
+        data = re.search(r"--data (.*)$", line)
+        assert data is None or (place / shlex.split(data[1])[0]).is_dir(), line
+
+
+def _process(words: list[str], place: Path) -> str:
     done = subprocess.run(
         [_program(words[0]), *words[1:]], cwd=place, capture_output=True, text=True, timeout=2 * PATIENCE
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "Traceback" not in done.stderr, done.stderr[-3000:]
+    return done.stdout
 
 
-def _here(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Call a command's entry point in this process, which saves the seconds that the imports take."""
+def _here(words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> str:
+    """Call a command's entry point in this process, which saves the seconds that the imports take.
+
+    Returns:
+        What it said.
+    """
+    capfd.readouterr()
     (script,) = entry_points(group="console_scripts", name=words[0])
     main = script.load()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "argv", words)
+        if "nerfstudio.utils.writer" in sys.modules:
+            # It keeps an earlier training's log writers for as long as the process lives.
+            patch.setattr("nerfstudio.utils.writer.EVENT_WRITERS", [])
         try:
             status = main()
         except SystemExit as end:
             status = end.code
-    assert status in (None, 0), f"{shlex.join(words)} ended with {status}"
+    said = capfd.readouterr()
+    told = said.out[-3000:] + said.err[-3000:]
+    assert status in (None, 0), f"{shlex.join(words)} ended with {status}:\n{told}"
+    return said.out
