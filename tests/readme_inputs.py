@@ -45,11 +45,6 @@ def video(path: Path) -> None:
     write_video(path, pictures_of(carphone(), CLIP_FRAMES), steady(CLIP_FRAMES))
 
 
-def videos(folder: Path) -> None:
-    """A folder with one video."""
-    video(folder / "anna.mp4")
-
-
 def subject(folder: Path) -> None:
     """The synthetic head with its head model, so that expressions can be posed anew."""
     made = make_subject(folder, size=SIZE, count=FRAMES)
