@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -64,7 +65,7 @@ def _print(summary: TrackSummary) -> None:
         console.print(f"Note          {escape(note)}")
     for warning in summary.warnings:
         console.print(f"[yellow]Warning:[/] {escape(warning)}")
-    console.print(f"Next          ns-train flame-nerf-cpu --data {escape(str(summary.subject))}")
+    console.print(f"Next          ns-train flame-nerf-cpu --data {escape(shlex.quote(str(summary.subject)))}")
 
 
 def depth(
@@ -121,7 +122,7 @@ def _print_synth(made: SynthSummary) -> None:
     console.print(f"Training      {made.train_frames} frames, {seen}")
     console.print(f"Held out      {made.view_frames} from other cameras, {made.expression_frames} of new expressions")
     console.print(f"Subject       {folder} ({made.seconds:.0f} s)")
-    console.print(f"Next          ns-train flame-nerf-cpu --data {folder}")
+    console.print(f"Next          ns-train flame-nerf-cpu --data {escape(shlex.quote(str(made.subject)))}")
 
 
 def synth_animal(
@@ -148,11 +149,12 @@ def synth_animal(
 
 
 def _print_animal(folder: Path) -> None:
-    where = escape(str(folder))
-    given = f"--head {where}/animal_head.npz --keypoints {where}/keypoints.csv --mattes {where}/mattes"
+    head, keypoints, mattes = (folder / name for name in ("animal_head.npz", "keypoints.csv", "mattes"))
+    given = ["--head", head, "--keypoints", keypoints, "--mattes", mattes]
+    track_it = shlex.join(map(str, ["flame-nerf-data", "track", folder / "animal.mp4", folder / "subject", *given]))
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"Animal        {where}")
-    console.print(f"Next          flame-nerf-data track {where}/animal.mp4 {where}/subject {given}")
+    console.print(f"Animal        {escape(str(folder))}")
+    console.print(f"Next          {escape(track_it)}")
 
 
 def main() -> None:

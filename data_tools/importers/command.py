@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -69,4 +70,4 @@ def _print(summary: ImportSummary) -> None:
     line("Report", str(summary.report))
     for warning in summary.warnings:
         console.print(f"[yellow]Warning:[/] {escape(warning)}")
-    line("Next", f"ns-train flame-nerf-cpu --data {summary.subject}")
+    line("Next", f"ns-train flame-nerf-cpu --data {shlex.quote(str(summary.subject))}")

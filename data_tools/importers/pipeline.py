@@ -54,7 +54,7 @@ def import_data(
         ImportingError: the data cannot be read, the mesh does not lie on the pictures, the folder holds something
             else, or the disk is full. No folder that loads as a subject is left behind then.
     """
-    source, subject_dir = Path(source).expanduser(), Path(subject_dir).expanduser()
+    source, subject_dir = Path(source).expanduser().absolute(), Path(subject_dir).expanduser().absolute()
     config = config or ImportConfig()
     _check(source, subject_dir, config)
     reader, why = recognise(format_name, source)
