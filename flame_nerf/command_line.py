@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from flame_nerf.compatibility import mend_tsdf_export
+
 OTHER_EXPORTS = {
     "marching-cubes": "needs a method with a signed distance field",
     "gaussian-splat": "needs a method made of Gaussians, as splatfacto is",
@@ -12,14 +14,14 @@ OTHER_EXPORTS = {
 """Sub-commands of ns-export for methods of another kind, where it would end in a bare assertion."""
 
 
-def refuse_other_exports(arguments: Sequence[str]) -> None:
-    """End ns-export where it was asked for what no method of this package has.
+def prepare_export(arguments: Sequence[str]) -> None:
+    """Ready ns-export for a head avatar; does nothing in other programs.
 
     Args:
         arguments: of the process, its program first.
 
     Raises:
-        SystemExit: with one sentence that says what to ask for instead.
+        SystemExit: it was asked for what no method of this package has; one sentence says what to ask for instead.
     """
     asked = arguments[1] if len(arguments) > 1 and Path(arguments[0]).stem == "ns-export" else None
     if asked in OTHER_EXPORTS:
@@ -27,6 +29,8 @@ def refuse_other_exports(arguments: Sequence[str]) -> None:
             f"ns-export {asked} {OTHER_EXPORTS[asked]}, and a head avatar has none: "
             "use ns-export poisson or tsdf for a mesh, or pointcloud."
         )
+    if asked == "tsdf":
+        mend_tsdf_export()
 
 
 def loaded_config(arguments: Sequence[str]) -> Path | None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from flame_nerf.background import Background
 from flame_nerf.canonical import MappingConfig, PosedMesh
-from flame_nerf.command_line import refuse_other_exports
+from flame_nerf.command_line import prepare_export
 from flame_nerf.ema import WeightAverage
 from flame_nerf.field import FieldConfig
 from flame_nerf.head_renderer import HeadRenderer, SamplingConfig
@@ -126,7 +126,7 @@ class FlameNerfModel(Model):
         from flame_nerf.film.encoder import provide_ffmpeg
         from flame_nerf.viewer import HeadPanel
 
-        refuse_other_exports(sys.argv)
+        prepare_export(sys.argv)
         # ns-render looks for ffmpeg on PATH after loading the model: the wheel's is made visible where none is.
         provide_ffmpeg()
         track = self.subject.track
