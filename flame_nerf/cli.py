@@ -108,8 +108,8 @@ class Drive:
     orbit: bool = False
     """Turn the camera around the head instead of keeping it still."""
     frames: int | None = None
-    """Pictures in the film. By default the whole performance, its own or --motion's, and 100 for a sweep. Of another
-    subject's performance at most as many as it has; the avatar's own goes back again and on where more are asked for."""
+    """Pictures in the film. By default the whole performance, its own or --motion's, and 100 for a sweep. --motion
+    gives as many as it has at most; the avatar's own performance goes back again and on where more are asked for."""
     width: int | None = None
     """Picture width in pixels; the training pictures' unless given, at most 256."""
 

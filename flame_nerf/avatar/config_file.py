@@ -74,19 +74,19 @@ def write_config(config: TrainerConfig, path: Path) -> None:
 class _ConfigLoader(yaml.Loader):
     """Nerfstudio's own loader imports and calls whatever a file names; this one makes plain settings only."""
 
-    def find_python_module(self, name: str, mark: Any, unsafe: bool = False) -> Any:
+    def find_python_module(self, name: str, mark: Any) -> Any:
         raise yaml.constructor.ConstructorError(None, None, f"it names the module {name!r}", mark)
 
-    def find_python_name(self, name: str, mark: Any, unsafe: bool = False) -> Any:
+    def find_python_name(self, name: str, mark: Any) -> Any:
         package = name.split(".")[0]
         if package not in _known_packages() and not (package == "pathlib" and hasattr(pathlib, name[8:])):
             raise yaml.constructor.ConstructorError(
                 None, None, f"it names {name!r}, which no installed method has", mark
             )
-        return super().find_python_name(name, mark, unsafe=True)
+        return super().find_python_name(name, mark)
 
     def make_python_instance(
-        self, suffix: str, node: Any, args: Any = None, kwds: Any = None, newobj: bool = False, unsafe: bool = False
+        self, suffix: str, node: Any, args: Any = None, kwds: Any = None, newobj: bool = False
     ) -> Any:
         kind = self.find_python_name(suffix, node.start_mark)
         makes_settings = isinstance(kind, type) and (
@@ -97,7 +97,11 @@ class _ConfigLoader(yaml.Loader):
         if issubclass(kind, pathlib.PurePath):
             # A run of another system: its kind of path cannot be made here.
             return Path(*args) if args else Path()
-        return super().make_python_instance(suffix, node, args, kwds, newobj, unsafe=True)
+        return super().make_python_instance(suffix, node, args, kwds, newobj)
+
+    def set_python_instance_state(self, instance: Any, state: Any) -> None:
+        # Its own, unlike that of the loader it derives from, lets no special attribute be set.
+        yaml.constructor.FullConstructor.set_python_instance_state(self, instance, state)
 
 
 @functools.cache
