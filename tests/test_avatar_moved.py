@@ -31,7 +31,7 @@ def gone_from(project: Path, tmp_path: Path, kept: dict[str, str]) -> Path:
 @pytest.mark.parametrize(
     "kept",
     [
-        {"outputs": "new/outputs", "subjects": "new/subjects"},
+        {"outputs": "new/outputs", "subjects/me": "new/subjects/me"},
         {"outputs/me/flame-nerf-cpu/t": "run of may", "subjects/me": "her head"},
         {"outputs/me/flame-nerf-cpu/t": "héad/run", "subjects/me": "héad/run/subject"},
         {"outputs/me": "a/b/me", "subjects/me": "a/subject"},
@@ -127,7 +127,7 @@ def test_a_run_without_a_checkpoint_or_with_a_cut_one_says_so(project, tmp_path)
         "data: !!python/module:antigravity",
         "data: !!python/name:os.system",
         "just: text",
-        "[" * 5000,
+        "[" * 1500,
         "data: \x00",
     ],
 )

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def test_a_packed_avatar_looks_like_the_run(packed, config_path):
     torch.testing.assert_close(first.vertices, second.vertices, atol=1e-4, rtol=0)
 
 
-def test_an_unpacked_avatar_is_a_run_for_nerfstudio(packed, config_path, tmp_path):
+def test_an_unpacked_avatar_is_a_run_for_nerfstudio(packed, config_path, tmp_path, monkeypatch):
     from nerfstudio.utils.eval_utils import eval_setup
 
     path = unpack(packed, tmp_path / "new" / "mé")
@@ -70,6 +71,12 @@ def test_an_unpacked_avatar_is_a_run_for_nerfstudio(packed, config_path, tmp_pat
     with pytest.raises(SubjectError, match="left out when the avatar was packed"):
         pipeline.datamanager.next_train(0)
     assert (tmp_path / "new/mé/LICENCE.txt").exists()
+    # Carried elsewhere it still is one.
+    (tmp_path / "new").rename(tmp_path / "newer")
+    path = tmp_path / "newer" / "mé" / "config.yml"
+    monkeypatch.setattr(sys, "argv", ["ns-eval", "--load-config", str(path)])
+    assert eval_setup(path)[1].model.subject.root == path.parent / "subject"
+    (tmp_path / "newer").rename(tmp_path / "new")
     with pytest.raises(AvatarError, match="not empty"):
         unpack(packed, tmp_path / "new" / "mé")
 

@@ -46,6 +46,15 @@ def read_config(path: Path) -> TrainerConfig:
         raise AvatarError(f"{path}: no config.yml of a training run ({reason})") from None
     if not isinstance(config, FlameNerfTrainerConfig):
         raise AvatarError(f"{path}: not a run of flame-nerf but {type(config).__name__}; give the config.yml of one")
+    try:
+        (
+            config.get_base_dir(),
+            config.pipeline.model,
+            config.pipeline.datamanager.dataparser,
+            config.relative_model_dir.name,
+        )
+    except (AttributeError, AssertionError, TypeError):
+        raise AvatarError(f"{path}: cut short, or not written by ns-train; copy it again") from None
     return config
 
 

@@ -27,7 +27,7 @@ FOLDERS_LOOKED_AT = 500
 """Entries of one such folder that are looked at, at most."""
 CENTRE = "_model.refinement.pose.centre"
 """A checkpoint's mean of the canonical head: by it a run knows its subject."""
-SAME_CENTRE = 1e-6
+SAME_CENTRE = 1e-5
 """Metres that two such means may differ by and be the same."""
 
 
@@ -66,8 +66,8 @@ def follow_command_line(config: TrainerConfig) -> None:
         SystemExit: with the message alone, which is what a user of such a command should see.
     """
     path = _loaded_by_name(sys.argv[1:])
-    # Configs that are copied before a run is made have neither data nor a time.
-    if path is None or not path.is_file() or _recorded_data(config) is None or config.timestamp == "{timestamp}":
+    # The methods' own configs, which are copied before one is loaded, have no data.
+    if path is None or not path.is_file() or _recorded_data(config) is None:
         return
     try:
         follow(config, path)
@@ -120,10 +120,10 @@ def _places(home: Path, run: Path, data: Path | None) -> Iterator[Path]:
         named = above / data.name if data is not None else above
         yield named
         try:
-            entries = sorted(entry for entry in os.scandir(above) if entry.is_dir())[:FOLDERS_LOOKED_AT]
+            entries = sorted(entry.path for entry in os.scandir(above) if entry.is_dir())[:FOLDERS_LOOKED_AT]
         except OSError:
             continue
-        yield from (Path(entry.path) for entry in entries)
+        yield from map(Path, entries)
 
 
 def _is_subject(folder: Path, data: Path | None, centre: np.ndarray | None) -> bool:
@@ -180,3 +180,4 @@ def _settle(config: TrainerConfig, home: Path) -> None:
         config.timestamp, config.relative_model_dir = home.name, Path(checkpoint_folder)
     else:
         config.output_dir, config.relative_model_dir = home, home / checkpoint_folder
+        config.experiment_name, config.timestamp = home.name, "here"

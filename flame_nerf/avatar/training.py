@@ -57,8 +57,9 @@ def train(config: FlameNerfTrainerConfig) -> Pipeline:
         print(f"going on from step {last[0] + 1} of {config.max_num_iterations}: {last[1]}")
     # Written without where it goes on from: that is this call's business, and the next one compares.
     write_config(config, config_path)
+    # Setting up leaves traces in a config, and the caller's is to name the run.
+    config = copy.deepcopy(config)
     if last is not None:
-        config = copy.deepcopy(config)
         config.load_dir, config.load_step = last[1].parent, last[0]
     trainer = config.setup(local_rank=0, world_size=1)
     trainer.setup()
@@ -77,8 +78,12 @@ def last_checkpoint(config: FlameNerfTrainerConfig) -> tuple[int, Path] | None:
         except AvatarError:
             continue
         centre = centre_of(state)
-        if centre is not None and not has_centre(config.data, centre):
-            # Its track was made anew since.
+        try:
+            if centre is not None and not has_centre(config.data, centre):
+                # Its track was made anew since.
+                return None
+        except (OSError, ValueError, KeyError, AttributeError):
+            # No such track, or a damaged one: training says so.
             return None
         finished = step >= config.max_num_iterations - 1
         return (step, path) if finished or _was_configured_alike(config) else None
