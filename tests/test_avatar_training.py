@@ -56,11 +56,12 @@ def test_killed_training_goes_on_from_the_last_checkpoint(tmp_path, monkeypatch)
 
     monkeypatch.setattr(FlameNerfTrainer, "train_iteration", first_step)
     monkeypatch.chdir(tmp_path)
-    for rays in ("= 64", "= 63"):
+    for rays in ("= 64", "= 63", "= 63"):
         with pytest.raises(KeyboardInterrupt):
             exec(script.replace("= 64", rays), {})
-    assert begun == [killed_at[-1] + 1, 0], "other settings are another run, which starts anew"
-    assert steps() == killed_at, "until a newer one is whole, what was there stays"
+    assert begun == [killed_at[-1] + 1, 0, 0], "other settings are another run, which starts anew"
+    kept = [path.name for path in folder.with_name("nerfstudio_models_before").glob("*.ckpt")]
+    assert kept == [f"step-{killed_at[-1]:09d}.ckpt"], "until a newer one is whole, what was there stays"
 
 
 @pytest.mark.slow

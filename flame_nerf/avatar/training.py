@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,13 @@ def train(config: FlameNerfTrainerConfig) -> Pipeline:
         return load_pipeline(config_path)
     if last is not None:
         print(f"going on from step {last[0] + 1} of {config.max_num_iterations}: {last[1]}")
+    checkpoint_folder = config.get_checkpoint_dir()
+    aside = checkpoint_folder.with_name(f"{checkpoint_folder.name}_before")
+    if last is None and checkpoints(config):
+        # Of other settings, or of another track: not this run's, and not to be lost before this one is done.
+        shutil.rmtree(aside, ignore_errors=True)
+        checkpoint_folder.replace(aside)
+        print(f"starting anew; what was trained with other settings is kept in {aside} until this is done")
     # Written without where it goes on from: that is this call's business, and the next one compares.
     write_config(config, config_path)
     # Setting up leaves traces in a config, and the caller's is to name the run.
@@ -64,6 +72,7 @@ def train(config: FlameNerfTrainerConfig) -> Pipeline:
     trainer = config.setup(local_rank=0, world_size=1)
     trainer.setup()
     trainer.train()
+    shutil.rmtree(aside, ignore_errors=True)
     return trainer.pipeline.eval()
 
 
