@@ -57,7 +57,7 @@ def test_a_copy_is_read_from_where_it_is_also_while_the_first_one_is_there(proje
 def test_a_run_trained_with_relative_paths_moves_as_well(tmp_path, monkeypatch):
     (tmp_path / "old").mkdir()
     monkeypatch.chdir(tmp_path / "old")
-    subject_with_head(Path("me"))
+    subject_with_head(tmp_path / "old" / "me")
     path = untrained_run(Path("me"), Path("outputs"))
     monkeypatch.chdir(tmp_path)
     Path("old").rename("new")

@@ -84,7 +84,7 @@ def test_training_ends_at_the_same_step_whether_interrupted_or_not(tmp_path, mon
         train(config)
     assert [path.name for path in folder.iterdir()] == ["step-000000010.ckpt"]
     # The folder may be carried elsewhere meanwhile.
-    (tmp_path / "out").rename(tmp_path / "new")
+    shutil.copytree(tmp_path / "out", tmp_path / "new")
     config.output_dir = tmp_path / "new"
     folder = config.get_checkpoint_dir()
     taken.clear()
