@@ -21,6 +21,7 @@ from data_tools.exporters.command import export
 from data_tools.importers.command import import_command
 from data_tools.synth import SynthConfig, SynthError, SynthSummary
 from data_tools.tracking import TrackConfig, TrackingError, TrackSummary
+from flame_nerf import one_compile_worker
 
 
 def track(
@@ -159,6 +160,7 @@ def _print_animal(folder: Path) -> None:
 
 def main() -> None:
     """Entry point of `flame-nerf-data`."""
+    one_compile_worker()
     sys.exit(
         tyro.extras.subcommand_cli_from_dict(
             {

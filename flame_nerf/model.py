@@ -487,6 +487,12 @@ class FlameNerfModel(Model):
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Tensor]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        if self.subject.pictures_left_out:
+            # Nerfstudio's ns-eval has no word for it, and shows whatever else is raised with a traceback.
+            raise SystemExit(
+                f"{self.subject.root}: its pictures were left out when the avatar was packed, so there is nothing to "
+                "compare with. Evaluate the run that it was packed from."
+            )
         truth, rgb = batch["image"].to(self.device), outputs["rgb"].to(self.device)
         accumulation, depth = outputs["accumulation"].to(self.device), outputs["depth"].to(self.device)
         metrics = image_metrics(rgb, truth, batch["mask"].to(self.device), batch["boxes"], batch["chin_row"])
