@@ -1,8 +1,8 @@
-"""Which file belongs to which frame: habits of naming that data are found with, and what is said where none is meant."""
+"""Which file belongs to which frame: habits of naming, paths of other machines, and what is said of what is missing."""
 
 import json
+import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -21,11 +21,12 @@ from import_writers import (
     write_vhap,
 )
 
-from data_tools.importers import ImportConfig, ImportingError, import_data
+from data_tools import cli
+from data_tools.importers import ImportConfig, ImportingError, import_data, pipeline
 from flame_nerf.heads import save_head
 from flame_nerf.subject import load_subject
 
-COUNT = 8
+COUNT = 6
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +50,12 @@ def made(tmp_path_factory):
     truths = (still, still, moving, of_nha, turning, of_deca)
     names = ("metrical-tracker", "insta", "vhap", "nha", "imavatar", "deca")
     return {name: (root / name, truth) for name, truth in zip(names, truths, strict=True)}
+
+
+@pytest.fixture(autouse=True)
+def few_looks(monkeypatch):
+    """The report draws few pictures."""
+    monkeypatch.setattr(pipeline, "JUDGED", 3)
 
 
 @pytest.fixture
@@ -83,7 +90,7 @@ def assert_pictures_are_their_own(subject, truth, views=None):
     for frame, view in zip(subject.frames, views, strict=True):
         rgb = cv2.imread(str(frame.file_path)).astype(int)
         matte = silhouette(truth, view)
-        assert ((rgb[..., 2] > 130) == (matte > 127)).mean() > 0.999, frame.file_path
+        assert ((rgb[..., 2] > 130) == (matte > 127)).mean() > 0.997, frame.file_path
         if frame.mask_path is not None:
             mask = cv2.imread(str(frame.mask_path), cv2.IMREAD_GRAYSCALE)
             assert ((mask > 127) == (matte > 127)).mean() > 0.999, frame.mask_path
@@ -105,8 +112,14 @@ PICTURE_HABITS = {
 }
 
 
-@pytest.mark.parametrize("with_mattes", ["mattes alike", "mattes by frame", "no mattes"])
-@pytest.mark.parametrize("habit", PICTURE_HABITS)
+MATTES = ("mattes alike", "mattes by frame", "no mattes")
+
+
+@pytest.mark.parametrize(
+    "habit, with_mattes",
+    [(habit, MATTES[row % 3]) for row, habit in enumerate(PICTURE_HABITS)]
+    + [("numbered from 1", with_mattes) for with_mattes in MATTES[1:]],
+)
 def test_metrical_pictures_of_any_name_are_found(copy, tmp_path, habit, with_mattes):
     source, truth = copy("metrical-tracker")
     rename(source / "input", PICTURE_HABITS[habit])
@@ -132,8 +145,8 @@ def test_frames_without_a_file_do_not_shift_the_others(copy, tmp_path, case):
     source, truth = copy("metrical-tracker")
     EXTRA[case](source)
     summary, subject = run(tmp_path, "metrical-tracker")
-    kept = {"the tracker was stopped": range(6), "a frame has no picture": (0, 1, 2, 4, 5, 6, 7),
-            "a frame has no mesh": (0, 1, 2, 3, 4, 6, 7)}[case]  # fmt: skip
+    kept = {"the tracker was stopped": range(4), "a frame has no picture": (0, 1, 2, 4, 5),
+            "a frame has no mesh": (0, 1, 2, 3, 4)}[case]  # fmt: skip
     assert_pictures_are_their_own(subject, truth, [truth.views[t] for t in kept])
     assert "numbering" not in summary.facts
 
@@ -146,7 +159,7 @@ def test_pictures_from_1_beside_fewer_checkpoints_from_0(copy, tmp_path):
     for path in sorted((source / "checkpoint").iterdir())[-2:]:
         path.unlink()
     summary, subject = run(tmp_path, "metrical-tracker")
-    assert_pictures_are_their_own(subject, truth, truth.views[:6])
+    assert_pictures_are_their_own(subject, truth, truth.views[:4])
     assert "00001.png is 00000.png's" in summary.facts["numbering"]
     assert "numbering" in summary.report.read_text()
 
@@ -170,7 +183,7 @@ def test_where_nothing_tells_the_two_names_that_clash_are_said(tmp_path):
 def test_meshes_from_1_cannot_be_told(copy, tmp_path):
     source, _ = copy("metrical-tracker")
     rename(source / "mesh", lambda n: f"{n + 1:05d}")
-    with pytest.raises(ImportingError, match=r"00000\.frame has no mesh.*00008\.ply.*Number both alike"):
+    with pytest.raises(ImportingError, match=r"00000\.frame has no mesh.*00006\.ply.*Number both alike"):
         run(tmp_path, "metrical-tracker")
 
 
@@ -235,14 +248,14 @@ def test_a_picture_listed_twice_is_one_frame_and_never_trained_on_and_tested(cop
     whole = source / "transforms.json"
     frames = json.loads(whole.read_text())["frames"] if name == "vhap" else None
     if name == "vhap":
-        for part, some in (("train", frames[:6]), ("test", frames[6:])):
+        for part, some in (("train", frames[:4]), ("test", frames[4:])):
             (source / f"transforms_{part}.json").write_text(json.dumps({"frames": some}))
     test = json.loads((source / "transforms_test.json").read_text())["frames"]
     for frame in test:
         frame["file_path"] = "./" + frame["file_path"].replace("/", "\\")
     edit_json(source / "transforms_train.json", lambda c: c["frames"].extend(test))
     _, subject = run(tmp_path, name, flame=flame)
-    assert [frame.split for frame in subject.frames] == ["train"] * 6 + ["test"] * 2
+    assert [frame.split for frame in subject.frames] == ["train"] * 4 + ["test"] * 2
     assert_pictures_are_their_own(subject, truth)
 
 
@@ -456,7 +469,7 @@ def test_an_expression_file_that_is_missing_is_said(copy, tmp_path):
     (source / "flame" / "exp" / "00002.txt").unlink()
     summary, subject = run(tmp_path, "insta")
     assert subject.track.expression.shape[1] == 0
-    assert any("1 of 8 frames have no file of expression coefficients" in warning for warning in summary.warnings)
+    assert any("1 of 6 frames have no file of expression coefficients" in warning for warning in summary.warnings)
 
 
 def test_deca_says_why_nothing_told_the_focal_length(copy, tmp_path, flame):
@@ -469,11 +482,13 @@ def test_deca_says_why_nothing_told_the_focal_length(copy, tmp_path, flame):
 @pytest.mark.parametrize(
     "command", ["track", "batch", "import", "export", "check", "convert-head", "depth", "synth", "synth-animal"]
 )
-def test_no_two_arguments_of_a_command_have_one_name(command):
-    said = subprocess.run([sys.executable, "-m", "data_tools.cli", command, "--help"], capture_output=True, text=True,
-                          cwd=Path(__file__).parents[1], timeout=300)  # fmt: skip
-    head, _, rest = said.stdout.partition("positional arguments")
-    rows = [line.strip("│ ").split() for line in rest.split("╰")[0].splitlines() if line.startswith("│ ")]
-    named = [row[0] for row in rows if row and row[0].isupper() or row and "." in row[0] and row[0][0].isupper()]
-    usage = head.split("usage:")[1].split("\n\n")[0].split("]")[-1].split() or named
-    assert named and len(set(named)) == len(named) and (command in ("check", "synth-animal") or usage == named)
+def test_no_two_arguments_of_a_command_have_one_name(command, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["flame-nerf-data", command, "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = capsys.readouterr().out
+    section = re.split(r"^\W*options\W*$", said.partition("positional arguments")[2], flags=re.MULTILINE)[0]
+    # In a box on a terminal, indented elsewhere; rows that go on begin further in.
+    named = re.findall(r"^(?:│ |  )(\w\S*)", section, re.MULTILINE)
+    assert named and len(set(named)) == len(named)
+    assert all(f" {name}" in said.partition("usage:")[2].partition("\n\n")[0] for name in named)

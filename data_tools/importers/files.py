@@ -11,6 +11,7 @@ import numpy as np
 
 from data_tools import text_files
 from data_tools.importers.config import ImportingError
+from data_tools.importers.kinds import ZIP, check_kind
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -82,11 +83,10 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ImportingError: it is missing, damaged, or holds Python objects.
     """
+    check_kind(path, "an npz", (ZIP,))
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise ImportingError(f"{path} does not exist.") from None
     except ValueError as error:
         if "pickle" not in str(error).lower():
             raise ImportingError(f"{path} is no readable npz ({error}).") from error

@@ -28,7 +28,7 @@ FEWEST = 2
 """Frames that must be there under two shifts for them to be compared."""
 SURE = 3.0
 """A shift is believed if it disagrees less by so many standard errors,"""
-SHARE, MOST = 0.6, 0.75
+SHARE, MOST = 0.6, 0.6
 """or leaves at most this share of another's disagreement, and less of it in most frames."""
 VERTICES = 1500
 """Points of the mesh whose colours are compared."""
@@ -194,22 +194,20 @@ class _Listing:
         """The shift that agrees clearly better than all others, and by what in words; None if none does."""
         if len(rows) < 2:
             return next(iter(rows), None), "the only one that fits"
-        everywhere = [at for at in range(len(self.named)) if all(found[at] >= 0 for found in rows.values())]
-        if len(everywhere) < FEWEST:
-            return None, ""
-        chosen = [everywhere[at] for at in
-                  np.unique(np.linspace(0, len(everywhere) - 1, LOOKED_AT).round().astype(int))]  # fmt: skip
-        off = {
-            shift: score(chosen, [self.folder / self.listed[found[at]] for at in chosen])
-            for shift, found in rows.items()
-        }
-        means = {shift: float(np.nanmean(each)) if np.isfinite(each).any() else np.inf for shift, each in off.items()}
-        best = min(means, key=means.__getitem__)
-        for shift, each in off.items():
-            if shift != best and not _clearly_less(off[best], each):
-                return None, ""
-        second = min(mean for shift, mean in means.items() if shift != best)
-        return best, f"laying the mesh on them (disagreement {means[best]:.3f}, next best {second:.3f})"
+        count = len(self.named)
+        chosen = np.unique(np.linspace(0, count - 1, LOOKED_AT).round().astype(int)).tolist()
+        off = {}
+        for shift, found in rows.items():
+            there = [at for at in chosen if found[at] >= 0]
+            off[shift] = np.full(count, np.nan)
+            if there:
+                off[shift][there] = score(there, [self.folder / self.listed[found[at]] for at in there])
+        for best in rows:
+            if all(shift == best or _clearly_less(off[best], other) for shift, other in off.items()):
+                means = {shift: float(np.nanmean(each)) for shift, each in off.items() if np.isfinite(each).any()}
+                second = min(mean for shift, mean in means.items() if shift != best)
+                return best, f"laying the mesh on them (disagreement {means[best]:.3f}, next best {second:.3f})"
+        return None, ""
 
     def _clash(self, rows: Sequence[int]) -> str:
         lost = self.named[next(at for at, row in enumerate(rows) if row < 0)]

@@ -19,10 +19,12 @@ from data_tools.importers.capture import Capture, Scratch, Shot
 from data_tools.importers.config import ImportConfig, ImportingError
 from data_tools.importers.files import array, field, version_hint
 from data_tools.importers.flame import FLAME_JOINTS, Flame, FlameMeshes, FlameParameters, capture_of, open_flame
+from data_tools.importers.kinds import PICKLE, ZIP, check_kind
 from data_tools.importers.matching import refuse_shifted
 from data_tools.importers.mesh_files import MeshFiles
 from data_tools.importers.pictures import picture_size
 from data_tools.importers.places import Places, pictures_in, why_missing
+from flame_nerf.heads.remembered import remembered_heads
 
 PICTURE_FOLDERS = ("input", "images", "image", "source", "frames")
 MATTE_FOLDERS = ("matte", "mattes", "mask", "masks", "alpha", "matted")
@@ -136,7 +138,7 @@ def _flame(source: Path, config: ImportConfig, posed: bool) -> Flame | None:
     try:
         return open_flame(config, "metrical-tracker")
     except ImportingError as error:
-        if config.flame is not None:
+        if config.flame is not None or "flame" in remembered_heads():
             raise
         raise ImportingError(
             f"{source}: {why_missing(source / 'mesh' / '00000.ply')}. Copy the tracker's mesh/ there, or give your "
@@ -194,6 +196,7 @@ def read_frame(path: Path) -> dict[str, Any]:
     Raises:
         ImportingError: it is damaged, or asks for code to be run.
     """
+    check_kind(path, "a torch file", (ZIP, PICKLE))
     try:
         with torch.serialization.safe_globals(_PLAIN):
             payload = torch.load(path, map_location="cpu", weights_only=True)
@@ -205,7 +208,8 @@ def read_frame(path: Path) -> dict[str, Any]:
             "opened, so this one was refused. Get the file from its original source."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
-        raise ImportingError(f"{path} is damaged or no torch file ({error}). Copy it again.") from error
+        said = str(error).partition("\n")[0]
+        raise ImportingError(f"{path} is damaged or no torch file ({said}). Copy it again.") from error
     if not isinstance(payload, dict):
         raise ImportingError(f"{path} holds a {type(payload).__name__}, expected named arrays.")
     return payload

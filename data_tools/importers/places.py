@@ -118,7 +118,7 @@ class Places:
         for base in dict.fromkeys((self._folders[0], *(folder.parent for folder in self._folders[1:]))):
             for cut in range(1, len(parts)):
                 path = self._in_its_case(base.joinpath(*parts[cut:]))
-                if self._holds(path) and path.is_file():
+                if self._holds(path) and (path.is_file() or self.picture_in(path.parent, path.name).is_file()):
                     return parts[:cut], base
         return None
 
@@ -175,7 +175,7 @@ def why_missing(path: Path) -> str:
     names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     if not names:
         return f"the folder {folder} is empty"
-    alike = [name for name in names if _folded(stem_of(name)) == _folded(stem_of(path.name))]
+    alike = [name for name in names if _folded(os.path.splitext(name)[0]) == _folded(os.path.splitext(path.name)[0])]
     if alike:
         return f"{folder} holds {alike[0]}, not {path.name}"
     return f"{folder} holds no {path.name}, but {len(names)} others, such as {names[0]}"
