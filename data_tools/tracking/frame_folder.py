@@ -11,11 +11,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from data_tools.frame_names import natural
+from data_tools.frame_names import PICTURES, natural
 from data_tools.importers.config import ImportingError
 from data_tools.importers.pictures import picture_size, read_picture
 from data_tools.tracking.config import TrackingError
-from data_tools.tracking.keypoint_files import PICTURES
 from data_tools.tracking.video_stream import counted, printable_name
 
 MOST_GAPS = 10
