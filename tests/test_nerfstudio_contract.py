@@ -254,7 +254,7 @@ def trained(tmp_path_factory):
         [str(Path(sys.executable).parent / "ns-train"), "flame-nerf-cpu", "--data", "subject", "--vis", "tensorboard",
          "--max-num-iterations", "200", "--timestamp", "t", "--output-dir", str(folder / "outputs"),
          "--pipeline.datamanager.train-num-rays-per-batch", "512"],
-        cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280,
+        cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder / "outputs/subject/flame-nerf-cpu/t/config.yml"
@@ -354,6 +354,7 @@ def test_films(trained, tmp_path, monkeypatch):
     run(monkeypatch, "ns-render", "spiral", "--load-config", trained, "--output-path", "film.mp4", "--seconds", "0.2")
     assert Path("film.mp4").stat().st_size > 500
     run(monkeypatch, "ns-render", "dataset", "--load-config", trained, "--output-path", "set", "--split", "train+test",
+        "--image-format", "png",
         "--rendered-output-names", "rgb", "gt-rgb", "rgba", "depth", "raw-depth", "accumulation")  # fmt: skip
-    assert len(list(Path("set/test/rgb").rglob("*.jpg"))) == 3 and len(list(Path("set/train/rgb").rglob("*.jpg"))) == 12
+    assert len(list(Path("set/test/rgb").rglob("*.png"))) == 3 and len(list(Path("set/train/rgb").rglob("*.png"))) == 12
     assert len(list(Path("set/test/raw-depth").rglob("*.npy.gz"))) == 3
