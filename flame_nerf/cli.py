@@ -241,7 +241,7 @@ class Move:
 class Info:
     """What this installation can do: versions, devices, and which optional parts are present; or what an avatar is."""
 
-    avatar: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="CONFIG|AVATAR.zip")] = None
+    avatar: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[CONFIG|AVATAR.zip]")] = None
     """Tell of this avatar instead: the config.yml of a run, or a file that `flame-nerf pack` wrote."""
     data: Path | None = None
     """The avatar's subject, where it was moved and is not found beside or above the run."""

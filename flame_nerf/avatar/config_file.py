@@ -29,8 +29,6 @@ def read_config(path: Path) -> TrainerConfig:
     Raises:
         AvatarError: there is no such file, it is no config of a training run, or it asks for more than that.
     """
-    from flame_nerf.trainer import FlameNerfTrainerConfig
-
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
@@ -39,6 +37,8 @@ def read_config(path: Path) -> TrainerConfig:
         raise AvatarError(f"{path}: a folder; give the config.yml inside it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise AvatarError(f"{path}: cannot be read ({error}); give the config.yml of a training run") from None
+    from flame_nerf.trainer import FlameNerfTrainerConfig
+
     try:
         config = parse_config(text)
     except (yaml.YAMLError, TypeError, ValueError, AttributeError, RecursionError) as error:
