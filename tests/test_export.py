@@ -1,6 +1,7 @@
 """Subjects written for other tools: read back by our importers, they are the same."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -104,12 +105,21 @@ def test_vhap_parameters_are_flame_s_own(of_flame, tmp_path):
         assert (entry["fl_x"], entry["cy"]) == pytest.approx((frame.intrinsics[0], frame.intrinsics[3]))
 
 
-def test_vhap_s_cameras_keep_their_numbers_where_pictures_are_missing(of_flame, tmp_path):
+def test_vhap_s_cameras_keep_their_numbers_where_pictures_are_missing(of_flame, flame, tmp_path):
     """By what the cameras are, not by their order within a moment."""
     subject = load_subject(of_flame)
     frames = [frame for row, frame in enumerate(subject.frames) if row not in (3, 7)]
-    part = replace(subject, frames=tuple(frames), root=tmp_path / "part")
-    write_subject(part)
+    shutil.copytree(of_flame, tmp_path / "part")
+    own = tmp_path / "part"
+    moved = [
+        replace(
+            frame,
+            file_path=own / frame.file_path.relative_to(subject.root),
+            mask_path=own / frame.mask_path.relative_to(subject.root),
+        )
+        for frame in frames
+    ]
+    write_subject(replace(subject, frames=tuple(moved), root=tmp_path / "part", head_model=str(flame)))
     summary = export_subject("vhap", tmp_path / "part", tmp_path / "out", silent=True)
     content = json.loads((tmp_path / "out" / "transforms.json").read_text())
     of_focal = {}

@@ -168,7 +168,7 @@ def test_unequal_lengths_are_named(source, tmp_path):
 @pytest.mark.parametrize("name", ["../../secret.png", "/etc/passwd", "images/../../x.png", "..\\..\\x.png", ""])
 @pytest.mark.parametrize("field", ["file_path", "mesh_path", "exp_path"])
 def test_paths_that_climb_out_are_refused(source, tmp_path, field, name):
-    edit(source, lambda c: c["frames"][0].update({field: name}))
+    edit(source, lambda c: c["frames"][0].update({field: name}), INDEX_FILES[:1])
     with pytest.raises(ImportingError, match=f"frame 0: {field} is .*(leads out|another machine|expected the name)"):
         run(source, tmp_path)
 
