@@ -14,7 +14,7 @@ from track_clips import numbered, numbers_in, sampled_from
 
 from data_tools.cli import track
 from data_tools.tracking.config import TrackConfig, TrackingError
-from data_tools.tracking.frame_folder import frame_numbers
+from data_tools.tracking.frame_folder import numbers_of
 from data_tools.tracking.pictures import load_picture, save_picture
 from data_tools.tracking.video import probe
 from data_tools.tracking.workspace import video_key
@@ -56,14 +56,14 @@ def test_gaps_in_the_numbers_are_counted_and_time_passes_there(tmp_path):
     ],
 )
 def test_how_names_are_numbered(stems, numbers, told):
-    found, notes = frame_numbers(stems)
+    found, notes = numbers_of([Path("in", f"{stem}.png") for stem in stems])
     assert found == numbers
     assert (told in notes[0]) if told else notes == ()
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=40, unique=True), st.sampled_from(["", "frame_", "c2_"]))
 def test_numbers_rise_from_0_whatever_the_names(values, prefix):
-    found, _ = frame_numbers([f"{prefix}{value}" for value in sorted(values)])
+    found, _ = numbers_of([Path("in", f"{prefix}{value}.png") for value in sorted(values)])
     assert found[0] == 0 and all(later > earlier for earlier, later in zip(found, found[1:], strict=False))
 
 

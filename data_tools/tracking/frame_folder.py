@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from data_tools.frame_names import PICTURES, natural
+from data_tools.frame_names import PICTURES, frame_numbers, natural
 from data_tools.importers.config import ImportingError
 from data_tools.importers.pictures import picture_size, read_picture
 from data_tools.tracking.config import TrackingError
@@ -86,7 +85,7 @@ def open_folder(folder: Path) -> FrameFolder:
             f"{path}: is {own[0]}x{own[1]}, but {first.name} is {size[0]}x{size[1]}. Frames must be of one size: put "
             "pictures of another film, and previews, elsewhere."
         )
-    numbers, notes = frame_numbers([path.stem for path in paths])
+    numbers, notes = numbers_of(paths)
     taken = set(paths)
     ignored = sorted(printable_name(path) for path in entries if path not in taken)
     if ignored:
@@ -95,23 +94,23 @@ def open_folder(folder: Path) -> FrameFolder:
     return FrameFolder(folder, tuple(paths), numbers, *size, notes=notes)
 
 
-def frame_numbers(stems: list[str]) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Frame that each name means, the first being 0, and what is to be said of it.
+def numbers_of(paths: list[Path]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Frame that each picture is, the first being 0, and what is to be said of it.
 
-    The names must be in natural order. The number is the only one that differs among the names; where there is no such
-    number, or it is no count of frames, the pictures are counted off. Every second frame, say, counts as all of them.
+    Where names hold no number that counts frames, pictures are counted off. Every second frame, say, counts as all.
     """
-    in_order = tuple(range(len(stems)))
-    parts = [re.split(r"(\d+)", stem) for stem in stems]
-    if len(stems) < 2 or len({tuple(part[::2]) for part in parts}) > 1:
+    in_order = tuple(range(len(paths)))
+    try:
+        found = frame_numbers([path.name for path in paths], what=str(paths[0].parent), error=TrackingError)
+    except TrackingError:
+        found = None
+    if found is None or len(found) < 2:
         return in_order, ()
-    columns = [[int(part[place]) for part in parts] for place in range(1, len(parts[0]), 2)]
-    varying = [column for column in columns if len(set(column)) > 1]
-    if len(varying) != 1 or len(set(varying[0])) < len(stems):
+    steps = np.diff(found)
+    if (steps <= 0).any():
         return in_order, ()
-    steps = np.diff(varying[0])
     stride = int(np.gcd.reduce(steps))
-    numbers = tuple((number - varying[0][0]) // stride for number in varying[0])
+    numbers = tuple((number - found[0]) // stride for number in found)
     missing = numbers[-1] + 1 - len(numbers)
     if missing == 0:
         return numbers, ()
@@ -119,7 +118,8 @@ def frame_numbers(stems: list[str]) -> tuple[tuple[int, ...], tuple[str, ...]]:
         return in_order, ("The numbers in the pictures' names are no count of frames; taken one after the other.",)
     at = int(np.argmax(steps > stride))
     absent = counted(missing, "frame")
-    return numbers, (f"Missing in the pictures' numbering: {absent}, the first after {stems[at]}; time passes there.",)
+    after = paths[at].stem
+    return numbers, (f"Missing in the pictures' numbering: {absent}, the first after {after}; time passes there.",)
 
 
 def _size(path: Path) -> tuple[int, int] | None:
