@@ -29,7 +29,7 @@ def copy_mattes(
     source: Path,
     targets: list[Path],
     sampled: Sampled,
-    wanted: Int[np.ndarray, "N"],
+    wanted: Int[np.ndarray, " N"],
     first_frame: int | None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> list[int]:
@@ -75,7 +75,7 @@ def _from_folder(
     folder: Path,
     targets: list[Path],
     sampled: Sampled,
-    wanted: Int[np.ndarray, "N"],
+    wanted: Int[np.ndarray, " N"],
     first_frame: int | None,
     on_frame: Callable[[], None],
 ) -> list[int]:

@@ -286,7 +286,7 @@ def on_video(
 
 def rows_of_frames(
     frames: Sequence[int | str], sampled: Sampled, first_frame: int | None, where: str
-) -> tuple[Int[np.ndarray, "T"], str]:
+) -> tuple[Int[np.ndarray, " T"], str]:
     """Which entry of a list of numbered frames belongs to each sampled picture; -1 where there is none.
 
     Names without numbers count in natural order, and must be as many as the video has frames.

@@ -127,7 +127,7 @@ def _tile(name: str, value: str, note: str, good: bool = True) -> str:
     return f'<div class="tile{"" if good else " short"}"><b>{value}</b><span>{name}</span><i>{note}</i></div>'
 
 
-def _curves(series: list[tuple[str, Float[np.ndarray, "T"]]], unit: str = "", marks: float | None = None) -> str:
+def _curves(series: list[tuple[str, Float[np.ndarray, " T"]]], unit: str = "", marks: float | None = None) -> str:
     """Line chart over the frames as SVG."""
     width, height, left, bottom = 860, 170, 46, 22
     values = np.concatenate([curve for _, curve in series] + ([[0.0, 1.3 * marks]] if marks else []))

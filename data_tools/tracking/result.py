@@ -41,17 +41,17 @@ TEST_SHARE, MOST_TEST = 0.1, 350
 class Quality:
     """How good the fit is."""
 
-    error_px: Float[np.ndarray, "T"]
+    error_px: Float[np.ndarray, " T"]
     """Mean landmark distance of each frame."""
-    error: Float[np.ndarray, "T"]
+    error: Float[np.ndarray, " T"]
     """The same over the face's height."""
-    face_px: Float[np.ndarray, "T"]
+    face_px: Float[np.ndarray, " T"]
     """The face's height."""
     angles_deg: Float[np.ndarray, "T 3"]
     """Yaw, pitch, roll of the head."""
     judged: tuple[int, ...]
     """Rows on which the outline was measured, and"""
-    iou: Float[np.ndarray, "J"]
+    iou: Float[np.ndarray, " J"]
     """its agreement with the matte there."""
 
     def frames(self, kept: np.ndarray) -> Quality:
@@ -124,7 +124,7 @@ def write_masks(
     run_blocks(blocks_of(frames, workers), one, workers)
 
 
-def _scalp(head: HeadModel) -> Bool[np.ndarray, "V"]:
+def _scalp(head: HeadModel) -> Bool[np.ndarray, " V"]:
     """Vertices that bear hair; all of the head's where a model does not tell."""
     if "scalp" not in head.region_names:
         return head_part(head)

@@ -166,7 +166,7 @@ class Colours:
         return light.astype(np.float32)
 
     @cached_property
-    def _gain(self) -> Float[np.ndarray, "S"]:
+    def _gain(self) -> Float[np.ndarray, " S"]:
         """What light is multiplied by to be 0 to 1, for the fourth root of the brightest channel's."""
         light = PQ_PEAK * ((np.arange(_STEPS) + 0.5) / (_STEPS - 1)) ** 4
         return (rolled_off(light, self.white, max(self.peak, self.white)) / (light * self.white)).astype(np.float32)
