@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +21,7 @@ from data_tools.exporters.command import export
 from data_tools.importers.command import import_command
 from data_tools.synth import SynthConfig, SynthError, SynthSummary
 from data_tools.tracking import TrackConfig, TrackingError, TrackSummary
+from flame_nerf import one_compile_worker
 
 
 def track(
@@ -36,11 +38,13 @@ def track(
 
     Examples:
       flame-nerf-data track me.mp4 subjects/me
+      flame-nerf-data track frames/ subjects/me --fps 30
       flame-nerf-data track me.mp4 subjects/me --focal-px 1450 --overwrite
       flame-nerf-data track dog.mp4 subjects/dog --head dog.npz --keypoints dog.csv --mattes dog_mattes/
 
     Args:
-        video: The video, anything that ffmpeg reads.
+        video: The video, anything that ffmpeg reads; or a folder with its frames as pictures, in the order of their
+            numbers.
         subject: Folder to write the subject to; made if it is not there.
     """
     from data_tools.tracking.pipeline import track as run
@@ -51,7 +55,7 @@ def track(
 def _print(summary: TrackSummary) -> None:
     console = Console(highlight=False, soft_wrap=True)
     low, high = summary.yaw_range_deg
-    share, left_out = 100 * summary.reprojection_fraction, len(summary.dropped)
+    share, left_out = 100 * summary.reprojection_fraction, len(summary.dropped) + summary.lost
     console.print(f"Frames        {summary.frames} ({left_out} left out), {summary.frames_per_second:.1f} a second")
     console.print(f"Landmarks     {summary.reprojection_px:.2f} px off, {share:.2f} % of the {summary.noun}'s height")
     console.print(f"Outline       {summary.outline_iou:.3f} IoU with the matte, {summary.band}")
@@ -65,7 +69,7 @@ def _print(summary: TrackSummary) -> None:
         console.print(f"Note          {escape(note)}")
     for warning in summary.warnings:
         console.print(f"[yellow]Warning:[/] {escape(warning)}")
-    console.print(f"Next          ns-train flame-nerf-cpu --data {escape(str(summary.subject))}")
+    console.print(f"Next          ns-train flame-nerf-cpu --data {escape(shlex.quote(str(summary.subject)))}")
 
 
 def depth(
@@ -122,7 +126,7 @@ def _print_synth(made: SynthSummary) -> None:
     console.print(f"Training      {made.train_frames} frames, {seen}")
     console.print(f"Held out      {made.view_frames} from other cameras, {made.expression_frames} of new expressions")
     console.print(f"Subject       {folder} ({made.seconds:.0f} s)")
-    console.print(f"Next          ns-train flame-nerf-cpu --data {folder}")
+    console.print(f"Next          ns-train flame-nerf-cpu --data {escape(shlex.quote(str(made.subject)))}")
 
 
 def synth_animal(
@@ -149,15 +153,17 @@ def synth_animal(
 
 
 def _print_animal(folder: Path) -> None:
-    where = escape(str(folder))
-    given = f"--head {where}/animal_head.npz --keypoints {where}/keypoints.csv --mattes {where}/mattes"
+    head, keypoints, mattes = (folder / name for name in ("animal_head.npz", "keypoints.csv", "mattes"))
+    given = ["--head", head, "--keypoints", keypoints, "--mattes", mattes]
+    track_it = shlex.join(map(str, ["flame-nerf-data", "track", folder / "animal.mp4", folder / "subject", *given]))
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"Animal        {where}")
-    console.print(f"Next          flame-nerf-data track {where}/animal.mp4 {where}/subject {given}")
+    console.print(f"Animal        {escape(str(folder))}")
+    console.print(f"Next          {escape(track_it)}")
 
 
 def main() -> None:
     """Entry point of `flame-nerf-data`."""
+    one_compile_worker()
     sys.exit(
         tyro.extras.subcommand_cli_from_dict(
             {

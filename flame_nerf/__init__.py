@@ -8,6 +8,11 @@ import os
 
 __version__ = "0.1.0"
 
-# torch._inductor starts one compile worker per core as soon as any installed method mentions torch.compile
-# (Nerfstudio's splatfacto does), which doubles the time of `ns-train --help`. This plugin compiles nothing with it.
-os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
+def one_compile_worker() -> None:
+    """Keeps torch from starting a compile worker per core; for this project's own commands, before torch is imported.
+
+    It does so as soon as any installed method mentions torch.compile (Nerfstudio's splatfacto does), which doubles the
+    time that a command takes to start. This package compiles nothing with it.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")

@@ -29,7 +29,7 @@ class Background(nn.Module):
 
     def of_rays(self, rays: RayBundle, randomly: bool = False) -> Float[Tensor, "R 3"] | Float[Tensor, " 3"]:
         """Behind a batch: the plate's pixels where the batch carries them; else random colours, or `color`."""
-        if "background" in rays.metadata:
+        if "background" in (rays.metadata or {}):
             return rays.metadata["background"]
         return torch.rand(len(rays), 3, device=self.color.device) if randomly else self.color
 

@@ -8,22 +8,15 @@ import time
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
-if TYPE_CHECKING:
-    from nerfstudio.engine.trainer import TrainerConfig
-    from nerfstudio.pipelines.base_pipeline import Pipeline
+from flame_nerf import one_compile_worker
+from flame_nerf.avatar import AvatarError
 
-FPS = 25.0
 DEMO_STEPS = 6000
 """Training steps of the demo: about five minutes on two cores."""
-FILM_WIDTH = 256
-"""Pixels across a demo film on a machine without a GPU; pictures of the subject are seldom larger there."""
-
-ORBIT_YAW_DEG = 30.0
-"""How far an orbit swings to either side. Few videos show more of a head than this."""
 
 
 class UserError(RuntimeError):
@@ -47,10 +40,13 @@ class Demo:
     sweep: str = "jawOpen"
     """The expression of the sweep film: any name that the viewer's sliders show."""
     frames: int = 75
-    """Pictures in each film, at 25 a second."""
+    """Pictures in each film, shown as many a second as the subject has."""
 
     def run(self) -> None:
         from data_tools.tracking import TrackingError, track
+        from flame_nerf.avatar.training import train, training_config
+        from flame_nerf.film import film_held_out, film_orbit, film_sweep
+        from flame_nerf.film.kept import FilmFolder
 
         start = time.monotonic()
         video = self.video or find_demo_clip()
@@ -66,54 +62,76 @@ class Demo:
         pipeline = train(config)
 
         _headline("3/3 Filming")
-        films = self.output / "films"
-        film_orbit(pipeline, films / "orbit.mp4", self.frames)
-        film_sweep(pipeline, self.sweep, films / f"{self.sweep}.mp4", self.frames)
-        film_held_out(pipeline, films / "held_out.png")
+        films = FilmFolder(self.output / "films", f"{config.get_base_dir().name}, {self.frames} pictures")
+        films.provide("orbit.mp4", lambda path: film_orbit(pipeline, path, self.frames))
+        films.provide(f"{self.sweep}.mp4", lambda path: film_sweep(pipeline, self.sweep, path, self.frames))
+        films.provide("held_out.png", lambda path: film_held_out(pipeline, path))
 
         _headline(f"Done in {(time.monotonic() - start) / 60:.1f} minutes")
         config_path = config.get_base_dir() / "config.yml"
         for what, path in {
-            "orbit": films / "orbit.mp4",
-            f"{self.sweep} swept": films / f"{self.sweep}.mp4",
-            "held-out frames, truth beside avatar": films / "held_out.png",
+            "orbit": films.folder / "orbit.mp4",
+            f"{self.sweep} swept": films.folder / f"{self.sweep}.mp4",
+            "held-out frames, truth beside avatar": films.folder / "held_out.png",
             "capture report": subject / "report.html",
         }.items():
             print(f"  {what}: {path}")
         print(f"  turn it and move its face: ns-viewer --load-config {config_path} --viewer.websocket-host 127.0.0.1")
         print(f"  film something else:       flame-nerf drive {config_path} --sweep mouthSmileLeft --orbit")
+        print(f"  give it to somebody:       flame-nerf pack {config_path} avatar.zip")
+
+
+AvatarPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG|AVATAR.zip")]
+ConfigPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG")]
 
 
 @dataclass
 class Drive:
     """Film a trained avatar: an expression swept, its own performance, or another subject's, from a still or moving
-    camera."""
+    camera.
 
-    config: tyro.conf.Positional[Path]
-    """The config.yml of a training run."""
+    Examples:
+      flame-nerf drive outputs/me/flame-nerf/2026-01-31_120000/config.yml --sweep jawOpen
+      flame-nerf drive avatar.zip --motion subjects/ada --orbit
+    """
+
+    config: AvatarPath
+    """The config.yml of a training run, or a file that `flame-nerf pack` wrote."""
     output: Path = Path("outputs/films")
     """The film to write, or a folder for it, where it is named after what it shows; a contact sheet goes beside it."""
+    data: Path | None = None
+    """The subject's folder, where it was moved and is not found beside or above the run."""
     sweep: str | None = None
     """Sweep this expression of the head model from nothing to a little more than the video showed, and back."""
     motion: Path | None = None
-    """Show the expressions of this other subject folder (tracked with the same head model)."""
+    """Show the expressions of this other subject folder (tracked with the same head model), at its own rate."""
     orbit: bool = False
     """Turn the camera around the head instead of keeping it still."""
-    frames: int = 100
-    """Pictures in the film, at 25 a second."""
+    frames: int | None = None
+    """Pictures in the film. By default the whole performance, its own or --motion's, and 100 for a sweep. --motion
+    gives as many as it has at most; the avatar's own performance goes back again and on where more are asked for."""
     width: int | None = None
-    """Picture width in pixels; the training pictures' unless given."""
+    """Picture width in pixels; the training pictures' unless given, at most 256."""
 
     def run(self) -> None:
+        from flame_nerf.avatar.loading import open_avatar
+        from flame_nerf.film import film_motion, film_orbit, film_sweep
+        from flame_nerf.film.takes import ORBIT_YAW_DEG
+
         if self.sweep and self.motion:
             raise UserError("--sweep and --motion both say what the face does; give one of them")
-        pipeline, film = load_pipeline(self.config), self.film
-        if self.sweep:
-            film_sweep(pipeline, self.sweep, film, self.frames, orbit=self.orbit, width=self.width)
-        elif self.motion:
-            film_motion(pipeline, self.motion, film, self.frames, orbit=self.orbit, width=self.width)
-        else:
-            film_orbit(pipeline, film, self.frames, yaw_deg=ORBIT_YAW_DEG if self.orbit else 0.0, width=self.width)
+        if self.frames is not None and self.frames < 1:
+            raise UserError(f"--frames is {self.frames}; give at least 1")
+        film = self.film
+        with open_avatar(self.config, self.data) as avatar:
+            pipeline = avatar.load()
+            if self.sweep:
+                film_sweep(pipeline, self.sweep, film, self.frames, orbit=self.orbit, width=self.width)
+            elif self.motion:
+                film_motion(pipeline, self.motion, film, self.frames, orbit=self.orbit, width=self.width)
+            else:
+                yaw_deg = ORBIT_YAW_DEG if self.orbit else 0.0
+                film_orbit(pipeline, film, self.frames, yaw_deg=yaw_deg, width=self.width)
         print(f"film: {film}\nsheet: {film.with_suffix('.png')}")
 
     @property
@@ -129,29 +147,120 @@ class Drive:
 class ExportTrack:
     """Write the track as training corrected it (cameras, expressions, meshes) as a subject of its own."""
 
-    config: tyro.conf.Positional[Path]
+    config: ConfigPath
     """The config.yml of a training run."""
-    subject: tyro.conf.Positional[Path]
+    subject: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SUBJECT")]
     """Folder to write; pictures are copied along."""
+    data: Path | None = None
+    """The subject's folder, where it was moved and is not found beside or above the run."""
 
     def run(self) -> None:
+        from flame_nerf.avatar.loading import open_avatar
         from flame_nerf.refinement.export import refined_subject, write_with_pictures
 
-        model = load_pipeline(self.config).model
-        written = write_with_pictures(refined_subject(model.subject, model.refinement, model.head), self.subject)
+        with open_avatar(self.config, self.data) as avatar:
+            if avatar.packed:
+                raise UserError(
+                    f"{self.config}: a packed avatar has no pictures, and a subject is nothing without them; give the "
+                    "config.yml of the run that it was packed from"
+                )
+            model = avatar.load().model
+            written = write_with_pictures(refined_subject(model.subject, model.refinement, model.head), self.subject)
         print(f"refined subject: {written.parent}")
 
 
 @dataclass
-class Info:
-    """What this installation can do: versions, devices, and which optional parts are present."""
+class Pack:
+    """Put a trained avatar into one file that others can view, drive and film.
 
+    Inside are the weights, the settings, the cameras, the track, the head model and one picture; not the video. A head
+    model whose licence does not let everybody pass it on (FLAME) is left out and named: whoever opens the file uses
+    their own copy of it. Ask whoever is shown before you give it away.
+
+    Example:
+      flame-nerf pack outputs/me/flame-nerf/2026-01-31_120000/config.yml me.zip
+    """
+
+    config: ConfigPath
+    """The config.yml of a training run."""
+    avatar: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="AVATAR.zip")]
+    """The file to write."""
+    data: Path | None = None
+    """The subject's folder, where it was moved and is not found beside or above the run."""
+
+    def run(self) -> None:
+        from flame_nerf.avatar.pack import pack
+
+        packed = pack(self.config, self.avatar, self.data)
+        print(f"avatar: {packed.path} ({packed.size / 1e6:.1f} MB)")
+        print(f"picture inside: {packed.picture}")
+        print(f"head model {packed.head!r}: {'inside' if packed.head_included else 'LEFT OUT for its licence'}")
+        print(f"  {packed.head_licence}")
+        print(f"drive it: flame-nerf drive {packed.path} --sweep jawOpen")
+
+
+@dataclass
+class Unpack:
+    """Make a folder of a packed avatar, with a config.yml that ns-viewer, ns-render and the rest load."""
+
+    avatar: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="AVATAR.zip")]
+    """What `flame-nerf pack` wrote."""
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
+    """Folder to make."""
+
+    def run(self) -> None:
+        from flame_nerf.avatar.unpack import unpack
+
+        config_path = unpack(self.avatar, self.folder)
+        print(f"config: {config_path}")
+        print(f"turn it and move its face: ns-viewer --load-config {config_path} --viewer.websocket-host 127.0.0.1")
+
+
+@dataclass
+class Move:
+    """Write into a config.yml where its run and its subject are now, after either was moved."""
+
+    config: ConfigPath
+    """The config.yml of a training run, where it is now."""
+    data: Path | None = None
+    """The subject's folder, where it is not found beside or above the run."""
+
+    def run(self) -> None:
+        from flame_nerf.avatar.config_file import read_config, write_config
+        from flame_nerf.avatar.moved import follow
+        from flame_nerf.subject import load_subject
+
+        config = read_config(self.config)
+        follow(config, self.config, self.data)
+        load_subject(config.data)
+        write_config(config, self.config)
+        print(f"{self.config}: its subject is {config.data}")
+
+
+@dataclass
+class Info:
+    """What this installation can do: versions, devices, and which optional parts are present; or what an avatar is."""
+
+    avatar: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[CONFIG|AVATAR.zip]")] = None
+    """Tell of this avatar instead: the config.yml of a run, or a file that `flame-nerf pack` wrote."""
+    data: Path | None = None
+    """The avatar's subject, where it was moved and is not found beside or above the run."""
     packages: list[str] = field(
         default_factory=lambda: ["torch", "nerfstudio", "viser", "warp-lang", "numba", "mediapipe", "tinycudann"]
     )
     """Distributions to report on."""
 
     def run(self) -> None:
+        if self.avatar is None:
+            rows = self._installation()
+        else:
+            from flame_nerf.avatar.about import describe
+
+            rows = describe(self.avatar, self.data)
+        width = max(map(len, rows))
+        print("\n".join(f"{name:<{width}}  {value}" for name, value in rows.items()))
+
+    def _installation(self) -> dict[str, Any]:
         import os
         from importlib.metadata import PackageNotFoundError, version
 
@@ -174,8 +283,7 @@ class Info:
             rows["ffmpeg"] = find_ffmpeg()
         except FilmError as error:
             rows["ffmpeg"] = str(error)
-        width = max(map(len, rows))
-        print("\n".join(f"{name:<{width}}  {value}" for name, value in rows.items()))
+        return rows
 
 
 def find_demo_clip() -> Path:
@@ -194,124 +302,6 @@ def find_demo_clip() -> Path:
     return clip
 
 
-def training_config(subject: Path, output: Path, steps: int) -> TrainerConfig:
-    """The config of `ns-train flame-nerf` (`flame-nerf-cpu` without CUDA) on a subject, without a viewer."""
-    import torch
-
-    from flame_nerf import methods
-
-    method = methods.flame_nerf if torch.cuda.is_available() else methods.flame_nerf_cpu
-    config = methods.with_steps(method.config, steps)
-    config.data = subject.resolve()
-    config.pipeline.datamanager.data = config.data
-    config.output_dir, config.experiment_name, config.timestamp = output.resolve(), "avatar", f"{steps}-steps"
-    config.vis = "tensorboard"
-    config.viewer.quit_on_train_completion = True
-    return config
-
-
-def train(config: TrainerConfig) -> Pipeline:
-    """Train, or load what an earlier call with the same config finished. Returns the pipeline in evaluation mode."""
-    checkpoint = config.get_checkpoint_dir() / f"step-{config.max_num_iterations - 1:09d}.ckpt"
-    config_path = config.get_base_dir() / "config.yml"
-    if checkpoint.exists() and config_path.exists():
-        print(f"already trained: {checkpoint}")
-        return load_pipeline(config_path)
-    config.save_config()
-    trainer = config.setup(local_rank=0, world_size=1)
-    trainer.setup()
-    trainer.train()
-    return trainer.pipeline.eval()
-
-
-def load_pipeline(config_path: Path) -> Pipeline:
-    """The trained pipeline behind a ``config.yml``.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    if not config_path.is_file():
-        raise UserError(f"{config_path}: no such file; give the config.yml that ns-train wrote under outputs/")
-    from nerfstudio.utils.eval_utils import eval_setup
-
-    return eval_setup(config_path, test_mode="test")[1]
-
-
-def film_orbit(
-    pipeline: Pipeline, path: Path, frames: int, *, yaw_deg: float = ORBIT_YAW_DEG, width: int | None = None
-) -> None:
-    """The subject's own performance, seen from a camera that swings around the head (yaw 0: stays still)."""
-    from flame_nerf.film import play_times, render_film
-
-    cameras = _cameras(pipeline, frames, yaw_deg, width, play_times(pipeline.model.motion.num_frames, frames))
-    render_film(pipeline, cameras, None, path, FPS, sheet=path.with_suffix(".png"))
-
-
-def film_sweep(
-    pipeline: Pipeline, name: str, path: Path, frames: int, *, orbit: bool = False, width: int | None = None
-) -> None:
-    """One expression from nothing to its peak and back, posed by the head model.
-
-    The peak is what the video showed and a quarter more, at least a half: beyond that the look is invented.
-    """
-    from flame_nerf.film import render_film
-
-    motion = pipeline.model.motion
-    seen = [motion.coefficients(index)[0].get(name, 0.0) for index in range(motion.num_frames)]
-    peak = min(1.0, max(0.5, 1.25 * max(seen)))
-    cameras = _cameras(pipeline, frames if orbit else 1, ORBIT_YAW_DEG if orbit else 0.0, width)
-    render_film(
-        pipeline,
-        cameras,
-        motion.expression_sweep(name, frames, peak),
-        path,
-        FPS,
-        sheet=path.with_suffix(".png"),
-    )
-
-
-def film_motion(
-    pipeline: Pipeline, source: Path, path: Path, frames: int, *, orbit: bool = False, width: int | None = None
-) -> None:
-    """Another subject's expressions, jaw and eyes on this head."""
-    from flame_nerf.film import render_film
-    from flame_nerf.motion import SubjectMotion
-    from flame_nerf.subject import load_subject
-
-    driver = SubjectMotion(load_subject(source).track)
-    count = min(frames, driver.num_frames)
-    posed = [pipeline.model.motion.pose(*driver.coefficients(index)) for index in range(count)]
-    cameras = _cameras(pipeline, count if orbit else 1, ORBIT_YAW_DEG if orbit else 0.0, width)
-    render_film(pipeline, cameras, posed, path, FPS, sheet=path.with_suffix(".png"))
-
-
-def film_held_out(pipeline: Pipeline, path: Path, count: int = 8) -> None:
-    """Frames that training never saw, beside the avatar."""
-    from flame_nerf.film import side_by_side
-
-    dataset = pipeline.datamanager.eval_dataset
-    stride = max(1, len(dataset) // count)
-    values = side_by_side(pipeline, dataset, range(0, len(dataset), stride)[:count], path)
-    print(f"  held-out frames: {sum(values) / len(values):.1f} dB in the matte")
-
-
-def _cameras(
-    pipeline: Pipeline, count: int, yaw_deg: float, width: int | None, times: list[float] | None = None
-) -> Any:
-    from flame_nerf.film import orbit_cameras
-
-    cameras = pipeline.datamanager.train_dataset.cameras
-    return orbit_cameras(
-        cameras,
-        pipeline.model.motion.centre,
-        count,
-        yaw_deg=yaw_deg,
-        pitch_deg=8.0 if yaw_deg else 0.0,
-        width=width or min(FILM_WIDTH, int(cameras.width.max())),
-        times=times,
-    )
-
-
 def _headline(text: str) -> None:
     from nerfstudio.utils.rich_utils import CONSOLE
 
@@ -320,10 +310,14 @@ def _headline(text: str) -> None:
 
 def main() -> None:
     """Entry point of ``flame-nerf``."""
+    one_compile_worker()
     command = tyro.cli(
         Annotated[
             Annotated[Demo, tyro.conf.subcommand("demo")]
             | Annotated[Drive, tyro.conf.subcommand("drive")]
+            | Annotated[Pack, tyro.conf.subcommand("pack")]
+            | Annotated[Unpack, tyro.conf.subcommand("unpack")]
+            | Annotated[Move, tyro.conf.subcommand("move")]
             | Annotated[ExportTrack, tyro.conf.subcommand("export-track")]
             | Annotated[Info, tyro.conf.subcommand("info")],
             tyro.conf.arg(name=""),
@@ -339,8 +333,11 @@ def main() -> None:
     warnings.filterwarnings("ignore", module=r"nerfstudio\.")
     try:
         command.run()
-    except (UserError, FilmError, MotionError, SubjectError) as error:
+    except (UserError, AvatarError, FilmError, MotionError, SubjectError) as error:
         sys.exit(f"flame-nerf: {error}")
+    except KeyboardInterrupt:
+        print("flame-nerf: interrupted; what is finished is kept", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

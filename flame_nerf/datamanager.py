@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -17,7 +19,9 @@ from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, Va
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
 from torch import Tensor, nn
 
+from flame_nerf.command_line import loaded_config
 from flame_nerf.dataparser import FlameNerfDataParserConfig
+from flame_nerf.motion import without_timestep
 from flame_nerf.pictures import FlameNerfDataset, PictureCache
 from flame_nerf.pixel_sampler import HeadPixelSamplerConfig
 from flame_nerf.transfer import to_device
@@ -78,7 +82,18 @@ class FlameNerfDataManager(VanillaDataManager[FlameNerfDataset]):
         ahead, self._ahead = self._ahead, None
         # Also rays of another step are waited for: pixels are drawn by one thread at a time.
         drawn = ahead[1].result() if ahead is not None else None
-        return drawn if drawn is not None and ahead[0] == step else self._draw(step)
+        rays, batch = drawn if drawn is not None and ahead[0] == step else self._draw(step)
+        # Outside training it is ns-export that draws: from all over the video, for one cloud of a single moment.
+        return (rays, batch) if self.training else (without_timestep(rays), batch)
+
+    def get_datapath(self) -> Path:
+        """The folder that ns-viewer keeps camera paths in: the subject's own where config.yml names it and it can be
+        written to, else config.yml's, else the working directory."""
+        named, subject = self.config.dataparser.data, self.train_dataset.subject
+        folders = [named] if named.exists() and named.samefile(subject.root) else []
+        loaded = loaded_config(sys.argv)
+        folders += [loaded.parent] if loaded is not None else []
+        return next((folder for folder in folders if os.access(folder, os.W_OK)), Path.cwd())
 
     def look_ahead(self, step: int) -> Callable[[], RayBundle]:
         """Let another thread draw what :meth:`next_train` will give in a coming step.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from flame_nerf.canonical import (
     CanonicalMapping,
     CanonicalPoints,
+    EmptySpace,
     MappingConfig,
     PosedMesh,
     PosedMeshCache,

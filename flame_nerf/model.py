@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from flame_nerf.background import Background
 from flame_nerf.canonical import MappingConfig, PosedMesh
+from flame_nerf.command_line import prepare_export
 from flame_nerf.ema import WeightAverage
 from flame_nerf.field import FieldConfig
 from flame_nerf.head_renderer import HeadRenderer, SamplingConfig
@@ -27,13 +29,14 @@ from flame_nerf.latent_codes import LatentCodes
 from flame_nerf.losses import color_loss, latent_loss, mask_loss, opacity_entropy_loss
 from flame_nerf.march_ahead import MarchAhead, Marched, moments_of
 from flame_nerf.metrics import LazyLPIPS, image_metrics
-from flame_nerf.motion import PosedFrame, SubjectMotion, head_of, stored_row, unstored_frame
+from flame_nerf.motion import PosedFrame, SubjectMotion, head_of, stored_row, unstored_frame, without_timestep
 from flame_nerf.objective import LossStarts, LossWeights, Term, is_on, objective
 from flame_nerf.prior_terms import DepthTerm, DepthTermConfig, SemanticTermConfig
 from flame_nerf.refinement import MeshShift, TrackRefinement, TrackRefinementConfig
 from flame_nerf.seen_conditions import SeenConditions
 from flame_nerf.seen_directions import SeenDirections
 from flame_nerf.subject import Frame, Subject
+from flame_nerf.surface_normals import surface_normals
 from flame_nerf.throughput import Throughput
 from flame_nerf.transfer import to_device
 from flame_nerf.unseen_sides import UnseenSidesConfig
@@ -73,6 +76,10 @@ class FlameNerfModelConfig(ModelConfig):
     """The semantic term."""
     unseen: UnseenSidesConfig = dataclasses.field(default_factory=UnseenSidesConfig)
     """Filling in of sides that the video never shows."""
+    default_timestep: int | None = None
+    """Timestep of the track that is shown where neither camera nor ray names a moment, and in all that ns-export makes;
+    none: the neutral face. ns-export takes no options of the model: for an avatar that is trained already change
+    `default_timestep` in its config.yml, under `model`."""
     refinement: TrackRefinementConfig = dataclasses.field(default_factory=TrackRefinementConfig)
     """Correction of the track while the field is learned."""
     lpips: bool = False
@@ -119,9 +126,13 @@ class FlameNerfModel(Model):
         from flame_nerf.film.encoder import provide_ffmpeg
         from flame_nerf.viewer import HeadPanel
 
+        prepare_export(sys.argv)
         # ns-render looks for ffmpeg on PATH after loading the model: the wheel's is made visible where none is.
         provide_ffmpeg()
         track = self.subject.track
+        default, last = self.config.default_timestep, track.num_timesteps - 1
+        if default is not None and not 0 <= default <= last:
+            raise SystemExit(f"pipeline.model.default_timestep is {default}: give one from 0 to {last}, or none.")
         self.head = head_of(self.subject)
         self.motion = SubjectMotion(track, self.head, fps=self.subject.fps)
         self.override: PosedFrame | None = None
@@ -201,38 +212,110 @@ class FlameNerfModel(Model):
         return nullcontext() if self.weight_average is None else self.weight_average.applied()
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
-        """Render rays of stored frames, as training and evaluation batches have them (`frame_idx` in the metadata)."""
-        with nullcontext() if self.training else self.shown_weights():
-            return self._render_stored(ray_bundle)
+        """Render rays.
 
-    def _render_stored(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
-        marched = self._marched(ray_bundle) if self.training and self._march_ahead is not None else None
+        Args:
+            ray_bundle: in training, rays of stored frames (`frame_idx` in the metadata). Otherwise any, on the model's
+                device; those without metadata see what a picture without metadata shows.
+
+        Returns:
+            rgb [R, 3], accumulation [R, 1], depth [R, 1] (times the direction: where the ray ends, 0 where nothing is
+            hit) and background [R, 3]. In training also how many samples were taken, for the whole batch, and the
+            background as it was given; otherwise also normals [R, 3] where the method has a mesh, from -1..1 to 0..1,
+            and every output has one row a ray.
+        """
+        if self.training:
+            return self._render_training(ray_bundle)
+        with self.shown_weights(), torch.no_grad():
+            return self._render_rays(ray_bundle)
+
+    def _render_training(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
+        marched = self._marched(ray_bundle) if self._march_ahead is not None else None
         # Only renderers that march take samples.
         known = {} if marched is None else {"samples": marched.samples, "placed": marched.placed}
         moments = moments_of(self.renderer, ray_bundle) if marched is None else marched.moments
         if known.get("placed") is not None:
             origins, directions = marched.origins, marched.directions
-        elif self.training:
-            origins, directions = self.refinement.pose.training_rays(ray_bundle, self._step)
         else:
-            origins, directions = ray_bundle.origins, ray_bundle.directions
+            origins, directions = self.refinement.pose.training_rays(ray_bundle, self._step)
         rows = to_device(moments.rows, self.device)
-        condition, shift = self.refinement.corrected(
-            rows, self._conditions[rows], self._step if self.training else None
-        )
-        condition = self._told(condition, rows)
+        condition, shift = self.refinement.corrected(rows, self._conditions[rows], self._step)
         outputs = self.renderer(
             origins,
             directions,
             moments.meshes,
             to_device(moments.of_ray, self.device),
-            condition,
-            self.background.of_rays(ray_bundle, randomly=self.training and self.config.random_background),
+            self._told(condition, rows),
+            self.background.of_rays(ray_bundle, randomly=self.config.random_background),
             self._step,
             shift=shift,
             **known,
         )
         return outputs | {"directions_norm": ray_bundle.metadata["directions_norm"]}
+
+    def _render_rays(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
+        """Rays that need not be of stored frames, nor of unit length; those without a direction meet nothing."""
+        length = ray_bundle.directions.norm(dim=-1, keepdim=True)
+        usable = (ray_bundle.origins.isfinite() & length.isfinite()).all(dim=-1, keepdim=True) & (length > 0)
+        forward = torch.tensor([0.0, 0.0, 1.0], device=self.device)
+        origins = ray_bundle.origins.where(usable, 0.0)
+        directions = (ray_bundle.directions / length).where(usable, forward)
+        meshes, of_ray, condition, shift = self._moments_of_rays(ray_bundle)
+        background = self.background.of_rays(ray_bundle).expand(len(origins), 3)
+        outputs = self._in_chunks(origins, directions, meshes, of_ray, condition, background, shift=shift)
+        if isinstance(self.renderer, HeadRenderer):
+            ends = origins + directions * outputs["depth"]
+            normals = surface_normals(self.renderer.mapping, meshes, of_ray, ends, directions)
+            outputs["normals"] = (0.5 + 0.5 * normals.where(outputs["accumulation"] > 0, 0.0)).clamp(0, 1)
+        outputs["depth"] = outputs["depth"] / length
+        missed = {"rgb": background, "accumulation": 0.0, "depth": 0.0}
+        return outputs | {name: outputs[name].where(usable, value) for name, value in missed.items()}
+
+    def _moments_of_rays(
+        self, rays: RayBundle
+    ) -> tuple[list[PosedMesh], Int[Tensor, " R"], Float[Tensor, "B D"], MeshShift | None]:
+        """Meshes that rays see, which of them each one does, what the renderer is told of each, and their shift."""
+        if "frame_idx" in (rays.metadata or {}):
+            moments = moments_of(self.renderer, rays)
+            rows = to_device(moments.rows, self.device)
+            condition, shift = self.refinement.corrected(rows, self._conditions[rows])
+            return moments.meshes, to_device(moments.of_ray, self.device), self._told(condition, rows), shift
+        if rays.times is None or self.override is not None:
+            mesh, condition, shift = self.moment(rays)
+            return [mesh], torch.zeros(len(rays), dtype=torch.long, device=self.device), condition, shift
+        times, of_ray = torch.unique(rays.times[:, 0], return_inverse=True)
+        frames = [self.motion.at_time(time).to(self.device) for time in times.tolist()]
+        condition = self._told(torch.stack([frame.condition for frame in frames]))
+        return [self.renderer.pose(frame) for frame in frames], of_ray.to(self.device), condition, None
+
+    def _in_chunks(
+        self,
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+        meshes: Sequence[PosedMesh],
+        of_ray: Int[Tensor, " R"],
+        condition: Float[Tensor, "B D"],
+        background: Float[Tensor, "R 3"] | Float[Tensor, " 3"],
+        **options: Any,
+    ) -> dict[str, Tensor]:
+        """What the renderer gives of each ray, `eval_num_rays_per_chunk` at a time; what it counts is left out."""
+        size, parts = self.config.eval_num_rays_per_chunk, []
+        for start in range(0, max(1, len(origins)), size):
+            rays = slice(start, start + size)
+            behind = background if background.ndim == 1 else background[rays]
+            parts.append(
+                self.renderer(origins[rays], directions[rays], meshes, of_ray[rays], condition, behind, **options)
+            )
+        of_rays = [name for name, values in parts[0].items() if values.ndim == 2]
+        return {name: torch.cat([part[name] for part in parts]) for name in of_rays}
+
+    @torch.no_grad()
+    def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]:
+        """Render the rays of a whole picture as ns-export makes them [H, W]: of all training cameras for one mesh, so
+        that those of a dataset's camera show no moment of their own, but what a picture without metadata shows."""
+        if "frame_idx" in (camera_ray_bundle.metadata or {}):
+            camera_ray_bundle = without_timestep(camera_ray_bundle)
+        return super().get_outputs_for_camera_ray_bundle(camera_ray_bundle)
 
     @property
     def trains_in_kernels(self) -> bool:
@@ -252,7 +335,7 @@ class FlameNerfModel(Model):
         Args:
             camera: one camera. Which moment is shown: "frame_idx" in its metadata (a row of the track: a dataset's own
                 picture), else `override`, else "expr" in the metadata (a `PosedFrame`), else its time, else "cam_idx"
-                in the metadata (a training camera), else neutral.
+                in the metadata (a training camera), else `default_timestep`, else neutral.
             obb_box: nothing outside of it is rendered.
 
         Returns:
@@ -267,20 +350,10 @@ class FlameNerfModel(Model):
         origins, directions = self.rays_of(camera, (camera.metadata or {}).get("pose_correction"))
         height, width = int(camera.height), int(camera.width)
         background = self.background.of_picture(camera, height, width)
-        parts = []
-        for start in range(0, len(origins), self.config.eval_num_rays_per_chunk):
-            chunk = slice(start, start + self.config.eval_num_rays_per_chunk)
-            which = torch.zeros(len(origins[chunk]), dtype=torch.long, device=self.device)
-            behind = background if background.ndim == 1 else background[chunk]
-            parts.append(
-                self.renderer(
-                    origins[chunk], directions[chunk], [mesh], which, condition, behind, box=obb_box, shift=shift
-                )
-            )
-        outputs = {name: torch.cat([part[name] for part in parts]) for name in ("rgb", "accumulation", "depth")}
-        if background.ndim == 2:
-            outputs["background"] = background
-        return {name: values.view(height, width, -1).to(camera.device) for name, values in outputs.items()}
+        of_ray = torch.zeros(len(origins), dtype=torch.long, device=self.device)
+        outputs = self._in_chunks(origins, directions, [mesh], of_ray, condition, background, box=obb_box, shift=shift)
+        shown = [name for name in ("rgb", "accumulation", "depth", "background") if name in outputs]
+        return {name: outputs[name].view(height, width, -1).to(camera.device) for name in shown}
 
     def _told(self, condition: Float[Tensor, "B C"], rows: Int[Tensor, " B"] | None = None) -> Float[Tensor, "B D"]:
         """What the renderer is told: conditions, in pictures near what was trained where `seen_expressions_only` has
@@ -317,13 +390,13 @@ class FlameNerfModel(Model):
         c2w = camera.camera_to_worlds.reshape(3, 4)
         return self.refinement.pose.correct_tracked_camera(c2w, self._row(camera), origins, directions, more)
 
-    def moment(self, camera: Cameras) -> tuple[PosedMesh, Float[Tensor, "1 D"], MeshShift | None]:
+    def moment(self, camera: Cameras | RayBundle) -> tuple[PosedMesh, Float[Tensor, "1 D"], MeshShift | None]:
         """Mesh that a camera is to see, what the renderer is told of it, and how far the mesh is corrected."""
         row = self._row(camera)
         if row is not None:
             rows = torch.tensor([row], device=self.device)
             condition, shift = self._conditions[rows], None
-            if "as_tracked" not in camera.metadata:
+            if "as_tracked" not in (camera.metadata or {}):
                 condition, shift = self.refinement.corrected(rows, condition)
             return self.renderer.meshes.get(row), self._told(condition, rows), shift
         frame = (self.override or unstored_frame(camera, self.motion)).to(self.device)
@@ -332,8 +405,9 @@ class FlameNerfModel(Model):
             self._override_mesh = (frame, self.renderer.pose(frame))
         return self._override_mesh[1], self._told(frame.condition[None]), None
 
-    def _row(self, camera: Cameras) -> int | None:
-        return stored_row(camera, self._train_rows, overridden=self.override is not None)
+    def _row(self, camera: Cameras | RayBundle) -> int | None:
+        overridden = self.override is not None
+        return stored_row(camera, self._train_rows, overridden, default=self.config.default_timestep)
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colour without its background, and opacity: [H, W, 4]."""
@@ -413,6 +487,12 @@ class FlameNerfModel(Model):
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Tensor]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        if self.subject.pictures_left_out:
+            # Nerfstudio's ns-eval has no word for it, and shows whatever else is raised with a traceback.
+            raise SystemExit(
+                f"{self.subject.root}: its pictures were left out when the avatar was packed, so there is nothing to "
+                "compare with. Evaluate the run that it was packed from."
+            )
         truth, rgb = batch["image"].to(self.device), outputs["rgb"].to(self.device)
         accumulation, depth = outputs["accumulation"].to(self.device), outputs["depth"].to(self.device)
         metrics = image_metrics(rgb, truth, batch["mask"].to(self.device), batch["boxes"], batch["chin_row"])

@@ -92,11 +92,20 @@ class FlameNerfDataset(InputDataset):
         """The subject's frame behind a picture of this split."""
         return self.metadata["frames"][image_idx]
 
+    def is_left_out(self, image_idx: int) -> bool:
+        """Whether the subject came without this picture, as a packed avatar's does."""
+        return self.subject.pictures_left_out and not self.frame(image_idx).file_path.exists()
+
     def get_numpy_image(self, image_idx: int) -> UInt8[np.ndarray, "H W 4"]:
+        if self.is_left_out(image_idx):
+            # Nobody in it: the background alone.
+            return np.zeros((*self.size()[::-1], 4), dtype=np.uint8)
         return read_rgba(self.frame(image_idx), *self.size())
 
     def matte(self, image_idx: int) -> UInt8[np.ndarray, "H W"]:
         """How much of each pixel is the person, 0 to 255."""
+        if self.is_left_out(image_idx):
+            return np.zeros(self.size()[::-1], dtype=np.uint8)
         return read_matte(self.frame(image_idx), *self.size())
 
     def intrinsics(self, image_idx: int) -> tuple[float, float, float, float]:
@@ -179,6 +188,12 @@ class PictureCache:
         return depths if usable else nothing
 
     def _fill(self) -> None:
+        subject = self._dataset.subject
+        if subject.pictures_left_out:
+            raise SubjectError(
+                f"{subject.root}: its pictures were left out when the avatar was packed, so there is nothing to learn "
+                "from or to compare with. Use the subject that the avatar was trained on."
+            )
         count, (width, height) = len(self._dataset), self._dataset.size()
         pictures = scratch_array((count, height, width, 4), np.uint8, self._memory_limit)
 

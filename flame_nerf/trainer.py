@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from nerfstudio.engine.optimizers import Optimizers
@@ -34,6 +35,14 @@ class FlameNerfTrainerConfig(TrainerConfig):
     total_steps: int | None = None
     """Steps of the whole run, those before --load-dir included: training ends there, and learning rates decay over
     them. None: max-num-iterations steps, and as many again after --load-dir."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # How Nerfstudio's commands bring a config.yml back. Its paths are those of the day it was written; run and
+        # subject may have been moved since.
+        self.__dict__.update(state)
+        from flame_nerf.avatar.moved import follow_command_line
+
+        follow_command_line(self)
 
 
 class FlameNerfTrainer(Trainer):

@@ -215,7 +215,8 @@ def test_what_does_not_belong_together_is_refused(film, options, tmp_path):
 def test_from_the_commands_to_a_film_that_turns(tmp_path, monkeypatch, capsys):
     """The page's commands with fewer frames and steps: the avatar beats the mean picture, and its film moves."""
     from data_tools.cli import main
-    from flame_nerf.cli import film_orbit, load_pipeline
+    from flame_nerf.avatar.loading import load_pipeline
+    from flame_nerf.film import film_orbit
 
     def data_tool(*arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", ["flame-nerf-data", *arguments])

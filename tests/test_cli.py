@@ -22,7 +22,7 @@ def run(*arguments: str | Path, timeout: float = 120) -> subprocess.CompletedPro
 def test_help_names_the_commands_and_teaches():
     finished = run("--help")
     assert finished.returncode == 0
-    for word in ("demo", "drive", "info"):
+    for word in ("demo", "drive", "pack", "unpack", "move", "export-track", "info"):
         assert word in finished.stdout
     assert "--video" in run("demo", "--help").stdout
 
@@ -88,8 +88,12 @@ def test_demo_from_clip_to_films_and_again_without_redoing(tmp_path):
     assert (tmp_path / "subject" / "report.html").exists()
     assert "ns-viewer --load-config" in first.stdout
 
-    shutil.rmtree(films)
-    again = run(*arguments, timeout=400)
+    (films / "orbit.mp4").unlink()
+    (tmp_path / "made").mkdir()
+    for part in ("subject", "avatar", "films"):
+        shutil.move(tmp_path / part, tmp_path / "made" / part)
+    again = run("demo", "--output", tmp_path / "made", "--steps", "60", "--frames", "5", timeout=400)
     assert again.returncode == 0, again.stderr[-3000:]
-    assert "already trained" in again.stdout
-    assert (films / "orbit.mp4").exists()
+    assert "already trained" in again.stdout, "also from a folder that was renamed"
+    assert (tmp_path / "made/films/orbit.mp4").exists()
+    assert again.stdout.count("already filmed") == 2

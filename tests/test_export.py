@@ -1,8 +1,10 @@
 """Subjects written for other tools: read back by our importers, they are the same."""
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,7 +21,7 @@ from synthetic import make_subject
 from data_tools.exporters import ExportConfig, ExportError, export_subject
 from data_tools.importers import ImportConfig, import_data
 from flame_nerf.heads import save_head
-from flame_nerf.subject import load_subject
+from flame_nerf.subject import load_subject, write_subject
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,30 @@ def test_vhap_parameters_are_flame_s_own(of_flame, tmp_path):
         w2c = np.linalg.inv(np.array(entry["transform_matrix"]))
         assert np.abs(posed @ w2c[:3, :3].T + w2c[:3, 3] - in_camera(subject, frame)).max() < 1e-5
         assert (entry["fl_x"], entry["cy"]) == pytest.approx((frame.intrinsics[0], frame.intrinsics[3]))
+
+
+def test_vhap_s_cameras_keep_their_numbers_where_pictures_are_missing(of_flame, flame, tmp_path):
+    """By what the cameras are, not by their order within a moment."""
+    subject = load_subject(of_flame)
+    frames = [frame for row, frame in enumerate(subject.frames) if row not in (3, 7)]
+    shutil.copytree(of_flame, tmp_path / "part")
+    own = tmp_path / "part"
+    moved = [
+        replace(
+            frame,
+            file_path=own / frame.file_path.relative_to(subject.root),
+            mask_path=own / frame.mask_path.relative_to(subject.root),
+        )
+        for frame in frames
+    ]
+    write_subject(replace(subject, frames=tuple(moved), root=tmp_path / "part", head_model=str(flame)))
+    summary = export_subject("vhap", tmp_path / "part", tmp_path / "out", silent=True)
+    content = json.loads((tmp_path / "out" / "transforms.json").read_text())
+    of_focal = {}
+    for entry in content["frames"]:
+        of_focal.setdefault(round(entry["fl_x"], 2), set()).add(entry["camera_index"])
+    assert [len(indices) for indices in of_focal.values()] == [1, 1, 1] and not summary.notes
+    assert len(content["frames"]) == 7 and set.union(*of_focal.values()) == {0, 1, 2}
 
 
 def test_a_head_that_is_not_flame_cannot_become_vhap(tmp_path):

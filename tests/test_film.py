@@ -300,6 +300,7 @@ class GreyDataset:
     def __init__(self):
         self.cameras = ring(yaws=(0.0, 0.1), times=torch.tensor([[0.4], [0.6]]))
         self.image_filenames = ["00007.png", "00019.png"]
+        self.subject = SimpleNamespace(fps=12.0)
 
     def __len__(self):
         return 2
@@ -318,6 +319,7 @@ def test_side_by_side_measures_within_the_matte(tmp_path, name):
     assert values == pytest.approx([20.0, 20.0], abs=0.2), "a tenth off is 20 dB"
     if name.endswith(".mp4"):
         assert len(read_film(tmp_path / name)) == 2
+        assert cv2.VideoCapture(str(tmp_path / name)).get(cv2.CAP_PROP_FPS) == pytest.approx(12)
     else:
         sheet = np.asarray(Image.open(tmp_path / name))
         assert sheet.shape[1] == 64
@@ -341,7 +343,7 @@ def test_a_picture_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FilmError, match="sheet.png"):
         render_film(
-            GreyModel(), ring(), moments([0.5]), tmp_path / "film.mp4", sheet=tmp_path / "file" / "sheet.png"
+            GreyModel(), ring(), moments([0.5]), tmp_path / "film.mp4", 25, sheet=tmp_path / "file" / "sheet.png"
         )  # fmt: skip
 
 

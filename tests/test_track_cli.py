@@ -12,7 +12,7 @@ import pytest
 from track_clips import carphone, pictures_of, steady, write_video
 
 from data_tools.tracking import TrackConfig, TrackingError, fit_run, pipeline, track
-from data_tools.tracking.pictures import load_grey, load_picture
+from data_tools.tracking.pictures import load_grey, load_picture, save_picture
 from flame_nerf.subject import load_subject
 
 pytest.importorskip("mediapipe", reason="mediapipe is not installed: pip install 'flame-nerf[track]'")
@@ -65,6 +65,25 @@ def test_the_command_on_a_real_clip(tmp_path):
     other = _command(carphone(), subject_dir, "--max-frames", "30")
     assert other.returncode == 1 and "--overwrite" in other.stderr
     assert len(load_subject(subject_dir).frames) == 40
+
+
+@pytest.mark.slow
+def test_a_folder_of_pictures_is_a_film_and_what_is_left_out_is_counted(tmp_path, carphone_pictures):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number, picture in enumerate(carphone_pictures[:16], start=1):
+        save_picture(folder / f"img_{number}.png", picture)
+    (folder / "img_12.png").write_bytes(b"damaged")
+    (folder / "notes.txt").write_text("no picture")
+    done = _command(folder, tmp_path / "subject", "--fps", "30")
+    assert done.returncode == 0, done.stderr
+    assert "Frames        15 (1 left out)" in done.stdout
+    assert "Left out: 1 picture that cannot be read: img_12.png" in done.stdout and "notes.txt" in done.stdout
+    page = (tmp_path / "subject" / "report.html").read_text()
+    assert "1 left out" in page and "img_12.png" in page and "notes.txt" in page
+    subject = load_subject(tmp_path / "subject")
+    assert len(subject.frames) == 15 and subject.fps == 30 and subject.source == "frames"
+    np.testing.assert_allclose(load_picture(subject.root / subject.frames[1].file_path), carphone_pictures[1], atol=20)
 
 
 def _check_geometry(subject) -> None:

@@ -1,8 +1,9 @@
-"""The viewer in a real browser: a trained head appears, and moves with the frame slider and an expression slider."""
+"""The viewer in a real browser: a trained head appears, moves with the sliders, and is filmed along keyframes."""
 
 import contextlib
 import dataclasses
 import io
+import json
 import os
 import re
 import shutil
@@ -32,7 +33,7 @@ FLAGS = (
 STEPS, RAYS = 100, 1024
 OPEN_FRAME = 10
 """The synthetic head's mouth is shut in frame 0 and wide open in this one."""
-PATIENCE = 120.0
+PATIENCE = 240.0
 """Seconds to wait for anything: a busy machine is not a failure."""
 
 pytestmark = [
@@ -182,3 +183,61 @@ def test_the_head_appears_and_moves_with_the_sliders(page):
     WebDriverWait(page, PATIENCE).until(
         lambda driver: slider(driver, "Frame").get_attribute("aria-valuenow") != str(OPEN_FRAME)
     )
+
+
+def press(page, words: str) -> None:
+    """Press the button with these words, wherever on the page it is."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    found = f"//button[contains(normalize-space(), '{words}')]"
+    button = WebDriverWait(page, PATIENCE).until(lambda driver: driver.find_element("xpath", found))
+    page.execute_script("arguments[0].click()", button)
+
+
+def turn(page) -> None:
+    """Turn the head a little with the mouse."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    view = min(page.find_elements("css selector", "canvas"), key=lambda canvas: canvas.rect["width"])
+    ActionChains(page).move_to_element(view).click_and_hold().move_by_offset(60, 10).pause(0.3).release().perform()
+
+
+def test_camera_paths_of_two_and_of_three_keyframes(page, config):
+    from nerfstudio.cameras.camera_paths import get_path_from_json
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    folder = config.parents[4] / "subject" / "camera_paths"
+    WebDriverWait(page, PATIENCE).until(lambda driver: driver.find_elements("xpath", "//label[.='Frame']"))
+    settled(page, is_head, "no head on white appeared")
+    press(page, "Render")
+    # The synthetic pictures' focal length is 1.7 times their height.
+    degrees = 2 * np.degrees(np.arctan(0.5 / 1.7))
+    WebDriverWait(page, PATIENCE).until(
+        lambda driver: (
+            float(slider(driver, "Default FOV").get_attribute("aria-valuenow")) == pytest.approx(degrees, abs=0.1)
+        )
+    )
+
+    def written(count: int) -> dict | None:
+        for path in folder.glob("*.json"):
+            with contextlib.suppress(json.JSONDecodeError):
+                film = json.loads(path.read_text())
+                if len(film["keyframes"]) == count:
+                    return film
+        return None
+
+    press(page, "Add Keyframe")
+    for count in (2, 3):
+        turn(page)
+        press(page, "Add Keyframe")
+        time.sleep(1.0)
+        press(page, "Generate Command")
+        film = WebDriverWait(page, PATIENCE).until(lambda driver, count=count: written(count))
+        WebDriverWait(page, PATIENCE).until(lambda driver: "ns-render camera-path" in driver.page_source)
+        press(page, "Close")
+        cameras = get_path_from_json(film)
+        assert len(cameras) > 10 and film["camera_path"][0]["fov"] == pytest.approx(degrees, abs=0.1)
+        places, turned = cameras.camera_to_worlds[:, :, 3], cameras.camera_to_worlds[:, :, 2]
+        assert float((places[0] - places[-1]).norm()) > 0.02 and float(turned.std(dim=0).max()) > 0.01
+        steps = places.diff(dim=0).norm(dim=1)
+        assert float(steps.max()) < 4 * float(steps.mean()), "the camera moves on, it does not jump"

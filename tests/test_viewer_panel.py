@@ -16,6 +16,7 @@ from flame_nerf.heads import load_head
 from flame_nerf.motion import SubjectMotion
 from flame_nerf.viewer import HeadPanel
 from flame_nerf.viewer.panel import FOLLOW_TIME, FRAME, SLIDERS
+from flame_nerf.viewer.render_tab import set_field_of_view
 from flame_nerf.viewer.sliders import GAZE_LEFT, GAZE_UP, JAW_ANGLE, slider_groups
 
 ARKIT_SAMPLE = ("browInnerUp", "cheekPuff", "eyeBlinkLeft", "jawOpen", "mouthSmileLeft", "noseSneerLeft", "tongueOut")
@@ -231,3 +232,12 @@ def test_without_training_cameras_the_view_is_from_the_front(server, track):
     camera, _ = greeted(server, track, None)
     assert camera.position[2] > camera.look_at[2]
     np.testing.assert_allclose(camera.position[:2], camera.look_at[:2])
+
+
+def test_keyframes_are_filmed_with_the_page_s_field_of_view(server, track):
+    slider = server.gui.add_slider("Default FOV", min=0.1, max=175.0, step=0.01, initial_value=75.0)
+    poses = torch.from_numpy(np.stack([look_at_origin(0.2, 0.1)[:3]] * 3)).float()
+    camera, _ = greeted(server, track, Cameras(poses, 100.0, 100.0, 32.0, 32.0, width=64, height=64))
+    assert slider.value == pytest.approx(np.degrees(camera.fov)) == pytest.approx(2 * np.degrees(np.arctan(0.32)))
+    slider.remove()
+    assert not set_field_of_view(server, 0.5), "another viewer's page has no such slider"

@@ -67,7 +67,7 @@ def _weights(rest: Skin) -> Float[np.ndarray, "V J"]:
     return weights
 
 
-def _regions(rest: Skin) -> Int[np.ndarray, "F"]:
+def _regions(rest: Skin) -> Int[np.ndarray, " F"]:
     corner = rest.faces
     part = np.array(rest.part)[corner[:, 0]]
     above, along = rest.above[corner].mean(axis=1), rest.along[corner].mean(axis=1)

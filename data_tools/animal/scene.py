@@ -53,7 +53,7 @@ _COLOURS = {
 class Performance:
     """What the animal does in T frames."""
 
-    identity: Float[np.ndarray, "S"]
+    identity: Float[np.ndarray, " S"]
     expression: Float[np.ndarray, "T E"]
     pose: Float[np.ndarray, "T J 3"]
     """Axis-angle of each joint against its parent, radians."""

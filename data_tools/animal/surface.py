@@ -78,9 +78,9 @@ class Skin:
     faces: Int[np.ndarray, "F 3"]
     part: list[str]
     """Part of each vertex: body, jaw, left_ear, left_eye, left_lid, ..."""
-    along: Float[np.ndarray, "V"]
+    along: Float[np.ndarray, " V"]
     """Place of a vertex between a part's beginning (0) and end (1)."""
-    above: Float[np.ndarray, "V"]
+    above: Float[np.ndarray, " V"]
     """Cosine of its place around the part: 1 on top, -1 underneath."""
     keypoints: dict[str, int]
     """Vertex of each named point."""
@@ -117,8 +117,8 @@ class _Grid:
 
     points: Float[np.ndarray, "N 3"]
     faces: Int[np.ndarray, "M 3"]
-    along: Float[np.ndarray, "N"]
-    above: Float[np.ndarray, "N"]
+    along: Float[np.ndarray, " N"]
+    above: Float[np.ndarray, " N"]
     keypoints: dict[str, int] = field(default_factory=dict)
 
 
@@ -225,7 +225,7 @@ def _jaw(shape: Shape) -> _Grid:
     return _Grid(grid.points + share * (turned - grid.points), grid.faces, grid.along, grid.above, grid.keypoints)
 
 
-def jaw_share(points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N"]:
+def jaw_share(points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, " N"]:
     """How far points of the jaw follow it; its hidden end stays in the skull."""
     return ramp(points[:, 2], 0.012, 0.045)
 

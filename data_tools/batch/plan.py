@@ -9,7 +9,10 @@ from pathlib import Path
 from data_tools.batch.config import BatchConfig, BatchError
 from data_tools.batch.jobs import Job, Step, python_module
 
-VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
+VIDEO_ENDINGS = (
+    *(".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"),
+    *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".3gp"),
+)
 """Files that are taken for videos."""
 LOGS, OUTPUTS = "logs", "outputs"
 """Folders beside the subjects, which no subject can be called."""

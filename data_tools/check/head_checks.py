@@ -164,7 +164,7 @@ def head_from_world(subject: Subject) -> Float[np.ndarray, "T 4 4"]:
     """Rigid motion that lays each timestep's skull on the rest head's."""
     track = subject.track
     faces = track.region_faces("scalp", "ears")
-    rows: Int[np.ndarray, "N"] = np.unique(track.faces[faces if faces.any() else slice(None)])
+    rows: Int[np.ndarray, " N"] = np.unique(track.faces[faces if faces.any() else slice(None)])
     return rigid_fit(track.vertices[:, rows].astype(np.float64), track.canonical_vertices[rows].astype(np.float64))
 
 

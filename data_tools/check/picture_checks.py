@@ -133,7 +133,7 @@ def _masks(looks: list[_Look]) -> list[Finding]:
 
 
 def _sharpness(looks: list[_Look]) -> list[Finding]:
-    values: Float[np.ndarray, "N"] = np.array([look.sharpness for look in looks])
+    values: Float[np.ndarray, " N"] = np.array([look.sharpness for look in looks])
     usual = float(np.median(values))
     if usual <= 0:
         return [Finding("error", "pictures", "The pictures are of one colour where the head should be.")]

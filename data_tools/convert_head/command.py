@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -64,4 +65,4 @@ def _print(summary: ConvertSummary) -> None:
     for warning in summary.warnings:
         console.print(f"[yellow]Warning:[/] {escape(warning)}")
     name = summary.name if summary.remembered else summary.path
-    console.print(f"Next          flame-nerf-data track VIDEO SUBJECT --head {escape(str(name))}")
+    console.print(f"Next          flame-nerf-data track VIDEO SUBJECT --head {escape(shlex.quote(str(name)))}")

@@ -40,7 +40,7 @@ def has_eyes(head: HeadModel) -> bool:
     return all(name in head.joint_names for name in EYE_JOINTS)
 
 
-def regions_from_groups(head: HeadModel, groups: Mapping[str, Int[np.ndarray, "N"]]) -> HeadModel:
+def regions_from_groups(head: HeadModel, groups: Mapping[str, Int[np.ndarray, " N"]]) -> HeadModel:
     """Regions from named vertex groups; what no group covers is skin.
 
     Names that are not known become regions of their own, so that an animal's may be called `muzzle` or `horns`.
@@ -60,7 +60,7 @@ def regions_from_groups(head: HeadModel, groups: Mapping[str, Int[np.ndarray, "N
     return replace(head, region=torch.from_numpy(region.astype(np.int64)), region_names=names)
 
 
-def _covered(faces: Int[np.ndarray, "F 3"], rows: Int[np.ndarray, "N"], vertices: int) -> Bool[np.ndarray, "F"]:
+def _covered(faces: Int[np.ndarray, "F 3"], rows: Int[np.ndarray, " N"], vertices: int) -> Bool[np.ndarray, " F"]:
     inside = np.zeros(vertices, dtype=bool)
     inside[rows] = True
     return inside[faces].sum(1) >= 2
@@ -102,7 +102,7 @@ def regions_from_shape(head: HeadModel) -> HeadModel:
     return replace(head, region=torch.from_numpy(region.astype(np.int64)), region_names=REGION_NAMES)
 
 
-def _near_eyeballs(head: HeadModel) -> Bool[np.ndarray, "F"]:
+def _near_eyeballs(head: HeadModel) -> Bool[np.ndarray, " F"]:
     """Faces around the eyeballs, in front of their centres."""
     centre = head.template.numpy()[head.faces.numpy()].mean(1)
     result = np.zeros(len(centre), dtype=bool)
@@ -147,7 +147,7 @@ def regions_from_landmarks(head: HeadModel, landmarks: LandmarkEmbedding) -> Hea
     return replace(head, region=torch.from_numpy(region))
 
 
-def _inside(points: Float[np.ndarray, "N 2"], ring: Float[np.ndarray, "K 2"]) -> Bool[np.ndarray, "N"]:
+def _inside(points: Float[np.ndarray, "N 2"], ring: Float[np.ndarray, "K 2"]) -> Bool[np.ndarray, " N"]:
     """Which points lie in a polygon: an upward ray crosses its edges an odd number of times."""
     start, end = ring, np.roll(ring, -1, axis=0)
     x, y = points[:, :1], points[:, 1:]

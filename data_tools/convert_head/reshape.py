@@ -55,7 +55,7 @@ def _axis(name: str) -> Float[np.ndarray, "3"]:
     return axis
 
 
-def carried_by_head(head: HeadModel) -> Bool[np.ndarray, "V"]:
+def carried_by_head(head: HeadModel) -> Bool[np.ndarray, " V"]:
     """Vertices that the head joint, its descendants and the joint below it carry for the greater part."""
     carrying = {head.head_joint, head.parents[head.head_joint]} - {-1}
     for joint, parent in enumerate(head.parents):
@@ -64,7 +64,7 @@ def carried_by_head(head: HeadModel) -> Bool[np.ndarray, "V"]:
     return (head.skinning_weights[:, sorted(carrying)].sum(1) > 0.5).numpy()
 
 
-def cut_to(head: HeadModel, kept: Bool[np.ndarray, "V"]) -> HeadModel:
+def cut_to(head: HeadModel, kept: Bool[np.ndarray, " V"]) -> HeadModel:
     """The model cut to some vertices, to the joints that carry them, and moved so that its head joint is the origin.
 
     Raises:

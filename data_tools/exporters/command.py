@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from data_tools.errors import run_command
-from data_tools.exporters.config import ExportConfig, ExportError, ExportFormat
+from data_tools.exporters.config import ExportConfig, ExportError, ExportFormat, ExportSummary
 
 
 def export(

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from scipy.optimize import linear_sum_assignment
 
 from data_tools.exporters.config import ExportConfig, ExportError
 from data_tools.exporters.files import write_json, write_once, write_picture
@@ -26,6 +28,9 @@ JAW_OPEN = 0.3
 """Radians, of the canonical head."""
 OFFSET_SEEN = 1e-5
 """Offsets smaller than this, metres, are the arithmetic's."""
+SAME_PX, SAME_CAMERA = 0.1, 0.1
+"""What a pixel of focal length or centre counts against a radian of direction, and how far two pictures of one camera
+may be apart in both."""
 
 
 def export(subject: Subject, folder: Path, config: ExportConfig, advance: Callable[[], None]) -> tuple[str, ...]:
@@ -56,7 +61,9 @@ def export(subject: Subject, folder: Path, config: ExportConfig, advance: Callab
     shared = {"shape": _padded(parameters.shape, SHAPES)} | ({} if static is None else {"static_offset": static})
     for timestep in range(track.num_timesteps):
         _write_parameters(folder / "flame_param" / f"{timestep:05d}.npz", parameters, timestep, shared)
-    names = _names(subject)
+    c2w = np.stack([world_from_head[frame.timestep] @ frame.c2w for frame in subject.frames])
+    cameras, notes = _cameras(subject, c2w)
+    names = [f"{frame.timestep:05d}_{camera:02d}" for frame, camera in zip(subject.frames, cameras, strict=True)]
 
     def one(block: range) -> None:
         for index in block:
@@ -70,8 +77,8 @@ def export(subject: Subject, folder: Path, config: ExportConfig, advance: Callab
     run_blocks(blocks_of(len(names), config.workers), one, config.workers)
     _write_canonical(folder / "canonical_flame_param.npz", shared)
     entries = [
-        _entry(subject, frame, name, world_from_head[frame.timestep])
-        for frame, name in zip(subject.frames, names, strict=True)
+        _entry(subject, frame, camera, name, pose)
+        for frame, camera, name, pose in zip(subject.frames, cameras, names, c2w, strict=True)
     ]
     parts = {part: [entry for entry, frame in zip(entries, subject.frames, strict=True) if frame.split == part]
              for part in ("train", "val", "test")}  # fmt: skip
@@ -79,7 +86,7 @@ def export(subject: Subject, folder: Path, config: ExportConfig, advance: Callab
     for part, chosen in parts.items():
         write_json(folder / f"transforms_{part}.json", _top(subject, chosen or parts["test"]))
     write_json(folder / "transforms.json", _top(subject, entries))
-    return () if static is None else ("The head's own offsets from FLAME were written as static_offset.",)
+    return notes if static is None else (*notes, "The head's own offsets from FLAME were written as static_offset.")
 
 
 def _flame(subject: Subject, config: ExportConfig) -> HeadModel:
@@ -115,15 +122,33 @@ def _parameters(subject: Subject, head: HeadModel) -> FlameParameters:
     return FlameParameters(track.identity.astype(float), expression, pose, np.zeros((track.num_timesteps, 3)))
 
 
-def _names(subject: Subject) -> list[str]:
-    """`timestep_camera` of each picture: cameras are told apart by their order within a moment."""
-    seen: dict[int, int] = {}
-    names = []
-    for frame in subject.frames:
-        camera = seen.get(frame.timestep, 0)
-        seen[frame.timestep] = camera + 1
-        names.append(f"{frame.timestep:05d}_{camera:02d}")
-    return names
+def _cameras(subject: Subject, c2w: Float[np.ndarray, "N 4 4"]) -> tuple[list[int], tuple[str, ...]]:
+    """Which of the rig's cameras took each picture, and what to say if that cannot be told.
+
+    Pictures may be missing, so their order within a moment says nothing: cameras are known by their intrinsics and by
+    how they stand in the world.
+
+    Args:
+        c2w: each frame's camera in the exported world, where a camera of a rig keeps its direction.
+    """
+    moments: dict[int, list[int]] = {}
+    for row, frame in enumerate(subject.frames):
+        moments.setdefault(frame.timestep, []).append(row)
+    rig = max(moments.values(), key=len)
+    if len(rig) == 1:
+        return [0] * len(subject.frames), ()
+    intrinsics = np.array([subject.intrinsics_of(frame) for frame in subject.frames])
+    cameras, unsure = [0] * len(subject.frames), False
+    for rows in moments.values():
+        apart = np.abs(intrinsics[rows][:, None] - intrinsics[rig][None]).max(axis=-1)
+        turned = np.linalg.norm(c2w[rows][:, None, :3, :3] - c2w[rig][None, :, :3, :3], axis=(-2, -1))
+        cost = turned + SAME_PX * apart
+        chosen, of_rig = linear_sum_assignment(cost)
+        for at, camera in zip(chosen, of_rig, strict=True):
+            cameras[rows[at]] = int(camera)
+        unsure |= bool((cost[chosen, of_rig] > SAME_CAMERA).any())
+    said = "Cameras could not all be told apart by intrinsics and direction: camera_index may not be one camera's."
+    return cameras, (said,) if unsure else ()
 
 
 def _write_parameters(path: Path, parameters: FlameParameters, timestep: int, shared: dict[str, np.ndarray]) -> None:
@@ -152,9 +177,8 @@ def _padded(values: np.ndarray, length: int) -> np.ndarray:
     return result
 
 
-def _entry(subject: Subject, frame: Frame, name: str, world_from_head: np.ndarray) -> dict[str, Any]:
+def _entry(subject: Subject, frame: Frame, camera: int, name: str, c2w: Float[np.ndarray, "4 4"]) -> dict[str, Any]:
     fl_x, fl_y, cx, cy = subject.intrinsics_of(frame)
-    camera = int(name.partition("_")[2])
     return {
         "timestep_index": frame.timestep,
         "timestep_index_original": frame.timestep,
@@ -169,7 +193,7 @@ def _entry(subject: Subject, frame: Frame, name: str, world_from_head: np.ndarra
         "w": subject.width,
         "camera_angle_x": 2 * math.atan(subject.width / fl_x / 2),
         "camera_angle_y": 2 * math.atan(subject.height / fl_y / 2),
-        "transform_matrix": (world_from_head @ frame.c2w).tolist(),
+        "transform_matrix": c2w.tolist(),
         "file_path": f"images/{name}.png",
         "fg_mask_path": f"fg_masks/{name}.png",
         "flame_param_path": f"flame_param/{frame.timestep:05d}.npz",

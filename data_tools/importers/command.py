@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ def import_command(
     """Turn another tool's tracked data into a subject.
 
     FORMAT is auto (finds out and says why) or one of
-      metrical-tracker   the tracker's output folder: checkpoint/, mesh/, input/, and mattes in matte/
+      metrical-tracker   the tracker's output folder: checkpoint/, mesh/ (or --flame), input/, and mattes in matte/
       insta              INSTA's dataset: transforms_*.json with a mesh for each frame
       vhap               VHAP's export, GaussianAvatars' datasets, one or several cameras, unions     needs --flame
       nha                video-head-tracker, Neural Head Avatars: tracked_flame_params.npz, frame_*/  needs --flame
@@ -32,6 +33,9 @@ def import_command(
 
     The mesh is laid on the pictures and compared with their mattes. If it does not lie there, the import stops and says
     which other reading of axes, signs or scale would fit. SRC is only read.
+
+    Pictures and mattes may be numbered otherwise than the data: where some do not match, the mesh is laid on them with
+    the numbers shifted, and the report says so. Absolute paths of another machine are found by their ends.
 
     An interrupted import goes on where it stopped: give the same command again.
 
@@ -69,4 +73,4 @@ def _print(summary: ImportSummary) -> None:
     line("Report", str(summary.report))
     for warning in summary.warnings:
         console.print(f"[yellow]Warning:[/] {escape(warning)}")
-    line("Next", f"ns-train flame-nerf-cpu --data {summary.subject}")
+    line("Next", f"ns-train flame-nerf-cpu --data {shlex.quote(str(summary.subject))}")

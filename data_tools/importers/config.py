@@ -19,7 +19,7 @@ class ImportConfig:
 
     flame: Path | None = None
     """Your FLAME file (generic_model.pkl, flame2023.pkl or the npz that `convert-head` makes). Formats that store
-    FLAME's parameters need it; formats that store meshes do not."""
+    FLAME's parameters need it, metrical-tracker where its mesh/ is missing; formats that store meshes do not."""
     focal_px: float | None = None
     """Focal length in pixels where the data have none (deca). Not given: found from landmarks, or 1.35 times the
     longer side."""

@@ -11,12 +11,14 @@ import torch
 from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 
+from data_tools.frame_names import natural, stem_of
 from data_tools.importers.cameras import AXES_WORDS, camera_of
 from data_tools.importers.capture import Capture, Scratch, Shot
 from data_tools.importers.config import ImportConfig, ImportingError
-from data_tools.importers.files import array, existing, field, natural, read_json, version_hint
+from data_tools.importers.files import array, field, read_json, version_hint
 from data_tools.importers.flame import FlameMeshes, FlameParameters, capture_of, open_flame
 from data_tools.importers.pictures import picture_size
+from data_tools.importers.places import Places, pictures_in, why_missing
 from flame_nerf.heads import HeadModel
 from flame_nerf.heads.companions import SIXTY_EIGHT as MEDIAPIPE_OF_68
 
@@ -30,6 +32,8 @@ TELLING = 0.05
 """Landmarks tell the focal length if the best one leaves at least this share less error than the prior's."""
 FACE_TO_CAMERA = np.diag([1.0, -1.0, -1.0])
 """DECA's camera looks along -z of FLAME's space: only y and z turn over."""
+FEWEST = 8
+"""Landmarks that must be known for distances to be found from them."""
 CROP_SIDE = 224.0
 """Pixels of the crop that a `tform` leads to."""
 
@@ -52,15 +56,18 @@ def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
     path = source / INDEX
     flame = open_flame(config, "DECA")
     content = read_json(path)
-    left_out, codes = [], []
-    for name in sorted(content, key=natural):
-        picture = _picture(source, name)
-        if picture is None:
-            left_out.append((name, "it has no picture"))
-            continue
-        codes.append(_Code.of(content[name], name, picture, f"{path}: {name}"))
-    if not codes:
-        raise ImportingError(f"{source}: none of the {len(content)} codes has its picture in image/ or beside it.")
+    places, folder = Places(source), _folder(source, list(content))
+    names = sorted(content, key=natural)
+    pictures = {name: places.picture_in(folder, Path(name.replace("\\", "/")).name) for name in names}
+    first = next((picture for picture in pictures.values() if picture.is_file()), None)
+    listed = pictures_in(folder)
+    if not (names and listed):
+        raise ImportingError(
+            f"{source}: none of the {len(content)} codes has its picture in image/ or beside it"
+            + (f": {why_missing(pictures[names[0]])}." if names else ".")
+        )
+    usual = first or folder / listed[0]
+    codes = [_Code.of(content[name], name, pictures[name], usual, f"{path}: {name}") for name in names]
     pose = np.zeros((len(codes), 5, 3))
     pose[:, [0, 2]] = np.stack([code.pose for code in codes]).reshape(-1, 2, 3)
     # DECA guesses the shape anew for every picture.
@@ -73,15 +80,14 @@ def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
     centre = np.array(size) / 2
     prior = config.focal_px or FOCAL_PRIOR * max(size)
     shift, focal, said = _weak_to_perspective(codes, prior, centre), prior, "given" if config.focal_px else "assumed"
-    seen = _seen(source, codes, meshes.head)
+    seen, untold = _seen(source, codes, meshes.head)
     warnings = []
     if seen is not None:
         points = _model_points(meshes, world_from_head, seen.rows)
         shift, focal, said = _refine(points, seen.pixels, centre, prior, config.focal_px is None, max(size))
     elif config.focal_px is None:
         warnings.append(
-            f"Nothing told the focal length: {prior:.0f} px was assumed. Give --focal-px if you know it; {KEYPOINTS} "
-            "with landmarks, and a FLAME file with an embedding of them, would let it be found."
+            f"Nothing told the focal length: {prior:.0f} px was assumed, as {untold}. Give --focal-px if you know it."
         )
     head_from_world = np.linalg.inv(world_from_head)
     shots = []
@@ -89,9 +95,8 @@ def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
         w2c = np.eye(4)
         w2c[:3, :3], w2c[:3, 3] = FACE_TO_CAMERA, shift[row]
         camera, _ = camera_of((focal, focal, *centre), size, w2c, "opencv", f"{path}: {code.name}")
-        matte = existing(source / "mask" / code.picture.stem)
-        shots.append(Shot(code.name, code.picture, camera.in_world(head_from_world[row]), row,
-                          matte=matte if matte.is_file() else None))  # fmt: skip
+        matte = places.picture_in(source / "mask", stem_of(code.picture.name))
+        shots.append(Shot(code.name, code.picture, camera.in_world(head_from_world[row]), row, matte=matte))
     return capture_of(
         meshes,
         flame,
@@ -103,7 +108,6 @@ def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
             "scale": "metres; distance from the weak perspective's scale",
             "focal length": f"{focal:.1f} px, {said}",
         },
-        left_out=tuple(left_out),
         warnings=tuple(warnings),
     )
 
@@ -124,14 +128,18 @@ class _Code:
     """Centre and side of the square crop, pixels of the picture."""
 
     @classmethod
-    def of(cls, entry: Any, name: str, picture: Path, where: str) -> _Code:
+    def of(cls, entry: Any, name: str, picture: Path, usual: Path, where: str) -> _Code:
+        """
+        Args:
+            usual: a picture whose size counts where the code's own is not there.
+        """
         if not isinstance(entry, dict):
             raise ImportingError(f"{where} is a {type(entry).__name__}; {version_hint(entry)}")
         values = {key: array(np.ravel(field(entry, key, where)), (width,), f"{where}: {key}")
                   for key, width in (("shape", None), ("exp", None), ("pose", 6), ("cam", 3))}  # fmt: skip
         if values["cam"][0] <= 0:
             raise ImportingError(f"{where}: cam's scale is {values['cam'][0]:g}; expected a positive number.")
-        size = picture_size(picture)
+        size = picture_size(picture if picture.is_file() else usual)
         return cls(name, picture, size, values["shape"], values["exp"], values["pose"], values["cam"],
                    _crop(entry, size, where))  # fmt: skip
 
@@ -155,12 +163,14 @@ def _crop(entry: dict[str, Any], size: tuple[int, int], where: str) -> tuple[flo
     return size[0] / 2, size[1] / 2, float(size[0])
 
 
-def _picture(source: Path, name: str) -> Path | None:
-    for folder in PICTURE_FOLDERS:
-        path = existing(source / folder / Path(name).name)
-        if path.is_file():
-            return path
-    return None
+def _folder(source: Path, names: list[str]) -> Path:
+    """The folder that holds the codes' pictures: most of them by name, else the first one with pictures in it."""
+    wanted = {stem_of(Path(name.replace("\\", "/")).name) for name in names}
+    found = {name: {stem_of(picture) for picture in pictures_in(source / name)} for name in PICTURE_FOLDERS}
+    best = max(found, key=lambda name: len(found[name] & wanted))
+    if not found[best] & wanted:
+        best = next((name for name, stems in found.items() if stems), PICTURE_FOLDERS[0])
+    return source / best
 
 
 def _stacked(rows: list[np.ndarray], codes: list[_Code], name: str) -> np.ndarray:
@@ -197,17 +207,19 @@ class _Seen:
     pixels: Float[np.ndarray, "T L 2"]
 
 
-def _seen(source: Path, codes: list[_Code], head: HeadModel) -> _Seen | None:
-    """Landmarks beside the codes, if every picture has them and the head model knows where they are."""
+def _seen(source: Path, codes: list[_Code], head: HeadModel) -> tuple[_Seen | None, str]:
+    """Landmarks beside the codes, if every picture has them and the head model knows where they are; else why not."""
     path = source / KEYPOINTS
-    if head.landmarks is None or head.landmarks.names or not path.is_file():
-        return None
-    content = read_json(path)
+    if not path.is_file():
+        return None, f"there is no {KEYPOINTS} with landmarks"
+    if head.landmarks is None or head.landmarks.names:
+        return None, f"{KEYPOINTS} is there, but your FLAME file has no embedding of its landmarks"
+    content = {stem_of(name): values for name, values in read_json(path).items()}
     found = []
     for code in codes:
-        values = content.get(code.picture.name, content.get(code.name))
+        values = content.get(stem_of(code.picture.name), content.get(stem_of(code.name)))
         if values is None:
-            return None
+            return None, f"{KEYPOINTS} has no landmarks of {code.picture.name}"
         found.append(array(values, (None, 2), f"{path}: {code.name}"))
     counts = {len(points) for points in found}
     if len(counts) != 1:
@@ -222,10 +234,10 @@ def _seen(source: Path, codes: list[_Code], head: HeadModel) -> _Seen | None:
     column_of = dict(zip(numbers.tolist(), columns.tolist(), strict=True))
     known = head.landmarks.index.tolist()
     rows = np.array([row for row, number in enumerate(known) if number in column_of])
-    if len(rows) < 8:
-        return None
+    if len(rows) < FEWEST:
+        return None, f"only {len(rows)} of the landmarks in {KEYPOINTS} are in your FLAME file's embedding"
     chosen = [column_of[known[row]] for row in rows]
-    return _Seen(rows, np.stack(found)[:, chosen])
+    return _Seen(rows, np.stack(found)[:, chosen]), ""
 
 
 def _model_points(

@@ -1,44 +1,17 @@
-"""Reading what others wrote: JSON, npz and numbers, without trusting names, types or paths."""
+"""Reading what others wrote: JSON, npz and numbers, without trusting types or shapes."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import zipfile
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data_tools import text_files
 from data_tools.importers.config import ImportingError
-
-
-def inside(root: Path, name: Any, where: str, also: Sequence[Path] = ()) -> Path:
-    """The file that data name, if it lies in their folder.
-
-    Args:
-        root: the folder that relative names start from.
-        name: as written, with either kind of slash.
-        where: file and field to name in errors.
-        also: further folders that the data may point into.
-
-    Raises:
-        ImportingError: no name, or one that leads out of the folders.
-    """
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise ImportingError(f"{where} is {name!r}, expected the name of a file.")
-    # Lexically: a link inside the folder is its owner's business, `..` in a downloaded file is not.
-    path = Path(os.path.normpath(root / name.replace("\\", "/")))
-    folders = [Path(os.path.normpath(folder)) for folder in (root, *also)]
-    if not any(path.is_relative_to(folder) for folder in folders):
-        raise ImportingError(
-            f"{where} is {name!r}, which leads out of {root}. Refused: data may only name files of their own folder. "
-            "Copy the file into the folder and correct the name."
-        )
-    return path
+from data_tools.importers.kinds import ZIP, check_kind
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -47,12 +20,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ImportingError: it is missing, no JSON, or something else.
     """
-    try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError:
-        raise ImportingError(f"{path} does not exist.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ImportingError(f"{path}: no valid JSON ({error}). Copy it again, it may be cut short.") from error
+    content = text_files.read_json(path, ImportingError)
     if not isinstance(content, dict):
         raise ImportingError(f"{path}: expected a JSON object, found a {type(content).__name__}.")
     return content
@@ -115,11 +83,10 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ImportingError: it is missing, damaged, or holds Python objects.
     """
+    check_kind(path, "an npz", (ZIP,))
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise ImportingError(f"{path} does not exist.") from None
     except ValueError as error:
         if "pickle" not in str(error).lower():
             raise ImportingError(f"{path} is no readable npz ({error}).") from error
@@ -128,19 +95,3 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         ) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, AttributeError, NotImplementedError) as error:
         raise ImportingError(f"{path} is damaged or no npz ({error}). Copy it again.") from error
-
-
-def natural(name: str | Path) -> list[Any]:
-    """Sorting key by which 10 comes after 9."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(name))]
-
-
-def existing(path: Path, endings: Sequence[str] = (".png", ".jpg", ".jpeg", ".PNG", ".JPG")) -> Path:
-    """The file of that name, or of that name with a picture's ending; the first guess if there is none."""
-    if path.is_file():
-        return path
-    for ending in endings:
-        candidate = path.with_name(path.name + ending)
-        if candidate.is_file():
-            return candidate
-    return path if path.suffix else path.with_name(path.name + endings[0])

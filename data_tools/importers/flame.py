@@ -15,6 +15,7 @@ from jaxtyping import Float
 from data_tools.importers.capture import Capture
 from data_tools.importers.config import ImportConfig, ImportingError
 from flame_nerf.heads import HeadModel, HeadModelError, load_head
+from flame_nerf.heads.remembered import remembered_heads
 from flame_nerf.heads.statistical import read_arrays, read_statistical_head
 
 FLAME_JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")
@@ -53,6 +54,8 @@ def open_flame(config: ImportConfig, format_name: str) -> Flame:
             try:
                 return _checked(Flame(load_head("flame"), Path("flame"), None))
             except HeadModelError as error:
+                if "flame" in remembered_heads():
+                    raise ImportingError(f"{error}. Or give your FLAME file with --flame PATH.") from error
                 raise ImportingError(
                     f"{format_name} data hold FLAME's parameters, not meshes, so the mesh cannot be made without "
                     "FLAME itself. Give your FLAME file with --flame PATH (generic_model.pkl, FLAME2020 or flame2023, "

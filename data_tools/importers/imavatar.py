@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.frame_names import natural, stem_of
 from data_tools.importers.cameras import AXES_WORDS, camera_of
 from data_tools.importers.capture import Capture, Scratch, Shot
 from data_tools.importers.config import ImportConfig, ImportingError
-from data_tools.importers.files import array, existing, field, frames_of, inside, natural, read_json
+from data_tools.importers.files import array, field, frames_of, read_json
 from data_tools.importers.flame import FlameMeshes, FlameParameters, capture_of, open_flame
 from data_tools.importers.pictures import Segmentation, picture_size
+from data_tools.importers.places import Places, pictures_in
 
 INDEX = "flame_params.json"
 FLAME_SCALE = 4.0
@@ -84,6 +86,7 @@ class _Clip:
     def __init__(self, path: Path) -> None:
         self.path, self._content = path, read_json(path)
         self.frames = frames_of(self._content, path)
+        self._places = Places(path.parent, names=[frame.get("file_path") for frame in self.frames])
         if not self.frames:
             raise ImportingError(f"{path} lists no frames.")
         self.shape = array(np.ravel(field(self._content, "shape_params", str(path))), (None,), f"{path}: shape_params")
@@ -102,8 +105,8 @@ class _Clip:
         """A frame's picture and camera, in the head frame."""
         frame: dict[str, Any] = self.frames[index]
         where, folder = f"{self.path}: frame {index}", self.path.parent
-        picture = existing(inside(folder, field(frame, "file_path", where), f"{where}: file_path"))
-        size = picture_size(picture) if picture.is_file() else (OLD_SIZE, OLD_SIZE)
+        picture = self._places.picture(field(frame, "file_path", where), f"{where}: file_path")
+        size = self._size(picture)
         w2c = np.eye(4)
         w2c[:3] = array(np.asarray(field(frame, "world_mat", where))[:3], (3, 4), f"{where}: world_mat")
         w2c[:3, 3] /= FLAME_SCALE
@@ -112,14 +115,23 @@ class _Clip:
         unit = np.array(size * 2, dtype=float) / (OLD_SIZE if given[3] > 1 else 1)
         focal_x, focal_y, cx, cy = given * unit
         camera, signs = camera_of((-focal_x, focal_y, cx, cy), size, w2c, "opengl", where)
-        semantic = existing(folder / "semantic" / picture.stem)
-        matte = existing(folder / "mask" / picture.stem)
+        name = stem_of(picture.name)
+        semantic = self._places.picture_in(folder / "semantic", name)
         shot = Shot(
-            name=f"{folder.name}/{picture.stem}",
+            name=f"{folder.name}/{name}",
             picture=picture,
             camera=camera.in_world(head_from_world),
             timestep=row,
-            matte=matte if matte.is_file() else None,
+            matte=self._places.picture_in(folder / "mask", name),
             segmentation=Segmentation(semantic, frozenset({CLOTH})) if semantic.is_file() else None,
         )
         return shot, signs
+
+    def _size(self, picture: Path) -> tuple[int, int]:
+        """A picture's width and height; those of its folder's pictures if it is not there itself."""
+        if not picture.is_file():
+            others = pictures_in(picture.parent)
+            if not others:
+                return OLD_SIZE, OLD_SIZE
+            picture = picture.parent / others[0]
+        return picture_size(picture)

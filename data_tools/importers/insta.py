@@ -11,27 +11,25 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.frame_names import natural
 from data_tools.importers.cameras import AXES_WORDS, Axes, camera_of
 from data_tools.importers.capture import Capture, Scratch, Shot
 from data_tools.importers.config import ImportConfig, ImportingError
-from data_tools.importers.files import array, field, frames_of, inside, natural, number, read_json, version_hint
+from data_tools.importers.files import array, field, number, version_hint
 from data_tools.importers.flame import Flame, open_flame
 from data_tools.importers.mesh_files import MeshFiles
 from data_tools.importers.pictures import Segmentation
+from data_tools.importers.places import Places, why_missing
+from data_tools.importers.transforms import Listed, listed_frames, why_transforms
+from data_tools.text_files import read_text
 
 CLOTH = 90
 """Class of clothes in the segmentation's red channel."""
-SPLIT_FILES = {"train": "transforms_train.json", "val": "transforms_val.json", "test": "transforms_test.json"}
 
 
 def recognise(source: Path) -> str | None:
     """Why this folder is INSTA's; None if it is not."""
-    for name in (*SPLIT_FILES.values(), "transforms.json"):
-        if (source / name).is_file():
-            frames = read_json(source / name).get("frames")
-            if isinstance(frames, list) and frames and isinstance(frames[0], dict) and "mesh_path" in frames[0]:
-                return f"{name} names a mesh for each frame (mesh_path)"
-    return None
+    return why_transforms(source, "mesh_path", "names a mesh for each frame (mesh_path)")
 
 
 def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
@@ -40,23 +38,26 @@ def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
     Raises:
         ImportingError: naming file and frame.
     """
-    entries = _entries(source)
-    left_out = tuple((name, f"its mesh {entry.mesh.name} does not exist") for name, entry in entries.items()
+    frames, places = listed_frames(source)
+    entries = [_Entry(places, frame) for frame in frames]
+    left_out = tuple((entry.picture.stem, f"its mesh {entry.mesh.name} does not exist") for entry in entries
                      if not entry.mesh.is_file())  # fmt: skip
-    names = sorted((name for name, entry in entries.items() if entry.mesh.is_file()), key=natural)
-    if not names:
-        raise ImportingError(f"{source}: none of its {len(entries)} frames has its mesh; is the folder meshes/ there?")
-    first_of = {}
-    for name in names:
-        first_of.setdefault(entries[name].mesh, entries[name])
+    there = sorted((entry for entry in entries if entry.mesh.is_file()), key=_Entry.order)
+    if not there:
+        raise ImportingError(
+            f"{source}: none of its {len(entries)} frames has its mesh: {why_missing(entries[0].mesh)}."
+        )
+    first_of: dict[Path, _Entry] = {}
+    for entry in there:
+        first_of.setdefault(entry.mesh, entry)
     row_of = {path: row for row, path in enumerate(first_of)}
     meshes = MeshFiles(list(first_of), workers=config.workers)
-    expression = _expressions([entry.expression for entry in first_of.values()])
-    shots = tuple(entries[name].shot(row_of[entries[name].mesh]) for name in names)
+    expression, warnings = _expressions([entry.expression for entry in first_of.values()])
+    shots = tuple(entry.shot(row_of[entry.mesh]) for entry in there)
     canonical, said = _canonical(source, meshes, expression)
     flame = _flame(config, meshes)
-    signs = sorted({sign for entry in entries.values() for sign in entry.signs})
-    found_axes = sorted({entry.axes for entry in entries.values()})
+    signs = sorted({sign for entry in entries for sign in entry.signs})
+    found_axes = sorted({entry.axes for entry in entries})
     return Capture(
         format="INSTA",
         shots=shots,
@@ -78,32 +79,39 @@ def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
             "canonical head": said,
         },
         left_out=left_out,
+        warnings=warnings,
     )
 
 
 class _Entry:
     """One frame of a transforms file, checked."""
 
-    def __init__(self, source: Path, content: dict[str, Any], frame: dict[str, Any], where: str, split: str) -> None:
-        self.picture = inside(source, field(frame, "file_path", where), f"{where}: file_path")
-        self.mesh = inside(source, field(frame, "mesh_path", where), f"{where}: mesh_path")
+    def __init__(self, places: Places, listed: Listed) -> None:
+        frame, where, content = listed.frame, listed.where, listed.content
+        if "mesh_path" not in frame:
+            raise ImportingError(f"{where}: mesh_path is missing; {version_hint(frame)}")
+        self.picture, self.split = listed.picture, listed.split
+        self.mesh = places.path(frame["mesh_path"], f"{where}: mesh_path")
         named = frame.get("exp_path")
-        self.expression = None if named is None else inside(source, named, f"{where}: exp_path")
+        self.expression = None if named is None else places.path(named, f"{where}: exp_path")
         named = frame.get("seg_mask_path")
-        segmentation = None if named is None else inside(source, named, f"{where}: seg_mask_path")
+        segmentation = None if named is None else places.picture(named, f"{where}: seg_mask_path")
         self.segmentation = segmentation if segmentation is not None and segmentation.is_file() else None
         named = frame.get("fg_mask_path")
-        self.matte = None if named is None else inside(source, named, f"{where}: fg_mask_path")
+        self.matte = None if named is None else places.picture(named, f"{where}: fg_mask_path")
         of_vhap = "timestep_index" in frame
+        self._clock = number(frame, "timestep_index", where) if of_vhap else 0.0
         self.axes: Axes = "opengl" if of_vhap else "opencv"
-        content = content | frame if of_vhap else content
-        c2w = array(field(frame, "transform_matrix", where), (4, 4), f"{where}: transform_matrix")
+        c2w = array(field(content, "transform_matrix", where), (4, 4), f"{where}: transform_matrix")
         intrinsics = tuple(number(content, name, where) for name in ("fl_x", "fl_y", "cx", "cy"))
         size = int(number(content, "w", where)), int(number(content, "h", where))
         if abs(np.linalg.det(c2w)) < 1e-9:
             raise ImportingError(f"{where}: transform_matrix is singular.")
         self.camera, self.signs = camera_of(intrinsics, size, np.linalg.inv(c2w), self.axes, where)
-        self.split = split
+
+    def order(self) -> tuple[Any, ...]:
+        """By the data's own clock where they have one, else by the picture's name."""
+        return self._clock, natural(self.picture)
 
     def shot(self, row: int) -> Shot:
         segmentation = None if self.segmentation is None else Segmentation(self.segmentation, frozenset({CLOTH}))
@@ -113,39 +121,25 @@ class _Entry:
             camera=self.camera,
             timestep=row,
             split=self.split,
-            matte=self.matte if self.matte is not None and self.matte.is_file() else None,
+            matte=self.matte,
             segmentation=segmentation,
         )
 
 
-def _entries(source: Path) -> dict[str, _Entry]:
-    """All frames of the split files by their pictures; a frame of several (INSTA's val is part of its test) counts as
-    test, then val."""
-    files = {split: source / name for split, name in SPLIT_FILES.items() if (source / name).is_file()}
-    if not files:
-        files = {"": source / "transforms.json"}
-    entries: dict[str, _Entry] = {}
-    for split, path in files.items():
-        content = read_json(path)
-        for index, frame in enumerate(frames_of(content, path)):
-            where = f"{path}: frame {index}"
-            if "mesh_path" not in frame:
-                raise ImportingError(f"{where}: mesh_path is missing; {version_hint(frame)}")
-            entries[str(frame.get("file_path"))] = _Entry(source, content, frame, where, split)
-    if not entries:
-        raise ImportingError(f"{source}: its transforms files list no frames.")
-    return entries
-
-
-def _expressions(paths: list[Path | None]) -> np.ndarray:
-    """Coefficients of each frame, one a line in its file; none where the data have none."""
-    if any(path is None or not path.is_file() for path in paths):
-        return np.zeros((len(paths), 0), np.float32)
-    rows = [array(path.read_text().split(), (None,), str(path)) for path in paths]
+def _expressions(paths: list[Path | None]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Coefficients of each frame, one a line in its file; none where the data have none. And what to say of it."""
+    lost = [path for path in paths if path is None or not path.is_file()]
+    if lost:
+        named = next((path for path in lost if path is not None), None)
+        said = f": {why_missing(named)}" if named is not None else ""
+        return np.zeros((len(paths), 0), np.float32), (
+            f"{len(lost)} of {len(paths)} frames have no file of expression coefficients, so none were taken{said}.",
+        )
+    rows = [array(read_text(path, ImportingError).split(), (None,), str(path)) for path in paths]
     for path, row in zip(paths, rows, strict=True):
         if len(row) != len(rows[0]):
             raise ImportingError(f"{path} has {len(row)} coefficients, {paths[0].name} has {len(rows[0])}.")
-    return np.stack(rows).astype(np.float32)
+    return np.stack(rows).astype(np.float32), ()
 
 
 def _canonical(source: Path, meshes: MeshFiles, expression: np.ndarray) -> tuple[np.ndarray, str]:

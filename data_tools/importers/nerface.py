@@ -9,33 +9,30 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from data_tools.frame_names import natural, stem_of
 from data_tools.importers.cameras import AXES_WORDS, Camera, camera_of
 from data_tools.importers.capture import Capture, Scratch, Shot
 from data_tools.importers.config import ImportConfig, ImportingError
-from data_tools.importers.files import array, existing, field, frames_of, inside, natural, number, read_json
+from data_tools.importers.files import array, field, number
+from data_tools.importers.matching import refuse_shifted
 from data_tools.importers.pictures import picture_size, read_picture
+from data_tools.importers.places import pictures_in, why_missing
 from data_tools.importers.skull import ROUNDS, SHARE
+from data_tools.importers.transforms import SPLIT_FILES, Listed, listed_frames, why_transforms
 from flame_nerf.subject import Subject, SubjectError, load_subject
 from flame_nerf.subject.rigid import rigid_fit
 
-SPLIT_FILES = {"train": "transforms_train.json", "val": "transforms_val.json", "test": "transforms_test.json"}
 FPS = 25
 BACKGROUND = "bg/00050.png"
 
 
 def recognise(source: Path) -> str | None:
     """Why this folder is NeRFace's; None if it is not."""
-    for name in SPLIT_FILES.values():
-        if (source / name).is_file():
-            frames = read_json(source / name).get("frames")
-            if isinstance(frames, list) and frames and isinstance(frames[0], dict) and "expression" in frames[0]:
-                return f"{name} has an expression for each frame and no mesh"
-    return None
+    return why_transforms(source, "expression", "has an expression for each frame and no mesh")
 
 
 def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
@@ -48,9 +45,12 @@ def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
         ImportingError: naming file and frame, or saying why the pictures could not be tracked.
     """
     entries = _entries(source)
+    lost = [entry for entry in entries if not entry.picture.is_file()]
     entries = [entry for entry in entries if entry.picture.is_file()]
     if not entries:
-        raise ImportingError(f"{source}: none of its frames has its picture.")
+        raise ImportingError(
+            f"{source}: none of its {len(lost)} frames has its picture: {why_missing(lost[0].picture)}."
+        )
     for entry in entries:
         if len(entry.expression) != len(entries[0].expression):
             raise ImportingError(f"{entry.where}: {len(entry.expression)} expression coefficients, the first frame has "
@@ -59,8 +59,9 @@ def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
     signs = sorted({sign for _, turned in cameras for sign in turned})
     tracked = _tracked(entries, cameras[0][0], config, scratch)
     rows = {int(frame.file_path.stem): frame for frame in tracked.frames}
-    left_out = tuple((entry.picture.stem, "the tracker found no face in it") for index, entry in enumerate(entries)
-                     if index not in rows)  # fmt: skip
+    left_out = tuple((entry.picture.stem, f"its picture {entry.picture.name} does not exist") for entry in lost)
+    left_out += tuple((entry.picture.stem, "the tracker found no face in it") for index, entry in enumerate(entries)
+                      if index not in rows)  # fmt: skip
     used = sorted(rows)
     meshes, shots_cameras, scale = _carried(tracked, [rows[i] for i in used], [cameras[i][0] for i in used])
     shots = tuple(
@@ -101,11 +102,12 @@ def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
 class _Entry:
     """One frame of a transforms file."""
 
-    def __init__(self, source: Path, content: dict[str, Any], frame: dict[str, Any], where: str, split: str) -> None:
-        self.picture = existing(inside(source, field(frame, "file_path", where), f"{where}: file_path"))
-        self.expression = array(np.ravel(field(frame, "expression", where)), (None,), f"{where}: expression")
-        self.where, self.split = where, split
-        self._content, self._matrix = content, field(frame, "transform_matrix", where)
+    def __init__(self, listed: Listed) -> None:
+        self.picture, self.where, self.split = listed.picture, listed.where, listed.split
+        self.expression = array(
+            np.ravel(field(listed.frame, "expression", self.where)), (None,), f"{self.where}: expression"
+        )
+        self._content, self._matrix = listed.content, field(listed.frame, "transform_matrix", self.where)
 
     def camera(self) -> tuple[Camera, tuple[str, ...]]:
         """The camera in NeRFace's head frame and unit."""
@@ -124,19 +126,22 @@ class _Entry:
 
 
 def _entries(source: Path) -> list[_Entry]:
-    """All frames, each once, in the order of their pictures' names within train, then val, then test."""
-    entries: dict[str, _Entry] = {}
-    for split, name in SPLIT_FILES.items():
-        path = source / name
-        if path.is_file():
-            content = read_json(path)
-            frames = frames_of(content, path)
-            for index, frame in enumerate(frames):
-                entry = _Entry(source, content, frame, f"{path}: frame {index}", split)
-                entries[str(entry.picture)] = entry
-    if not entries:
-        raise ImportingError(f"{source}: it has no transforms_train.json with frames.")
-    return sorted(entries.values(), key=lambda entry: natural(entry.picture.stem))
+    """All frames, each once, in the order of their pictures' names; folder by folder where names come again.
+
+    Raises:
+        ImportingError: pictures are numbered from another start than the data, so whose they are cannot be told.
+    """
+    entries = [_Entry(listed) for listed in listed_frames(source)[0]]
+    for folder in {entry.picture.parent for entry in entries}:
+        named = [entry.picture.name for entry in entries if entry.picture.parent == folder]
+        listed = pictures_in(folder)
+        if set(named) - set(listed) and len(named) > 1 and listed:
+            refuse_shifted(named, listed, str(source), f"picture in {folder.name}/")
+    stems = [stem_of(entry.picture.name) for entry in entries]
+    if len(set(stems)) == len(stems):
+        return sorted(entries, key=lambda entry: natural(entry.picture.stem))
+    parts = ["", *SPLIT_FILES]
+    return sorted(entries, key=lambda entry: (parts.index(entry.split), natural(entry.picture)))
 
 
 def _tracked(entries: list[_Entry], camera: Camera, config: ImportConfig, scratch: Scratch) -> Subject:

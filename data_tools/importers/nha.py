@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from data_tools.frame_names import frame_numbers, natural
 from data_tools.importers.cameras import AXES_WORDS, Camera, camera_of
 from data_tools.importers.capture import Capture, Scratch, Shot
 from data_tools.importers.config import ImportConfig, ImportingError
-from data_tools.importers.files import array, field, natural, read_npz
+from data_tools.importers.files import array, field, read_npz
 from data_tools.importers.flame import FlameMeshes, FlameParameters, capture_of, open_flame
+from data_tools.importers.matching import refuse_shifted
 from data_tools.importers.pictures import Segmentation, picture_size
+from data_tools.importers.places import Places, why_missing
 
 INDEX = "tracked_flame_params*.npz"
 CLOTH = 16
@@ -34,8 +37,14 @@ def _index_file(source: Path) -> Path | None:
     if source.is_file():
         return source if source.match(INDEX) else None
     found = [*source.glob(INDEX), *source.glob(f"*/{INDEX}")]
+    if not found:
+        return None
     # Several are stages of one fit; the last is the finished one.
-    return max(found, key=lambda path: natural(path.name)) if found else None
+    last = max(found, key=lambda path: natural(path.name))
+    twin = next((path for path in found if path.name == last.name and path != last), None)
+    if twin is not None:
+        raise ImportingError(f"{last} and {twin} are both there. Give the one that belongs to the frames as SRC.")
+    return last
 
 
 def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
@@ -69,27 +78,37 @@ def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
         centred=True,
     )
     meshes = FlameMeshes(flame, parameters, where)
-    frames = array(found.get("frame", np.arange(len(pose))), (None,), f"{where}: frame").astype(int)
-    if len(frames) < len(pose):
-        raise ImportingError(f"{where}: frame names {len(frames)} frames, there are parameters of {len(pose)}.")
+    folders, places = _folders(folder), Places(folder)
+    frames = _frames(found, len(pose), where, folders)
+    refuse_shifted([f"frame_{frame:04d}" for frame in frames[: len(pose)]], [place.name for place in folders.values()],
+                   where, "folder frame_*")  # fmt: skip
     # A run that was stopped has only guesses for the frames behind `n_processed`.
     processed = int(found["n_processed"]) if "n_processed" in found else len(pose)
     head_from_world = np.linalg.inv(meshes.world_from_head())
     shots, left_out, signs = [], [], set()
     for row in range(len(pose)):
-        place = folder / f"frame_{frames[row]:04d}"
-        picture = place / "image_0000.png"
+        name = f"frame_{frames[row]:04d}"
         if row >= processed > 0:
-            left_out.append((place.name, "the tracker was stopped before it"))
+            left_out.append((name, "the tracker was stopped before it"))
             continue
+        place = folders.get(frames[row])
+        if place is None:
+            left_out.append((name, "it has no folder"))
+            continue
+        picture = places.picture_in(place, "image_0000.png")
         if not picture.is_file():
             left_out.append((place.name, "it has no image_0000.png"))
             continue
         camera, turned = _camera(found, where, picture_size(picture))
         signs.update(turned)
-        shots.append(_shot(place, picture, camera.in_world(head_from_world[row]), row))
+        shots.append(_shot(places, place, picture, camera.in_world(head_from_world[row]), row))
     if not shots:
-        raise ImportingError(f"{folder}: none of the {len(pose)} tracked frames has a folder frame_*/image_0000.png.")
+        lost = folders.get(frames[0], folder / f"frame_{frames[0]:04d}") / "image_0000.png"
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3])
+        raise ImportingError(
+            f"{folder}: none of the {len(pose)} tracked frames can be used ({reasons}). Of the first: "
+            f"{why_missing(lost) if not lost.is_file() else 'its picture is there, but n_processed is too small'}."
+        )
     return capture_of(
         meshes,
         flame,
@@ -130,8 +149,40 @@ def _camera(found: dict[str, np.ndarray], where: str, size: tuple[int, int]) -> 
     return camera_of((focal_x, focal_y, cx, height - cy), size, w2c, "pytorch3d", where)
 
 
-def _shot(place: Path, picture: Path, camera: Camera, row: int) -> Shot:
-    matte, parsing = place / "seg_0000.png", place / "parsing_0000.png"
+def _folders(folder: Path) -> dict[int, Path]:
+    """The frames' folders by their numbers, however many digits they have.
+
+    Raises:
+        ImportingError: two have one number.
+    """
+    found = sorted((path for path in folder.glob("frame_*") if path.is_dir()), key=lambda path: natural(path.name))
+    if not found:
+        return {}
+    numbers = frame_numbers([path.name for path in found], what=str(folder), error=ImportingError)
+    return dict(zip(numbers or [], found, strict=True))
+
+
+def _frames(found: dict[str, np.ndarray], count: int, where: str, folders: dict[int, Path]) -> list[int]:
+    """The number of each row's frame.
+
+    Raises:
+        ImportingError: the file does not say it.
+    """
+    if "frame" not in found:
+        if len(folders) == count:
+            return sorted(folders)
+        raise ImportingError(
+            f"{where}: frame is missing, which says whose the {count} rows of parameters are, and there are "
+            f"{len(folders)} folders frame_*. Add it: the frames' numbers, one a row."
+        )
+    frames = array(found["frame"], (None,), f"{where}: frame").astype(int)
+    if len(frames) < count:
+        raise ImportingError(f"{where}: frame names {len(frames)} frames, there are parameters of {count}.")
+    return frames.tolist()
+
+
+def _shot(places: Places, place: Path, picture: Path, camera: Camera, row: int) -> Shot:
+    matte, parsing = (places.picture_in(place, name) for name in ("seg_0000.png", "parsing_0000.png"))
     return Shot(
         name=place.name,
         picture=picture,

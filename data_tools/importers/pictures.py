@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from data_tools.importers.config import ImportingError
+from data_tools.importers.kinds import check_kind
 
 CUT_MEDIAN, CUT_GROW = 5, 3
 """A cut-away class is cleaned by a median of this side and grown by so many pixels, as its border mixes colours."""
@@ -48,6 +49,7 @@ def read_picture(path: Path) -> Decoded:
 
 def _raw(path: Path) -> tuple[str, np.ndarray]:
     """The picture's mode and its pixels in cv2's order of channels (BGR, BGRA or grey)."""
+    check_kind(path, "a picture")
     try:
         with Image.open(path) as header:
             mode = header.mode
@@ -57,8 +59,6 @@ def _raw(path: Path) -> tuple[str, np.ndarray]:
                 return mode, np.concatenate([pixels[..., 2::-1], pixels[..., 3:]], axis=2)
             bits = (getattr(header, "tile", None) or [()])[0]
         raw = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    except FileNotFoundError:
-        raise ImportingError(f"{path} does not exist.") from None
     except (UnidentifiedImageError, OSError, cv2.error, Image.DecompressionBombError) as error:
         raise ImportingError(f"{path} cannot be read as a picture ({error}).") from error
     if raw is None:
@@ -74,11 +74,10 @@ def picture_size(path: Path) -> tuple[int, int]:
     Raises:
         ImportingError: it is missing or no picture.
     """
+    check_kind(path, "a picture")
     try:
         with Image.open(path) as header:
             return header.size
-    except FileNotFoundError:
-        raise ImportingError(f"{path} does not exist.") from None
     except (UnidentifiedImageError, OSError) as error:
         raise ImportingError(f"{path} cannot be read as a picture ({error}).") from error
 

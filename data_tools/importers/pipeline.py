@@ -15,8 +15,10 @@ from data_tools.importers.capture import Capture, Scratch, Shot
 from data_tools.importers.config import ImportConfig, ImportingError, ImportSummary
 from data_tools.importers.conversion import Run, camera_for, convert_meshes, convert_pictures
 from data_tools.importers.formats import Reader, recognise
+from data_tools.importers.matching import settle
 from data_tools.importers.overlay import ENOUGH, Judged, OutlineTest, Verdict
 from data_tools.importers.pictures import matte_of, read_picture
+from data_tools.importers.places import why_missing
 from data_tools.importers.report import write_report
 from data_tools.importers.result import facts_of, subject_of, summary_from, warnings_of
 from data_tools.importers.skull import find_skull
@@ -54,7 +56,7 @@ def import_data(
         ImportingError: the data cannot be read, the mesh does not lie on the pictures, the folder holds something
             else, or the disk is full. No folder that loads as a subject is left behind then.
     """
-    source, subject_dir = Path(source).expanduser(), Path(subject_dir).expanduser()
+    source, subject_dir = Path(source).expanduser().absolute(), Path(subject_dir).expanduser().absolute()
     config = config or ImportConfig()
     _check(source, subject_dir, config)
     reader, why = recognise(format_name, source)
@@ -151,6 +153,7 @@ def _finished(subject: Path, key: str, overwrite: bool) -> ImportSummary | None:
 
 def _usable(capture: Capture, config: ImportConfig) -> Capture:
     """The capture without shots whose picture is missing, at most `max_frames` moments, cameras fixed as asked for."""
+    capture = settle(capture)
     left_out, shots = list(capture.left_out), []
     for shot in capture.shots:
         if shot.picture.is_file():
@@ -164,7 +167,9 @@ def _usable(capture: Capture, config: ImportConfig) -> Capture:
         shots = [shot for shot in shots if shot.timestep <= last]
     if len(shots) < FEWEST:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3])
-        raise ImportingError(f"only {len(shots)} of {len(capture.shots)} frames can be used ({reasons}).")
+        lost = next((shot.picture for shot in capture.shots if not shot.picture.is_file()), None)
+        why = "" if lost is None else f" Of {lost.name}: {why_missing(lost)}."
+        raise ImportingError(f"{len(shots)} of {len(capture.shots)} frames can be used ({reasons}).{why}")
     if config.camera_fix is not None:
         fix = reading_of(config.camera_fix)
         shots = [dataclasses.replace(shot, camera=fix.apply(shot.camera)) for shot in shots]

@@ -13,26 +13,24 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.frame_names import natural
 from data_tools.importers.cameras import AXES_WORDS, Camera, camera_of
 from data_tools.importers.capture import Capture, Scratch, Shot
 from data_tools.importers.config import ImportConfig, ImportingError
-from data_tools.importers.files import array, field, frames_of, inside, natural, number, read_json, read_npz
+from data_tools.importers.files import array, field, number, read_npz
 from data_tools.importers.flame import Flame, FlameMeshes, FlameParameters, capture_of, open_flame
 from data_tools.importers.pictures import picture_size
+from data_tools.importers.places import Places, why_missing
+from data_tools.importers.transforms import Listed, listed_frames, why_transforms
+from data_tools.text_files import read_text
 
-SPLIT_FILES = {"train": "transforms_train.json", "val": "transforms_val.json", "test": "transforms_test.json"}
 POSE_KEYS = {"rotation": 1, "neck_pose": 1, "jaw_pose": 1, "eyes_pose": 2}
 """Names and numbers of joints, in FLAME's order."""
 
 
 def recognise(source: Path) -> str | None:
     """Why this folder is VHAP's export; None if it is not."""
-    for name in (*SPLIT_FILES.values(), "transforms.json"):
-        if (source / name).is_file():
-            frames = read_json(source / name).get("frames")
-            if isinstance(frames, list) and frames and isinstance(frames[0], dict) and "flame_param_path" in frames[0]:
-                return f"{name} names FLAME's parameters for each frame (flame_param_path)"
-    return None
+    return why_transforms(source, "flame_param_path", "names FLAME's parameters for each frame (flame_param_path)")
 
 
 def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
@@ -43,17 +41,20 @@ def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
     """
     flame = open_flame(config, "VHAP")
     also = _sequences(source)
-    entries = _entries(source, also)
-    found, left_out = [], []
+    frames, places = listed_frames(source, also)
+    entries = [_Entry(places, frame) for frame in frames]
+    found, missing = [], []
     for entry in entries:
-        (found if entry.parameters.is_file() else left_out).append(entry)
-    missing = tuple((e.picture.name, f"its {e.parameters.name} does not exist") for e in left_out)
-    paths = sorted({entry.parameters for entry in found}, key=natural)
-    # By the data's own clock where it is one; the path tells sequences of a union apart.
-    clock = {entry.parameters: entry.timestep for entry in found}
-    paths.sort(key=lambda path: clock[path])
-    if not paths:
-        raise ImportingError(f"{source}: none of its frames has its parameters; the folder flame_param/ is missing.")
+        if not entry.parameters.is_file():
+            missing.append((entry.picture.stem, f"its {entry.parameters.name} does not exist"))
+        elif not (entry.sized or entry.picture.is_file()):
+            missing.append((entry.picture.stem, f"its picture {entry.picture.name} does not exist"))
+        else:
+            found.append(entry)
+    if not found:
+        lost = entries[0].picture if entries[0].parameters.is_file() else entries[0].parameters
+        raise ImportingError(f"{source}: none of its {len(entries)} frames can be used: {why_missing(lost)}.")
+    paths = _moments(found)
     meshes = _PeopleMeshes(flame, paths)
     row_of = {path: row for row, path in enumerate(paths)}
     head_from_world = np.linalg.inv(meshes.world_from_head())
@@ -64,7 +65,7 @@ def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
         signs.update(turned)
         shots.append(Shot(entry.picture.stem, entry.picture, camera.in_world(head_from_world[row]), row, entry.split,
                           matte=entry.matte))  # fmt: skip
-    cameras = len({entry.camera_index for entry in found})
+    cameras = len({entry.camera_name for entry in found})
     return capture_of(
         meshes.first,
         flame,
@@ -80,7 +81,7 @@ def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
             "cameras": f"{cameras}, {len(paths)} moments" + (f", sequences {len(also)}" if also else ""),
             "offsets": meshes.offsets_found,
         },
-        left_out=missing,
+        left_out=tuple(missing),
         warnings=meshes.warnings,
     )
 
@@ -88,22 +89,21 @@ def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
 class _Entry:
     """One frame of a transforms file."""
 
-    def __init__(self, source: Path, also: Sequence[Path], content: dict, frame: dict, where: str, split: str) -> None:
-        def path(name: str) -> Path:
-            return inside(source, field(frame, name, where), f"{where}: {name}", also)
-
-        self.picture, self.parameters = path("file_path"), path("flame_param_path")
-        matte = path("fg_mask_path") if frame.get("fg_mask_path") is not None else None
-        self.matte = matte if matte is not None and matte.is_file() else None
-        self.timestep = number(frame, "timestep_index", where) if "timestep_index" in frame else 0.0
-        self.camera_index = str(frame.get("camera_index", 0))
-        self.split, self._where = split, where
-        self._content = content | frame
+    def __init__(self, places: Places, listed: Listed) -> None:
+        frame, where = listed.frame, listed.where
+        self.picture, self.split, self.where = listed.picture, listed.split, where
+        self.parameters = places.path(field(frame, "flame_param_path", where), f"{where}: flame_param_path")
+        named = frame.get("fg_mask_path")
+        self.matte = None if named is None else places.picture(named, f"{where}: fg_mask_path")
+        self.timestep = number(frame, "timestep_index", where) if "timestep_index" in frame else None
+        self.camera_name = next((str(frame[name]) for name in ("camera_index", "camera_id") if name in frame), None)
+        self.sized = "w" in listed.content and "h" in listed.content
+        self._content = listed.content
 
     def camera(self) -> tuple[Camera, tuple[str, ...]]:
         """The camera in the data's world."""
-        content, where = self._content, self._where
-        if "w" in content and "h" in content:
+        content, where = self._content, self.where
+        if self.sized:
             width, height = (int(number(content, name, where)) for name in ("w", "h"))
         else:
             width, height = picture_size(self.picture)
@@ -126,21 +126,43 @@ def _sequences(source: Path) -> list[Path]:
     """Folders of the sequences that a union is made of: those beside it that it lists."""
     listed = []
     for path in sorted(source.glob("sequences_*.txt")):
-        listed += [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        listed += [line.strip() for line in read_text(path, ImportingError).splitlines() if line.strip()]
     return [source.parent / name for name in listed if "/" not in name and "\\" not in name and name not in ("..", ".")]
 
 
-def _entries(source: Path, also: Sequence[Path]) -> list[_Entry]:
-    """All frames, each once, in the order of the files."""
-    files = {split: source / name for split, name in SPLIT_FILES.items() if (source / name).is_file()}
-    entries: dict[str, _Entry] = {}
-    for split, path in (files or {"": source / "transforms.json"}).items():
-        content = read_json(path)
-        shared = {name: value for name, value in content.items() if name != "frames"}
-        for index, frame in enumerate(frames_of(content, path)):
-            entry = _Entry(source, also, shared, frame, f"{path}: frame {index}", split)
-            entries[str(frame["file_path"])] = entry
-    return list(entries.values())
+def _moments(entries: list[_Entry]) -> list[Path]:
+    """The parameter files of all moments in order: by the data's own clock where it has one, each sequence by itself.
+
+    Raises:
+        ImportingError: one moment has two parameter files, or one camera two pictures of it.
+    """
+    of_clock: dict[tuple[Path, float], _Entry] = {}
+    seen: dict[tuple[Path, float, str], _Entry] = {}
+    for entry in entries:
+        if entry.timestep is None:
+            continue
+        moment = (entry.parameters.parent, entry.timestep)
+        other = of_clock.setdefault(moment, entry)
+        if other.parameters != entry.parameters:
+            raise ImportingError(
+                f"{other.where} and {entry.where} are both of timestep_index {entry.timestep:g}, but name "
+                f"{other.parameters.name} and {entry.parameters.name}. One moment has one file: correct either."
+            )
+        if entry.camera_name is not None:
+            other = seen.setdefault((*moment, entry.camera_name), entry)
+            if other is not entry:
+                raise ImportingError(
+                    f"{other.where} and {entry.where} are both of timestep_index {entry.timestep:g} and camera "
+                    f"{entry.camera_name}, but name {other.picture.name} and {entry.picture.name}. Take one of them "
+                    "out, or correct it."
+                )
+    clock = {entry.parameters: entry.timestep for entry in entries}
+    paths = sorted(clock, key=natural)
+    if any(time is None for time in clock.values()):
+        return paths
+    # The sequences of a union may each count from 0: one after the other then, else by the one clock.
+    several = len({*clock.values()}) < len(paths)
+    return sorted(paths, key=lambda path: (natural(path.parent) if several else [], clock[path]))
 
 
 def _read_parameters(path: Path) -> dict[str, np.ndarray]:

@@ -65,8 +65,8 @@ class _Parts:
 
     mix: csr_matrix
     faces: Int[np.ndarray, "F 3"]
-    region: Int[np.ndarray, "F"]
-    quad: Int[np.ndarray, "F"]
+    region: Int[np.ndarray, " F"]
+    quad: Int[np.ndarray, " F"]
     """The quad that each face came from: two faces of one quad are always in one region."""
 
 
@@ -153,7 +153,7 @@ def build_from_source(source: Source, config: BuildConfig) -> HeadModel:
     )
 
 
-def _bone_joints(source: Source) -> Int[np.ndarray, "B"]:
+def _bone_joints(source: Source) -> Int[np.ndarray, " B"]:
     """Row of our joint that takes over each of MakeHuman's bones."""
     joints = []
     for bone in range(len(source.bone_names)):
@@ -195,14 +195,14 @@ def _cut_head(source: Source, mean_coefficients: np.ndarray, body_weights: np.nd
     return _Parts(vstack(mixes).tocsr(), *map(np.concatenate, (all_faces, all_regions, all_quads)))
 
 
-def _quad_mean(values: np.ndarray, quad: Int[np.ndarray, "F"]) -> np.ndarray:
+def _quad_mean(values: np.ndarray, quad: Int[np.ndarray, " F"]) -> np.ndarray:
     """The mean over each face's quad, for each face."""
     total = np.zeros((quad.max() + 1, *values.shape[1:]))
     np.add.at(total, quad, values)
     return (total / np.maximum(np.bincount(quad), 1).reshape(-1, *[1] * (values.ndim - 1)))[quad]
 
 
-def _smooth(values: Float[np.ndarray, "V"], faces: Int[np.ndarray, "F 3"], rounds: int = 4) -> Float[np.ndarray, "V"]:
+def _smooth(values: Float[np.ndarray, " V"], faces: Int[np.ndarray, "F 3"], rounds: int = 4) -> Float[np.ndarray, " V"]:
     """Vertex values averaged over the faces around them, several times."""
     count = np.bincount(faces.reshape(-1), minlength=len(values))
     for _ in range(rounds):
@@ -211,7 +211,7 @@ def _smooth(values: Float[np.ndarray, "V"], faces: Int[np.ndarray, "F 3"], round
     return values
 
 
-def _eyeballs(parts: _Parts, vertices: Float[np.ndarray, "V 3"]) -> dict[int, Int[np.ndarray, "K"]]:
+def _eyeballs(parts: _Parts, vertices: Float[np.ndarray, "V 3"]) -> dict[int, Int[np.ndarray, " K"]]:
     """Vertices of each eyeball by the row of its joint."""
     both = np.unique(parts.faces[parts.region == REGION_NAMES.index("eyes")])
     left = vertices[both, 0] > 0
@@ -219,7 +219,7 @@ def _eyeballs(parts: _Parts, vertices: Float[np.ndarray, "V 3"]) -> dict[int, In
 
 
 def _skinning_weights(
-    weights: Float[np.ndarray, "V J"], balls: dict[int, np.ndarray], pair: Int[np.ndarray, "V"]
+    weights: Float[np.ndarray, "V J"], balls: dict[int, np.ndarray], pair: Int[np.ndarray, " V"]
 ) -> Float[np.ndarray, "V J"]:
     """The rig's weights made symmetric; eyeballs ride on the eye joints alone, and nothing else does."""
     weights = 0.5 * (weights + weights[pair][:, _JOINT_PAIR])
@@ -248,7 +248,7 @@ def _symmetric_joints(joints: Float[np.ndarray, "J 3"]) -> Float[np.ndarray, "J 
     return mesh.symmetrise(joints, _JOINT_PAIR)
 
 
-def _skull(faces: np.ndarray, region: np.ndarray, weights: np.ndarray) -> Int[np.ndarray, "K"]:
+def _skull(faces: np.ndarray, region: np.ndarray, weights: np.ndarray) -> Int[np.ndarray, " K"]:
     """Vertices that stand for the skull in the alignment: scalp and face that the head joint carries alone."""
     named = np.isin(region, [REGION_NAMES.index("scalp"), REGION_NAMES.index("skin")])
     vertices = np.unique(faces[named])
@@ -263,7 +263,7 @@ def _origin(vertices: np.ndarray, joints: np.ndarray, parts: _Parts, weights: np
     return np.array([0.0, joints[4:, 1].mean(), 0.5 * (depth.min() + depth.max())])
 
 
-def _importance(parts: _Parts, region: np.ndarray, template: np.ndarray) -> Float[np.ndarray, "V"]:
+def _importance(parts: _Parts, region: np.ndarray, template: np.ndarray) -> Float[np.ndarray, " V"]:
     """What a squared millimetre counts in the PCA: area, and less where a picture shows little."""
     edge = template[parts.faces[:, 1:]] - template[parts.faces[:, :1]]
     area = np.linalg.norm(np.cross(edge[:, 0], edge[:, 1]), axis=-1)

@@ -92,7 +92,7 @@ def detection_albedo(head: HeadModel) -> Callable[[SurfacePoints], Float[np.ndar
     return albedo
 
 
-def pose_with_jaw(head: HeadModel, identity: Float[torch.Tensor, "S"], jaw_open: float) -> Float[torch.Tensor, "V 3"]:
+def pose_with_jaw(head: HeadModel, identity: Float[torch.Tensor, " S"], jaw_open: float) -> Float[torch.Tensor, "V 3"]:
     """Vertices with the mouth opened by the jawOpen expression, or by the jaw joint in models without it.
 
     Models with neither keep it closed.

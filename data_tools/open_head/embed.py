@@ -155,7 +155,7 @@ def _gather(head: HeadModel, config: EmbedConfig, on_picture: Callable[[], None]
 
 def _first_places(
     head: HeadModel, pictures: list[_Picture], config: EmbedConfig
-) -> tuple[Int[np.ndarray, "L"], Float[np.ndarray, "L 3"]]:
+) -> tuple[Int[np.ndarray, " L"], Float[np.ndarray, "L 3"]]:
     """Landmarks that were seen often enough, and the median of where their marks fall on the template."""
     faces, template = head.faces.numpy(), head.template.numpy()
     eyes = head.region_mask("eyes").numpy()
@@ -203,11 +203,11 @@ def _at(
 def _slide(
     head: HeadModel,
     pictures: list[_Picture],
-    index: Int[np.ndarray, "L"],
-    face: Int[np.ndarray, "L"],
+    index: Int[np.ndarray, " L"],
+    face: Int[np.ndarray, " L"],
     barycentric: Float[np.ndarray, "L 3"],
     config: EmbedConfig,
-) -> tuple[Float[np.ndarray, "L 3"], Float[np.ndarray, "L"]]:
+) -> tuple[Float[np.ndarray, "L 3"], Float[np.ndarray, " L"]]:
     """One robust Gauss-Newton step of each point in its tangent plane, and its median distance from its marks.
 
     Residuals are measured in metres in the plane through the point that is parallel to the picture.
@@ -244,10 +244,10 @@ def _slide(
 
 def _trusted(
     picture: _Picture,
-    index: Int[np.ndarray, "L"],
-    facing: Float[np.ndarray, "L"],
+    index: Int[np.ndarray, " L"],
+    facing: Float[np.ndarray, " L"],
     config: EmbedConfig,
-) -> Bool[np.ndarray, "L"]:
+) -> Bool[np.ndarray, " L"]:
     """Whether this picture may place these landmarks, whose surface faces the camera so far.
 
     Lips want an open mouth, everything else a nearly closed one.
@@ -260,7 +260,7 @@ def _trusted(
 
 def _facing(
     picture: _Picture, corners: Int[np.ndarray, "L 3"], barycentric: Float[np.ndarray, "L 3"]
-) -> Float[np.ndarray, "L"]:
+) -> Float[np.ndarray, " L"]:
     """Cosine between a surface point's normal and the way to the camera."""
     normal = _at(picture.normals, corners, barycentric)
     ray = picture.view.c2w[:3, 3] - _at(picture.view.vertices, corners, barycentric)
@@ -281,6 +281,6 @@ def _mirror_partners(pictures: list[_Picture]) -> Int[np.ndarray, "478"]:
     return linear_sum_assignment(np.linalg.norm(seen[:, None] - exchanged[None], axis=-1) ** 2)[1]
 
 
-def _symmetric(places: Float[np.ndarray, "L 3"], partner: Int[np.ndarray, "L"]) -> Float[np.ndarray, "L 3"]:
+def _symmetric(places: Float[np.ndarray, "L 3"], partner: Int[np.ndarray, " L"]) -> Float[np.ndarray, "L 3"]:
     """Each place averaged with its partner's mirror image."""
     return 0.5 * (places + places[partner] * [-1.0, 1.0, 1.0])

@@ -55,7 +55,7 @@ def sample_people(source: Source, count: int, seed: int) -> Float[np.ndarray, "c
 
 
 def align(
-    people: Float[np.ndarray, "S N 3"], skull: Int[np.ndarray, "K"], reference: Float[np.ndarray, "N 3"]
+    people: Float[np.ndarray, "S N 3"], skull: Int[np.ndarray, " K"], reference: Float[np.ndarray, "N 3"]
 ) -> tuple[Float[np.ndarray, "S 3 3"], Float[np.ndarray, "S 3"]]:
     """Rigid motion x -> R x + t that lays each person's skull on the reference's (Kabsch, no scale)."""
     target = reference[skull] - reference[skull].mean(0)
@@ -69,10 +69,10 @@ def align(
 
 def principal_components(
     offsets: Float[np.ndarray, "S N 3"],
-    pair: Int[np.ndarray, "N"],
-    importance: Float[np.ndarray, "N"],
+    pair: Int[np.ndarray, " N"],
+    importance: Float[np.ndarray, " N"],
     count: int,
-) -> tuple[Float[np.ndarray, "2S count"], Float[np.ndarray, "count"]]:
+) -> tuple[Float[np.ndarray, "2S count"], Float[np.ndarray, " count"]]:
     """Scores, of unit variance, of the leading components, each exactly symmetric or exactly antisymmetric.
 
     Treating each person and their mirror image as equally likely makes the covariance split into a symmetric and an
@@ -104,7 +104,7 @@ def principal_components(
 
 
 def regress(
-    scores: Float[np.ndarray, "2S C"], offsets: Float[np.ndarray, "S N 3"], pair: Int[np.ndarray, "N"]
+    scores: Float[np.ndarray, "2S C"], offsets: Float[np.ndarray, "S N 3"], pair: Int[np.ndarray, " N"]
 ) -> Float[np.ndarray, "N 3 C"]:
     """Directions (metres per standard deviation) that the scores explain in any points of the same people."""
     flipped = mirrored(offsets, pair)

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 _SNAP = 0.15
 
 
-def mirror_pairs(vertices: Float[np.ndarray, "N 3"], tolerance: float) -> Int[np.ndarray, "N"]:
+def mirror_pairs(vertices: Float[np.ndarray, "N 3"], tolerance: float) -> Int[np.ndarray, " N"]:
     """For each vertex the one that mirrors it in x = 0 (a midline vertex mirrors itself).
 
     Raises:
@@ -25,12 +25,12 @@ def mirror_pairs(vertices: Float[np.ndarray, "N 3"], tolerance: float) -> Int[np
     return pair
 
 
-def symmetrise(vertices: Float[np.ndarray, "*B N 3"], pair: Int[np.ndarray, "N"]) -> Float[np.ndarray, "*B N 3"]:
+def symmetrise(vertices: Float[np.ndarray, "*B N 3"], pair: Int[np.ndarray, " N"]) -> Float[np.ndarray, "*B N 3"]:
     """The mirror-symmetric part of positions or offsets."""
     return 0.5 * (vertices + mirrored(vertices, pair))
 
 
-def mirrored(vertices: Float[np.ndarray, "*B N 3"], pair: Int[np.ndarray, "N"]) -> Float[np.ndarray, "*B N 3"]:
+def mirrored(vertices: Float[np.ndarray, "*B N 3"], pair: Int[np.ndarray, " N"]) -> Float[np.ndarray, "*B N 3"]:
     """Positions or offsets reflected in x = 0, vertex order kept."""
     return vertices[..., pair, :] * np.array([-1.0, 1.0, 1.0])
 
@@ -47,8 +47,8 @@ def triangulate(quads: Int[np.ndarray, "Q 4"], vertices: Float[np.ndarray, "N 3"
 
 
 def cut(
-    faces: Int[np.ndarray, "F 3"], height: Float[np.ndarray, "N"], vertices: Float[np.ndarray, "N 3"]
-) -> tuple[Int[np.ndarray, "G 3"], csr_matrix, Int[np.ndarray, "G"]]:
+    faces: Int[np.ndarray, "F 3"], height: Float[np.ndarray, " N"], vertices: Float[np.ndarray, "N 3"]
+) -> tuple[Int[np.ndarray, "G 3"], csr_matrix, Int[np.ndarray, " G"]]:
     """Cuts a mesh along the zero line of a function on its vertices and keeps the positive side.
 
     Args:
@@ -97,7 +97,7 @@ def cut(
     return np.array(kept, dtype=np.int64), matrix, np.array(origin, dtype=np.int64)
 
 
-def _snap(faces: Int[np.ndarray, "F 3"], height: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
+def _snap(faces: Int[np.ndarray, "F 3"], height: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
     """Moves the zero line onto vertices that it almost touches."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     a, b = height[edges[:, 0]], height[edges[:, 1]]

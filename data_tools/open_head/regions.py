@@ -31,7 +31,7 @@ _MASK_REGION = (
 _HAIRLINE = ((0.2, 0.072), (0.085, 0.072), (0.06, 0.035), (0.035, 0.015), (0.0, 0.005), (-0.03, -0.03), (-0.2, -0.085))
 
 
-def quad_regions(group: str, source: Source) -> Int[np.ndarray, "Q"]:
+def quad_regions(group: str, source: Source) -> Int[np.ndarray, " Q"]:
     """Region of each quad of a mesh group that the texture masks or the group itself decide; skin elsewhere."""
     uv = source.uv[group]
     region = np.full(len(uv), REGION_NAMES.index(_GROUP_REGION.get(group, "skin")))
@@ -46,8 +46,8 @@ def quad_regions(group: str, source: Source) -> Int[np.ndarray, "Q"]:
 
 
 def split_skin(
-    region: Int[np.ndarray, "F"], centres: Float[np.ndarray, "F 3"], on_skull: Float[np.ndarray, "F"]
-) -> Int[np.ndarray, "F"]:
+    region: Int[np.ndarray, " F"], centres: Float[np.ndarray, "F 3"], on_skull: Float[np.ndarray, " F"]
+) -> Int[np.ndarray, " F"]:
     """Divides what is still skin into scalp, neck and face.
 
     Args:

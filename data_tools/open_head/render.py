@@ -53,7 +53,7 @@ class MeshView:
         self.vertices, self.faces, self.c2w, self.focal_px, self.size = vertices, faces, c2w, focal_px, size
         self._rays = MeshRays(vertices, faces)
 
-    def only(self, chosen: Bool[np.ndarray, "F"]) -> MeshView:
+    def only(self, chosen: Bool[np.ndarray, " F"]) -> MeshView:
         """The same view of some of the faces; what it picks is numbered among those."""
         return MeshView(self.vertices, self.faces[chosen], self.c2w, self.focal_px, self.size)
 

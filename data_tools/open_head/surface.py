@@ -24,8 +24,8 @@ class Surface:
         }
 
     def snap(
-        self, index: Int[np.ndarray, "L"], places: Float[np.ndarray, "L 3"]
-    ) -> tuple[Int[np.ndarray, "L"], Float[np.ndarray, "L 3"]]:
+        self, index: Int[np.ndarray, " L"], places: Float[np.ndarray, "L 3"]
+    ) -> tuple[Int[np.ndarray, " L"], Float[np.ndarray, "L 3"]]:
         """Face and barycentric coordinates of each landmark."""
         irises = [i for eye in IRISES.values() for i in eye]
         face = np.zeros(len(index), dtype=np.int64)
@@ -95,7 +95,7 @@ def named(head: HeadModel, *names: str) -> list[str]:
 
 def nearest_on_edges(
     edges: Float[np.ndarray, "K 2 D"], points: Float[np.ndarray, "N D"]
-) -> tuple[Int[np.ndarray, "N"], Float[np.ndarray, "N"]]:
+) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
     """The nearest segment of each point and the share of the way along it."""
     start, along = edges[:, 0], edges[:, 1] - edges[:, 0]
     share = ((points[:, None] - start) * along).sum(-1) / np.maximum((along**2).sum(-1), 1e-20)

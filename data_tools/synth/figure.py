@@ -17,7 +17,7 @@ from flame_nerf.heads import HeadModel
 class Figure:
     """N vertices and G faces: those of the head first, then the hair's, then the torso's."""
 
-    def __init__(self, head: HeadModel, identity: Float[torch.Tensor, "S"], random: np.random.Generator) -> None:
+    def __init__(self, head: HeadModel, identity: Float[torch.Tensor, " S"], random: np.random.Generator) -> None:
         """
         Args:
             head: the head model; its scalp region bears the hair.
@@ -36,9 +36,9 @@ class Figure:
         hair_end = len(rest) + len(self._hair.vertices)
         self.faces = np.concatenate([head_faces, self._hair.faces + len(rest), self._torso.faces + hair_end])
         count = hair_end + len(self._torso.border) * (self._torso.faces.max() // len(self._torso.border) + 1)
-        self.is_hair: Bool[np.ndarray, "N"] = np.zeros(count, dtype=bool)
+        self.is_hair: Bool[np.ndarray, " N"] = np.zeros(count, dtype=bool)
         self.is_hair[len(rest) : hair_end] = True
-        self.above_collar: Float[np.ndarray, "N"] = np.full(count, -1.0, dtype=np.float32)
+        self.above_collar: Float[np.ndarray, " N"] = np.full(count, -1.0, dtype=np.float32)
         """Linear over each face and 0 where masks end: hair is all above, the torso all below."""
         self.above_collar[: len(rest)] = above_collar(rest, neck)
         self.above_collar[self.is_hair] = 1.0

@@ -214,7 +214,7 @@ class _Crew:
     """What all films have in common."""
 
     head: HeadModel
-    identity: Float[torch.Tensor, "S"]
+    identity: Float[torch.Tensor, " S"]
     figure: Figure
     backdrop: Float[np.ndarray, "H W 3"]
     config: SynthConfig

@@ -33,9 +33,9 @@ class Hair:
     """(H, V): the point of the head under each vertex, as a mixture of the head's vertices."""
     strand: Float[np.ndarray, "H 3"]
     """Coordinates that hardly change along a strand: what its texture and its locks are functions of."""
-    lock: Float[np.ndarray, "H"]
+    lock: Float[np.ndarray, " H"]
     """-1 between locks, 1 on top of one."""
-    from_hairline: Float[np.ndarray, "H"]
+    from_hairline: Float[np.ndarray, " H"]
     """Distance to the hairline, metres."""
 
 

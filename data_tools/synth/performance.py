@@ -66,13 +66,13 @@ class Performance:
         return len(self.vertices)
 
 
-def draw_identity(head: HeadModel, random: np.random.Generator) -> Float[torch.Tensor, "S"]:
+def draw_identity(head: HeadModel, random: np.random.Generator) -> Float[torch.Tensor, " S"]:
     """Shape coefficients of a person one would believe: a little nearer the mean than people are."""
     return torch.from_numpy(random.normal(0, 0.6, head.shapedirs.shape[-1]).astype(np.float32))
 
 
 def training_performance(
-    head: HeadModel, identity: Float[torch.Tensor, "S"], frames: int, random: np.random.Generator
+    head: HeadModel, identity: Float[torch.Tensor, " S"], frames: int, random: np.random.Generator
 ) -> Performance:
     """Talking, one expression after the other, blinks and glances, while the head turns to both sides and nods."""
     seconds = np.arange(frames) / FPS
@@ -101,7 +101,7 @@ def training_performance(
 
 
 def novel_performance(
-    head: HeadModel, identity: Float[torch.Tensor, "S"], frames: int, random: np.random.Generator
+    head: HeadModel, identity: Float[torch.Tensor, " S"], frames: int, random: np.random.Generator
 ) -> tuple[Performance, list[str]]:
     """The `NOVEL` expressions one after the other, before a head that hardly turns.
 
@@ -129,11 +129,11 @@ def novel_performance(
 
 def _act(
     head: HeadModel,
-    identity: Float[torch.Tensor, "S"],
+    identity: Float[torch.Tensor, " S"],
     values: dict[str, np.ndarray | float],
     gaze: Float[np.ndarray, "T 2"],
     angles: Float[np.ndarray, "T 3"],
-    seconds: Float[np.ndarray, "T"],
+    seconds: Float[np.ndarray, " T"],
     random: np.random.Generator,
     blinks: bool = True,
 ) -> Performance:

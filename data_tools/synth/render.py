@@ -98,8 +98,8 @@ class Moment:
         return _develop(fine, on_head, exact)
 
     def _shade(
-        self, face: Int[np.ndarray, "R"], barycentric: Float[np.ndarray, "R 3"], directions: Float[np.ndarray, "R 3"]
-    ) -> tuple[Float[np.ndarray, "R 3"], Float[np.ndarray, "R"]]:
+        self, face: Int[np.ndarray, " R"], barycentric: Float[np.ndarray, "R 3"], directions: Float[np.ndarray, "R 3"]
+    ) -> tuple[Float[np.ndarray, "R 3"], Float[np.ndarray, " R"]]:
         """sRGB colour of surface points, and 1 where they belong to what the mask shows."""
         texel = self.figure.texels.at(face, barycentric)
         # Written out over the three corners: numpy's reductions over short axes take several times as long.
@@ -116,7 +116,7 @@ class Moment:
         return to_srgb(light), (blended[:, 6] >= 0).astype(np.float32)
 
 
-def _dot(a: Float[np.ndarray, "R 3"], b: Float[np.ndarray, "R 3"]) -> Float[np.ndarray, "R"]:
+def _dot(a: Float[np.ndarray, "R 3"], b: Float[np.ndarray, "R 3"]) -> Float[np.ndarray, " R"]:
     return a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1] + a[:, 2] * b[:, 2]
 
 

@@ -24,9 +24,9 @@ class Texels:
     """C values at every texel of a mesh whose triangles have grids of different fineness."""
 
     values: Float[np.ndarray, "N C"]
-    first: Int[np.ndarray, "F"]
+    first: Int[np.ndarray, " F"]
     """Row of each triangle's first texel."""
-    steps: Int[np.ndarray, "F"]
+    steps: Int[np.ndarray, " F"]
 
     @staticmethod
     def of(layers: Sequence[tuple[int, Float[np.ndarray, "F K C"]]]) -> Texels:
@@ -36,7 +36,7 @@ class Texels:
         values = np.concatenate([values.reshape(-1, values.shape[-1]) for _, values in layers])
         return Texels(values.astype(np.float32), np.cumsum(sizes) - sizes, steps)
 
-    def at(self, face: Int[np.ndarray, "R"], barycentric: Float[np.ndarray, "R 3"]) -> Float[np.ndarray, "R C"]:
+    def at(self, face: Int[np.ndarray, " R"], barycentric: Float[np.ndarray, "R 3"]) -> Float[np.ndarray, "R C"]:
         """The nearest texel's values at points of the mesh."""
         steps = self.steps[face]
         i = np.rint(barycentric[:, 1] * steps).astype(np.int64)

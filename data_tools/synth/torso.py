@@ -16,7 +16,7 @@ _RINGS = ((1.0, 1.0, 0.0), (1.12, 1.05, 0.008), (1.32, 1.12, 0.022), (1.52, 1.2,
 class Torso:
     """Which vertices of the head it hangs on, and its faces (rows of what `vertices` returns)."""
 
-    border: Int[np.ndarray, "B"]
+    border: Int[np.ndarray, " B"]
     faces: Int[np.ndarray, "G 3"]
 
     def vertices(

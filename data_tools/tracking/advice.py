@@ -38,7 +38,7 @@ def warnings_of(
         detector: what found the landmarks.
     """
     noun = detector.noun
-    found = [sampled.warning] if sampled.warning else []
+    found = list(sampled.warnings)
     total, used = len(sampled.slots), len(quality.error)
     if dropped:
         found.append(

@@ -38,9 +38,9 @@ class Collar:
     """Points around the base of the neck, each on an edge of the mesh; none if the mesh ends above it."""
 
     edge: Int[np.ndarray, "N 2"]
-    share: Float[np.ndarray, "N"]
+    share: Float[np.ndarray, " N"]
     """Of the edge's second vertex."""
-    above: Bool[np.ndarray, "V"]
+    above: Bool[np.ndarray, " V"]
     """Vertices of the mesh that lie above it."""
 
     def points(self, vertices: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, "N 3"]:
@@ -73,7 +73,7 @@ def _slope(head: HeadModel) -> float:
     return float(np.clip(ahead / max(up, 1e-6), -STEEPEST, STEEPEST))
 
 
-def _lowest_loop(border: Int[np.ndarray, "B 2"], vertices: Float[np.ndarray, "V 3"]) -> Int[np.ndarray, "N"]:
+def _lowest_loop(border: Int[np.ndarray, "B 2"], vertices: Float[np.ndarray, "V 3"]) -> Int[np.ndarray, " N"]:
     """Vertices of the lowest of a mesh's open edges, in no particular order; none on a closed mesh."""
     if len(border) == 0:
         return np.zeros(0, dtype=int)
@@ -88,7 +88,7 @@ def cut_lines(
     collar_camera: Float[np.ndarray, "T N 3"],
     collar_pixels: Float[np.ndarray, "T N 2"],
     down: Float[np.ndarray, "T 2"],
-    seconds: Float[np.ndarray, "T"],
+    seconds: Float[np.ndarray, " T"],
 ) -> Float[np.ndarray, "T samples 2"]:
     """The front of the collar as a line from the picture's left to its right, smooth along itself and over time.
 

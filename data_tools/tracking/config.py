@@ -16,7 +16,8 @@ class TrackConfig:
     """Options of a tracking run. The defaults suit one person talking to the camera."""
 
     fps: float = 25.0
-    """Frames taken from each second of video. Sources with fewer keep what they have."""
+    """Frames taken from each second of video. Sources with fewer keep what they have. Of a folder of pictures, which
+    has no clock, all are taken, as filmed at this rate."""
     head: str = "anny"
     """Head model: `anny`, the open one that is shipped, the path of a head model file (FLAME and others become one by
     `flame-nerf-data convert-head`), or the name of one that was remembered, such as `flame`."""
@@ -25,8 +26,12 @@ class TrackConfig:
     focal_px: float | None = None
     """Focal length in pixels of the original video. Not given: estimated, held near 1.35 times the longer side."""
     keypoints: Path | None = None
-    """Keypoints found by another program, instead of looking for a human face: DeepLabCut's .csv or .h5, COCO's .json,
-    or a plain .json (see data_tools/animal/README.md). For animals, and for heads with points of their own."""
+    """Keypoints found by another program, instead of looking for a human face: DeepLabCut's or SLEAP's .csv or .h5,
+    COCO's or mmpose's .json, or a plain .json (see data_tools/animal/README.md). For animals, and for heads with
+    points of their own."""
+    individual: str | None = None
+    """Which animal of the keypoint file to follow, as the file calls it: DeepLabCut's individual, SLEAP's track, COCO's
+    category or track id; `surest` takes the surest of each frame. Not given: the only one there is."""
     keypoint_map: Path | None = None
     """JSON that gives each keypoint its place on the head model. Not given: the head model's own names are used."""
     keypoint_units: Literal["auto", "pixels", "normalised"] = "auto"
@@ -34,7 +39,8 @@ class TrackConfig:
     min_likelihood: float = 0.6
     """Keypoints that their program was less sure of than this are left out."""
     first_frame: int | None = None
-    """Number that keypoints and mattes give to the video's first frame. Not given: 0, or 1 if that fits the last."""
+    """Number that keypoints and mattes give to the video's first frame. Not given: what their format says, else 0, or 1
+    if only that fits the last."""
     mattes: Path | None = None
     """Mattes made by another program: a folder with one picture a frame, numbered as the frames are, or a video.
     Needed with --keypoints; not given: the person is cut out."""
@@ -96,7 +102,9 @@ class TrackSummary:
     warnings: tuple[str, ...] = ()
     """What the person should know before training."""
     notes: tuple[str, ...] = ()
-    """How given keypoints were understood."""
+    """How the video and given keypoints were understood."""
+    lost: int = 0
+    """Frames of the video that could not even be sampled: damaged, of another size, or missing at its end."""
     noun: str = "face"
     """What heights are measured of, in words,"""
     band: str = "brow to chin"
@@ -123,6 +131,8 @@ def check(config: TrackConfig) -> None:
         raise TrackingError(f"--min-likelihood is {config.min_likelihood}; expected 0 to 1.")
     if config.keypoints is None and config.keypoint_map is not None:
         raise TrackingError("--keypoint-map says where keypoints lie on the head; give the --keypoints too.")
+    if config.keypoints is None and config.individual is not None:
+        raise TrackingError("--individual says which animal of the keypoints to follow; give the --keypoints too.")
     if config.keypoints is not None and config.mattes is None:
         raise TrackingError(
             "--keypoints needs --mattes, a folder with one mask a frame: the segmentation that is built in knows "

@@ -67,7 +67,7 @@ def span_rows(points: FacePoints) -> tuple[int, int] | None:
     return (int(rows[0][0]), int(rows[1][0])) if rows and all(len(row) for row in rows) else None
 
 
-def face_height_px(points: FacePoints, state: FaceState) -> Float[Tensor, "T"]:
+def face_height_px(points: FacePoints, state: FaceState) -> Float[Tensor, " T"]:
     """Height of the face in each picture if it looked straight into the camera, pixels."""
     return state.focal * face_height(points) / state.shift[:, 2]
 
@@ -123,7 +123,7 @@ def within_bounds(points: FacePoints, state: FaceState) -> FaceState:
     return replace(state, expression=state.expression.clamp(points.low, points.high))
 
 
-def mean_distance(points: FacePoints, state: FaceState, seen: Seen) -> Float[Tensor, "T"]:
+def mean_distance(points: FacePoints, state: FaceState, seen: Seen) -> Float[Tensor, " T"]:
     """Mean distance between seen and fitted landmarks in pixels, each landmark by the embedding's trust in it."""
     distance = (fitted_pixels(points, state, seen.centre) - seen.pixels).norm(dim=-1)
     say = seen.say(points)

@@ -67,22 +67,22 @@ HEAD_SHARE_OF_EXTENT = 0.65
 class FacePoints:
     """Landmark points of a head: L points, S identity components, E fitted expressions."""
 
-    index: Int[Tensor, "L"]
+    index: Int[Tensor, " L"]
     """Number of each point among the detector's."""
-    weight: Float[Tensor, "L"]
+    weight: Float[Tensor, " L"]
     """Trust in each point, 1 on average."""
     mean: Float[Tensor, "L 3"]
     shape: Float[Tensor, "L 3 S"]
     expression: Float[Tensor, "L 3 E"]
     """Metres per fitted coefficient. The last one is the jaw's, zero here, where a jaw joint opens the mouth."""
-    expression_rows: Int[Tensor, "E_of_head"]
+    expression_rows: Int[Tensor, " E_of_head"]
     """Row of each fitted expression in the head model's list; the jaw has none."""
     unit: float
     """The head model's coefficient at a fitted coefficient of 1."""
-    low: Float[Tensor, "E"]
-    high: Float[Tensor, "E"]
+    low: Float[Tensor, " E"]
+    high: Float[Tensor, " E"]
     """Bounds of the fitted coefficients: 0 and 1 for blendshapes, none (infinite) for statistical expressions."""
-    eye: Int[Tensor, "L"]
+    eye: Int[Tensor, " L"]
     """0 or 1 for points that turn with the left or right eye, -1 for the others."""
     eye_mean: Float[Tensor, "2 3"]
     eye_shape: Float[Tensor, "2 3 S"]
@@ -94,11 +94,11 @@ class FacePoints:
     """Of heads that open the mouth by a joint."""
 
     @property
-    def gaze_points(self) -> Bool[Tensor, "L"]:
+    def gaze_points(self) -> Bool[Tensor, " L"]:
         return self.eye >= 0
 
     def points(
-        self, identity: Float[Tensor, "S"], expression: Float[Tensor, "T E"], gaze: Float[Tensor, "T 2 2"]
+        self, identity: Float[Tensor, " S"], expression: Float[Tensor, "T E"], gaze: Float[Tensor, "T 2 2"]
     ) -> Float[Tensor, "T L 3"]:
         """Head-frame positions in metres. `gaze` is each eye's rotation about x (down) and y (to its left), radians."""
         still = self.mean + self.shape @ identity
@@ -115,7 +115,7 @@ class FacePoints:
         result[:, turning] = turned
         return result
 
-    def eye_centres(self, identity: Float[Tensor, "S"]) -> Float[Tensor, "2 3"]:
+    def eye_centres(self, identity: Float[Tensor, " S"]) -> Float[Tensor, "2 3"]:
         return self.eye_mean + self.eye_shape @ identity
 
 

@@ -36,7 +36,7 @@ def fit_motion(
     points: FacePoints,
     state: FaceState,
     seen: Seen,
-    slots: Float[np.ndarray, "T"],
+    slots: Float[np.ndarray, " T"],
     on_frames: Callable[[int], None] = lambda count: None,
     motion: SeenMotion | None = None,
     steps: int = STEPS,
@@ -85,8 +85,8 @@ def motion_step(
     points: FacePoints,
     state: FaceState,
     seen: Seen,
-    slots: Float[np.ndarray, "T"],
-    settled: Bool[np.ndarray, "T"],
+    slots: Float[np.ndarray, " T"],
+    settled: Bool[np.ndarray, " T"],
     motion: SeenMotion | None = None,
     more: tuple[Float[np.ndarray, "T P"], Float[np.ndarray, "T P P"]] | None = None,
 ) -> FaceState:
@@ -120,14 +120,14 @@ def motion_step(
     return within_bounds(points, moved)
 
 
-def _usual_bend(size: int) -> Float[np.ndarray, "P"]:
+def _usual_bend(size: int) -> Float[np.ndarray, " P"]:
     usual = np.full(size, EXPRESSION_BEND)
     usual[POSE], usual[GAZE] = POSE_BEND, GAZE_BEND
     return usual
 
 
 def _bend(
-    state: FaceState, slots: Float[np.ndarray, "T"], difference: Float[np.ndarray, "T_minus_2 3"]
+    state: FaceState, slots: Float[np.ndarray, " T"], difference: Float[np.ndarray, "T_minus_2 3"]
 ) -> Float[np.ndarray, "T_minus_2 P"]:
     """Second differences of all parameters."""
     rest = torch.cat([state.gaze.flatten(1), state.expression], dim=1).numpy()
@@ -135,7 +135,7 @@ def _bend(
 
 
 def pose_bend(
-    state: FaceState, slots: Float[np.ndarray, "T"], difference: Float[np.ndarray, "T_minus_2 3"]
+    state: FaceState, slots: Float[np.ndarray, " T"], difference: Float[np.ndarray, "T_minus_2 3"]
 ) -> Float[np.ndarray, "T_minus_2 6"]:
     """Second differences of turn and shift; of the turn, differences of the turns from frame to frame."""
     between = rotation_vector(state.rotation[1:] @ state.rotation[:-1].transpose(1, 2)).numpy()
@@ -151,7 +151,7 @@ def _pixel_size(state: FaceState) -> float:
 
 
 def _seen_bend(
-    motion: SeenMotion, slots: Float[np.ndarray, "T"], difference: Float[np.ndarray, "T_minus_2 3"], pixel: float
+    motion: SeenMotion, slots: Float[np.ndarray, " T"], difference: Float[np.ndarray, "T_minus_2 3"], pixel: float
 ) -> tuple[Float[np.ndarray, "T_minus_2 6"], Float[np.ndarray, "T_minus_2 6"]]:
     """Second differences of turn and shift as flow saw them, and what they usually err by.
 
@@ -166,7 +166,7 @@ def _seen_bend(
 
 
 def robust_stiffness(
-    bend: Float[np.ndarray, "T_minus_2 P"], usual: Float[np.ndarray, "P"]
+    bend: Float[np.ndarray, "T_minus_2 P"], usual: Float[np.ndarray, " P"]
 ) -> Float[np.ndarray, "T_minus_2 P"]:
     """Weight of each second difference: full for noise, next to none for movement (Cauchy)."""
     return 1 / usual**2 / (1 + (bend / (3 * usual)) ** 2)

@@ -26,18 +26,18 @@ FOCAL_SPREAD = 0.03
 class Evidence:
     """Residuals that tell of the shape besides landmarks: rows of weighted least squares, N in all."""
 
-    frame: Int[Tensor, "N"]
+    frame: Int[Tensor, " N"]
     """Row of the keyframe."""
-    residual: Float[Tensor, "N"]
+    residual: Float[Tensor, " N"]
     """Pixels."""
     by_pose: Float[Tensor, "N 6"]
     by_identity: Float[Tensor, "N S"]
-    by_log_focal: Float[Tensor, "N"]
-    weight: Float[Tensor, "N"]
+    by_log_focal: Float[Tensor, " N"]
+    weight: Float[Tensor, " N"]
     """1 / pixels²."""
 
 
-def choose_keyframes(state: FaceState, seen: Seen, count: int = KEYFRAMES) -> Int[np.ndarray, "K"]:
+def choose_keyframes(state: FaceState, seen: Seen, count: int = KEYFRAMES) -> Int[np.ndarray, " K"]:
     """Frames as different as can be in pose and in the shape of the face: farthest-point sampling.
 
     Starts from the frame nearest to the average, so the choice does not depend on where the clip begins.

@@ -32,11 +32,11 @@ SHAPE_STEPS = LANDMARK_STEPS + OUTLINE_STEPS
 class Observations:
     """What was seen in the kept frames."""
 
-    kept: Int[np.ndarray, "T"]
+    kept: Int[np.ndarray, " T"]
     """Number of each frame among the sampled ones."""
-    slots: Float[np.ndarray, "T"]
+    slots: Float[np.ndarray, " T"]
     """Time of each in ticks of the sampling clock."""
-    seconds: Float[np.ndarray, "T"]
+    seconds: Float[np.ndarray, " T"]
     landmarks: Float[np.ndarray, "T N 3"]
     """Pixels of all the detector's points; the third is depth in the same unit, or, for keypoints, likelihood. NaN
     where a keypoint was not found."""
@@ -50,7 +50,7 @@ class Observations:
     def of(
         sampled: Sampled,
         config: TrackConfig,
-        kept: Int[np.ndarray, "T"],
+        kept: Int[np.ndarray, " T"],
         landmarks: Float[np.ndarray, "T N 3"],
         mattes: list[Path],
     ) -> Observations:

@@ -29,14 +29,14 @@ class Fitted:
     canonical: Float[np.ndarray, "V 3"]
     expression: Float[np.ndarray, "T E"]
     pose: Float[np.ndarray, "T J 3"]
-    identity: Float[np.ndarray, "S"]
+    identity: Float[np.ndarray, " S"]
     rotation: Float[np.ndarray, "T 3 3"]
     """Head to camera axes."""
     translation: Float[np.ndarray, "T 3"]
     """Camera position of the head frame's origin."""
     focal: float
     centre: Float[np.ndarray, "2"]
-    mouth_open: Float[np.ndarray, "T"] | None = None
+    mouth_open: Float[np.ndarray, " T"] | None = None
     """0 to about 1; None for heads whose mouth does not open."""
 
     def in_camera(self, frame: int) -> Float[np.ndarray, "V 3"]:
@@ -57,7 +57,7 @@ def pose_head(
     head: HeadModel,
     points: FacePoints,
     state: FaceState,
-    seconds: Float[np.ndarray, "T"],
+    seconds: Float[np.ndarray, " T"],
     centre: Float[np.ndarray, "2"],
 ) -> Fitted:
     """Pose the whole head at a fitted state: neck from the head's turning, eyes from the gaze, the jaw where no
@@ -116,7 +116,7 @@ def state_from(arrays: dict[str, np.ndarray]) -> FaceState:
     return FaceState(**tensors, focal=float(arrays["focal"]))
 
 
-def lost(distance: Float[np.ndarray, "T"], height: Float[np.ndarray, "T"]) -> Bool[np.ndarray, "T"]:
+def lost(distance: Float[np.ndarray, " T"], height: Float[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
     """Frames whose landmarks cannot be a face seen from there: far worse than the clip's usual frame."""
     error = distance / height
     return error > max(3 * float(np.median(error)), 0.03)

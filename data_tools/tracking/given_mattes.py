@@ -9,14 +9,16 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from data_tools.frame_names import PICTURES, frame_numbers, stem_of
 from data_tools.tracking.config import TrackingError
-from data_tools.tracking.keypoint_files import PICTURES, frame_number
 from data_tools.tracking.keypoints import rows_of_frames
 from data_tools.tracking.pictures import save_picture
 from data_tools.tracking.video import Sampled, decoded
 
 SAME_ASPECT = 0.02
 """Largest relative difference of width to height between matte and picture."""
+SAME_LENGTH = 0.02
+"""Largest relative difference of length between the mattes' video and the film: encoders drop a frame at the end."""
 TRANSPARENT = ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya")
 """Beginnings of the names of FFmpeg's pixel formats that carry transparency."""
 COVERED = 0.5
@@ -27,7 +29,7 @@ def copy_mattes(
     source: Path,
     targets: list[Path],
     sampled: Sampled,
-    wanted: Int[np.ndarray, "N"],
+    wanted: Int[np.ndarray, " N"],
     first_frame: int | None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> list[int]:
@@ -44,20 +46,28 @@ def copy_mattes(
         the numbers of those that have none.
 
     Raises:
-        TrackingError: nothing there, numbers beyond the video, another shape than the video's pictures, no pictures.
+        TrackingError: nothing there, numbers beyond the video, names that do not tell which frame they are of, a
+            video of another length, another shape than the video's pictures, no pictures.
     """
     if source.is_dir():
         return _from_folder(source, targets, sampled, wanted, first_frame, on_frame)
     if not source.is_file():
         raise TrackingError(f"{source}: no such folder or video. Check --mattes.")
     row_of = {sampled.sources[number]: number for number in wanted.tolist()}
+    count = 0
     for index, _, frame, _ in decoded(source):
+        count = index + 1
         if index in row_of:
             transparent = frame.format.name.startswith(TRANSPARENT)
             matte = frame.to_ndarray(format="rgba")[..., 3] if transparent else frame.to_ndarray(format="rgb24")[..., 1]
             number = row_of.pop(index)
             save_picture(targets[number], _fitted(matte, sampled, f"{source}: frame {index}"))
             on_frame()
+    if sampled.total is not None and abs(count - sampled.total) > SAME_LENGTH * sampled.total:
+        raise TrackingError(
+            f"{source}: has {count} frames, the video {sampled.total}, so that they do not go together one by one. "
+            "Write the mattes as a video of the same length and rate, or as pictures numbered by frame."
+        )
     return sorted(row_of.values())
 
 
@@ -65,7 +75,7 @@ def _from_folder(
     folder: Path,
     targets: list[Path],
     sampled: Sampled,
-    wanted: Int[np.ndarray, "N"],
+    wanted: Int[np.ndarray, " N"],
     first_frame: int | None,
     on_frame: Callable[[], None],
 ) -> list[int]:
@@ -73,14 +83,14 @@ def _from_folder(
         path for path in folder.iterdir() if path.suffix.lower() in PICTURES and not path.name.startswith(".")
     )
     if not found:
-        raise TrackingError(f"{folder}: holds no pictures. Give a folder with one matte a frame, as 00000.png.")
-    labels = [frame_number(path.name) for path in found]
-    twice = next((row for row, label in enumerate(labels) if label in labels[:row]), None)
-    if twice is not None:
+        inside = next((f", but the folder {path.name}" for path in sorted(folder.iterdir()) if path.is_dir()), "")
         raise TrackingError(
-            f"{folder}: {found[labels.index(labels[twice])].name} and {found[twice].name} are both of frame "
-            f"{labels[twice]}. Leave one matte a frame."
+            f"{folder}: holds no pictures ({', '.join(PICTURES)}){inside}. Give a folder with one matte a frame, as "
+            "00000.png."
         )
+    names = [path.name for path in found]
+    numbers = frame_numbers(names, what=str(folder), error=TrackingError)
+    labels = [stem_of(name) for name in names] if numbers is None else numbers
     rows, _ = rows_of_frames(labels, sampled, first_frame, str(folder))
     missing = []
     for number in wanted.tolist():

@@ -52,7 +52,7 @@ class SeenMotion:
 
     moved: Float[np.ndarray, "T_minus_1 6"]
     """Turn (rotation vector, radians) and shift of the face's anchor (metres)."""
-    sure: Bool[np.ndarray, "T_minus_1"]
+    sure: Bool[np.ndarray, " T_minus_1"]
     """Whether flow saw it."""
 
     def frames(self, which: slice) -> SeenMotion:
@@ -90,7 +90,7 @@ class Skull:
     search: MeshSearch
     handle: object
     """The neutral head with its identity, for the search."""
-    still: Bool[np.ndarray, "F"]
+    still: Bool[np.ndarray, " F"]
     """Triangles that no expression moves."""
     corners: Float[np.ndarray, "N 3"]
     """Vertices of those triangles."""
@@ -117,7 +117,7 @@ class Skull:
 
     def points_under(
         self, pixels: Float[np.ndarray, "N 2"], view: View
-    ) -> tuple[Float[np.ndarray, "N 3"], Bool[np.ndarray, "N"]]:
+    ) -> tuple[Float[np.ndarray, "N 3"], Bool[np.ndarray, " N"]]:
         """Points of the surface under pixels, metres in camera coordinates, and whether they lie on the skull, not seen
         from the side."""
         along = view.along(pixels)
@@ -236,7 +236,7 @@ def _followed(
     following: UInt8[np.ndarray, "H W"],
     window: Int[np.ndarray, "2 2"],
     pixels: Float[np.ndarray, "N 2"],
-) -> tuple[Float[np.ndarray, "N 2"], Bool[np.ndarray, "N"]]:
+) -> tuple[Float[np.ndarray, "N 2"], Bool[np.ndarray, " N"]]:
     """Where the next frame has points of a frame, pixels, and which of them come back when they are followed back."""
     import cv2
 

@@ -26,7 +26,7 @@ class Jaw:
 
     row: int
     """Of the joint in the head model."""
-    share: Float[Tensor, "L"]
+    share: Float[Tensor, " L"]
     """Skinning weight of the jaw on each point."""
     corrective: Float[Tensor, "9 L 3"] | None
     """Pose correctives of the jaw's rotation, metres."""
@@ -34,11 +34,11 @@ class Jaw:
     shape: Float[Tensor, "3 S"]
     """The joint's place, linear in the identity."""
 
-    def place(self, identity: Float[Tensor, "S"]) -> Float[Tensor, "3"]:
+    def place(self, identity: Float[Tensor, " S"]) -> Float[Tensor, "3"]:
         return self.mean + self.shape @ identity
 
     def turned(
-        self, points: Float[Tensor, "T L 3"], opening: Float[Tensor, "T"], identity: Float[Tensor, "S"]
+        self, points: Float[Tensor, "T L 3"], opening: Float[Tensor, " T"], identity: Float[Tensor, " S"]
     ) -> Float[Tensor, "T L 3"]:
         """The points with the jaw at the given coefficients: correctives, then skinning."""
         change = axis_angle_to_matrix(rotation_of(opening)) - torch.eye(3, dtype=points.dtype)
@@ -47,7 +47,7 @@ class Jaw:
         arm = points - self.place(identity)
         return points + self.share[:, None] * (arm @ change.transpose(1, 2))
 
-    def by_opening(self, turned: Float[Tensor, "T L 3"], identity: Float[Tensor, "S"]) -> Float[Tensor, "T L 3"]:
+    def by_opening(self, turned: Float[Tensor, "T L 3"], identity: Float[Tensor, " S"]) -> Float[Tensor, "T L 3"]:
         """Derivative of the turned points by the coefficient, without the correctives' small part."""
         arm = turned - self.place(identity)
         about_x = torch.stack([torch.zeros_like(arm[..., 0]), -arm[..., 2], arm[..., 1]], dim=-1)
@@ -67,7 +67,7 @@ def rotation_of(opening: Float[Tensor, "*T"]) -> Float[Tensor, "*T 3"]:
 
 def mouth_opening(
     head: HeadModel, expression: Float[Tensor, "T E"], pose: Float[Tensor, "T J 3"]
-) -> Float[Tensor, "T"] | None:
+) -> Float[Tensor, " T"] | None:
     """How far the mouth is open, 0 to about 1, by jawOpen or by the jaw joint; None where a head has neither."""
     if "jawOpen" in head.expression_names:
         return expression[:, head.expression_names.index("jawOpen")]

@@ -6,7 +6,6 @@ This is what stands in for the face detector where there is none: animals, and h
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +16,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from data_tools.frame_names import natural
+from data_tools.text_files import read_json
 from data_tools.tracking.config import TrackConfig, TrackingError
-from data_tools.tracking.keypoint_files import KeypointFile, read_keypoint_file
+from data_tools.tracking.keypoint_files import read_keypoint_file
+from data_tools.tracking.keypoint_readers.record import KeypointFile
 from data_tools.tracking.video import Sampled
 from flame_nerf.heads import HeadModel, HeadModelError, LandmarkEmbedding, load_head
 
@@ -54,10 +56,7 @@ def read_keypoint_map(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise TrackingError(f"{path}: no such keypoint map. Check --keypoint-map.")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise TrackingError(f"{path}: is no valid JSON ({error}).") from None
+    document = read_json(path, TrackingError)
     if not isinstance(document, dict) or not document:
         raise TrackingError(f'{path}: must be an object such as {{"nose": 1412, "left_ear": {{"vertex": 88}}}}.')
     return document
@@ -86,7 +85,7 @@ def head_and_keypoints(config: TrackConfig) -> tuple[HeadModel, KeypointFile | N
             )
         return head, None
     mapping = None if config.keypoint_map is None else read_keypoint_map(config.keypoint_map)
-    file = read_keypoint_file(config.keypoints)
+    file = read_keypoint_file(config.keypoints, config.individual)
     where = str(config.head if config.keypoint_map is None else config.keypoint_map)
     return head_with_keypoints(head, file, mapping, where)
 
@@ -238,7 +237,8 @@ def on_video(
 
     Args:
         units: auto, pixels or normalised.
-        first_frame: number that the file gives to the video's first frame; None: told from the numbers.
+        first_frame: number that the file gives to the video's first frame; None: what its format says, else told from
+            the numbers.
         least_likelihood: points below it are left out.
 
     Returns:
@@ -246,8 +246,10 @@ def on_video(
         And notes on how the file was understood.
 
     Raises:
-        TrackingError: frames beyond the video, or coordinates outside of its pictures.
+        TrackingError: frames beyond the video, or that may be numbered from 0 or 1, or coordinates outside of its
+            pictures.
     """
+    first_frame = file.first_frame if first_frame is None else first_frame
     rows, note = rows_of_frames(file.frames, sampled, first_frame, f"{file.path}")
     xy, likelihood = file.points[..., :2], file.points[..., 2]
     sure = likelihood >= least_likelihood
@@ -284,16 +286,17 @@ def on_video(
 
 def rows_of_frames(
     frames: Sequence[int | str], sampled: Sampled, first_frame: int | None, where: str
-) -> tuple[Int[np.ndarray, "T"], str]:
+) -> tuple[Int[np.ndarray, " T"], str]:
     """Which entry of a list of numbered frames belongs to each sampled picture; -1 where there is none.
 
-    Names without numbers count in alphabetical order, and must be as many as the video has frames.
+    Names without numbers count in natural order, and must be as many as the video has frames.
 
     Returns:
         rows, and how the numbers were understood, in words.
 
     Raises:
-        TrackingError: numbers beyond the video, or names that cannot be counted.
+        TrackingError: numbers beyond the video, or that fit it from 0 as well as from 1, or names that cannot be
+            counted.
     """
     total = sampled.total
     if any(isinstance(frame, str) for frame in frames):
@@ -303,12 +306,18 @@ def rows_of_frames(
                 f"{where}: {named!r} has no frame number in its name, and {len(frames)} names cannot be counted off "
                 f"against {total} frames of the video. Number them from 0, as 00000.png."
             )
-        order = sorted(range(len(frames)), key=lambda row: str(frames[row]))
+        order = sorted(range(len(frames)), key=lambda row: natural(str(frames[row])))
         numbers, words = np.argsort(order), "frames counted off by name"
     else:
         numbers = np.array(frames, dtype=np.int64)
         if first_frame is None:
             first_frame = 1 if total is not None and numbers.min() >= 1 and numbers.max() == total else 0
+            if first_frame == 0 and numbers.min() == 1 and numbers.max() < (total or np.inf):
+                raise TrackingError(
+                    f"{where}: frames are numbered from 1 to {numbers.max()}, and the video has "
+                    f"{'more' if total is None else total}: whether its first frame is 0 or 1 cannot be told. Say with "
+                    "--first-frame 0 or --first-frame 1."
+                )
         words = f"frames numbered from {first_frame}"
         numbers = numbers - first_frame
         wrong = numbers[(numbers < 0) | (numbers >= (total or np.inf))]

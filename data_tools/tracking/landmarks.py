@@ -33,9 +33,9 @@ class FaceBoxes:
 
     centre: Float[np.ndarray, "T 2"]
     """Centre of the face in pixels, x right, y down."""
-    size: Float[np.ndarray, "T"]
+    size: Float[np.ndarray, " T"]
     """Side of the detected box in pixels."""
-    present: Bool[np.ndarray, "T"]
+    present: Bool[np.ndarray, " T"]
     """Whether the face can be in this picture at all."""
     others: int
     """How many other faces of at least a quarter its size are in the video for a while."""

@@ -27,7 +27,7 @@ def find_mattes(
     pictures: Sequence[Path],
     targets: Sequence[Path],
     centre: Float[np.ndarray, "T 2"],
-    size: Float[np.ndarray, "T"],
+    size: Float[np.ndarray, " T"],
     frames: Sequence[int],
     whole: bool,
     on_frame: Callable[[], None] = lambda: None,

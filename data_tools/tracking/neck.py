@@ -26,7 +26,7 @@ a camera that is held askew, or a person who leans in a seat, leans both."""
 
 
 def neck_pose(
-    head: HeadModel, rotation: Float[Tensor, "T 3 3"], seconds: Float[np.ndarray, "T"]
+    head: HeadModel, rotation: Float[Tensor, "T 3 3"], seconds: Float[np.ndarray, " T"]
 ) -> Float[Tensor, "T J 3"]:
     """Rotations of the joints from root to head such that the torso stays still while the head turns.
 

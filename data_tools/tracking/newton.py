@@ -16,7 +16,7 @@ LONGEST_GAP = 3.5
 """Frames farther apart than this, in ticks of the sampling clock, are not tied together."""
 
 
-def second_difference(slots: Float[np.ndarray, "T"]) -> Float[np.ndarray, "T_minus_2 3"]:
+def second_difference(slots: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T_minus_2 3"]:
     """Weights of three successive samples in their second difference, for unevenly spaced samples.
 
     Evenly spaced ones give (1, -2, 1). Rows that span a gap are zero.

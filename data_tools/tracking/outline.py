@@ -97,7 +97,7 @@ class Outline:
             weight=weight,
         )
 
-    def _contour(self, pixels: Float[np.ndarray, "V 2"]) -> tuple[Int[np.ndarray, "N"], Float[np.ndarray, "N 2"]]:
+    def _contour(self, pixels: Float[np.ndarray, "V 2"]) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, "N 2"]]:
         """Vertices on the outer outline and their outward normals in the picture."""
         triangles = pixels[self._faces]
         first, second = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
@@ -119,7 +119,7 @@ class Outline:
         return edge[outer, 0], normal[outer]
 
 
-def head_part(head: HeadModel) -> Bool[np.ndarray, "V"]:
+def head_part(head: HeadModel) -> Bool[np.ndarray, " V"]:
     """Vertices that move with the head, not with the neck."""
     above = [head.head_joint]
     for joint, parent in enumerate(head.parents):
@@ -167,7 +167,7 @@ def _edges(
 
 def _distance_to_edge(
     matte: UInt8[np.ndarray, "H W"], start: Float[np.ndarray, "N 2"], normal: Float[np.ndarray, "N 2"], reach: float
-) -> Float[np.ndarray, "N"]:
+) -> Float[np.ndarray, " N"]:
     """Signed distance along each normal to the nearest place where the matte falls below one half; NaN if none."""
     import cv2
 

@@ -40,7 +40,7 @@ def _bells(points: Float[Tensor, "N 3"], centre: Float[Tensor, "K 3"]) -> Float[
     return torch.cat([height[:, None, :] * torch.eye(3)[axis][None, :, None] for axis in range(3)], dim=-1)
 
 
-def _spread(head: HeadModel) -> Int[Tensor, "K"]:
+def _spread(head: HeadModel) -> Int[Tensor, " K"]:
     """Vertices of the head (not the neck), as far from each other as can be, starting from the foremost."""
     share = head.skinning_weights[:, head.head_joint]
     candidates = (share > 0.9).nonzero()[:, 0]

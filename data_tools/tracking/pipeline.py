@@ -36,12 +36,15 @@ from data_tools.tracking.residuals import FaceState
 from data_tools.tracking.result import Quality, judge, subject_of, summary_note, summary_of, write_masks
 from data_tools.tracking.stabilised import stabilised_pictures
 from data_tools.tracking.video import Sampled, probe, sample
+from data_tools.tracking.video_stream import printable_name
 from data_tools.tracking.workspace import FOLDER, Workspace, path_key, stage_key, video_key
 from flame_nerf.heads import HeadModel
 from flame_nerf.subject import SubjectError, load_subject, write_subject
 
 FEWEST_FRAMES = 10
 """Below this nothing can be learned from a video."""
+READER = 2
+"""Raised when videos are read in another way, so that an interrupted run does not go on with older pictures."""
 CHECKED_MATTES = 20
 """Given mattes that are compared with the keypoints, evenly spread."""
 BORDER_GREY = 200
@@ -59,7 +62,7 @@ def track(
     answers with its summary.
 
     Args:
-        video: a video in which one person talks to the camera.
+        video: a video in which one person talks to the camera, or a folder with its frames as pictures.
         subject_dir: folder to write; made if it is not there.
         silent: show no progress bars.
 
@@ -180,7 +183,7 @@ def _check_enough(run: Run, shown: int, total: int) -> None:
 def _sample(run: Run, expected: int | None) -> tuple[str, Sampled]:
     config = run.config
     options = {name: getattr(config, name) for name in ("fps", "resolution", "max_frames", "picture_format")}
-    key = stage_key(video_key(run.video), options)
+    key = stage_key(video_key(run.video), options | {"reader": READER})
     total = min(expected or config.max_frames or 0, config.max_frames or expected or 0) or None
 
     def work(advance: Callable[..., None]) -> dict[str, Any]:
@@ -197,7 +200,7 @@ def _sample(run: Run, expected: int | None) -> tuple[str, Sampled]:
         return dataclasses.asdict(sampled)
 
     note = run.workspace.run(run.bars, "frames", "Reading frames", key, total, work)
-    return key, Sampled(**note | {name: tuple(note[name]) for name in ("slots", "sources")})
+    return key, Sampled(**{name: tuple(value) if isinstance(value, list) else value for name, value in note.items()})
 
 
 def _find_face(run: Run, key: str, pictures: list[Path]) -> tuple[str, FaceBoxes]:
@@ -312,7 +315,8 @@ def _finish(
         found = {} if registration is None else registration.summary(seen.kept)
         summary = dataclasses.replace(
             _summary(run, best, dropped, warnings + registration_warnings(registration, seen.kept), started),
-            notes=notes,
+            notes=sampled.notes + notes,
+            lost=sampled.lost,
             noun=detector.noun,
             band=detector.band,
             **found,
@@ -321,8 +325,9 @@ def _finish(
         if registration is not None and registration.kept:
             before = pose_head(head, points, registration.old, seen.seconds, seen.centre)
             stabilised = stabilised_pictures(head, (before, fitted), shown, good)
+        source = printable_name(run.video)
         write_report(
-            summary.report, summary, head, fitted, quality, shown, masks, run.video.name, detector.good, stabilised
+            summary.report, summary, head, fitted, quality, shown, masks, source, detector.good, stabilised
         )
         tracking = {"key": final_key, "summary": summary_note(summary)}
         record = subject_of(

@@ -57,7 +57,7 @@ def write_report(
     (low, high), iou = summary.yaw_range_deg, summary.outline_iou
     tiles = "".join(
         [
-            _tile("frames", f"{summary.frames}", f"{len(summary.dropped)} left out"),
+            _tile("frames", f"{summary.frames}", f"{len(summary.dropped) + summary.lost} left out"),
             _tile(
                 "landmarks off by",
                 f"{100 * summary.reprojection_fraction:.2f} %",
@@ -71,9 +71,11 @@ def write_report(
         + _registered_tile(summary)
     )
     advice = "".join(f"<li>{html.escape(warning)}</li>" for warning in summary.warnings)
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in summary.notes)
     page = _PAGE.format(
         source=html.escape(source),
         tiles=tiles,
+        notes=f"<ul>{notes}</ul>" if notes else "",
         advice=f"<ul class=warn>{advice}</ul>" if advice else "<p class=good>Nothing to complain about.</p>",
         figures=figures,
         error=_curves(
@@ -153,7 +155,7 @@ def _tile(name: str, value: str, note: str, good: bool = True) -> str:
     return f'<div class="tile{"" if good else " short"}"><b>{value}</b><span>{name}</span><i>{note}</i></div>'
 
 
-def _curves(series: list[tuple[str, Float[np.ndarray, "T"]]], unit: str = "", marks: float | None = None) -> str:
+def _curves(series: list[tuple[str, Float[np.ndarray, " T"]]], unit: str = "", marks: float | None = None) -> str:
     """Line chart over the frames as SVG."""
     width, height, left, bottom = 860, 170, 46, 22
     values = np.concatenate([curve for _, curve in series] + ([[0.0, 1.3 * marks]] if marks else []))
@@ -230,6 +232,7 @@ svg text.c0 {{ fill: var(--one); }} svg text.c1 {{ fill: var(--two); }}
 <div class=tiles>{tiles}</div>
 <h2>What to know before training</h2>
 {advice}
+{notes}
 <h2>Head model on the pictures (what the mask cuts away is dark)</h2>
 <div class=pictures>{figures}</div>
 {look}

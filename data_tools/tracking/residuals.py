@@ -28,7 +28,7 @@ class FaceState:
     not move it."""
     gaze: Float[Tensor, "T 2 2"]
     expression: Float[Tensor, "T E"]
-    identity: Float[Tensor, "S"]
+    identity: Float[Tensor, " S"]
     focal: float
     """Pixels of the stored pictures."""
 

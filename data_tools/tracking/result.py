@@ -25,6 +25,7 @@ from data_tools.tracking.outline import brow_and_chin, head_part
 from data_tools.tracking.pictures import load_grey, save_picture
 from data_tools.tracking.residuals import FaceState
 from data_tools.tracking.silhouette import band_between, cover, outline_iou
+from data_tools.tracking.video_stream import printable_name
 from flame_nerf.heads import HeadModel
 from flame_nerf.subject import Frame, HeadTrack, Subject
 
@@ -40,17 +41,17 @@ TEST_SHARE, MOST_TEST = 0.1, 350
 class Quality:
     """How good the fit is."""
 
-    error_px: Float[np.ndarray, "T"]
+    error_px: Float[np.ndarray, " T"]
     """Mean landmark distance of each frame."""
-    error: Float[np.ndarray, "T"]
+    error: Float[np.ndarray, " T"]
     """The same over the face's height."""
-    face_px: Float[np.ndarray, "T"]
+    face_px: Float[np.ndarray, " T"]
     """The face's height."""
     angles_deg: Float[np.ndarray, "T 3"]
     """Yaw, pitch, roll of the head."""
     judged: tuple[int, ...]
     """Rows on which the outline was measured, and"""
-    iou: Float[np.ndarray, "J"]
+    iou: Float[np.ndarray, " J"]
     """its agreement with the matte there."""
 
     def frames(self, kept: np.ndarray) -> Quality:
@@ -123,7 +124,7 @@ def write_masks(
     run_blocks(blocks_of(frames, workers), one, workers)
 
 
-def _scalp(head: HeadModel) -> Bool[np.ndarray, "V"]:
+def _scalp(head: HeadModel) -> Bool[np.ndarray, " V"]:
     """Vertices that bear hair; all of the head's where a model does not tell."""
     if "scalp" not in head.region_names:
         return head_part(head)
@@ -200,7 +201,7 @@ def subject_of(
         fps=config.fps,
         # A path must hold wherever the subject is read from.
         head_model=str(Path(config.head).absolute()) if Path(config.head).is_file() else config.head,
-        source=video.name,
+        source=printable_name(video),
         licence=config.licence,
         extra={"tracking": tracking},
     )

@@ -51,7 +51,7 @@ class OuterTest:
         cv2.floodFill(drawn, None, (0, 0), 2)
         self._outside = drawn == 2
 
-    def outside(self, points: Float[np.ndarray, "N 2"]) -> Bool[np.ndarray, "N"]:
+    def outside(self, points: Float[np.ndarray, "N 2"]) -> Bool[np.ndarray, " N"]:
         """Which points lie outside, exact to a pixel."""
         at = np.floor(points - self._corner).astype(int)
         limit = np.array(self._outside.shape[::-1]) - 1
@@ -71,7 +71,7 @@ def band_between(
 
 def within_band(
     pixels: Float[np.ndarray, "N 2"], top: Float[np.ndarray, "2"], bottom: Float[np.ndarray, "2"]
-) -> Bool[np.ndarray, "N"]:
+) -> Bool[np.ndarray, " N"]:
     """Which of some points lie between two others along the line that joins them."""
     along = _along(pixels, top, bottom)
     return (along >= 0) & (along <= 1)

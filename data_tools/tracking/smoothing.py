@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 
 def smooth_over_time(
-    values: Float[np.ndarray, "T D"], time: Float[np.ndarray, "T"], sigma: float
+    values: Float[np.ndarray, "T D"], time: Float[np.ndarray, " T"], sigma: float
 ) -> Float[np.ndarray, "T D"]:
     """Gaussian-weighted local straight line through each sample's neighbours.
 

@@ -112,11 +112,13 @@ class Workspace:
 
 
 def video_key(video: Path) -> str:
-    """Key of a video file: changes when the file is replaced or edited.
+    """Key of a video file, or of a folder of pictures: changes when a file is replaced or edited.
 
     Raises:
         OSError: if it is not there.
     """
+    if video.is_dir():
+        return path_key(video)
     status = video.stat()
     return stage_key("", {"path": str(video.resolve()), "size": status.st_size, "time": status.st_mtime_ns})
 
@@ -129,9 +131,9 @@ def path_key(path: Path | None) -> str:
     """
     if path is None or not path.exists():
         return ""
-    return stage_key(
-        "", {"files": [video_key(one) for one in sorted(path.iterdir())] if path.is_dir() else video_key(path)}
-    )
+    if path.is_file():
+        return stage_key("", {"files": video_key(path)})
+    return stage_key("", {"files": [video_key(one) for one in sorted(path.iterdir()) if one.is_file()]})
 
 
 def stage_key(before: str, options: dict[str, Any]) -> str:

@@ -59,7 +59,7 @@ def render_film(
     cameras: Cameras,
     posed_frames: Sequence[PosedFrame] | None,
     path: Path | str,
-    fps: float = 25.0,
+    fps: float,
     *,
     sheet: Path | str | None = None,
 ) -> Path:
@@ -68,7 +68,7 @@ def render_film(
     Args:
         model, cameras, posed_frames: as for `render_pictures`.
         path: the .mp4 to write.
-        fps: frames a second.
+        fps: frames a second: the performance's own.
         sheet: also write a contact sheet of a dozen of its pictures to this .png.
 
     Returns:
@@ -92,7 +92,9 @@ def render_film(
     return path
 
 
-def side_by_side(model: Any, dataset: Any, indices: Sequence[int], path: Path | str, fps: float = 25.0) -> list[float]:
+def side_by_side(
+    model: Any, dataset: Any, indices: Sequence[int], path: Path | str, fps: float | None = None
+) -> list[float]:
     """Shows pictures of a dataset beside the model's rendering of the same camera and moment.
 
     Args:
@@ -100,7 +102,7 @@ def side_by_side(model: Any, dataset: Any, indices: Sequence[int], path: Path | 
         dataset: a Nerfstudio dataset (`datamanager.eval_dataset` for held-out frames).
         indices: which of its pictures.
         path: a .png for a sheet, one pair a row of two; a .mp4 for a film of pairs.
-        fps: frames a second of the film.
+        fps: frames a second of the film; None: the dataset's subject's.
 
     Returns:
         PSNR in dB of each pair, within the matte where the dataset has one.
@@ -122,7 +124,7 @@ def side_by_side(model: Any, dataset: Any, indices: Sequence[int], path: Path | 
         right = labelled(picture, f"{values[-1]:.1f} dB{where}")
         pairs.append(np.concatenate([left, right], axis=1))
     if path.suffix == ".mp4":
-        with FilmWriter(path, fps) as film:
+        with FilmWriter(path, dataset.subject.fps if fps is None else fps) as film:
             for pair in pairs:
                 film.add(pair)
     else:

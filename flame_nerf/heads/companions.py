@@ -35,7 +35,7 @@ _FACE_NAMES = ("lmk_face_idx", "static_lmk_faces_idx", "lmk_faces_idx")
 _WEIGHT_NAMES = ("lmk_b_coords", "static_lmk_bary_coords", "lmk_bary_coords")
 
 
-def read_vertex_groups(path: Path | str, vertices: int) -> dict[str, Int[np.ndarray, "N"]]:
+def read_vertex_groups(path: Path | str, vertices: int) -> dict[str, Int[np.ndarray, " N"]]:
     """Named sets of vertex rows; a file with one list only gives the single group "mask".
 
     Raises:
@@ -62,7 +62,7 @@ def read_vertex_groups(path: Path | str, vertices: int) -> dict[str, Int[np.ndar
     return {str(name): _rows(path, str(name), rows, vertices) for name, rows in groups.items()}
 
 
-def _rows(path: Path, name: str, rows: object, vertices: int) -> Int[np.ndarray, "N"]:
+def _rows(path: Path, name: str, rows: object, vertices: int) -> Int[np.ndarray, " N"]:
     try:
         array = np.asarray(rows)
         if array.dtype.kind in "OSU":

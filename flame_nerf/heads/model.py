@@ -20,13 +20,13 @@ from torch import Tensor
 class LandmarkEmbedding:
     """Points of a landmark scheme on the mesh: L points, each on one triangle."""
 
-    index: Int[Tensor, "L"]
+    index: Int[Tensor, " L"]
     """Number of the point in its scheme (0..477 of mediapipe's face mesh with irises; its row where it has a name)."""
-    face: Int[Tensor, "L"]
+    face: Int[Tensor, " L"]
     """Row of the head model's faces."""
     barycentric: Float[Tensor, "L 3"]
     """Weights of that face's three vertices; each row sums to 1."""
-    weight: Float[Tensor, "L"]
+    weight: Float[Tensor, " L"]
     """0..1: how far the point can be trusted to stay on its place of the surface (face-oval points slide: <= 0.15)."""
     names: tuple[str, ...] = ()
     """L names where the head has keypoints of its own (an animal's `nose_tip`, `left_ear_tip`); empty for mediapipe's
@@ -57,7 +57,7 @@ class HeadModel:
     """Rows sum to 1."""
     posedirs: Float[Tensor, "P V 3"] | None
     """Correctives for the P = 9 (J - 1) entries of (R - I) of every joint but the root; None where a model has none."""
-    region: Int[Tensor, "F"]
+    region: Int[Tensor, " F"]
     """Row of region_names for each face."""
     region_names: tuple[str, ...]
     landmarks: LandmarkEmbedding | None
@@ -79,7 +79,7 @@ class HeadModel:
         """The same model with all its tensors on `device`."""
         return _map_tensors(self, lambda t: t.to(device))
 
-    def region_mask(self, *names: str) -> Bool[Tensor, "F"]:
+    def region_mask(self, *names: str) -> Bool[Tensor, " F"]:
         """True for the faces of the named regions.
 
         Raises:
@@ -91,12 +91,12 @@ class HeadModel:
         rows = torch.tensor([self.region_names.index(n) for n in names], device=self.region.device)
         return torch.isin(self.region, rows)
 
-    def rest(self, identity: Float[Tensor, "S"]) -> tuple[Float[Tensor, "V 3"], Float[Tensor, "J 3"]]:
+    def rest(self, identity: Float[Tensor, " S"]) -> tuple[Float[Tensor, "V 3"], Float[Tensor, "J 3"]]:
         """Vertices and joints of an identity at rest with a neutral face; metres, differentiable."""
         return self.template + self.shapedirs @ identity, self.joint_template + self.joint_shapedirs @ identity
 
     def vertices(
-        self, identity: Float[Tensor, "S"], expression: Float[Tensor, "*T E"], pose: Float[Tensor, "*T J 3"]
+        self, identity: Float[Tensor, " S"], expression: Float[Tensor, "*T E"], pose: Float[Tensor, "*T J 3"]
     ) -> Float[Tensor, "*T V 3"]:
         """Posed vertices in the head frame: linear shape and expression, pose correctives, linear blend skinning.
 
@@ -127,7 +127,7 @@ class HeadModel:
 
     def placement(
         self,
-        identity: Float[Tensor, "S"],
+        identity: Float[Tensor, " S"],
         pose: Float[Tensor, "*T J 3"],
         expression: Float[Tensor, "*T E"] | None = None,
     ) -> Float[Tensor, "*T 4 4"]:
@@ -157,7 +157,7 @@ class HeadModel:
         return torch.cat([top, top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:-2], 1, 4)], dim=-2)
 
     def _joints(
-        self, identity: Float[Tensor, "S"], expression: Float[Tensor, "*T E"] | None
+        self, identity: Float[Tensor, " S"], expression: Float[Tensor, "*T E"] | None
     ) -> Float[Tensor, "*T J 3"]:
         """Joints before any rotation; no leading dimensions where they do not follow the expression."""
         _, joints = self.rest(identity)
@@ -208,7 +208,7 @@ class HeadModel:
         corners = vertices[..., self.faces[self.landmarks.face], :]
         return (corners * self.landmarks.barycentric[:, :, None]).sum(-2)
 
-    def subset(self, vertex_index: Int[Tensor, "K"]) -> HeadModel:
+    def subset(self, vertex_index: Int[Tensor, " K"]) -> HeadModel:
         """The model restricted to the given vertices, in the given order, with the faces that they span.
 
         Landmarks on faces that are gone are dropped. A fit that looks at landmarks only needs a tenth of the vertices.
@@ -242,7 +242,7 @@ class HeadModel:
             return self
         return self.subset(torch.unique(self.faces[self.landmarks.face]))
 
-    def expression_vector(self, values: dict[str, float]) -> Float[Tensor, "E"]:
+    def expression_vector(self, values: dict[str, float]) -> Float[Tensor, " E"]:
         """Coefficients from named expressions, the others zero.
 
         Raises:

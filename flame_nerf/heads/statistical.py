@@ -78,7 +78,7 @@ class HeadFile:
     kind: Kind
     seen: str
     """One line: which file and version, and its dimensions."""
-    groups: Mapping[str, Int[np.ndarray, "N"]] = field(default_factory=dict)
+    groups: Mapping[str, Int[np.ndarray, " N"]] = field(default_factory=dict)
     """Named sets of vertices that came with the model."""
 
 
@@ -304,7 +304,7 @@ def _read_gnm(arrays: Mapping[str, Any], path: Path, named: Mapping[int, str]) -
     return HeadFile(head, "gnm", seen, _groups(arrays, vertices))
 
 
-def _groups(arrays: Mapping[str, Any], vertices: int) -> dict[str, Int[np.ndarray, "N"]]:
+def _groups(arrays: Mapping[str, Any], vertices: int) -> dict[str, Int[np.ndarray, " N"]]:
     weights, names = arrays.get("vertex_groups"), arrays.get("vertex_group_names")
     if not isinstance(weights, np.ndarray) or names is None or weights.shape != (len(names), vertices):
         return {}

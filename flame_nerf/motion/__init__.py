@@ -2,7 +2,7 @@
 
 from flame_nerf.motion.frame import CONDITION_JOINTS, PosedFrame, condition_names, condition_vector
 from flame_nerf.motion.live_head import LiveHead, head_of
-from flame_nerf.motion.shown import stored_row, unstored_frame
+from flame_nerf.motion.shown import stored_row, unstored_frame, without_timestep
 from flame_nerf.motion.subject_motion import MotionError, SubjectMotion
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "head_of",
     "stored_row",
     "unstored_frame",
+    "without_timestep",
 ]

@@ -62,6 +62,7 @@ class SubjectMotion:
         self._pose = torch.from_numpy(np.array(track.pose, dtype=np.float32))
         self._condition = condition_vector(self._expression, self._pose, self.joint_names)
         self._rest_pose = self._mean_carriage()
+        self._neutral: PosedFrame | None = None
         self._live: LiveHead | None = None
         self.why_no_head: str = ""
         """Why new expressions cannot be posed; empty when they can."""
@@ -153,10 +154,14 @@ class SubjectMotion:
         return [self.at_time(float(time)) for time in times.reshape(-1)]
 
     def neutral(self) -> PosedFrame:
-        """Every coefficient zero, the neck as the subject carries it; without a head model the canonical mesh."""
-        if self._live is not None:
-            return self.pose()
-        return PosedFrame(self._canonical.to(self._device), torch.zeros(self.condition_dim, device=self._device))
+        """Every coefficient zero, the neck as the subject carries it; without a head model the canonical mesh. The same
+        object each time."""
+        if self._neutral is None:
+            # Posed with the head model it need not be the canonical mesh: that may have its jaw open.
+            resting = PosedFrame(self._canonical, torch.zeros(self.condition_dim))
+            self._neutral = resting if self._live is None else self.pose()
+        self._neutral = self._neutral.to(self._device)
+        return self._neutral
 
     def coefficients(self, index: int) -> tuple[dict[str, float], dict[str, tuple[float, float, float]]]:
         """Expression coefficients and joint rotations of a stored frame, by name: what `pose` takes."""

@@ -17,7 +17,9 @@ from flame_nerf.subject.writing import FORMAT_VERSION
 MAPPED_FROM = 64 * 1024**2
 """Bytes from which an array of the track stays on disk and is mapped: about a thousand frames' vertices."""
 
-KNOWN_META = ("version", "units", "head_model", "fps", "source", "licence", "background")
+KNOWN_META = (
+    "version", "units", "head_model", "fps", "source", "licence", "background", "pictures_left_out",
+)  # fmt: skip
 """Keys of the "flame_nerf" block with a field of their own; the rest is `Subject.extra`."""
 
 
@@ -68,6 +70,7 @@ def load_subject(root: Path | str) -> Subject:
         head_model=str(ours.get("head_model", "anny")),
         source=str(ours.get("source", "")),
         licence=str(ours.get("licence", "")),
+        pictures_left_out=ours.get("pictures_left_out") is True,
         extra={key: value for key, value in ours.items() if key not in KNOWN_META},
     )
     validate_subject(subject)

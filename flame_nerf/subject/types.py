@@ -100,6 +100,8 @@ class Subject:
     """A shipped head model's name, or the path of a head model file (relative: to the root)."""
     source: str = ""
     licence: str = ""
+    pictures_left_out: bool = False
+    """Whether frames may lack their pictures: all cameras and the track are there, to show and film, not to learn."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further metadata, JSON-compatible, kept under the "flame_nerf" key."""
 

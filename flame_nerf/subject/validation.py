@@ -123,9 +123,10 @@ def _validate_frame(subject: Subject, frame: Frame) -> None:
     if not (math.isfinite(fl_x + fl_y + cx + cy) and min(fl_x, fl_y) > 0):
         raise SubjectError(f"{where}: the camera ({fl_x}, {fl_y}, {cx}, {cy}) needs finite, positive focal lengths.")
     size = (subject.width, subject.height)
-    _picture(where, "file_path", subject.root / frame.file_path, size)
-    if frame.mask_path is not None:
-        _picture(where, "mask_path", subject.root / frame.mask_path, size)
+    for field in ("file_path", "mask_path"):
+        path = getattr(frame, field)
+        if path is not None and not (subject.pictures_left_out and not (subject.root / path).exists()):
+            _picture(where, field, subject.root / path, size)
 
 
 def _picture(where: str, field: str, path, size: tuple[int, int]) -> None:

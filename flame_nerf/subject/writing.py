@@ -85,6 +85,8 @@ def _transforms(subject: Subject) -> dict[str, Any]:
             "licence": subject.licence,
         },
     }
+    if subject.pictures_left_out:
+        meta["flame_nerf"]["pictures_left_out"] = True
     if subject.background is not None:
         meta["flame_nerf"]["background"] = _relative(subject.root, subject.background)
     meta["frames"] = [

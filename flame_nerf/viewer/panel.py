@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.viewer_elements import ViewerControl
+from torch import Tensor
 
+from flame_nerf.compatibility import mend_two_keyframes
 from flame_nerf.film.paths import mean_camera
+from flame_nerf.viewer.render_tab import set_field_of_view
 from flame_nerf.viewer.sliders import ANGLE_RANGE_DEG, GAZE_LEFT, GAZE_UP, JAW_ANGLE, slider_groups
 
 if TYPE_CHECKING:
@@ -29,6 +33,8 @@ CPU_MOVING_FPS = 8
 """Pictures a second aimed at while something moves, without a GPU: Nerfstudio's 30 leave a postage stamp."""
 FALLBACK_DISTANCE = 0.6
 """Metres from the head to the first view where there are no training cameras."""
+FALLBACK_FOV = 0.5
+"""Its field of view from top to bottom, radians."""
 
 
 class HeadPanel(ViewerControl):
@@ -65,6 +71,8 @@ class HeadPanel(ViewerControl):
             if torch.device(self._model.device).type == "cpu":
                 viewer.control_panel._max_res.value = CPU_RESOLUTION
             viewer.viser_server.scene.set_up_direction("+y")
+            mend_two_keyframes()
+            set_field_of_view(viewer.viser_server, self._first_view()[2])
             viewer.viser_server.on_client_connect(self._greet)
         except Exception as error:
             CONSOLE.print(f"[bold yellow]The head panel could not be made: {type(error).__name__}: {error}")
@@ -230,20 +238,23 @@ class HeadPanel(ViewerControl):
         except Exception as error:
             CONSOLE.print(f"[bold yellow]Head panel: the first view could not be set: {type(error).__name__}: {error}")
 
-    def _place_camera(self, client: ClientHandle) -> None:
-        """The mean training camera's place, view and field of view; viser's units are Nerfstudio's times ten."""
+    def _first_view(self) -> tuple[Float[Tensor, " 3"], Float[Tensor, " 3"], float]:
+        """Where the first view is from and what it looks at, metres, and its field of view from top to bottom, radians:
+        the mean training camera's."""
         centre = self._model.motion.centre.cpu().double()
         dataset = getattr(self.viewer.pipeline.datamanager, "train_dataset", None)
         if dataset is None or len(dataset) == 0:
-            position = centre + torch.tensor([0.0, 0.0, FALLBACK_DISTANCE], dtype=torch.float64)
-            look_at, fov = centre, 0.5
-        else:
-            camera = mean_camera(dataset.cameras)
-            c2w = camera.camera_to_worlds[0].double()
-            position, forward = c2w[:, 3], -c2w[:, 2]
-            # The orbit controls turn about the point looked at: the one on the view axis that is level with the head.
-            look_at = position + forward * ((centre - position) @ forward)
-            fov = 2.0 * float(torch.atan(0.5 * camera.height[0] / camera.fy[0]))
+            return centre + torch.tensor([0.0, 0.0, FALLBACK_DISTANCE], dtype=torch.float64), centre, FALLBACK_FOV
+        camera = mean_camera(dataset.cameras)
+        c2w = camera.camera_to_worlds[0].double()
+        position, forward = c2w[:, 3], -c2w[:, 2]
+        # The orbit controls turn about the point looked at: the one on the view axis that is level with the head.
+        look_at = position + forward * ((centre - position) @ forward)
+        return position, look_at, 2.0 * float(torch.atan(0.5 * camera.height[0] / camera.fy[0]))
+
+    def _place_camera(self, client: ClientHandle) -> None:
+        """Viser's units are Nerfstudio's times ten."""
+        position, look_at, fov = self._first_view()
         scale = self.viewer.control_panel.viser_scale_ratio
         with client.atomic():
             client.camera.up_direction = (0.0, 1.0, 0.0)

@@ -1,0 +1,5 @@
+"""The error of whoever loads, packs or unpacks an avatar."""
+
+
+class AvatarError(RuntimeError):
+    """An avatar that cannot be used as asked. The text names the file, what is wrong and the fix, in one line."""

@@ -1,0 +1,49 @@
+"""Head models and packed avatars: which may be passed on, and which copy of a left-out one a user has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flame_nerf.heads import HeadModel
+    from flame_nerf.subject import HeadTrack
+
+FREE = re.compile(
+    r"(model data: )?(CC0|CC[ -]BY(?!-N)(?! N)|Apache|MIT\b|BSD|public domain|Creative Commons Attribution (?!-?Non))",
+    re.I,
+)
+"""How a licence begins that lets everybody pass the data on."""
+
+
+def may_be_passed_on(licence: str) -> bool:
+    """Whether a head model's licence says in its first words that it may; in doubt it may not."""
+    return FREE.match(licence.strip()) is not None
+
+
+def own_copy(track: HeadTrack) -> Path | None:
+    """The first of the user's remembered head models that can have posed a track; None where none can."""
+    from flame_nerf.heads import load_head
+    from flame_nerf.heads.remembered import remembered_heads
+    from flame_nerf.motion import LiveHead
+
+    for path in remembered_heads().values():
+        try:
+            LiveHead(load_head(path), track)
+        except (OSError, ValueError):
+            continue
+        return path.absolute()
+    return None
+
+
+def licence_text(head: HeadModel | None, head_name: str, included: bool, subject_licence: str) -> str:
+    """What LICENCE.txt says."""
+    lines = ["This is an avatar of a person, learned from a video. Whoever is shown has a say in where it goes.", ""]
+    lines += ["Video, track and weights", f"  {subject_licence or 'no licence was noted: ask whoever made it.'}", ""]
+    lines += [f"Head model: {head_name}"]
+    if head is not None:
+        lines += [f"  licence: {head.licence}", f"  provenance: {head.provenance}"]
+    if not included:
+        lines += ["  NOT included. The track's meshes were posed with it; its terms may reach them too."]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,133 @@
+"""A trained avatar in memory, from a run's config.yml or from a packed file."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flame_nerf.avatar.config_file import read_config
+from flame_nerf.avatar.errors import AvatarError
+from flame_nerf.avatar.moved import checkpoints, follow
+
+if TYPE_CHECKING:
+    from nerfstudio.engine.trainer import TrainerConfig
+    from nerfstudio.pipelines.base_pipeline import Pipeline
+
+
+@dataclass
+class Avatar:
+    """Where an avatar is on disk, and how it is put together."""
+
+    origin: Path
+    """The config.yml or the packed file that the user named."""
+    config: TrainerConfig
+    """Its paths are right on this machine."""
+    packed: bool
+    """Whether it came out of a packed file: then it has no pictures but one."""
+
+    @property
+    def data(self) -> Path:
+        """The subject's folder."""
+        return self.config.pipeline.datamanager.data
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last checkpoint, or the one of the step that the config names.
+
+        Raises:
+            AvatarError: there is none.
+        """
+        found = checkpoints(self.config)
+        if not found:
+            raise AvatarError(
+                f"{self.origin}: no checkpoint in {self.config.get_checkpoint_dir()}; train until one is saved, or "
+                "copy that folder along with config.yml"
+            )
+        return found[-1]
+
+    def load(self) -> Pipeline:
+        """The trained pipeline in evaluation mode.
+
+        Raises:
+            AvatarError: the checkpoint is missing, damaged or of another config.
+            SubjectError: the subject cannot be read.
+        """
+        import torch
+
+        from flame_nerf.subject import SubjectError
+
+        step, state = read_checkpoint(self.checkpoint)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            pipeline = self.config.pipeline.setup(device=device, test_mode="test")
+        except SubjectError:
+            raise
+        except ValueError as error:
+            raise AvatarError(f"{self.origin}: {_first_line(error)}") from None
+        pipeline.eval()
+        try:
+            pipeline.load_pipeline(state, step)
+        except (RuntimeError, KeyError, ValueError, TypeError) as error:
+            raise AvatarError(
+                f"{self.checkpoint}: does not fit its config or its subject ({_first_line(error)}); give the "
+                "config.yml and the subject that it was trained with"
+            ) from None
+        return pipeline
+
+
+def read_checkpoint(path: Path) -> tuple[int, dict]:
+    """Step and state of a checkpoint; nothing but tensors and plain values is ever made from it.
+
+    Raises:
+        AvatarError: it is damaged, or not a checkpoint.
+    """
+    import torch
+
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        step, state = loaded["step"], loaded["pipeline"]
+        if not isinstance(step, int) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+            raise ValueError("it holds other things than a step and tensors")
+    except Exception as error:  # noqa: BLE001 -- torch raises many kinds for a damaged file
+        raise AvatarError(f"{path}: no usable checkpoint ({_first_line(error)}); copy it again, or train") from None
+    return step, state
+
+
+@contextmanager
+def open_avatar(path: Path, data: Path | None = None) -> Iterator[Avatar]:
+    """An avatar's files, ready to be loaded; those of a packed one lie in a temporary folder until the block ends.
+
+    Args:
+        path: a run's config.yml, or a file that `flame-nerf pack` wrote.
+        data: the subject's folder, where the user names it.
+
+    Raises:
+        AvatarError: no such file, not an avatar, or its subject is not to be found.
+    """
+    if path.is_file() and zipfile.is_zipfile(path):
+        from flame_nerf.avatar.unpack import unpacked
+
+        if data is not None:
+            raise AvatarError(f"{path}: a packed avatar has its subject inside; leave --data out")
+        with unpacked(path) as config:
+            yield Avatar(path, config, packed=True)
+        return
+    if path.suffix.lower() == ".zip":
+        raise AvatarError(f"{path}: {'no zip file, or cut short; copy it again' if path.exists() else 'no such file'}")
+    config = read_config(path)
+    follow(config, path, data)
+    yield Avatar(path, config, packed=False)
+
+
+def load_pipeline(path: Path, data: Path | None = None) -> Pipeline:
+    """The trained pipeline behind a config.yml or a packed avatar; arguments and errors as for `open_avatar`."""
+    with open_avatar(path, data) as avatar:
+        return avatar.load()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,41 @@
+"""Which way the head's surface faces where rays end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from flame_nerf.canonical import CanonicalMapping, PosedMesh
+
+
+@torch.no_grad()
+def surface_normals(
+    mapping: CanonicalMapping,
+    meshes: Sequence[PosedMesh],
+    mesh_index: Int[Tensor, " R"],
+    points: Float[Tensor, "R 3"],
+    directions: Float[Tensor, "R 3"],
+) -> Float[Tensor, "R 3"]:
+    """Normals of the posed meshes nearest to points, turned towards where rays came from.
+
+    The mesh is the smooth surface that the density lies around: its normals have no noise, and over hair they are the
+    scalp's.
+
+    Args:
+        mapping: of the meshes' topology.
+        meshes: the B moments' meshes.
+        mesh_index: moment of each point.
+        points: where the rays end, metres, in the posed heads' world.
+        directions: of the rays.
+
+    Returns:
+        unit vectors; zero where the nearest triangle has no area.
+    """
+    face = mapping.to_canonical(meshes, mesh_index, points).face
+    corners = torch.stack([mesh.vertices for mesh in meshes])[mesh_index[:, None], mapping.faces[face]]
+    a, b, c = corners.unbind(dim=1)
+    normals = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1)
+    return normals.where((normals * directions).sum(dim=1, keepdim=True) <= 0, -normals)
