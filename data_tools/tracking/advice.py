@@ -71,7 +71,7 @@ def warnings_of(
     return tuple(found)
 
 
-def registration_warnings(registration: Registration | None, kept: Int[np.ndarray, "T"]) -> tuple[str, ...]:
+def registration_warnings(registration: Registration | None, kept: Int[np.ndarray, " T"]) -> tuple[str, ...]:
     """What did not go well with laying the frames against the person's own look.
 
     Args:

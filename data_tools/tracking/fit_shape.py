@@ -105,7 +105,7 @@ class ShapeEquations:
     gradient: Float[Tensor, "T P"]
     cross: Float[Tensor, "T P G"]
     shared_hessian: Float[Tensor, "G G"]
-    shared_gradient: Float[Tensor, "G"]
+    shared_gradient: Float[Tensor, " G"]
 
     def add(self, evidence: Evidence) -> None:
         """Take further residuals in, in place."""
@@ -165,9 +165,9 @@ def eliminated_step(
     gradient: Float[Tensor, "T P"],
     cross: Float[Tensor, "T P G"],
     shared_hessian: Float[Tensor, "G G"],
-    shared_gradient: Float[Tensor, "G"],
+    shared_gradient: Float[Tensor, " G"],
     fixed: Bool[Tensor, "T P"],
-) -> tuple[Float[Tensor, "T P"], Float[Tensor, "G"]]:
+) -> tuple[Float[Tensor, "T P"], Float[Tensor, " G"]]:
     """Newton step of frames and what they share, the frames eliminated (Schur complement).
 
     Args:

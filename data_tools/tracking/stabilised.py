@@ -37,7 +37,7 @@ class Stabilised:
 
 
 def stabilised_pictures(
-    head: HeadModel, tracks: tuple[Fitted, ...], pictures: list[Path], rows: Int[np.ndarray, "K"]
+    head: HeadModel, tracks: tuple[Fitted, ...], pictures: list[Path], rows: Int[np.ndarray, " K"]
 ) -> Stabilised:
     """Draw frames on the canonical mesh as each track has them.
 

@@ -38,9 +38,9 @@ class Atlas:
 
     blur: float
     """Standard deviation, pixels of the crops."""
-    mu: Float[np.ndarray, "N"]
-    sigma: Float[np.ndarray, "N"]
-    known: Bool[np.ndarray, "N"]
+    mu: Float[np.ndarray, " N"]
+    sigma: Float[np.ndarray, " N"]
+    known: Bool[np.ndarray, " N"]
     light: Float[np.ndarray, "9"]
     """The clip's usual light."""
 
@@ -61,7 +61,7 @@ class Learned:
 
 
 def harmonics(
-    which: Int[np.ndarray, "n"], normal: Float[np.ndarray, "N 3"], rotation: Float[np.ndarray, "3 3"]
+    which: Int[np.ndarray, " n"], normal: Float[np.ndarray, "N 3"], rotation: Float[np.ndarray, "3 3"]
 ) -> Float[np.ndarray, "n 9"]:
     """The first nine real spherical harmonics, each of order one, of turned unit vectors normal[which]; float32."""
     basis = np.empty((len(which), LIGHTS), dtype=np.float32)
@@ -69,15 +69,15 @@ def harmonics(
     return basis
 
 
-def shade(basis: Float[np.ndarray, "n 9"], light: Float[np.ndarray, "9"]) -> Float[np.ndarray, "n"]:
+def shade(basis: Float[np.ndarray, "n 9"], light: Float[np.ndarray, "9"]) -> Float[np.ndarray, " n"]:
     """Factor on each point's value under a light."""
     return np.clip(basis @ light.astype(np.float32), DARKEST, BRIGHTEST)
 
 
 def learn_atlas(
     blur: float,
-    values: Sequence[Float[np.ndarray, "n"]],
-    which: Sequence[Int[np.ndarray, "n"]],
+    values: Sequence[Float[np.ndarray, " n"]],
+    which: Sequence[Int[np.ndarray, " n"]],
     bases: Sequence[Float[np.ndarray, "n 9"]],
     count: int,
 ) -> Learned:
@@ -118,10 +118,10 @@ def learn_atlas(
 
 
 def frame_light(
-    value: Float[np.ndarray, "n"],
+    value: Float[np.ndarray, " n"],
     basis: Float[np.ndarray, "n 9"],
-    mu: Float[np.ndarray, "n"],
-    sigma: Float[np.ndarray, "n"],
+    mu: Float[np.ndarray, " n"],
+    sigma: Float[np.ndarray, " n"],
     usual: Float[np.ndarray, "9"],
 ) -> Float[np.ndarray, "9"]:
     """The light of one frame, held near the usual one; robust against points that the frame hides."""
@@ -140,15 +140,15 @@ def frame_light(
     return light
 
 
-def _medians(values: Float[np.ndarray, "T N"]) -> Float[np.ndarray, "N"]:
+def _medians(values: Float[np.ndarray, "T N"]) -> Float[np.ndarray, " N"]:
     result = np.empty(values.shape[1], dtype=np.float32)
     column_medians(values, result)
     return result
 
 
 def _robust_mean(
-    values: Float[np.ndarray, "T N"], mu: Float[np.ndarray, "N"], sigma: Float[np.ndarray, "N"]
-) -> Float[np.ndarray, "N"]:
+    values: Float[np.ndarray, "T N"], mu: Float[np.ndarray, " N"], sigma: Float[np.ndarray, " N"]
+) -> Float[np.ndarray, " N"]:
     """Cauchy-weighted mean of what each column saw, one step from `mu`."""
     filled = np.where(np.isfinite(values), values, mu)
     weight = np.where(np.isfinite(values), 1 / (1 + ((filled - mu) / (1.5 * sigma)) ** 2), 0)

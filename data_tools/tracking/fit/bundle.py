@@ -30,7 +30,7 @@ def bundle_step(
     surfels: Surfels,
     atlas: Atlas,
     outline: Outline | None = None,
-    outlined: Int[np.ndarray, "K"] | None = None,
+    outlined: Int[np.ndarray, " K"] | None = None,
 ) -> FaceState:
     """One step of identity and frames by landmarks, pictures and outline; the focal length is held.
 

@@ -73,7 +73,7 @@ class Look:
         return Look(state, atlases, arrays["usual"], float(arrays["before"]))
 
 
-def choose_atlas_frames(points: FacePoints, state: FaceState, seen: Seen) -> Int[np.ndarray, "K"]:
+def choose_atlas_frames(points: FacePoints, state: FaceState, seen: Seen) -> Int[np.ndarray, " K"]:
     """Rows of frames that show all of the clip's time and of its poses; badly fitted ones are not among them."""
     error = mean_distance(points, state, seen).numpy() * state.shift[:, 2].numpy()
     good = np.flatnonzero(error <= 2 * np.median(error))
@@ -94,7 +94,7 @@ def learn_look(
     points: FacePoints,
     begin: FaceState,
     seen: Observations,
-    rows: Int[np.ndarray, "K"],
+    rows: Int[np.ndarray, " K"],
     pictures: list[Path],
     workers: int,
     advance: Callable[[], None] = lambda: None,

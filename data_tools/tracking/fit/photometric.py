@@ -29,19 +29,19 @@ TOGETHER = 20
 class Rows:
     """Residuals of the n known surfels that one frame sees, and their derivatives; float32."""
 
-    which: Int[np.ndarray, "n"]
+    which: Int[np.ndarray, " n"]
     frame: Float[np.ndarray, "n P"]
     """By the frame's own parameters."""
     by_head: Float[np.ndarray, "n 3"]
     """By the surfel's place in head axes, per metre."""
-    log_focal: Float[np.ndarray, "n"]
-    residual: Float[np.ndarray, "n"]
+    log_focal: Float[np.ndarray, " n"]
+    residual: Float[np.ndarray, " n"]
     """Picture minus atlas, spreads."""
-    weight: Float[np.ndarray, "n"]
+    weight: Float[np.ndarray, " n"]
     """Cauchy's, 0..1."""
-    value: Float[np.ndarray, "n"]
+    value: Float[np.ndarray, " n"]
     """Of the picture, 0..1."""
-    factor: Float[np.ndarray, "n"]
+    factor: Float[np.ndarray, " n"]
     """The frame's light on the atlas' value."""
 
 
@@ -49,15 +49,15 @@ class Rows:
 class Agreement:
     """How T frames agree with the atlas."""
 
-    points: Int[np.ndarray, "T"]
+    points: Int[np.ndarray, " T"]
     """Known surfels that are seen."""
-    spreads: Float[np.ndarray, "T"]
+    spreads: Float[np.ndarray, " T"]
     """Median absolute residual, spreads of the atlas."""
-    off: Float[np.ndarray, "T"]
+    off: Float[np.ndarray, " T"]
     """The same as a share of full scale."""
-    gain: Float[np.ndarray, "T"]
+    gain: Float[np.ndarray, " T"]
     """Brightness against the atlas."""
-    likeness: Float[np.ndarray, "T"]
+    likeness: Float[np.ndarray, " T"]
     """Correlation with the atlas, -1..1."""
 
 
@@ -79,7 +79,7 @@ class PhotometricFrames:
             centre: principal point, pixels.
         """
         self._surfels, self._visibility, self._workers = surfels, visibility, workers
-        self._which: list[Int[np.ndarray, "n"]] = []
+        self._which: list[Int[np.ndarray, " n"]] = []
         self.look_again(state)
         pixels: list[Float[np.ndarray, "n 2"]] = [np.zeros((0, 2))] * len(pictures)
         for rows, places in self._placed(state, range(len(pictures))):
@@ -97,13 +97,13 @@ class PhotometricFrames:
         """Go on with the same points on another person."""
         self._surfels = surfels
 
-    def seen(self, t: int) -> Int[np.ndarray, "n"]:
+    def seen(self, t: int) -> Int[np.ndarray, " n"]:
         """Surfels that a frame sees."""
         return self._which[t]
 
     def look_again(self, state: FaceState) -> None:
         """Find out anew which surfels each frame sees."""
-        which: list[Int[np.ndarray, "n"]] = [np.zeros(0, dtype=np.int64)] * len(state.shift)
+        which: list[Int[np.ndarray, " n"]] = [np.zeros(0, dtype=np.int64)] * len(state.shift)
 
         def one(block: range) -> None:
             for rows in _portions(block):
@@ -118,7 +118,7 @@ class PhotometricFrames:
         bases = [self._harmonics(t, which, state) for t, which in enumerate(self._which)]
         return learn_atlas(blur, values, self._which, bases, len(self._surfels))
 
-    def _values(self, state: FaceState, blur: float) -> list[Float[np.ndarray, "n"]]:
+    def _values(self, state: FaceState, blur: float) -> list[Float[np.ndarray, " n"]]:
         result = [np.zeros(0, dtype=np.float32)] * len(self)
         images = self._crops.blurred(blur)
 
@@ -135,9 +135,9 @@ class PhotometricFrames:
         t: int,
         places: Float[np.ndarray, "N 3"],
         image: Float[np.ndarray, "h w"],
-        which: Int[np.ndarray, "n"],
+        which: Int[np.ndarray, " n"],
         state: FaceState,
-    ) -> Float[np.ndarray, "n"]:
+    ) -> Float[np.ndarray, " n"]:
         value = np.empty(len(which), dtype=np.float32)
         sample(image, which, places, *self._camera(t, state), value)
         return value
@@ -151,7 +151,7 @@ class PhotometricFrames:
             self._crops.centre[t].astype(np.float32),
         )
 
-    def _harmonics(self, t: int, which: Int[np.ndarray, "n"], state: FaceState) -> Float[np.ndarray, "n 9"]:
+    def _harmonics(self, t: int, which: Int[np.ndarray, " n"], state: FaceState) -> Float[np.ndarray, "n 9"]:
         return harmonics(which, self._surfels.normal, state.rotation[t].numpy())
 
     def _placed(self, state: FaceState, block: range) -> Iterator[tuple[range, Float[np.ndarray, "T N 3"]]]:
@@ -188,7 +188,7 @@ class PhotometricFrames:
     def _rows_of(
         self,
         t: int,
-        which: Int[np.ndarray, "n"],
+        which: Int[np.ndarray, " n"],
         places: Float[np.ndarray, "N 3"],
         image: Float[np.ndarray, "h w"],
         state: FaceState,

@@ -45,9 +45,9 @@ class Registered:
     """T frames after registration."""
 
     state: FaceState
-    alone: Bool[np.ndarray, "T"]
+    alone: Bool[np.ndarray, " T"]
     """Frames that follow their landmarks alone."""
-    off: Float[np.ndarray, "T"]
+    off: Float[np.ndarray, " T"]
     """Median difference of each frame to the atlas, share of full scale."""
 
 
@@ -58,7 +58,7 @@ class Clip:
     points: FacePoints
     landmarks: Seen
     """Of all frames."""
-    slots: Float[np.ndarray, "T"]
+    slots: Float[np.ndarray, " T"]
     """Time of each frame in ticks of the sampling clock."""
     pictures: list[Path]
     look: Look
@@ -129,8 +129,8 @@ def _let_go(
     state: FaceState,
     old: FaceState,
     landmarks: Seen,
-    slots: Float[np.ndarray, "T"],
-    alone: Bool[np.ndarray, "T"],
+    slots: Float[np.ndarray, " T"],
+    alone: Bool[np.ndarray, " T"],
 ) -> FaceState:
     """Put some frames back to where their landmarks had them, and fit them to these again, tied to their neighbours."""
     names = ("rotation", "shift", "gaze", "expression")
@@ -142,16 +142,16 @@ def _let_go(
     return state
 
 
-def landmark_error(points: FacePoints, state: FaceState, seen: Seen) -> Float[np.ndarray, "T"]:
+def landmark_error(points: FacePoints, state: FaceState, seen: Seen) -> Float[np.ndarray, " T"]:
     """Mean landmark distance of each frame, fraction of the face's height."""
     return (mean_distance(points, state, seen) / face_height_px(points, state)).numpy()
 
 
-def _landmark_bound(points: FacePoints, old: FaceState, seen: Seen) -> Float[np.ndarray, "T"]:
+def _landmark_bound(points: FacePoints, old: FaceState, seen: Seen) -> Float[np.ndarray, " T"]:
     return landmark_error(points, old, seen) + LANDMARKS_WORSE * points.detector.outlier
 
 
-def unlike(agreement: Agreement, usual: Float[np.ndarray, "3"], most_spreads: float) -> Bool[np.ndarray, "T"]:
+def unlike(agreement: Agreement, usual: Float[np.ndarray, "3"], most_spreads: float) -> Bool[np.ndarray, " T"]:
     """Frames that do not show what the atlas expects.
 
     Args:

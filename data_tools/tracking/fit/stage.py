@@ -49,7 +49,7 @@ class Registration:
 
     kept: bool
     """Whether its result is used; otherwise the landmarks' is."""
-    alone: Bool[np.ndarray, "T"]
+    alone: Bool[np.ndarray, " T"]
     """Frames that follow their landmarks alone."""
     before: float
     """Median difference between frames and atlas by landmarks alone, and"""
@@ -58,7 +58,7 @@ class Registration:
     old: FaceState
     """All frames by their landmarks."""
 
-    def summary(self, kept: Int[np.ndarray, "T"]) -> dict[str, Any]:
+    def summary(self, kept: Int[np.ndarray, " T"]) -> dict[str, Any]:
         """What a run's summary says of it.
 
         Args:

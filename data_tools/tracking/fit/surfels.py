@@ -34,11 +34,11 @@ class Surfels:
 
     points: FacePoints
     """The head reduced to them, as it is to its landmarks."""
-    face: Int[np.ndarray, "N"]
+    face: Int[np.ndarray, " N"]
     barycentric: Float[np.ndarray, "N 3"]
     anchor: Float[Tensor, "3"]
     """The landmarks' anchor, about which frames turn."""
-    identity: Float[Tensor, "S"]
+    identity: Float[Tensor, " S"]
     still: Float[Tensor, "N 3"]
     """The points with this identity, expressions at zero; metres, head frame, float64."""
     normal: Float[np.ndarray, "N 3"]
@@ -51,7 +51,7 @@ class Surfels:
     def __len__(self) -> int:
         return len(self.face)
 
-    def of_identity(self, identity: Float[Tensor, "S"]) -> Surfels:
+    def of_identity(self, identity: Float[Tensor, " S"]) -> Surfels:
         """The same points on another person."""
         return replace(self, identity=identity, still=self.points.mean + self.points.shape @ identity)
 
@@ -72,7 +72,7 @@ class Surfels:
 
 
 def spread_surfels(
-    head: HeadModel, points: FacePoints, identity: Float[Tensor, "S"], count: int = COUNT, seed: int = 0
+    head: HeadModel, points: FacePoints, identity: Float[Tensor, " S"], count: int = COUNT, seed: int = 0
 ) -> Surfels:
     """Spread points evenly over the skin that moves with the head.
 
@@ -135,7 +135,7 @@ class Visibility:
         self._faces = head.faces.numpy()
         self._rays = MeshRays(head.template.numpy(), self._faces)
 
-    def of_frames(self, state: FaceState) -> list[Int[np.ndarray, "n"]]:
+    def of_frames(self, state: FaceState) -> list[Int[np.ndarray, " n"]]:
         """Rows of the surfels that are seen in each frame: facing the camera, inside the picture, behind nothing."""
         vertices = head_vertices(self._head, self._points, state).numpy()
         rotation, shift = state.rotation.numpy(), state.translation(self._surfels.anchor).numpy()
@@ -147,7 +147,7 @@ class Visibility:
         rotation: Float[np.ndarray, "3 3"],
         translation: Float[np.ndarray, "3"],
         focal: float,
-    ) -> Int[np.ndarray, "n"]:
+    ) -> Int[np.ndarray, " n"]:
         surfels = self._surfels
         corner = vertices[self._faces[surfels.face]]
         place = np.einsum("nc,nck->nk", surfels.barycentric, corner)
