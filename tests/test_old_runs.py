@@ -1,6 +1,6 @@
 """Runs that older versions trained are loaded, rendered and gone on with.
 
-tests/data/kept_run was trained by this package when its modules lay elsewhere: 60 steps of `ns-train flame-nerf-cpu`
+tests/kept_run was trained by this package when its modules lay elsewhere: 60 steps of `ns-train flame-nerf-cpu`
 with a tiny grid on the synthetic head. `shown.npz` is what it rendered then. FOLDER stands in its config.yml for the
 folder that a test copies it to.
 """
@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-KEPT = Path(__file__).resolve().parent / "data" / "kept_run"
+KEPT = Path(__file__).resolve().parent / "kept_run"
 LAST_STEP = 59
 
 
