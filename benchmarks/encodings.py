@@ -18,7 +18,7 @@ from torch import Tensor
 
 from flame_nerf.encodings import HashGrid
 from flame_nerf.field import FieldConfig, FlameNerfField
-from flame_nerf.rendering import render_packed
+from flame_nerf.render.compositing import render_packed
 
 BOX = torch.tensor([[-0.17] * 3, [0.17] * 3])
 STEP = 0.0017

@@ -142,7 +142,7 @@ def as_tracked(model, camera) -> Float[ndarray, "h w 3"]:
 
 def refined(model, camera, truth: Truth) -> Float[ndarray, "h w 3"]:
     """A held-out frame after its pose alone was refined on its picture, head and a rim around it."""
-    from flame_nerf.refinement.on_frame import refine_pose_on_frame
+    from on_frame import refine_pose_on_frame
 
     rim = cv2.dilate(truth.regions["head"].astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
     more = refine_pose_on_frame(model, camera, torch.from_numpy(truth.picture), torch.from_numpy(rim))

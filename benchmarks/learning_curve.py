@@ -122,7 +122,7 @@ class Judge:
     """PSNR of a pipeline on pixels well inside the matte of a few held-out frames, the same for all methods."""
 
     def __init__(self, pipeline: Any):
-        from flame_nerf.pictures import read_rgba
+        from flame_nerf.data.dataset import read_rgba
         from flame_nerf.subject import load_subject
 
         self._pipeline, dataset = pipeline, pipeline.datamanager.eval_dataset

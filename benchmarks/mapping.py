@@ -21,7 +21,7 @@ import torch
 
 from flame_nerf.canonical import CanonicalMapping, MappingConfig, ShellSamples
 from flame_nerf.heads import load_head
-from flame_nerf.shell_config import ShellConfig
+from flame_nerf.render.shell_config import ShellConfig
 from flame_nerf.subject import load_subject
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))

@@ -169,7 +169,7 @@ def grid_rows(args: argparse.Namespace) -> Iterator[Row]:
     """Milliseconds forward and backward."""
     from flame_nerf.encodings import HashGrid
     from flame_nerf.encodings.hash_grid import Implementation
-    from flame_nerf.encodings.layout import GridLayout
+    from flame_nerf.kernels.grid_layout import GridLayout
     from flame_nerf.methods import flame_nerf, flame_nerf_cpu
 
     # By its path: Python has a package of the same name.

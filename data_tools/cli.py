@@ -16,9 +16,9 @@ from data_tools.batch.command import batch
 from data_tools.check.command import check
 from data_tools.convert_head.command import convert_head
 from data_tools.depth import DepthConfig, DepthError
-from data_tools.errors import run_command
 from data_tools.exporters.command import export
 from data_tools.importers.command import import_command
+from data_tools.runs.errors import run_command
 from data_tools.synth import SynthConfig, SynthError, SynthSummary
 from data_tools.tracking import TrackConfig, TrackingError, TrackSummary
 from flame_nerf import one_compile_worker

@@ -19,12 +19,12 @@ from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, Va
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
 from torch import Tensor, nn
 
-from flame_nerf.command_line import loaded_config
+from flame_nerf.data.dataset import FlameNerfDataset, PictureCache
+from flame_nerf.data.pixel_sampler import HeadPixelSamplerConfig
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.motion import without_timestep
-from flame_nerf.pictures import FlameNerfDataset, PictureCache
-from flame_nerf.pixel_sampler import HeadPixelSamplerConfig
-from flame_nerf.transfer import to_device
+from flame_nerf.runtime.command_line import loaded_config
+from flame_nerf.runtime.transfer import to_device
 
 
 @dataclass

@@ -17,7 +17,7 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from flame_nerf.scratch import scratch_array
+from flame_nerf.runtime.scratch import scratch_array
 from flame_nerf.subject import Frame, Subject, SubjectError, load_subject
 from flame_nerf.subject.rigid import rigid_fit, stands_still
 from flame_nerf.subject.types import TRANSFORMS_FILE
@@ -106,7 +106,7 @@ class FlameNerfDataParser(DataParser):
             SubjectError: a plate was asked for and there is none, or several cameras share one.
         """
         # Not above: Nerfstudio loads this module before its own datasets are ready.
-        from flame_nerf.pictures import read_plate
+        from flame_nerf.data.dataset import read_plate
 
         choice = self.config.background_color
         if not choice.startswith("plate") or (choice == "plate-or-white" and subject.background is None):

@@ -16,9 +16,9 @@ from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.fields.base_field import Field
 from torch import Tensor, nn
 
-from flame_nerf.compiled.field import FieldShape, evaluate_field
-from flame_nerf.compiled.plan import make_plan, pack_frames, pack_weights
 from flame_nerf.encodings import HashGrid, Implementation, spherical_harmonics
+from flame_nerf.kernels.cpu.field_function import FieldShape, evaluate_field
+from flame_nerf.kernels.cpu.field_layout import make_plan, pack_frames, pack_weights
 
 # exp() beyond this is opaque at any step length and only endangers float32.
 _MAX_LOG_DENSITY = 15.0

@@ -14,15 +14,15 @@ from nerfstudio.plugins.types import MethodSpecification
 
 from flame_nerf.baselines import InstaModelConfig, NerfaceModelConfig
 from flame_nerf.canonical import MappingConfig
+from flame_nerf.data.pixel_sampler import HeadPixelSamplerConfig
 from flame_nerf.datamanager import FlameNerfDataManagerConfig
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.field import FieldConfig
-from flame_nerf.head_renderer import SamplingConfig
 from flame_nerf.model import FlameNerfModelConfig
-from flame_nerf.occupancy import OccupancyConfig
-from flame_nerf.pixel_sampler import HeadPixelSamplerConfig
 from flame_nerf.refinement import PoseRefinementConfig, TrackRefinementConfig
-from flame_nerf.trainer import DecaySchedulerConfig, FlameNerfTrainerConfig
+from flame_nerf.render.head_renderer import SamplingConfig
+from flame_nerf.render.occupancy import OccupancyConfig
+from flame_nerf.training.trainer import DecaySchedulerConfig, FlameNerfTrainerConfig
 
 LOCAL = "127.0.0.1"
 """Who may open the viewer: this machine alone, unless --viewer.websocket-host says otherwise."""

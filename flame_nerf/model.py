@@ -19,28 +19,28 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils import colormaps
 from torch import Tensor, nn
 
-from flame_nerf.background import Background
 from flame_nerf.canonical import MappingConfig, PosedMesh
-from flame_nerf.command_line import prepare_export
-from flame_nerf.ema import WeightAverage
 from flame_nerf.field import FieldConfig
-from flame_nerf.head_renderer import HeadRenderer, SamplingConfig
-from flame_nerf.latent_codes import LatentCodes
-from flame_nerf.losses import color_loss, latent_loss, mask_loss, opacity_entropy_loss
-from flame_nerf.march_ahead import MarchAhead, Marched, moments_of
-from flame_nerf.metrics import LazyLPIPS, image_metrics
+from flame_nerf.losses.depth import DepthTerm, DepthTermConfig, SemanticTermConfig
+from flame_nerf.losses.functions import color_loss, latent_loss, mask_loss, opacity_entropy_loss
+from flame_nerf.losses.unseen_views import UnseenSidesConfig
+from flame_nerf.losses.view_terms import ViewTerm, view_terms, wanted_terms
+from flame_nerf.losses.weights import LossStarts, LossWeights, Term, is_on, objective
 from flame_nerf.motion import PosedFrame, SubjectMotion, head_of, stored_row, unstored_frame, without_timestep
-from flame_nerf.objective import LossStarts, LossWeights, Term, is_on, objective
-from flame_nerf.prior_terms import DepthTerm, DepthTermConfig, SemanticTermConfig
 from flame_nerf.refinement import MeshShift, TrackRefinement, TrackRefinementConfig
-from flame_nerf.seen_conditions import SeenConditions
-from flame_nerf.seen_directions import SeenDirections
+from flame_nerf.render.background import Background
+from flame_nerf.render.expression_hull import SeenConditions
+from flame_nerf.render.head_renderer import HeadRenderer, SamplingConfig
+from flame_nerf.render.latent_codes import LatentCodes
+from flame_nerf.render.prefetch import MarchAhead, Marched, moments_of
+from flame_nerf.render.surface_normals import surface_normals
+from flame_nerf.render.view_cone import SeenDirections
+from flame_nerf.runtime.command_line import prepare_export
+from flame_nerf.runtime.transfer import to_device
 from flame_nerf.subject import Frame, Subject
-from flame_nerf.surface_normals import surface_normals
-from flame_nerf.throughput import Throughput
-from flame_nerf.transfer import to_device
-from flame_nerf.unseen_sides import UnseenSidesConfig
-from flame_nerf.view_terms import ViewTerm, view_terms, wanted_terms
+from flame_nerf.training.ema import WeightAverage
+from flame_nerf.training.metrics import LazyLPIPS, image_metrics
+from flame_nerf.training.throughput import Throughput
 
 
 @dataclass

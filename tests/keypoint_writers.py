@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from data_tools.tracking.video import Sampled
+from data_tools.tracking.observe.video import Sampled
 
 NAMES = ("nose_tip", "left_ear_tip", "right_ear_tip", "chin", "brow")
 SAMPLED = Sampled(

@@ -29,7 +29,7 @@ from data_tools.animal import AnimalConfig, film_animal
 from data_tools.importers import ImportConfig, import_data
 from data_tools.tracking import TrackConfig, track
 from flame_nerf.heads import load_head, save_head
-from flame_nerf.heads.remembered import remember_head
+from flame_nerf.heads.registry import remember_head
 from flame_nerf.subject import load_subject, write_subject
 
 CLIP_FRAMES = 12

@@ -6,10 +6,10 @@ import torch
 from nerfstudio.model_components.ray_generators import RayGenerator
 from synthetic import make_subject
 
-from flame_nerf import pictures
+from flame_nerf.data import dataset as pictures
+from flame_nerf.data.pixel_sampler import HeadPixelSamplerConfig
 from flame_nerf.datamanager import FlameNerfDataManagerConfig, PinholeRays
 from flame_nerf.dataparser import FlameNerfDataParserConfig
-from flame_nerf.pixel_sampler import HeadPixelSamplerConfig
 from flame_nerf.subject import SubjectError
 
 

@@ -6,8 +6,8 @@ import torch
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from synthetic import make_subject
 
+from flame_nerf.data.dataset import FlameNerfDataset
 from flame_nerf.dataparser import FlameNerfDataParserConfig, rigid_fit, split_timesteps
-from flame_nerf.pictures import FlameNerfDataset
 from flame_nerf.subject import SubjectError, load_subject
 
 

@@ -11,7 +11,7 @@ from nerfstudio.field_components.field_heads import FieldHeadNames
 from torch import Tensor
 
 from flame_nerf.field import FieldConfig, FlameNerfField, fitted_to_pixels
-from flame_nerf.rendering import render_packed
+from flame_nerf.render.compositing import render_packed
 
 
 @pytest.fixture(autouse=True)

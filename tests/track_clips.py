@@ -12,8 +12,8 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from data_tools.tracking.pictures import load_picture
-from data_tools.tracking.video import Sampled, sample
+from data_tools.runs.pictures import load_picture
+from data_tools.tracking.observe.video import Sampled, sample
 
 
 def carphone() -> Path:

@@ -22,10 +22,10 @@ from data_tools.animal.config import AnimalConfig, AnimalError
 from data_tools.animal.head import REGIONS, animal_head
 from data_tools.open_head.render import MeshView
 from data_tools.ray_casting import SurfacePoints
+from data_tools.runs.pictures import save_picture
+from data_tools.runs.progress import StageBars
 from data_tools.synth.noise import Noise, ramp
 from data_tools.tracking.camera import FLIP
-from data_tools.tracking.pictures import save_picture
-from data_tools.tracking.progress import StageBars
 from flame_nerf.film import FilmError, FilmWriter
 from flame_nerf.heads import HeadModel, save_head
 

@@ -31,7 +31,7 @@ def check(
     """
     from data_tools.check.picture_checks import LOOKED_AT
     from data_tools.check.subject_checks import check_subject
-    from data_tools.tracking.progress import StageBars
+    from data_tools.runs.progress import StageBars
 
     with StageBars() as bars, bars.stage("Looking at the subject", LOOKED_AT) as advance:
         findings = check_subject(subject, advance)

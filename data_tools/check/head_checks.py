@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from data_tools.check.findings import Finding, some
-from flame_nerf.face_boxes import project
+from flame_nerf.data.face_boxes import project
 from flame_nerf.subject import Subject
 from flame_nerf.subject.rigid import rigid_fit
 

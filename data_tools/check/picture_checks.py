@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from data_tools.check.findings import Finding, some
-from flame_nerf.face_boxes import head_box
+from flame_nerf.data.face_boxes import head_box
 from flame_nerf.subject import Frame, Subject
 
 LOOKED_AT = 240

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from data_tools.check.findings import Finding, some
 from data_tools.check.head_checks import check_head
 from data_tools.check.picture_checks import check_pictures, read_grey
-from data_tools.importers.cameras import Camera
+from data_tools.importers.inputs.cameras import Camera
 from data_tools.importers.overlay import Judged, OutlineTest
 from flame_nerf.heads import HeadModelError, load_head
 from flame_nerf.motion.live_head import LiveHead

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from data_tools.convert_head.config import ConvertConfig, ConvertSummary
-from data_tools.errors import run_command
+from data_tools.runs.errors import run_command
 
 
 def convert_head(
@@ -37,7 +37,7 @@ def convert_head(
         target: The head model to write.
     """
     from data_tools.convert_head.convert import convert_head as run
-    from data_tools.tracking.progress import StageBars
+    from data_tools.runs.progress import StageBars
     from flame_nerf.heads import HeadModelError
 
     def work() -> None:

@@ -13,9 +13,9 @@ from data_tools.convert_head.config import ConvertConfig, ConvertSummary
 from data_tools.convert_head.regions import has_eyes, regions_from_groups, regions_from_landmarks, regions_from_shape
 from data_tools.convert_head.reshape import carried_by_head, cut_to, to_head_axes
 from flame_nerf.heads import HeadModel, HeadModelError, LandmarkEmbedding, load_head, save_head
-from flame_nerf.heads.companions import read_landmarks, read_vertex_groups
-from flame_nerf.heads.remembered import remember_head
-from flame_nerf.heads.statistical import HeadFile, read_arrays, read_statistical_head
+from flame_nerf.heads.flame_smpl import HeadFile, read_arrays, read_statistical_head
+from flame_nerf.heads.masks_landmarks import read_landmarks, read_vertex_groups
+from flame_nerf.heads.registry import remember_head
 
 USUAL_SIZE = (0.08, 1.2)
 """Height of a head with its neck, metres, from a cat's to a horse's: outside of it the unit is probably wrong."""

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from data_tools.importers.config import ImportingError
-from data_tools.importers.mesh_files import MeshFiles
+from data_tools.importers.inputs.mesh_files import MeshFiles
 from flame_nerf.heads import HeadModelError
 from flame_nerf.subject import HeadTrack
 

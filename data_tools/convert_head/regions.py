@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from data_tools.open_head.regions import REGION_NAMES, split_skin
-from flame_nerf.face_boxes import MEDIAPIPE_FEATURES
+from flame_nerf.data.face_boxes import MEDIAPIPE_FEATURES
 from flame_nerf.heads import HeadModel, LandmarkEmbedding
 
 EYE_JOINTS = ("left_eye", "right_eye")

@@ -21,10 +21,10 @@ from rich.markup import escape
 from data_tools.depth.config import MESH, DepthConfig, DepthError, DepthSummary, EstimatorUnavailable
 from data_tools.depth.mesh import face_depth, ordering_agreement
 from data_tools.depth.monocular import MonocularEstimator
-from data_tools.tracking.pictures import load_grey, load_picture, save_picture
-from data_tools.tracking.progress import StageBars
-from data_tools.tracking.workspace import stage_key
-from flame_nerf.depth_maps import spread
+from data_tools.runs.pictures import load_grey, load_picture, save_picture
+from data_tools.runs.progress import StageBars
+from data_tools.runs.workspace import stage_key
+from flame_nerf.data.depth_maps import spread
 from flame_nerf.subject import Frame, Subject, SubjectError, load_subject
 from flame_nerf.subject.types import TRACK_FILE, TRANSFORMS_FILE
 

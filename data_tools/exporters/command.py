@@ -9,8 +9,8 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from data_tools.errors import run_command
 from data_tools.exporters.config import ExportConfig, ExportError, ExportFormat, ExportSummary
+from data_tools.runs.errors import run_command
 
 
 def export(

@@ -12,8 +12,8 @@ import numpy as np
 from data_tools.depth.mesh import rasterise
 from data_tools.exporters.config import ExportConfig, ExportError
 from data_tools.exporters.files import obj_faces, write_json, write_obj, write_once, write_picture
-from data_tools.tracking.blocks import blocks_of, run_blocks
-from flame_nerf.pictures import read_rgba
+from data_tools.runs.blocks import blocks_of, run_blocks
+from flame_nerf.data.dataset import read_rgba
 from flame_nerf.subject import Frame, Subject
 
 FOLDERS = ("images", "meshes", "depth", "seg_mask", "flame/exp", "background")

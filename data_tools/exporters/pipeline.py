@@ -6,10 +6,10 @@ import hashlib
 import json
 from pathlib import Path
 
-from data_tools.errors import disk_errors
 from data_tools.exporters import insta, vhap
 from data_tools.exporters.config import ExportConfig, ExportError, ExportSummary
-from data_tools.tracking.progress import StageBars
+from data_tools.runs.errors import disk_errors
+from data_tools.runs.progress import StageBars
 from flame_nerf.subject import SubjectError, load_subject
 
 WRITERS = {"insta": insta.export, "vhap": vhap.export}

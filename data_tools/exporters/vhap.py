@@ -15,10 +15,10 @@ from data_tools.exporters.config import ExportConfig, ExportError
 from data_tools.exporters.files import write_json, write_once, write_picture
 from data_tools.importers.config import ImportConfig, ImportingError
 from data_tools.importers.flame import FLAME_JOINTS, Flame, FlameMeshes, FlameParameters, open_flame
-from data_tools.tracking.blocks import blocks_of, run_blocks
+from data_tools.runs.blocks import blocks_of, run_blocks
+from flame_nerf.data.dataset import read_rgba
 from flame_nerf.heads import HeadModel, HeadModelError, load_head
 from flame_nerf.motion.live_head import LiveHead
-from flame_nerf.pictures import read_rgba
 from flame_nerf.subject import Frame, Subject
 
 SHAPES, EXPRESSIONS = 300, 100

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
-from data_tools.importers.cameras import Camera
-from data_tools.importers.pictures import Segmentation
+from data_tools.importers.inputs.cameras import Camera
+from data_tools.importers.inputs.pictures import Segmentation
 
 if TYPE_CHECKING:
     from data_tools.importers.flame import Flame

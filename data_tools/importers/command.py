@@ -10,8 +10,8 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from data_tools.errors import run_command
 from data_tools.importers.config import FormatName, ImportConfig, ImportingError, ImportSummary
+from data_tools.runs.errors import run_command
 
 
 def import_command(

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from data_tools.importers.cameras import Camera
 from data_tools.importers.capture import Capture, Shot
 from data_tools.importers.config import ImportConfig, ImportingError
-from data_tools.importers.pictures import matte_of, read_picture, resized
+from data_tools.importers.inputs.cameras import Camera
+from data_tools.importers.inputs.pictures import matte_of, read_picture, resized
 from data_tools.importers.skull import Skull
-from data_tools.tracking.blocks import blocks_of, run_blocks
-from data_tools.tracking.pictures import save_picture
-from data_tools.tracking.progress import StageBars
-from data_tools.tracking.workspace import Workspace, stage_key
+from data_tools.runs.blocks import blocks_of, run_blocks
+from data_tools.runs.pictures import save_picture
+from data_tools.runs.progress import StageBars
+from data_tools.runs.workspace import Workspace, stage_key
 
 BLOCK = 64
 """Meshes that are made, carried and written at a time: 4 MB of vertices for FLAME."""

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from data_tools.importers.capture import Capture
 from data_tools.importers.config import ImportConfig, ImportingError
 from flame_nerf.heads import HeadModel, HeadModelError, load_head
-from flame_nerf.heads.remembered import remembered_heads
-from flame_nerf.heads.statistical import read_arrays, read_statistical_head
+from flame_nerf.heads.flame_smpl import read_arrays, read_statistical_head
+from flame_nerf.heads.registry import remembered_heads
 
 FLAME_JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")
 LIPS_APART = 0.2

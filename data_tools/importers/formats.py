@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_tools.importers import deca, imavatar, insta, metrical, nerface, nha, vhap
 from data_tools.importers.capture import Capture, Scratch
 from data_tools.importers.config import ImportConfig, ImportingError
+from data_tools.importers.readers import deca, imavatar, insta, metrical, nerface, nha, vhap
 
 
 @dataclass(frozen=True)

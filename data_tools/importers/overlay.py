@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from data_tools.importers.cameras import READINGS, Camera, Reading
-from data_tools.tracking.collar import near
-from data_tools.tracking.silhouette import band_between, cover, outline_iou
+from data_tools.importers.inputs.cameras import READINGS, Camera, Reading
+from data_tools.tracking.masks.collar import near
+from data_tools.tracking.masks.silhouette import band_between, cover, outline_iou
 
 SIDE = 256
 """Longest side of the pictures that are compared."""

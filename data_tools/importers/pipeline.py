@@ -9,21 +9,21 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.errors import disk_errors
-from data_tools.importers.cameras import reading_of
 from data_tools.importers.capture import Capture, Scratch, Shot
 from data_tools.importers.config import ImportConfig, ImportingError, ImportSummary
 from data_tools.importers.conversion import Run, camera_for, convert_meshes, convert_pictures
 from data_tools.importers.formats import Reader, recognise
-from data_tools.importers.matching import settle
+from data_tools.importers.inputs.cameras import reading_of
+from data_tools.importers.inputs.matching import settle
+from data_tools.importers.inputs.pictures import matte_of, read_picture
+from data_tools.importers.inputs.places import why_missing
 from data_tools.importers.overlay import ENOUGH, Judged, OutlineTest, Verdict
-from data_tools.importers.pictures import matte_of, read_picture
-from data_tools.importers.places import why_missing
 from data_tools.importers.report import write_report
 from data_tools.importers.result import facts_of, subject_of, summary_from, warnings_of
 from data_tools.importers.skull import find_skull
-from data_tools.tracking.progress import StageBars
-from data_tools.tracking.workspace import FOLDER, Workspace, stage_key
+from data_tools.runs.errors import disk_errors
+from data_tools.runs.progress import StageBars
+from data_tools.runs.workspace import FOLDER, Workspace, stage_key
 from flame_nerf.subject import SubjectError, load_subject, write_subject
 
 JUDGED = 16

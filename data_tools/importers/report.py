@@ -13,8 +13,8 @@ from jaxtyping import Float, Int, UInt8
 
 from data_tools.importers.capture import Capture, Shot
 from data_tools.importers.config import ImportSummary
+from data_tools.importers.inputs.pictures import matte_of, read_picture
 from data_tools.importers.overlay import Verdict
-from data_tools.importers.pictures import matte_of, read_picture
 
 SHOWN = 6
 """Pictures with the mesh drawn on them."""

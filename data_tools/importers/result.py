@@ -12,10 +12,10 @@ from jaxtyping import Float, Int
 from data_tools.importers.capture import Capture
 from data_tools.importers.config import ImportSummary
 from data_tools.importers.conversion import Run
+from data_tools.importers.inputs.pictures import read_picture, resized
 from data_tools.importers.overlay import Verdict
-from data_tools.importers.pictures import read_picture, resized
 from data_tools.importers.skull import Skull, regions_by_motion
-from data_tools.tracking.pictures import save_picture
+from data_tools.runs.pictures import save_picture
 from data_tools.tracking.result import MOST_TEST, TEST_SHARE
 from flame_nerf.heads import save_head
 from flame_nerf.subject import Frame, HeadTrack, Subject

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from data_tools.errors import disk_errors
 from data_tools.open_head.render import camera_around
+from data_tools.runs.errors import disk_errors
+from data_tools.runs.pictures import save_picture
+from data_tools.runs.progress import StageBars
 from data_tools.synth.config import SynthConfig, SynthError, SynthSummary
 from data_tools.synth.figure import Figure
 from data_tools.synth.noise import Noise
@@ -29,9 +31,7 @@ from data_tools.synth.performance import (
     training_performance,
 )
 from data_tools.synth.render import DEPTH_UNIT, Camera, Moment, Shot
-from data_tools.tracking.fitted import LIPS_APART
-from data_tools.tracking.pictures import save_picture
-from data_tools.tracking.progress import StageBars
+from data_tools.tracking.fit.fitted import LIPS_APART
 from data_tools.tracking.result import MOST_TEST, TEST_SHARE
 from flame_nerf.film import FilmError, FilmWriter
 from flame_nerf.heads import HeadModel, load_head

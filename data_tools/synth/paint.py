@@ -16,7 +16,7 @@ from data_tools.synth.hair import Hair, hairline
 from data_tools.synth.noise import Noise, ramp
 from data_tools.synth.texels import Texels, grid
 from data_tools.synth.torso import Torso
-from data_tools.tracking.collar import SLOPE
+from data_tools.tracking.masks.collar import SLOPE
 from flame_nerf.heads import HeadModel
 
 HEAD_STEPS, HAIR_STEPS, TORSO_STEPS = 10, 2, 3

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from data_tools.synth.noise import ramp
 from data_tools.tracking.camera import FLIP
-from data_tools.tracking.neck import neck_pose, torso_in_head
+from data_tools.tracking.fit.neck import neck_pose, torso_in_head
 from flame_nerf.heads import HeadModel, axis_angle_to_matrix
 
 FPS = 25.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_tools.tracking.face_points import Detector
-from data_tools.tracking.fitted import Fitted
+from data_tools.tracking.fit.face_points import Detector
+from data_tools.tracking.fit.fitted import Fitted
+from data_tools.tracking.observe.video import Sampled
 from data_tools.tracking.result import Quality
-from data_tools.tracking.video import Sampled
 
 SMALL_FACE_PX = 64
 NARROW_YAW_DEG = 15.0

@@ -15,27 +15,27 @@ import cv2
 import numpy as np
 import torch
 
-from data_tools.errors import disk_errors
+from data_tools.runs.blocks import blocks_of, run_blocks
+from data_tools.runs.errors import disk_errors
+from data_tools.runs.pictures import load_grey
+from data_tools.runs.progress import StageBars
+from data_tools.runs.workspace import FOLDER, Workspace, path_key, stage_key, video_key
 from data_tools.tracking.advice import warnings_of
-from data_tools.tracking.blocks import blocks_of, run_blocks
 from data_tools.tracking.config import TrackConfig, TrackingError, TrackSummary, check
-from data_tools.tracking.face_points import face_points
-from data_tools.tracking.fit_run import Run, fit
-from data_tools.tracking.fit_stages import Observations
-from data_tools.tracking.fitted import lost, pose_head
-from data_tools.tracking.given_mattes import check_mattes, copy_mattes
-from data_tools.tracking.keypoints import FEWEST_POINTS, head_and_keypoints, on_video
-from data_tools.tracking.landmarks import FaceBoxes, find_face, find_landmarks, load_models
-from data_tools.tracking.matte import UNSURE, find_mattes
-from data_tools.tracking.personal import with_bumps
-from data_tools.tracking.pictures import load_grey
-from data_tools.tracking.progress import StageBars
+from data_tools.tracking.fit.face_points import face_points
+from data_tools.tracking.fit.fitted import lost, pose_head
+from data_tools.tracking.fit.offsets import with_bumps
+from data_tools.tracking.fit.residuals import FaceState
+from data_tools.tracking.fit.run import Run, fit
+from data_tools.tracking.fit.stages import Observations
+from data_tools.tracking.observe.given_mattes import check_mattes, copy_mattes
+from data_tools.tracking.observe.keypoints import FEWEST_POINTS, head_and_keypoints, on_video
+from data_tools.tracking.observe.landmarks import FaceBoxes, find_face, find_landmarks, load_models
+from data_tools.tracking.observe.matte import UNSURE, find_mattes
+from data_tools.tracking.observe.video import Sampled, probe, sample
+from data_tools.tracking.observe.video_stream import printable_name
 from data_tools.tracking.report import write_report
-from data_tools.tracking.residuals import FaceState
 from data_tools.tracking.result import Quality, judge, subject_of, summary_note, summary_of, write_masks
-from data_tools.tracking.video import Sampled, probe, sample
-from data_tools.tracking.video_stream import printable_name
-from data_tools.tracking.workspace import FOLDER, Workspace, path_key, stage_key, video_key
 from flame_nerf.heads import HeadModel
 from flame_nerf.subject import SubjectError, load_subject, write_subject
 

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from data_tools.runs.pictures import load_grey, load_picture
 from data_tools.tracking.config import TrackSummary
-from data_tools.tracking.fitted import Fitted
-from data_tools.tracking.pictures import load_grey, load_picture
+from data_tools.tracking.fit.fitted import Fitted
 from data_tools.tracking.result import Quality
 from flame_nerf.heads import HeadModel
 

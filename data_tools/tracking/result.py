@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from data_tools.tracking.blocks import blocks_of, run_blocks
+from data_tools.runs.blocks import blocks_of, run_blocks
+from data_tools.runs.pictures import load_grey, save_picture
 from data_tools.tracking.camera import camera_to_head, yaw_pitch_roll
-from data_tools.tracking.collar import cut_lines, find_collar, head_mask, near
 from data_tools.tracking.config import TrackConfig, TrackSummary
-from data_tools.tracking.energy import face_height_px, mean_distance
-from data_tools.tracking.face_points import FacePoints
-from data_tools.tracking.fit_stages import Observations
-from data_tools.tracking.fitted import Fitted
-from data_tools.tracking.neck import torso_in_head
-from data_tools.tracking.outline import brow_and_chin, head_part
-from data_tools.tracking.pictures import load_grey, save_picture
-from data_tools.tracking.residuals import FaceState
-from data_tools.tracking.silhouette import band_between, cover, outline_iou
-from data_tools.tracking.video_stream import printable_name
+from data_tools.tracking.fit.energy import face_height_px, mean_distance
+from data_tools.tracking.fit.face_points import FacePoints
+from data_tools.tracking.fit.fitted import Fitted
+from data_tools.tracking.fit.neck import torso_in_head
+from data_tools.tracking.fit.outline import brow_and_chin, head_part
+from data_tools.tracking.fit.residuals import FaceState
+from data_tools.tracking.fit.stages import Observations
+from data_tools.tracking.masks.collar import cut_lines, find_collar, head_mask, near
+from data_tools.tracking.masks.silhouette import band_between, cover, outline_iou
+from data_tools.tracking.observe.video_stream import printable_name
 from flame_nerf.heads import HeadModel
 from flame_nerf.subject import Frame, HeadTrack, Subject
 

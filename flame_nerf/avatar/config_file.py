@@ -37,7 +37,7 @@ def read_config(path: Path) -> TrainerConfig:
         raise AvatarError(f"{path}: a folder; give the config.yml inside it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise AvatarError(f"{path}: cannot be read ({error}); give the config.yml of a training run") from None
-    from flame_nerf.trainer import FlameNerfTrainerConfig
+    from flame_nerf.training.trainer import FlameNerfTrainerConfig
 
     try:
         config = parse_config(text)

@@ -25,7 +25,7 @@ def may_be_passed_on(licence: str) -> bool:
 def own_copy(track: HeadTrack) -> Path | None:
     """The first of the user's remembered head models that can have posed a track; None where none can."""
     from flame_nerf.heads import load_head
-    from flame_nerf.heads.remembered import remembered_heads
+    from flame_nerf.heads.registry import remembered_heads
     from flame_nerf.motion import LiveHead
 
     for path in remembered_heads().values():

@@ -17,8 +17,8 @@ from flame_nerf.avatar.errors import AvatarError
 from flame_nerf.avatar.head_model import licence_text, may_be_passed_on
 from flame_nerf.avatar.loading import Avatar, open_avatar, read_checkpoint
 from flame_nerf.avatar.plain_config import plain_settings
-from flame_nerf.film.files import complete_file
-from flame_nerf.scratch import scratch_folder
+from flame_nerf.runtime.files import complete_file
+from flame_nerf.runtime.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from flame_nerf.subject import Subject

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 from flame_nerf.avatar.errors import AvatarError
 
 if TYPE_CHECKING:
-    from flame_nerf.trainer import FlameNerfTrainerConfig
+    from flame_nerf.training.trainer import FlameNerfTrainerConfig
 
 TRAINING_ONLY = frozenset(
     {"_target", "loss_coefficients", "loss_starts", "depth", "semantic", "unseen", "lpips", "collider_params", "prompt"}

@@ -17,7 +17,7 @@ from flame_nerf.avatar.moved import centre_of, checkpoints, has_centre
 if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline
 
-    from flame_nerf.trainer import FlameNerfTrainerConfig
+    from flame_nerf.training.trainer import FlameNerfTrainerConfig
 
 SAVES = 12
 """Checkpoints of a run, about; of a long one more."""

@@ -20,11 +20,11 @@ from flame_nerf.avatar.head_model import own_copy
 from flame_nerf.avatar.loading import read_checkpoint
 from flame_nerf.avatar.moved import follow
 from flame_nerf.avatar.plain_config import config_of
-from flame_nerf.scratch import scratch_folder
+from flame_nerf.runtime.scratch import scratch_folder
 from flame_nerf.subject.types import TRANSFORMS_FILE
 
 if TYPE_CHECKING:
-    from flame_nerf.trainer import FlameNerfTrainerConfig
+    from flame_nerf.training.trainer import FlameNerfTrainerConfig
 
 CHECKPOINTS = "nerfstudio_models"
 SUBJECT = "subject"

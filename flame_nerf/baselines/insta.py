@@ -20,10 +20,10 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
 from flame_nerf.canonical import PosedMesh, ShellSamples
-from flame_nerf.head_renderer import HeadRenderer
-from flame_nerf.losses import color_loss
+from flame_nerf.losses.functions import color_loss
+from flame_nerf.losses.weights import LossWeights, Term
 from flame_nerf.model import FlameNerfModel, FlameNerfModelConfig
-from flame_nerf.objective import LossWeights, Term
+from flame_nerf.render.head_renderer import HeadRenderer
 from flame_nerf.subject import HeadTrack
 
 MOUTH_REGIONS = ("lips", "mouth", "teeth", "tongue")

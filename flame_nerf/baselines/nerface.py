@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
 
 from flame_nerf.field import Precision, arithmetic
+from flame_nerf.losses.weights import LossWeights, Term
 from flame_nerf.model import FlameNerfModel, FlameNerfModelConfig
 from flame_nerf.motion import PosedFrame
-from flame_nerf.objective import LossWeights, Term
 from flame_nerf.refinement import MeshShift
 
 DENSITY_UNIT = 10.0

@@ -1,8 +1,8 @@
 """The canonical mapping: posed meshes, the way from them to the canonical mesh, and samples of rays around them."""
 
-from flame_nerf.canonical.bvh import EmptySpace, MeshSearch, NumbaSearch, make_search
 from flame_nerf.canonical.cache import PosedMeshCache
 from flame_nerf.canonical.mapping import CanonicalMapping, CanonicalPoints, MappingConfig, PosedMesh
+from flame_nerf.canonical.search import EmptySpace, MeshSearch, NumbaSearch, make_search
 from flame_nerf.canonical.shell import ShellSamples, region_shell
 
 __all__ = [

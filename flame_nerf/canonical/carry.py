@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from flame_nerf.canonical.shell import ShellSamples
-from flame_nerf.threads import run_in_chunks
+from flame_nerf.kernels.cpu.threads import run_in_chunks
 
 _RAYS_PER_THREAD = 256
 """Rays below which a second thread costs more than it brings."""
@@ -94,7 +94,7 @@ class NumbaCarry:
     def apply_tables(
         self, vectors: Tensor, tables: Sequence[Tensor], mesh_index: Tensor, face: Tensor, transpose: bool
     ) -> Tensor:
-        from flame_nerf.canonical import _carry_kernels as kernels
+        from flame_nerf.kernels.cpu import carry as kernels
 
         out = torch.empty_like(vectors)
         faces, _, width = tables[0].shape
@@ -111,7 +111,7 @@ class NumbaCarry:
         origins: Tensor,
         directions: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        from flame_nerf.canonical import _carry_kernels as kernels
+        from flame_nerf.kernels.cpu import carry as kernels
 
         out = torch.empty(len(samples), 3), torch.empty(len(samples), 3)
         _over_rays(kernels.carry_samples, samples, transforms, rotations, [origins, directions, *out])
@@ -125,7 +125,7 @@ class NumbaCarry:
         to_points: Tensor,
         to_directions: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        from flame_nerf.canonical import _carry_kernels as kernels
+        from flame_nerf.kernels.cpu import carry as kernels
 
         rays = len(samples.offsets) - 1
         out = torch.empty(rays, 3), torch.empty(rays, 3)

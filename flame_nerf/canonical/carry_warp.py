@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flame_nerf.canonical.shell import ShellSamples
-from flame_nerf.warp_launch import addresses, launch, load_warp, wrap
+from flame_nerf.kernels.warp.launch import addresses, launch, load_warp, wrap
 
 
 class WarpCarry:
@@ -18,9 +18,9 @@ class WarpCarry:
     def __init__(self) -> None:
         load_warp()
 
-        from flame_nerf.canonical import _warp_kernels
+        from flame_nerf.kernels.warp import mesh as kernels
 
-        self._kernels = _warp_kernels
+        self._kernels = kernels
 
     def apply_tables(
         self, vectors: Tensor, tables: Sequence[Tensor], mesh_index: Tensor, face: Tensor, transpose: bool

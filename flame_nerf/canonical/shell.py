@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from flame_nerf.canonical.bvh import EmptySpace, MarchSettings, MeshSearch, Shell
+from flame_nerf.canonical.search import EmptySpace, MarchSettings, MeshSearch, Shell
 
 
 @dataclass

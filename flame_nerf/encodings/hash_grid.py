@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from flame_nerf.encodings.layout import GridLayout
-from flame_nerf.encodings.numba_grid import encode_numba
 from flame_nerf.encodings.tcnn_grid import encode_tcnn, tcnn_problem
 from flame_nerf.encodings.torch_grid import encode_torch
-from flame_nerf.encodings.warp_grid import encode_warp
-from flame_nerf.warp_launch import warp_cuda_problem
+from flame_nerf.kernels.cpu.hash_grid_function import encode_numba
+from flame_nerf.kernels.grid_layout import GridLayout
+from flame_nerf.kernels.warp.hash_grid_function import encode_warp
+from flame_nerf.kernels.warp.launch import warp_cuda_problem
 
 Implementation = Literal["auto", "torch", "numba", "warp", "tcnn"]
 _ENCODERS = {"torch": encode_torch, "numba": encode_numba, "warp": encode_warp, "tcnn": encode_tcnn}

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from flame_nerf.encodings.layout import GridLayout
+from flame_nerf.kernels.grid_layout import GridLayout
 
 
 @lru_cache(maxsize=1)

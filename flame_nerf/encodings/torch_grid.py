@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flame_nerf.encodings.layout import PRIME_Y, PRIME_Z, GridLayout
+from flame_nerf.kernels.grid_layout import PRIME_Y, PRIME_Z, GridLayout
 
 _CORNERS = tuple((c & 1, (c >> 1) & 1, c >> 2) for c in range(8))
 

@@ -12,7 +12,7 @@ from types import TracebackType
 import numpy as np
 from jaxtyping import UInt8
 
-from flame_nerf.film.files import FilmError, spare_name
+from flame_nerf.runtime.files import FilmError, spare_name
 
 
 def find_ffmpeg() -> str:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor
 
-from flame_nerf.film.files import FilmError, complete_file
+from flame_nerf.runtime.files import FilmError, complete_file
 
 
 def mean_camera(cameras: Cameras) -> Cameras:

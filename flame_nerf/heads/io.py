@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from flame_nerf.heads.model import HeadModel, LandmarkEmbedding
-from flame_nerf.heads.remembered import remembered_heads
+from flame_nerf.heads.registry import remembered_heads
 
 FORMAT_VERSION = 1
 SHIPPED = {"anny": "open_head.npz"}

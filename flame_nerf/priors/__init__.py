@@ -1,8 +1,8 @@
 """What pretrained networks know: the meaning of a picture. Networks are loaded where they are used, never on import."""
 
+from flame_nerf.losses.semantic import SemanticPrior
+from flame_nerf.losses.view_geometry import crop_picture, nearest_view, perturb_camera, square_window, window_rays
 from flame_nerf.priors.image_encoder import ImageEncoder, ImageEncoderConfig, PriorUnavailable, load_image_encoder
-from flame_nerf.priors.semantic import SemanticPrior
-from flame_nerf.priors.views import crop_picture, nearest_view, perturb_camera, square_window, window_rays
 
 __all__ = [
     "ImageEncoder",

@@ -11,7 +11,7 @@ from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
 
 from flame_nerf.refinement.time_spline import TimeSpline
-from flame_nerf.transfer import to_device
+from flame_nerf.runtime.transfer import to_device
 
 HEAD_RADIUS = 0.1
 """Metres from the head's centre at which a turn and a shift of equal parameters move a point equally far."""

@@ -13,8 +13,8 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.viewer_elements import ViewerControl
 from torch import Tensor
 
-from flame_nerf.compatibility import mend_two_keyframes
 from flame_nerf.film.paths import mean_camera
+from flame_nerf.runtime.compatibility import mend_two_keyframes
 from flame_nerf.viewer.render_tab import set_field_of_view
 from flame_nerf.viewer.sliders import ANGLE_RANGE_DEG, GAZE_LEFT, GAZE_UP, JAW_ANGLE, slider_groups
 

@@ -1,0 +1,1 @@
+"""Somebody's files: which belong together, and what is in them."""

@@ -1,0 +1,1 @@
+"""One reader a format: from somebody's files to a capture."""

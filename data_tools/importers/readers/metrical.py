@@ -1,0 +1,261 @@
+"""metrical-tracker: checkpoint/*.frame with cameras and FLAME's parameters, mesh/*.ply; the head stands still."""
+
+from __future__ import annotations
+
+import codecs
+import dataclasses
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from data_tools.importers.capture import Capture, Scratch, Shot
+from data_tools.importers.config import ImportConfig, ImportingError
+from data_tools.importers.flame import FLAME_JOINTS, Flame, FlameMeshes, FlameParameters, capture_of, open_flame
+from data_tools.importers.inputs.cameras import AXES_WORDS, Camera, camera_of
+from data_tools.importers.inputs.files import array, field, version_hint
+from data_tools.importers.inputs.kinds import PICKLE, ZIP, check_kind
+from data_tools.importers.inputs.matching import refuse_shifted
+from data_tools.importers.inputs.mesh_files import MeshFiles
+from data_tools.importers.inputs.pictures import picture_size
+from data_tools.importers.inputs.places import Places, pictures_in, why_missing
+from data_tools.runs.frame_names import match_by_name, natural
+from flame_nerf.heads.registry import remembered_heads
+
+PICTURE_FOLDERS = ("input", "images", "image", "source", "frames")
+MATTE_FOLDERS = ("matte", "mattes", "mask", "masks", "alpha", "matted")
+LIDS_SEEN = 0.05
+"""Share of a closed eyelid that is worth a word."""
+_ARRAY_MAKERS = [
+    (getattr(np._core.multiarray, name), f"numpy.{core}.multiarray.{name}")
+    for core in ("core", "_core")
+    for name in ("_reconstruct", "scalar")
+]
+_PLAIN = [
+    *_ARRAY_MAKERS, np.ndarray, np.dtype, codecs.encode,
+    *{type(np.dtype(kind)) for kind in "f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 ? U S".split()},
+]  # fmt: skip
+"""All that a frame file may name besides tensors: what numpy arrays are made of."""
+
+
+def recognise(source: Path) -> str | None:
+    """Why this folder is metrical-tracker's output; None if it is not."""
+    frames = sorted((source / "checkpoint").glob("*.frame"))
+    return f"checkpoint/ holds {len(frames)} .frame files" if frames else None
+
+
+def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
+    """Read metrical-tracker's output folder. Without meshes, FLAME is posed by the checkpoints' own parameters.
+
+    Raises:
+        ImportingError: naming the file.
+    """
+    paths = sorted((source / "checkpoint").glob("*.frame"), key=lambda path: natural(path.name))
+    if not paths:
+        raise ImportingError(f"{source}: {why_missing(source / 'checkpoint' / '00000.frame')}. Give the tracker's "
+                             "output folder, which holds checkpoint/.")  # fmt: skip
+    meshes = _meshes(source, paths)
+    posed = not any(mesh is not None for mesh in meshes)
+    flame = _flame(source, config, posed)
+    left_out, kept, flames, cameras, signs = [], [], [], [], set()
+    for path, mesh in zip(paths, meshes, strict=True):
+        if mesh is None and not posed:
+            left_out.append((path.stem, f"its mesh mesh/{path.stem}.ply does not exist"))
+            continue
+        payload = read_frame(path)
+        flames.append(_parameters(field(payload, "flame", str(path)), f"{path}: flame"))
+        camera, turned = _camera(path, payload)
+        cameras.append(camera)
+        signs.update(turned)
+        kept.append((path, mesh))
+    for (path, _), one in zip(kept, flames, strict=True):
+        for name in ("exp", "shape"):
+            if len(one[name]) != len(flames[0][name]):
+                raise ImportingError(f"{path}: flame: {name} has {len(one[name])} values, {kept[0][0].name} has "
+                                     f"{len(flames[0][name])}. One tracking has one number of them.")  # fmt: skip
+    columns = {name: np.stack([flame[name] for flame in flames]) for name in flames[0]}
+    shots = _shots(source, [path for path, _ in kept], cameras)
+    shared = {
+        "format": "metrical-tracker",
+        "left_out": tuple(left_out),
+        "facts": {
+            "axes": f"world-to-camera, {AXES_WORDS['opencv']}",
+            "signs": ", ".join(sorted(signs)) or "focal lengths positive",
+            "scale": "metres",
+        },
+    }
+    if posed:
+        return _posed(flame, columns, shots, str(source / "checkpoint"), shared)
+    files = MeshFiles([mesh for _, mesh in kept], workers=config.workers)
+    canonical, said = _canonical(source, files, columns["exp"])
+    fits = flame is not None and np.array_equal(flame.head.faces.numpy(), files.faces)
+    shared["facts"]["canonical head"] = said
+    return Capture(
+        **shared,
+        shots=shots,
+        meshes=files,
+        canonical=canonical,
+        stabilised=False,
+        expression=columns["exp"].astype(np.float32),
+        expression_names=tuple(f"expr_{column:03d}" for column in range(columns["exp"].shape[1])),
+        pose=columns["pose"].astype(np.float32),
+        joint_names=FLAME_JOINTS,
+        identity=flames[0]["shape"].astype(np.float32),
+        region=flame.head.region.numpy() if fits else None,
+        region_names=flame.head.region_names if fits else (),
+        flame=flame if fits else None,
+    )
+
+
+def _meshes(source: Path, paths: list[Path]) -> list[Path | None]:
+    """The mesh of each checkpoint, which the tracker calls by the same number.
+
+    Raises:
+        ImportingError: they are numbered from another start, so it cannot be told which is whose.
+    """
+    folder = source / "mesh"
+    found = sorted((path.name for path in folder.glob("*") if path.suffix.lower() in (".ply", ".obj")), key=natural)
+    if not found:
+        return [None] * len(paths)
+    names = [path.name for path in paths]
+    refuse_shifted(names, found, str(source / "checkpoint"), "mesh in mesh/")
+    matched = match_by_name(names, found, what=("checkpoint/", str(folder)), error=ImportingError)
+    return [None if row < 0 else folder / found[row] for row in matched.rows]
+
+
+def _flame(source: Path, config: ImportConfig, posed: bool) -> Flame | None:
+    """The user's FLAME: for regions, or to be posed.
+
+    Raises:
+        ImportingError: it is needed and there is none.
+    """
+    if not posed:
+        return None if config.flame is None else open_flame(config, "metrical-tracker")
+    try:
+        return open_flame(config, "metrical-tracker")
+    except ImportingError as error:
+        if config.flame is not None or "flame" in remembered_heads():
+            raise
+        raise ImportingError(
+            f"{source}: {why_missing(source / 'mesh' / '00000.ply')}. Copy the tracker's mesh/ there, or give your "
+            "FLAME file with --flame PATH (FLAME2020's generic_model.pkl, which the tracker uses, or the npz that "
+            "`flame-nerf-data convert-head` made of it): the checkpoints then pose it."
+        ) from error
+
+
+def _posed(flame: Flame, columns: dict[str, np.ndarray], shots: tuple[Shot, ...], where: str, shared: dict) -> Capture:
+    """FLAME itself, posed by the checkpoints."""
+    zeros = np.zeros((len(columns["pose"]), 3))
+    # One shape for all: the tracker fits it once, and later checkpoints hold the same.
+    parameters = FlameParameters(columns["shape"][-1], columns["exp"], columns["pose"], zeros)
+    meshes = FlameMeshes(flame, parameters, where)
+    head_from_world = np.linalg.inv(meshes.world_from_head())
+    moved = tuple(dataclasses.replace(shot, camera=shot.camera.in_world(head_from_world[shot.timestep]))
+                  for shot in shots)  # fmt: skip
+    warnings = []
+    if np.abs(columns["eyelids"]).max(initial=0.0) > LIDS_SEEN:
+        warnings.append(
+            "The meshes were posed with your FLAME file, which does not hold the tracker's two shapes that close the "
+            "eyelids: blinks are missing from the mesh. The tracker's own mesh/ has them."
+        )
+    shared["facts"]["meshes"] = "none in the data: FLAME posed by the checkpoints"
+    return capture_of(meshes, flame, shots=moved, warnings=tuple(warnings), **shared)
+
+
+def _shots(source: Path, paths: list[Path], cameras: list[Camera]) -> tuple[Shot, ...]:
+    """Each checkpoint with the picture and the matte that are called like it; whether they are is settled later."""
+    places, size = Places(source), (cameras[0].width, cameras[0].height)
+    pictures, mattes = _folder(source, PICTURE_FOLDERS, size), _folder(source, MATTE_FOLDERS, None)
+    return tuple(
+        Shot(
+            path.stem,
+            places.picture_in(pictures or source / PICTURE_FOLDERS[0], path.stem),
+            camera,
+            row,
+            matte=None if mattes is None else places.picture_in(mattes, path.stem),
+        )
+        for row, (path, camera) in enumerate(zip(paths, cameras, strict=True))
+    )
+
+
+def _folder(source: Path, names: tuple[str, ...], size: tuple[int, int] | None) -> Path | None:
+    """The first folder of those names that holds pictures, of the size that was tracked if any does: the tracker leaves
+    the uncropped ones beside them."""
+    found = [(folder, listed) for name in names if (listed := pictures_in(folder := source / name))]
+    fitting = [folder for folder, listed in found if size is not None and picture_size(folder / listed[0]) == size]
+    return next(iter(fitting or [folder for folder, _ in found]), None)
+
+
+def read_frame(path: Path) -> dict[str, Any]:
+    """A .frame file, a torch pickle, of which only arrays, tensors and plain values are read.
+
+    Raises:
+        ImportingError: it is damaged, or asks for code to be run.
+    """
+    check_kind(path, "a torch file", (ZIP, PICKLE))
+    try:
+        with torch.serialization.safe_globals(_PLAIN):
+            payload = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)|class (\S+)|Unsupported operand|global (\S+)", str(error))
+        what = next((group for group in (named.groups() if named else ()) if group), "more than arrays")
+        raise ImportingError(
+            f"{path} asks for {what}, which is no part of a tracking result. A pickle can run any program when it is "
+            "opened, so this one was refused. Get the file from its original source."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
+        said = str(error).partition("\n")[0]
+        raise ImportingError(f"{path} is damaged or no torch file ({said}). Copy it again.") from error
+    if not isinstance(payload, dict):
+        raise ImportingError(f"{path} holds a {type(payload).__name__}, expected named arrays.")
+    return payload
+
+
+def _camera(path: Path, payload: dict[str, Any]) -> tuple[Camera, tuple[str, ...]]:
+    """A checkpoint's camera, and what signs were turned."""
+    where = f"{path}: opencv"
+    camera = field(payload, "opencv", str(path))
+    if not isinstance(camera, dict) or not {"R", "t", "K"} <= camera.keys():
+        raise ImportingError(f"{where}: R, t and K are expected; {version_hint(camera)}")
+    rotation, shift, matrix = (np.asarray(camera[name], dtype=np.float64) for name in ("R", "t", "K"))
+    w2c = np.eye(4)
+    w2c[:3, :3] = array(rotation.reshape(-1)[:9].reshape(3, 3), (3, 3), f"{where}: R")
+    w2c[:3, 3] = array(shift.reshape(-1), (3,), f"{where}: t")
+    matrix = array(matrix.reshape(-1, 3)[:3], (3, 3), f"{where}: K")
+    height, width = array(np.asarray(field(payload, "img_size", str(path))).reshape(-1), (2,), f"{path}: img_size")
+    intrinsics = matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]
+    return camera_of(intrinsics, (int(width), int(height)), w2c, "opencv", where)
+
+
+def _parameters(flame: Any, where: str) -> dict[str, np.ndarray]:
+    """Expression, shape, and axis-angles of the joints; the tracker turns neither root nor neck."""
+    if not isinstance(flame, dict):
+        raise ImportingError(f"{where} is a {type(flame).__name__}, expected named arrays.")
+    pose = np.zeros((5, 3))
+    pose[2:3] = _axis_angle(field(flame, "jaw", where), 1, f"{where}: jaw")
+    pose[3:5] = _axis_angle(field(flame, "eyes", where), 2, f"{where}: eyes")
+    values = {name: np.asarray(field(flame, name, where)).reshape(-1) for name in ("exp", "shape")}
+    values["eyelids"] = np.asarray(flame.get("eyelids", np.zeros(2))).reshape(-1)
+    return {name: array(value, (None,), f"{where}: {name}") for name, value in values.items()} | {"pose": pose}
+
+
+def _axis_angle(values: Any, count: int, where: str) -> np.ndarray:
+    """From the first two rows of each rotation matrix, one after the other (Zhou et al. 2019)."""
+    rows = array(np.asarray(values).reshape(-1), (6 * count,), where).reshape(count, 2, 3)
+    first = rows[:, 0] / np.linalg.norm(rows[:, 0], axis=1, keepdims=True)
+    second = rows[:, 1] - (first * rows[:, 1]).sum(axis=1, keepdims=True) * first
+    second = second / np.linalg.norm(second, axis=1, keepdims=True)
+    return Rotation.from_matrix(np.stack([first, second, np.cross(first, second)], axis=1)).as_rotvec()
+
+
+def _canonical(source: Path, meshes: MeshFiles, expression: np.ndarray) -> tuple[np.ndarray, str]:
+    path = source / "canonical.obj"
+    found = meshes.canonical(path) if path.is_file() else None
+    if found is not None:
+        return found, "canonical.obj"
+    row = int(np.linalg.norm(expression, axis=1).argmin())
+    return meshes.vertices([row])[0].astype(np.float64), f"the most neutral frame ({row})"

@@ -1,0 +1,142 @@
+"""Intermediate results on disk, so that an interrupted run goes on where it stopped.
+
+Each stage has a key made of the video, the stage before it and the options it depends on. A stage is finished when its
+marker file, written last, holds that key; results under another key are never reused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_tools.runs.progress import StageBars
+
+VERSION = 2
+"""Raised when a stage's results change meaning, so that older ones are not reused."""
+FOLDER = ".work"
+
+
+class Workspace:
+    """The folder of intermediate results inside a subject."""
+
+    def __init__(self, subject: Path) -> None:
+        self.folder = subject / FOLDER
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def finished(self, stage: str, key: str) -> dict[str, Any] | None:
+        """What a finished stage noted, or None if it must run."""
+        try:
+            marker = json.loads(self._marker(stage).read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return marker["note"] if marker.get("key") == key else None
+
+    def begin(self, stage: str, key: str) -> Path:
+        """Folder for a stage's parts. Parts of a run with the same key are kept, others deleted."""
+        self._marker(stage).unlink(missing_ok=True)
+        folder = self.folder / stage
+        begun = folder / "key"
+        if not (begun.is_file() and begun.read_text() == key):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            begun.write_text(key)
+        return folder
+
+    def finish(self, stage: str, key: str, note: dict[str, Any]) -> None:
+        """Mark a stage as finished."""
+        part = self._marker(stage).with_suffix(".part")
+        part.write_text(json.dumps({"key": key, "note": note}))
+        os.replace(part, self._marker(stage))
+
+    def run(
+        self,
+        bars: StageBars,
+        stage: str,
+        title: str,
+        key: str,
+        total: int | None,
+        work: Callable[[Callable[..., None]], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """Run a stage behind a bar, unless an earlier run finished it; returns what it noted.
+
+        Args:
+            bars: where the bar goes.
+            stage: name, for the files.
+            title: name, for the bar.
+            key: of the stage; see `stage_key`.
+            total: steps that it is expected to take.
+            work: does it; it is given the function that moves the bar on, and returns what to note.
+        """
+        note = self.finished(stage, key)
+        if note is not None:
+            bars.reused(title)
+            return note
+        self.begin(stage, key)
+        with bars.stage(title, total) as advance:
+            note = work(advance)
+        self.finish(stage, key, note)
+        return note
+
+    def save(self, stage: str, name: str, **arrays: np.ndarray) -> None:
+        """Store arrays among a stage's parts, whole or not at all."""
+        target = self.folder / stage / f"{name}.npz"
+        part = target.with_suffix(".part")
+        try:
+            with open(part, "wb") as file:
+                np.savez(file, **arrays)
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def load(self, stage: str, name: str) -> dict[str, np.ndarray] | None:
+        """Arrays of a stage's part, or None if it is not there."""
+        target = self.folder / stage / f"{name}.npz"
+        if not target.is_file():
+            return None
+        with np.load(target, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    def remove(self) -> None:
+        """Delete all intermediate results."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _marker(self, stage: str) -> Path:
+        return self.folder / f"{stage}.done.json"
+
+
+def video_key(video: Path) -> str:
+    """Key of a video file, or of a folder of pictures: changes when a file is replaced or edited.
+
+    Raises:
+        OSError: if it is not there.
+    """
+    if video.is_dir():
+        return path_key(video)
+    status = video.stat()
+    return stage_key("", {"path": str(video.resolve()), "size": status.st_size, "time": status.st_mtime_ns})
+
+
+def path_key(path: Path | None) -> str:
+    """Key of a file, or of the files in a folder; the same for whatever is not there.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    if path is None or not path.exists():
+        return ""
+    if path.is_file():
+        return stage_key("", {"files": video_key(path)})
+    return stage_key("", {"files": [video_key(one) for one in sorted(path.iterdir()) if one.is_file()]})
+
+
+def stage_key(before: str, options: dict[str, Any]) -> str:
+    """Key of a stage: of the stage before it and the options it depends on."""
+    text = json.dumps([VERSION, before, options], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

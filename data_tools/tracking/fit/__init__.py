@@ -1,0 +1,1 @@
+"""The head model fitted to what was observed."""

@@ -1,0 +1,144 @@
+"""What the fit minimises: landmark distances against what is plausible for a face, frame by frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from data_tools.tracking.camera import project, to_camera
+from data_tools.tracking.fit.face_points import HEAD_SHARE_OF_EXTENT, FacePoints
+from data_tools.tracking.fit.residuals import EXPRESSION, GAZE, FaceState, Linearised, anchor_of, linearise
+
+GRAZING = (-0.2, 0.3)
+"""Cosine to the camera at which a point is a guess (a detector may invent the far cheek), and where it counts fully."""
+SPREAD = 0.3
+"""Standard deviation of an expression coefficient."""
+SPARSITY = 1.0
+"""Pull to zero of each coefficient that begins at zero: of two explanations the one with fewer expressions wins."""
+GAZE_SPREAD, GAZE_DISAGREEMENT = 0.4, 0.03
+"""Standard deviations of an eye's turn and of the difference between both eyes, radians."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Detected landmarks of T frames, those that the head model has."""
+
+    pixels: Float[Tensor, "T L 2"]
+    """Any finite number where the trust is zero."""
+    centre: Float[Tensor, "2"]
+    """Principal point, pixels."""
+    trust: Float[Tensor, "T L"] | None = None
+    """0..1: how sure the detector was of each point, 0 where it found none. None: of all alike."""
+
+    def frames(self, which) -> Seen:
+        return Seen(self.pixels[which], self.centre, None if self.trust is None else self.trust[which])
+
+    def say(self, points: FacePoints) -> Float[Tensor, "*T L"]:
+        """Weight of each landmark before it is known how far off it is."""
+        return points.weight if self.trust is None else points.weight * self.trust
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """Second-order model of the energy around a state, frame by frame. float64."""
+
+    hessian: Float[Tensor, "T P P"]
+    gradient: Float[Tensor, "T P"]
+    linearised: Linearised
+    weight: Float[Tensor, "T L"]
+    """Of each landmark, 1 / pixels²."""
+
+
+def face_height(points: FacePoints) -> float:
+    """Height of the mean face, metres: from between the brows to the chin, or what comes near it on other heads."""
+    rows = span_rows(points)
+    if rows is None:
+        extent = points.mean.max(dim=0).values - points.mean.min(dim=0).values
+        return float(extent[1]) * HEAD_SHARE_OF_EXTENT
+    return float((points.mean[rows[0]] - points.mean[rows[1]]).norm())
+
+
+def span_rows(points: FacePoints) -> tuple[int, int] | None:
+    """Rows of the points between the brows and at the chin; None where a head has no such points."""
+    rows = [(points.index == number).nonzero() for number in points.detector.span or ()]
+    return (int(rows[0][0]), int(rows[1][0])) if rows and all(len(row) for row in rows) else None
+
+
+def face_height_px(points: FacePoints, state: FaceState) -> Float[Tensor, " T"]:
+    """Height of the face in each picture if it looked straight into the camera, pixels."""
+    return state.focal * face_height(points) / state.shift[:, 2]
+
+
+def landmark_weights(points: FacePoints, state: FaceState, seen: Seen, linearised: Linearised) -> Float[Tensor, "T L"]:
+    """Say of each landmark in each frame, 1 / pixels²: by trust in the point, visibility, and how far off it is."""
+    detector, height = points.detector, face_height_px(points, state)[:, None]
+    low, high = GRAZING
+    facing = ((linearised.facing - low) / (high - low)).clamp(0, 1)
+    visible = detector.guess + (1 - detector.guess) * facing * facing * (3 - 2 * facing)
+    distance = linearised.residual.norm(dim=-1) / (detector.outlier * height)
+    return seen.say(points) * visible / (1 + distance**2) / (detector.noise * height) ** 2
+
+
+def normal_equations(points: FacePoints, state: FaceState, seen: Seen) -> NormalEquations:
+    """Gauss-Newton model of the energy by each frame's own parameters; pose, gaze, expressions."""
+    linearised = linearise(points, state, seen.pixels, seen.centre)
+    weight = landmark_weights(points, state, seen, linearised)
+    rows = linearised.frame.flatten(1, 2)
+    weighted = rows * weight.float().repeat_interleave(2, dim=1)[..., None]
+    hessian = (weighted.transpose(1, 2) @ rows).double()
+    gradient = (weighted.transpose(1, 2) @ linearised.residual.float().flatten(1)[..., None])[..., 0].double()
+    _add_priors(points, state, hessian, gradient)
+    return NormalEquations(hessian, gradient, linearised, weight)
+
+
+def _add_priors(
+    points: FacePoints, state: FaceState, hessian: Float[Tensor, "T P P"], gradient: Float[Tensor, "T P"]
+) -> None:
+    expression = torch.diagonal(hessian, dim1=1, dim2=2)[:, EXPRESSION]
+    expression += 1 / SPREAD**2
+    gradient[:, EXPRESSION] += state.expression / SPREAD**2
+    gradient[:, EXPRESSION] += SPARSITY * (points.low == 0)
+    # Gaze as (left x, left y, right x, right y): each near zero, both alike.
+    same, apart = 1 / GAZE_SPREAD**2, 1 / GAZE_DISAGREEMENT**2
+    agree = torch.eye(4, dtype=torch.float64) * (same + apart)
+    for axis in (0, 1):
+        agree[axis, axis + 2] = agree[axis + 2, axis] = -apart
+    hessian[:, GAZE, GAZE] += agree
+    gradient[:, GAZE] += state.gaze.flatten(1) @ agree
+
+
+def held(points: FacePoints, state: FaceState, gradient: Float[Tensor, "T P"]) -> Bool[Tensor, "T P"]:
+    """Expressions that sit at a bound and would leave it: they are left out of the next step."""
+    result = torch.zeros_like(gradient, dtype=torch.bool)
+    push, now = gradient[:, EXPRESSION], state.expression
+    result[:, EXPRESSION] = ((now <= points.low) & (push > 0)) | ((now >= points.high) & (push < 0))
+    return result
+
+
+def within_bounds(points: FacePoints, state: FaceState) -> FaceState:
+    """The state with coefficients brought back between their bounds."""
+    return replace(state, expression=state.expression.clamp(points.low, points.high))
+
+
+def mean_distance(points: FacePoints, state: FaceState, seen: Seen) -> Float[Tensor, " T"]:
+    """Mean distance between seen and fitted landmarks in pixels, each landmark by the embedding's trust in it."""
+    distance = (fitted_pixels(points, state, seen.centre) - seen.pixels).norm(dim=-1)
+    say = seen.say(points)
+    return (distance * say).sum(dim=1) / say.sum(dim=-1)
+
+
+def filled(points: FacePoints, state: FaceState, seen: Seen) -> Seen:
+    """The same with points that were not found lying where the state has them: for looking at all points alike."""
+    if seen.trust is None:
+        return seen
+    pixels = torch.where(seen.trust[..., None] > 0, seen.pixels, fitted_pixels(points, state, seen.centre))
+    return Seen(pixels, seen.centre, seen.trust)
+
+
+def fitted_pixels(points: FacePoints, state: FaceState, centre: Float[Tensor, "2"]) -> Float[Tensor, "T L 2"]:
+    """Where the fitted landmarks are in the pictures."""
+    at_head = points.points(state.identity, state.expression, state.gaze)
+    return project(to_camera(at_head, state.rotation, state.translation(anchor_of(points))), state.focal, centre)

@@ -1,0 +1,122 @@
+"""The finished fit: what the stages after it need, and its way to disk and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from data_tools.tracking.fit.face_points import FacePoints
+from data_tools.tracking.fit.jaw import mouth_opening, rotation_of
+from data_tools.tracking.fit.motion import expressions_of
+from data_tools.tracking.fit.neck import neck_pose
+from data_tools.tracking.fit.residuals import FaceState, anchor_of
+from flame_nerf.heads import HeadModel
+
+LIPS_APART = 0.25
+"""jawOpen, or the jaw joint's coefficient, of the canonical mesh: with closed lips the nearest triangle of a point
+between them is a matter of luck."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Head and camera of all kept frames, float32 but for the poses."""
+
+    vertices: Float[np.ndarray, "T V 3"]
+    """Posed, in the head frame."""
+    canonical: Float[np.ndarray, "V 3"]
+    expression: Float[np.ndarray, "T E"]
+    pose: Float[np.ndarray, "T J 3"]
+    identity: Float[np.ndarray, " S"]
+    rotation: Float[np.ndarray, "T 3 3"]
+    """Head to camera axes."""
+    translation: Float[np.ndarray, "T 3"]
+    """Camera position of the head frame's origin."""
+    focal: float
+    centre: Float[np.ndarray, "2"]
+    mouth_open: Float[np.ndarray, " T"] | None = None
+    """0 to about 1; None for heads whose mouth does not open."""
+
+    def in_camera(self, frame: int) -> Float[np.ndarray, "V 3"]:
+        """Posed vertices of a frame in camera coordinates."""
+        return self.vertices[frame] @ self.rotation[frame].T + self.translation[frame]
+
+    def in_picture(self, frame: int) -> Float[np.ndarray, "V 2"]:
+        """Posed vertices of a frame in pixels."""
+        camera = self.in_camera(frame)
+        return self.focal * camera[:, :2] / camera[:, 2:] + self.centre
+
+    def pixels_per_metre(self, frame: int) -> float:
+        """Scale of the picture at the head's depth."""
+        return self.focal / float(self.in_camera(frame)[:, 2].mean())
+
+
+def pose_head(
+    head: HeadModel,
+    points: FacePoints,
+    state: FaceState,
+    seconds: Float[np.ndarray, " T"],
+    centre: Float[np.ndarray, "2"],
+) -> Fitted:
+    """Pose the whole head at a fitted state: neck from the head's turning, eyes from the gaze, the jaw where no
+    expression moves it."""
+    pose = neck_pose(head, state.rotation, seconds)
+    for eye, name in enumerate(("left_eye", "right_eye")):
+        if name in head.joint_names:
+            pose[:, head.joint_names.index(name), :2] = state.gaze[:, eye]
+    if points.jaw is not None:
+        pose[:, points.jaw.row] = rotation_of(state.expression[:, -1])
+    expression = expressions_of(points, state, len(head.expression_names)).float()
+    identity, pose = state.identity.float(), pose.float()
+    with torch.no_grad():
+        vertices = torch.cat(
+            [
+                head.vertices(identity, expression[start : start + 100], pose[start : start + 100])
+                for start in range(0, len(expression), 100)
+            ]
+        )
+        apart, resting = torch.zeros(len(head.expression_names)), torch.zeros(len(head.joint_names), 3)
+        if "jawOpen" in head.expression_names:
+            apart[head.expression_names.index("jawOpen")] = LIPS_APART
+        elif points.jaw is not None:
+            resting[points.jaw.row] = rotation_of(torch.tensor(LIPS_APART))
+        canonical = head.vertices(identity, apart, resting)
+    opening = mouth_opening(head, expression, pose)
+    return Fitted(
+        vertices=vertices.numpy(),
+        canonical=canonical.numpy(),
+        expression=expression.numpy(),
+        pose=pose.numpy(),
+        identity=identity.numpy(),
+        rotation=state.rotation.numpy(),
+        translation=state.translation(anchor_of(points)).numpy(),
+        focal=state.focal,
+        centre=centre,
+        mouth_open=None if opening is None else opening.numpy(),
+    )
+
+
+def state_arrays(state: FaceState) -> dict[str, np.ndarray]:
+    """A fitted state as plain arrays."""
+    return {
+        "rotation": state.rotation.numpy(),
+        "shift": state.shift.numpy(),
+        "gaze": state.gaze.numpy(),
+        "expression": state.expression.numpy(),
+        "identity": state.identity.numpy(),
+        "focal": np.array(state.focal),
+    }
+
+
+def state_from(arrays: dict[str, np.ndarray]) -> FaceState:
+    """The state that `state_arrays` took apart."""
+    tensors = {name: torch.from_numpy(value) for name, value in arrays.items() if name != "focal"}
+    return FaceState(**tensors, focal=float(arrays["focal"]))
+
+
+def lost(distance: Float[np.ndarray, " T"], height: Float[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
+    """Frames whose landmarks cannot be a face seen from there: far worse than the clip's usual frame."""
+    error = distance / height
+    return error > max(3 * float(np.median(error)), 0.03)

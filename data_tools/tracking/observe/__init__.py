@@ -1,0 +1,1 @@
+"""What a video shows: its frames, landmarks and keypoints, mattes, optical flow."""

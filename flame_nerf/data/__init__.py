@@ -1,0 +1,1 @@
+"""What a run reads of its subject: the images, where in them there is something to learn, depth maps."""

@@ -1,0 +1,1 @@
+"""Compiled kernels; what they compute is defined by their torch versions."""

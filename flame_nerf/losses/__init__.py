@@ -1,0 +1,1 @@
+"""Every term of the loss, and how much each counts."""

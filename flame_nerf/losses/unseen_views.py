@@ -1,0 +1,185 @@
+"""The head from where no training camera looked: a surface where none saw it, and no fraying where some did."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from flame_nerf.canonical import MeshSearch, make_search
+from flame_nerf.data.dataset import FlameNerfDataset
+from flame_nerf.losses.depth import RenderView
+from flame_nerf.losses.head_views import HeadViews
+from flame_nerf.losses.silhouette import FRAMES_LOOKED_AT, outline_surface, vertex_normals
+from flame_nerf.priors import perturb_camera
+from flame_nerf.runtime.transfer import to_device
+from flame_nerf.subject import Frame, HeadTrack
+
+LEAST_COSINE = 0.35
+"""A triangle is seen where a camera looks at it at least this steeply."""
+
+OCCLUSION = 0.002
+"""Metres that something must lie before a triangle to hide it."""
+MARGIN = 0.2
+"""Part of the head's size that a view shows around it: what hangs in the air there is to go."""
+
+
+@dataclass
+class UnseenSidesConfig:
+    """Filling in what no training camera saw."""
+
+    every: int = 8
+    """Steps from one with this term to the next."""
+    size: int = 24
+    """Rays along the side of the view that is rendered for it."""
+    max_angle_deg: float = 75.0
+    """How far the camera is carried around the head."""
+    seen_tolerance: float = 0.004
+    """Metres that the mesh under its hair may be wrong by where cameras did see the head: from beside, its surface is
+    to lie so far inside at most, and outside so far off what the video's outlines show. inf: it may lie anywhere; what
+    looks right from in front then has holes there and frays at its outline."""
+
+
+class SurfaceMet(NamedTuple):
+    """What rays are to meet."""
+
+    near: Float[Tensor, " R"]
+    """Metres at which they may meet the surface at the earliest."""
+    far: Float[Tensor, " R"]
+    """And at the latest: the same on sides that no camera saw."""
+    solid: Bool[Tensor, " R"]
+    """Whether they are to meet it. Of other rays near and far say nothing."""
+    empty: Bool[Tensor, " R"]
+    """Whether they are to meet nothing: beside the head, or on a part of the mesh that the person has not."""
+
+
+def unseen_faces(track: HeadTrack, frames: Sequence[Frame]) -> Bool[Tensor, " F"]:
+    """Triangles that no training camera sees from in front, with nothing of the mesh before them."""
+    faces = torch.from_numpy(track.faces).long()
+    search: MeshSearch | None = None
+    seen = torch.zeros(len(faces), dtype=torch.bool)
+    for frame in frames[:: max(1, len(frames) // FRAMES_LOOKED_AT)]:
+        vertices = torch.from_numpy(np.asarray(track.vertices[frame.timestep])).float()
+        search = search or make_search(faces, vertices, "auto")
+        a, b, c = vertices[faces].unbind(dim=1)
+        camera = torch.from_numpy(frame.c2w[:3, 3]).float()
+        towards = camera - (a + b + c) / 3
+        away = towards.norm(dim=1)
+        normal = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1)
+        asked = (((normal * towards).sum(dim=1) > LEAST_COSINE * away) & ~seen).nonzero()[:, 0]
+        rays = camera.expand(len(asked), 3).contiguous(), (-towards / away[:, None])[asked].contiguous()
+        which = torch.zeros(len(asked), dtype=torch.long)
+        hit, _ = search.first_hit([search.build(vertices.contiguous())], which, *rays)
+        seen[asked[hit > away[asked] - OCCLUSION]] = True
+    return ~seen
+
+
+class UnseenSides:
+    """Opacity and depth of the head's surface, seen from beside.
+
+    Without it sides that no training camera saw are left empty or hazy, and what cameras did see frays as soon as one
+    turns away from them. The surface is the posed mesh under the hair that the outlines show; where it is missed beside
+    an unseen side nothing is to be, nor where the mattes say that the mesh is not part of the person. What cameras saw
+    may lie anywhere within a tolerance of the mesh, and within what stands off it in the video's outlines: the video
+    knows better where. Colour is the field's own guess from what lies near.
+    """
+
+    def __init__(
+        self,
+        config: UnseenSidesConfig,
+        track: HeadTrack,
+        frames: Sequence[Frame],
+        dataset: FlameNerfDataset,
+        shell: Float[Tensor, " F"],
+    ):
+        """
+        Args:
+            config: see there.
+            track: the moving mesh.
+            frames: those trained on.
+            dataset: their pictures, which say where in a view the head is.
+            shell: how far from each triangle there may be substance, metres.
+
+        Raises:
+            PriorUnavailable: the subject has no masks.
+        """
+        self.config = config
+        device, self._track, self._frames = shell.device, track, frames
+        self._views = HeadViews(dataset, config.size, (1.0, 1.0, 1.0), MARGIN)
+        self._faces = torch.from_numpy(track.faces).long().to(device)
+        self._room = torch.zeros(track.vertices.shape[1], device=device)
+        self._room.scatter_reduce_(0, self._faces.flatten(), shell.repeat_interleave(3), "amax")
+        unseen = unseen_faces(track, frames)
+        hidden = torch.ones(len(self._room), dtype=torch.bool)
+        hidden[track.faces[~unseen]] = False
+        found = outline_surface(track, frames, dataset.intrinsics, dataset.matte, self._room, hidden)
+        self._hair, self._standoff, unseen = found.thickness.to(device), found.standoff.to(device), unseen.to(device)
+        there = found.is_there.to(device)[self._faces].all(dim=1)
+        self._solid, self._seen, self._empty = unseen & there, ~unseen & there, ~there
+        self._search: MeshSearch | None = None
+        self._structure: Any | None = None
+        self._centre = torch.from_numpy(track.canonical_vertices).mean(dim=0).to(device)
+
+    def wanted(self, step: int) -> bool:
+        """Whether a step is to have this term."""
+        return step % self.config.every == 0
+
+    def loss(self, c2w: Float[Tensor, "N 3 4"], render: RenderView, head_size: float = 0.2) -> Float[Tensor, ""]:
+        """Mean over rays: (1 - opacity) + |depth - where it may be| / head size on the surface, opacity beside it.
+
+        Args:
+            c2w: cameras of the training frames, head frame, OpenGL axes.
+            render: renders rays at a training frame's moment; besides accumulation and depth, origins and directions
+                are the rays after correction.
+            head_size: metres of depth error that count like missing opacity.
+        """
+        frame = int(torch.randint(len(c2w), ()))
+        camera = perturb_camera(c2w[frame], self._centre, self.config.max_angle_deg)
+        rendered = render(frame, *self._views.rays(frame, camera, jitter=True))
+        met = self.surface(frame, rendered["origins"], rendered["directions"])
+        accumulation, depth = rendered["accumulation"][:, 0], rendered["depth"][:, 0]
+        near, far = met.near.where(met.solid, depth.detach()), met.far.where(met.solid, depth.detach())
+        off = (near - depth).clamp_min(0) + (depth - far).clamp_min(0)
+        # A ray that meets nothing yet has no depth: first it has to become opaque.
+        wrong = ((1 - accumulation) + accumulation.detach() * off / head_size) * met.solid + accumulation * met.empty
+        return wrong.mean()
+
+    @torch.no_grad()
+    def surface(self, frame: int, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> SurfaceMet:
+        """What rays are to meet at a training frame's moment."""
+        vertices = torch.from_numpy(np.asarray(self._track.vertices[self._frames[frame].timestep]))
+        vertices = to_device(vertices.float(), self._faces.device)
+        if self._search is None:
+            self._search = make_search(self._faces, vertices, "auto")
+        out = vertex_normals(vertices, self._faces)
+
+        def hits(height: Float[Tensor, " V"]) -> tuple[Tensor, Tensor]:
+            return self._first_hit(vertices + height[:, None] * out, origins, directions)
+
+        tolerance = self.config.seen_tolerance
+        (distance, face), (_, around) = hits(self._hair), hits(self._room)
+        hit, in_shell, face, around = face >= 0, around >= 0, face.clamp_min(0), around.clamp_min(0)
+        near, far, solid = distance, distance, hit & self._solid[face]
+        empty = (~hit & in_shell & ~self._seen[around]) | (hit & self._empty[face])
+        if math.isfinite(tolerance):
+            inner_distance, inner = hits(self._hair - tolerance)
+            outer_distance, outer = hits(self._standoff + tolerance)
+            seen = hit & self._seen[face] & (inner >= 0)
+            near = torch.where(seen, torch.minimum(outer_distance, distance), distance)
+            far = torch.where(seen, torch.maximum(inner_distance, distance), distance)
+            solid = solid | seen
+            empty = empty | ((outer < 0) & in_shell & self._seen[around])
+        return SurfaceMet(near, far, solid, empty)
+
+    def _first_hit(self, vertices: Tensor, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        which = torch.zeros(len(origins), dtype=torch.long, device=origins.device)
+        rays = origins.contiguous(), directions.contiguous()
+        # One structure, refitted for each of a step's meshes: on CUDA to build one takes longer than to ask it.
+        self._structure = self._search.build(vertices.contiguous(), self._structure)
+        return self._search.first_hit([self._structure], which, *rays)

@@ -1,0 +1,62 @@
+"""Terms of the loss that render views of their own, beside the batch's rays."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from flame_nerf.data.dataset import FlameNerfDataset
+from flame_nerf.losses.depth import RenderView, SemanticTerm, SemanticTermConfig
+from flame_nerf.losses.unseen_views import UnseenSides, UnseenSidesConfig
+from flame_nerf.losses.weights import LossWeights, Term
+from flame_nerf.subject import Frame, Subject
+
+
+class ViewTerm(Protocol):
+    """What such a term has in common with the others."""
+
+    def wanted(self, step: int) -> bool:
+        """Whether a step is to have this term."""
+
+    def loss(self, c2w: Float[Tensor, "N 3 4"], render: RenderView) -> Float[Tensor, ""]:
+        """The term for one training frame; cameras of all in the head frame, OpenGL axes."""
+
+
+def view_terms(
+    semantic: SemanticTermConfig,
+    unseen: UnseenSidesConfig,
+    weights: LossWeights,
+    subject: Subject,
+    frames: tuple[Frame, ...],
+    dataset: FlameNerfDataset,
+    background: Float[Tensor, " 3"],
+    shell: Float[Tensor, " F"] | None,
+) -> dict[str, ViewTerm]:
+    """The terms that have a weight and what they need, by the name they are logged by.
+
+    Args:
+        semantic, unseen: of the two terms there are.
+        weights: a term of weight 0 is not prepared.
+        subject, frames, dataset: what is trained on.
+        background: what views are rendered on.
+        shell: how far from each triangle there may be substance, metres; None for a renderer that knows no mesh.
+    """
+    terms: dict[str, ViewTerm] = {}
+    if weights.unseen_loss != 0.0 and subject.has_masks and shell is not None:
+        terms["unseen_loss"] = UnseenSides(unseen, subject.track, frames, dataset, shell)
+    if weights.semantic_loss != 0.0:
+        term = SemanticTerm(semantic, torch.from_numpy(subject.track.canonical_vertices).mean(dim=0))
+        term.prepare(dataset, tuple(background.tolist()), background.device)
+        terms["semantic_loss"] = term
+    return terms
+
+
+def wanted_terms(
+    terms: dict[str, ViewTerm], step: int, c2w: Float[Tensor, "N 3 4"], render: RenderView
+) -> dict[str, Term]:
+    """Those of the terms that a step of the training is to have, ready to be computed."""
+    return {name: partial(term.loss, c2w, render) for name, term in terms.items() if term.wanted(step)}

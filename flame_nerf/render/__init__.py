@@ -1,0 +1,1 @@
+"""From rays to pixels: where samples lie, which of them are empty, what they add up to."""

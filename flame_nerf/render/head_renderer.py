@@ -1,0 +1,349 @@
+"""The one place where a sample becomes a colour: shell samples, the way into the canonical head, field, compositing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from nerfstudio.data.scene_box import OrientedBox
+from torch import Tensor, nn
+
+from flame_nerf.canonical import (
+    CanonicalMapping,
+    CanonicalPoints,
+    EmptySpace,
+    MappingConfig,
+    PosedMesh,
+    PosedMeshCache,
+    ShellSamples,
+)
+from flame_nerf.field import FieldConfig, FlameNerfField, fitted_to_pixels
+from flame_nerf.losses.silhouette import HAIR_REGIONS
+from flame_nerf.motion import PosedFrame, SubjectMotion
+from flame_nerf.refinement import MeshShift
+from flame_nerf.render.compositing import render_packed
+from flame_nerf.render.falloff import Falloff
+from flame_nerf.render.occupancy import OccupancyConfig, OccupancyGrid, select
+from flame_nerf.render.shell_config import ShellConfig
+from flame_nerf.render.view_cone import SeenDirections
+from flame_nerf.subject import HeadTrack
+
+BATCH_MULTIPLE = 512
+"""Numbers of samples are rounded up to this where torch computes the field on the CPU."""
+
+
+@dataclass
+class SamplingConfig:
+    """Where along a ray the field is asked. Lengths in metres."""
+
+    shell: ShellConfig = field(default_factory=ShellConfig)
+    """How far from the mesh there may be substance."""
+    falloff: float = 0.0
+    """How much more substance is expected in the mesh than off it: before anything is learned, densities fall by
+    exp(-falloff) from the mesh to the shell's edge, as much in all as without. Hair stands off the mesh, so over the
+    scalp they do not fall. Without, smooth skin that always looks the same, such as the neck's, can end up in the air
+    before the mesh, and sides that cameras only graze are worn through."""
+    step: float = 3**0.5 / 1024
+    """Length of a sample along the ray (the method's sqrt(3)/1024 of a metre cube)."""
+    behind: float = 0.02
+    """How far a ray goes on behind its first hit of the mesh; inf: through the whole head."""
+    max_samples_per_ray: int = 256
+    """Samples a ray may have; those farthest from the camera are dropped."""
+    near: float = 0.02
+    """Nothing nearer to the camera is seen."""
+    far: float = 20.0
+    """Nothing farther from the camera is seen."""
+    occupancy: OccupancyConfig = field(default_factory=OccupancyConfig)
+    """Skipping of what is known to be empty."""
+    seen_directions_only: bool = True
+    """From where no training camera looked, a point has the colour that it has from the nearest place where one did:
+    farther away a view-dependent colour is invented, and tints whole sides of the face."""
+    seen_expressions_only: bool = True
+    """Of an expression far from all that the training frames showed, tell the field the nearest that they did; the mesh
+    follows it all the same. Without, what was never seen ends in specks in the air and false colours."""
+    mesh_memory: int = 1024**3
+    """Bytes of posed meshes and search structures kept between steps."""
+
+
+@dataclass(frozen=True)
+class PlacedSamples:
+    """Where samples lie in the canonical head: the last that is known of them before the field is asked."""
+
+    points: Float[Tensor, "N 3"]
+    """Their middles, metres."""
+    directions: Float[Tensor, "N 3"]
+    """Their rays' directions there."""
+    expected: Float[Tensor, " N"] | None
+    """What densities there are multiplied by; None: nothing."""
+
+
+class HeadRenderer(nn.Module):
+    """Renders rays through posed heads.
+
+    Attributes:
+        field: what fills the canonical head.
+        occupancy: where it is empty.
+        seen: directions that colours were learned for; None: all.
+        falloff: what densities are multiplied by; None: nothing.
+    """
+
+    def __init__(
+        self,
+        track: HeadTrack,
+        motion: SubjectMotion,
+        mapping: MappingConfig,
+        field: FieldConfig,
+        sampling: SamplingConfig,
+        pixel_size: float,
+        condition_dim: int | None = None,
+    ):
+        """
+        Args:
+            track: the subject's head, stabilised.
+            motion: its moments.
+            mapping, field, sampling: see the configs.
+            pixel_size: width of a pixel of the training pictures at the head, metres.
+            condition_dim: length of what the field is told of a moment; by default the motion's condition.
+        """
+        super().__init__()
+        self.config = sampling
+        self._mapping_config = mapping
+        self._track, self._motion = track, motion
+        canonical = torch.from_numpy(track.canonical_vertices)
+        shell = sampling.shell.thickness(torch.from_numpy(track.region), track.region_names)
+        self.register_buffer("shell_thickness", shell, persistent=False)
+        hair = torch.from_numpy(track.region_faces(*HAIR_REGIONS))
+        self.falloff = Falloff(sampling.falloff, shell, hair) if sampling.falloff else None
+        margin = sampling.shell.thickest
+        box = torch.stack([canonical.amin(dim=0) - margin, canonical.amax(dim=0) + margin])
+        self.field = FlameNerfField(
+            box,
+            motion.condition_dim if condition_dim is None else condition_dim,
+            fitted_to_pixels(field, box, pixel_size),
+        )
+        self.occupancy = OccupancyGrid(box, sampling.occupancy)
+        self.seen: SeenDirections | None = None
+        self._mapping: CanonicalMapping | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything runs."""
+        return self.shell_thickness.device
+
+    @property
+    def mapping(self) -> CanonicalMapping:
+        """From posed meshes to the canonical head; built at the first use, when the device is known."""
+        if self._mapping is None or self._mapping.device != self.device:
+            self._motion.to(self.device)
+            self._mapping = CanonicalMapping(
+                torch.from_numpy(self._track.faces),
+                torch.from_numpy(self._track.canonical_vertices),
+                self._mapping_config,
+                self.device,
+                self._faces_of(self._mapping_config.blend_regions),
+                self._faces_of(self._mapping_config.scale_regions),
+            )
+            self._meshes = PosedMeshCache(lambda row: self.pose(self._motion.frame(row)), self.config.mesh_memory)
+        return self._mapping
+
+    def _faces_of(self, regions: tuple[str, ...]) -> Bool[Tensor, " F"] | None:
+        """Faces in the named regions; None, for all, where none is named."""
+        return torch.from_numpy(self._track.region_faces(*regions)) if regions else None
+
+    @property
+    def meshes(self) -> PosedMeshCache:
+        """Posed meshes by row of the track."""
+        return self.mapping and self._meshes
+
+    def pose(self, frame: PosedFrame) -> PosedMesh:
+        """Search structure and frames of a moment that is not stored; milliseconds."""
+        return self.mapping.pose(frame.vertices)
+
+    def forward(
+        self,
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+        meshes: list[PosedMesh],
+        mesh_index: Int[Tensor, " R"],
+        condition: Float[Tensor, "B C"],
+        background: Float[Tensor, "R 3"] | Float[Tensor, " 3"],
+        step: int = 0,
+        box: OrientedBox | None = None,
+        shift: MeshShift | None = None,
+        samples: ShellSamples | None = None,
+        placed: PlacedSamples | None = None,
+    ) -> dict[str, Tensor]:
+        """March rays through the shells of their meshes. Differentiable in the field, and in origins and directions.
+
+        Args:
+            origins: metres, in the head's world.
+            directions: unit length.
+            meshes: the B moments' meshes.
+            mesh_index: moment of each ray.
+            condition: expression, jaw and gaze of each moment.
+            background: what is behind.
+            step: of the training.
+            box: nothing outside of it is rendered.
+            shift: how far corrections move the meshes; differentiable too.
+            samples: what :meth:`sample` found for these rays, where that is known already.
+            placed: what :meth:`place` made of them, where that is.
+
+        Returns:
+            rgb [R, 3], accumulation [R, 1], depth [R, 1] (metres along the ray, 0 where nothing is hit), background,
+            and how many samples lay in the shell and were asked of the field.
+        """
+        if samples is None:
+            samples = self.sample(meshes, mesh_index, origins, directions, self.known_empty(step), shift)
+        if placed is None:
+            placed = self.place(meshes, samples, origins, directions, shift)
+        looking = placed.directions
+        if self.seen is not None and not self.training:
+            looking = self.seen.nearest(placed.points, looking)
+        sigma, rgb = self._ask_field(placed.points, looking, *self._told(condition, samples))
+        if placed.expected is not None:
+            sigma = sigma * placed.expected
+        if self.training and self.config.occupancy.enabled:
+            self.occupancy.learn(self.occupancy.cells(placed.points), sigma, self._exploring(step))
+        if box is not None:
+            sigma = sigma * box.within(samples.positions(origins, directions)).reshape(sigma.shape)
+        rendered = render_packed(sigma, rgb, samples, len(origins), background)
+        return {
+            "rgb": rendered.rgb,
+            "accumulation": rendered.accumulation,
+            "depth": rendered.depth,
+            "background": background,
+            "num_samples": torch.tensor(float(len(samples))),
+            "num_marched": torch.tensor(float(len(samples) + samples.skipped)),
+        }
+
+    def known_empty(self, step: int = 0) -> EmptySpace | None:
+        """Where a step of the training need not look; None where it looks everywhere."""
+        if not self.config.occupancy.enabled or self._exploring(step):
+            return None
+        # What training never met is the initial haze, in no colour of the person's: pictures leave it out.
+        return self.occupancy.empty_space(self.config.step, unseen_too=not self.training)
+
+    def sample(
+        self,
+        meshes: list[PosedMesh],
+        mesh_index: Int[Tensor, " R"],
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+        empty: EmptySpace | None,
+        shift: MeshShift | None = None,
+        generator: torch.Generator | None = None,
+    ) -> ShellSamples:
+        """Samples inside the shells, and not where the head is known to be empty.
+
+        Args:
+            meshes, mesh_index, origins, directions, shift: as :meth:`forward` takes them.
+            empty: of :meth:`known_empty`.
+            generator: of the samples' jitter. By default torch's own in training, and no jitter otherwise.
+        """
+        config = self.config
+        # A march knows the meshes as they were tracked.
+        in_march = empty is not None and shift is None and self.mapping.can_skip
+        samples = self.mapping.sample_shell(
+            meshes,
+            mesh_index,
+            origins,
+            directions,
+            shell=self.shell_thickness,
+            behind=config.behind,
+            step=config.step,
+            near=config.near,
+            far=config.far,
+            jitter=self.training or generator is not None,
+            max_samples=config.max_samples_per_ray,
+            generator=generator,
+            empty=empty if in_march else None,
+        )
+        if empty is None or in_march:
+            return samples
+        with torch.no_grad():
+            cells = self.occupancy.cells(self._carry(meshes, samples, origins, directions, shift).points)
+        kept = self.occupancy.kept(cells, samples)
+        if empty.unseen_too:
+            kept = kept[~self.occupancy.unseen(cells[kept])]
+        return select(samples, kept)
+
+    def place(
+        self,
+        meshes: list[PosedMesh],
+        samples: ShellSamples,
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+        shift: MeshShift | None = None,
+    ) -> PlacedSamples:
+        """Carry samples to the canonical head. Differentiable in origins and directions, and in the shift.
+
+        Args:
+            samples: of :meth:`sample`.
+            meshes, origins, directions, shift: as :meth:`forward` takes them.
+        """
+        carried = self._carry(meshes, samples, origins, directions, shift)
+        expected = self._expected(samples, carried.points, shift) if self.falloff is not None else None
+        return PlacedSamples(carried.points, carried.directions, expected)
+
+    def _carry(
+        self,
+        meshes: list[PosedMesh],
+        samples: ShellSamples,
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+        shift: MeshShift | None,
+    ) -> CanonicalPoints:
+        """Middles and directions of samples in the canonical head."""
+        if shift is None:
+            return self.mapping.carry_samples(meshes, samples, origins, directions)
+        points = samples.positions(origins, directions)
+        points = points - shift.posed.flatten(0, 1)[samples.mesh_index * shift.posed.shape[1] + samples.face]
+        along = directions.index_select(0, samples.ray_index)
+        carried = self.mapping.to_canonical(meshes, samples.mesh_index, points, samples.face, along)
+        if shift.canonical is not None:
+            carried = replace(carried, points=carried.points + shift.canonical[samples.face])
+        return carried
+
+    @torch.no_grad()
+    def _expected(
+        self, samples: ShellSamples, points: Float[Tensor, "N 3"], shift: MeshShift | None
+    ) -> Float[Tensor, " N"]:
+        """What densities are multiplied by where samples lie, `points` in the canonical head (metres)."""
+        if shift is not None and shift.canonical is not None:
+            # The mapping's canonical mesh has not moved along.
+            points = points - shift.canonical[samples.face]
+        return self.falloff(self.mapping, points, samples.face, samples.distance)
+
+    def condition_effect(self) -> Float[Tensor, "E C"]:
+        """What the field makes of a moment's condition, a linear map."""
+        return self.field.condition_effect()
+
+    def _told(
+        self, condition: Float[Tensor, "B C"], samples: ShellSamples
+    ) -> tuple[Float[Tensor, "B C"], Int[Tensor, " N"]]:
+        """What the field is told, and the row of it that each sample is told: its own moment's."""
+        return condition, samples.mesh_index
+
+    def _ask_field(
+        self,
+        points: Float[Tensor, "N 3"],
+        directions: Float[Tensor, "N 3"],
+        condition: Float[Tensor, "B C"],
+        condition_index: Int[Tensor, " N"],
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N 3"]]:
+        """The field's density and colour."""
+        count = len(points)
+        if self.field.is_compiled(points) or self.device.type != "cpu":
+            return self.field.canonical(points, directions, condition, condition_index)
+        # In torch on the CPU every new matrix size costs a millisecond of set-up in each layer: sizes are rounded up.
+        spare = -count % BATCH_MULTIPLE
+        points, directions = (torch.nn.functional.pad(values, (0, 0, 0, spare)) for values in (points, directions))
+        condition_index = torch.nn.functional.pad(condition_index, (0, spare))
+        sigma, rgb = self.field.canonical(points, directions, condition, condition_index)
+        return sigma[:count], rgb[:count]
+
+    def _exploring(self, step: int) -> bool:
+        """Whether this step looks everywhere in the shell."""
+        config = self.config.occupancy
+        return self.training and (step < config.start_step or step % config.explore_every == 0)

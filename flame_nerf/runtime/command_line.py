@@ -1,0 +1,43 @@
+"""What the command line of this process says that Nerfstudio's scripts do not hand on to a method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flame_nerf.runtime.compatibility import mend_tsdf_export
+
+OTHER_EXPORTS = {
+    "marching-cubes": "needs a method with a signed distance field",
+    "gaussian-splat": "needs a method made of Gaussians, as splatfacto is",
+}
+"""Sub-commands of ns-export for methods of another kind, where it would end in a bare assertion."""
+
+
+def prepare_export(arguments: Sequence[str]) -> None:
+    """Ready ns-export for a head avatar; does nothing in other programs.
+
+    Args:
+        arguments: of the process, its program first.
+
+    Raises:
+        SystemExit: it was asked for what no method of this package has; one sentence says what to ask for instead.
+    """
+    asked = arguments[1] if len(arguments) > 1 and Path(arguments[0]).stem == "ns-export" else None
+    if asked in OTHER_EXPORTS:
+        raise SystemExit(
+            f"ns-export {asked} {OTHER_EXPORTS[asked]}, and a head avatar has none: "
+            "use ns-export poisson or tsdf for a mesh, or pointcloud."
+        )
+    if asked == "tsdf":
+        mend_tsdf_export()
+
+
+def loaded_config(arguments: Sequence[str]) -> Path | None:
+    """The config.yml that --load-config names; None where nothing does, or nothing is there."""
+    for position, argument in enumerate(arguments):
+        name, given, value = argument.partition("=")
+        if name.replace("_", "-") == "--load-config":
+            value = value if given else "".join(arguments[position + 1 : position + 2])
+            return Path(value) if value and Path(value).is_file() else None
+    return None

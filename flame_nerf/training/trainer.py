@@ -1,0 +1,194 @@
+"""Nerfstudio's trainer with what a machine without a GPU needs, whole checkpoints, and errors that say what to do."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from nerfstudio.engine.optimizers import Optimizers
+from nerfstudio.engine.schedulers import Scheduler, SchedulerConfig
+from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
+from nerfstudio.utils import comms
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch.optim.lr_scheduler import LambdaLR
+
+from flame_nerf.kernels.cpu.threads import threads_for_kernels
+from flame_nerf.runtime.scratch import ScratchError
+from flame_nerf.subject import SubjectError
+from flame_nerf.training.out_of_memory import advice, is_out_of_memory
+
+
+@dataclass
+class FlameNerfTrainerConfig(TrainerConfig):
+    """Configuration of a training run."""
+
+    _target: type = field(default_factory=lambda: FlameNerfTrainer)
+    """target class to instantiate"""
+    cpu_rays_per_batch: int | None = None
+    """Rays of a step, and of an evaluation batch, at most, where the machine trains on its CPU; None: as on CUDA."""
+    total_steps: int | None = None
+    """Steps of the whole run, those before --load-dir included: training ends there, and learning rates decay over
+    them. None: max-num-iterations steps, and as many again after --load-dir."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # How Nerfstudio's commands bring a config.yml back. Its paths are those of the day it was written; run and
+        # subject may have been moved since.
+        self.__dict__.update(state)
+        from flame_nerf.avatar.moved import follow_command_line
+
+        follow_command_line(self)
+
+
+class FlameNerfTrainer(Trainer):
+    """Nerfstudio's trainer.
+
+    Falls back to the CPU where CUDA was asked for and cannot be used, and ends with the message alone where the data
+    are at fault or the machine is full. A checkpoint appears in its folder only when it is whole.
+    """
+
+    def __init__(self, config: FlameNerfTrainerConfig, local_rank: int = 0, world_size: int = 1):
+        problem = cuda_problem(local_rank) if config.machine.device_type == "cuda" else None
+        if problem is not None and world_size > 1:
+            raise SystemExit(f"{problem}. Give --machine.num-devices as many as there are usable GPUs.")
+        if problem is not None:
+            CONSOLE.log(f"[yellow]{problem}: training on the CPU. `ns-train flame-nerf-cpu` is set up for that.")
+            config.machine.device_type = "cpu"
+        if config.machine.device_type == "cpu":
+            _use_threads()
+            if config.cpu_rays_per_batch is not None:
+                data = config.pipeline.datamanager
+                data.train_num_rays_per_batch = min(data.train_num_rays_per_batch, config.cpu_rays_per_batch)
+                data.eval_num_rays_per_batch = min(data.eval_num_rays_per_batch, config.cpu_rays_per_batch)
+        super().__init__(config, local_rank, world_size)
+
+    def setup(self, test_mode: str = "val") -> None:
+        with self._plain_errors():
+            super().setup(test_mode)
+
+    def train(self) -> None:
+        if self.config.total_steps is not None and self._start_step >= self.config.total_steps:
+            CONSOLE.log(f"All {self.config.total_steps} steps are done already; give a higher --total-steps for more.")
+            return
+        if self.pipeline.model.trains_in_kernels:
+            CONSOLE.log(
+                "The first step loads the kernels, and in a new installation compiles them: up to a minute, once."
+            )
+        with self._plain_errors():
+            super().train()
+
+    def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
+        with threads_for_kernels() if self.pipeline.model.trains_in_kernels else nullcontext():
+            return super().train_iteration(step)
+
+    @contextmanager
+    def _plain_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (SubjectError, ScratchError, MemoryError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                on_gpu = self.device != "cpu" and not isinstance(error, MemoryError)
+                text = advice(self.config, on_gpu, self.checkpoint_dir)
+            elif isinstance(error, (SubjectError, ScratchError)):
+                text = str(error)
+            else:
+                raise
+            CONSOLE.rule("Error", style="red")
+            if self.viewer_state is not None:
+                self.shutdown()
+            raise SystemExit(text) from error
+
+    def _load_checkpoint(self) -> None:
+        super()._load_checkpoint()
+        if self.config.total_steps is not None:
+            self.config.max_num_iterations = max(0, self.config.total_steps - self._start_step)
+
+    def save_checkpoint(self, step: int) -> None:
+        """As Nerfstudio's; but an interruption or a full disk never leaves a cut one among the checkpoints.
+
+        Raises:
+            SystemExit: it could not be written; those written before are as they were.
+        """
+        if not comms.is_main_process():
+            return
+        folder, name = self.checkpoint_dir, f"step-{step:09d}.ckpt"
+        # Beside the folder: whoever resumes takes every name inside for a checkpoint.
+        part = self.checkpoint_dir = folder.with_name(f".{folder.name}.part")
+        try:
+            super().save_checkpoint(step)
+            folder.mkdir(parents=True, exist_ok=True)
+            os.replace(part / name, folder / name)
+        except (OSError, RuntimeError) as error:
+            path = folder / name
+            raise SystemExit(f"{path} could not be written ({error}). Earlier checkpoints are whole.") from error
+        finally:
+            self.checkpoint_dir = folder
+            shutil.rmtree(part, ignore_errors=True)
+        if self.config.save_only_latest_checkpoint:
+            for other in folder.glob("*.ckpt"):
+                if other.name != name:
+                    other.unlink()
+
+    def setup_optimizers(self) -> Optimizers:
+        groups = {name: dict(group) for name, group in self.config.optimizers.items()}
+        for group in groups.values():
+            scheduler = group.get("scheduler")
+            if isinstance(scheduler, DecaySchedulerConfig) and scheduler.max_steps is None:
+                steps = self.config.total_steps or self.config.max_num_iterations
+                group["scheduler"] = replace(scheduler, max_steps=steps)
+        return Optimizers(groups, self.pipeline.get_param_groups())
+
+
+def cuda_problem(device_index: int = 0) -> str | None:
+    """Why this machine's GPU cannot be used; None where it can."""
+    if not torch.cuda.is_available():
+        return "No CUDA device"
+    try:
+        # A GPU that this build of PyTorch has no kernels for is there, and fails at the first of them.
+        torch.ones(2, device=f"cuda:{device_index}").sum().item()
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            return None
+        return f"The GPU cannot be used with this PyTorch ({str(error).splitlines()[0]})"
+    return None
+
+
+def _use_threads() -> None:
+    """As many threads as cores, at most four: small steps gain nothing from more. OMP_NUM_THREADS has the last word."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(4, os.cpu_count() or 1))
+
+
+@dataclass
+class DecaySchedulerConfig(SchedulerConfig):
+    """Exponential decay of the learning rate over the run, after an optional delay."""
+
+    _target: type = field(default_factory=lambda: DecayScheduler)
+    """target class to instantiate"""
+    final_factor: float = 0.05
+    """The learning rate ends at this part of where it began."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises from zero, linearly."""
+    max_steps: int | None = None
+    """Step at which the end is reached; the run's length if not given."""
+
+
+class DecayScheduler(Scheduler):
+    """Its factors are Python floats: Nerfstudio's own leave numpy numbers in the checkpoint, which torch won't load."""
+
+    config: DecaySchedulerConfig
+
+    def get_scheduler(self, optimizer: torch.optim.Optimizer, lr_init: float) -> LambdaLR:
+        config = self.config
+
+        def factor(step: int) -> float:
+            progress = min(1.0, step / max(1, config.max_steps or 1))
+            rise = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+            return rise * math.exp(progress * math.log(config.final_factor))
+
+        return LambdaLR(optimizer, factor)

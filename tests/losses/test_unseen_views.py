@@ -1,0 +1,165 @@
+"""Sides that the video never shows: which they are, and that the term asks for the surface there and nowhere else."""
+
+import copy
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from synthetic import RADII, ellipsoid, look_at_origin, make_subject, regions
+
+from flame_nerf.data.dataset import FlameNerfDataset
+from flame_nerf.losses.unseen_views import UnseenSides, UnseenSidesConfig, unseen_faces
+from flame_nerf.subject import Frame, HeadTrack
+
+
+def film(yaws: list[float]) -> tuple[HeadTrack, list[Frame]]:
+    """The ellipsoid at rest, seen from cameras at some angles (radians) around it."""
+    from pathlib import Path
+
+    vertices, faces = ellipsoid()
+    rows = len(yaws)
+    track = HeadTrack(
+        faces=faces, canonical_vertices=vertices.astype(np.float32),
+        vertices=np.repeat(vertices[None], rows, 0).astype(np.float32),
+        expression=np.zeros((rows, 1), np.float32), expression_names=("jawOpen",),
+        pose=np.zeros((rows, 1, 3), np.float32), joint_names=("head",), identity=np.zeros(0, np.float32),
+        region=regions(vertices, faces), region_names=("skin", "lips", "eyes", "scalp", "neck"),
+    )  # fmt: skip
+    frames = [Frame(Path(f"{i}.png"), None, None, look_at_origin(yaw, 0.0), i, "train") for i, yaw in enumerate(yaws)]
+    return track, frames
+
+
+def test_what_no_camera_looks_at_is_unseen():
+    track, frames = film([-0.3, 0.0, 0.3])
+    unseen = unseen_faces(track, frames).numpy()
+    middle = track.canonical_vertices[track.faces].mean(axis=1)
+    # The camera stands before the face, at +z: the front is seen, the back is not.
+    assert not unseen[middle[:, 2] > 0.06].any()
+    assert unseen[middle[:, 2] < 0.0].all()
+
+
+def test_turning_further_shows_more():
+    little, much = (int(unseen_faces(*film(yaws)).sum()) for yaws in ([0.0], [-1.2, 0.0, 1.2]))
+    assert much < 0.75 * little
+
+
+def test_what_stands_behind_something_is_unseen():
+    track, frames = film([0.0])
+    alone = unseen_faces(track, frames)
+    # A square 3 cm before the face, as large as its middle, on vertices of its own.
+    corners = np.array([[-0.03, -0.03, 0.12], [0.03, -0.03, 0.12], [0.03, 0.03, 0.12], [-0.03, 0.03, 0.12]], np.float32)
+    first, count = len(track.canonical_vertices), len(track.faces)
+    faces = np.concatenate([track.faces, np.array([[0, 1, 2], [0, 2, 3]], np.int32) + first])
+    both = dataclasses.replace(
+        track, faces=faces, vertices=np.concatenate([track.vertices, corners[None]], axis=1),
+        canonical_vertices=np.concatenate([track.canonical_vertices, corners]),
+        region=np.concatenate([track.region, np.zeros(2, np.int8)]),
+    )  # fmt: skip
+    unseen = unseen_faces(both, frames)
+    middle = track.canonical_vertices[track.faces].mean(axis=1)
+    inside = torch.from_numpy((np.abs(middle[:, :2]).max(axis=1) < 0.02) & (middle[:, 2] > 0))
+    outside = torch.from_numpy(np.abs(middle[:, :2]).max(axis=1) > 0.045)
+    assert unseen[:count][inside].all() and not alone[inside].any() and not unseen[count:].any()
+    assert torch.equal(unseen[:count][outside], alone[outside])
+
+
+@pytest.fixture(scope="module")
+def term(tmp_path_factory):
+    from flame_nerf.dataparser import FlameNerfDataParserConfig
+
+    root = make_subject(tmp_path_factory.mktemp("unseen") / "subject", size=48, count=8).root
+    outputs = FlameNerfDataParserConfig(data=root, split="all").setup().get_dataparser_outputs("train")
+    dataset = FlameNerfDataset(outputs)
+    subject, frames = outputs.metadata["subject"], outputs.metadata["frames"]
+    c2w = torch.stack([torch.from_numpy(frame.c2w[:3]).float() for frame in frames])
+    shell = torch.full((len(subject.track.faces),), 0.02)
+    return UnseenSides(UnseenSidesConfig(size=6), subject.track, frames, dataset, shell), c2w
+
+
+def towards_middle(offset: float, side: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Parallel rays from behind (side -1) or before the head (1), along z, so far beside its middle."""
+    origins = torch.tensor([[offset, 0.0, 0.6 * side]]).repeat(5, 1)
+    return origins, torch.tensor([[0.0, 0.0, -side]]).repeat(5, 1)
+
+
+def test_the_back_of_the_head_is_to_be_met(term):
+    sides, _ = term
+    depth, far, solid, empty = sides.surface(0, *towards_middle(0.0, -1.0))
+    assert solid.all() and not empty.any() and torch.equal(depth, far)
+    # The ellipsoid's back is 8.5 cm from its middle and has no hair in these pictures, give or take their 5 mm pixels.
+    assert float(depth[0]) == pytest.approx(0.6 - 0.085, abs=0.008)
+
+
+def test_the_front_may_lie_near_the_mesh_and_anywhere_without_a_tolerance(term):
+    sides, _ = term
+    met = sides.surface(0, *towards_middle(0.0, 1.0))
+    assert met.solid.all() and not met.empty.any()
+    # 4 mm inside; outside, also what outlines of pixels 5 mm wide may show.
+    assert float(met.far[0]) == pytest.approx(0.6 - RADII[2] + 0.004, abs=0.001)
+    assert 0.6 - RADII[2] - 0.010 < float(met.near[0]) < 0.6 - RADII[2] - 0.003
+    met = without_tolerance(sides).surface(0, *towards_middle(0.0, 1.0))
+    assert not (met.solid | met.empty).any()
+
+
+@pytest.mark.parametrize(
+    ("off", "solid", "empty"),
+    [(-0.01, True, False), (-0.002, False, False), (0.002, False, False), (0.015, False, True)],
+)
+def test_the_outline_of_what_was_seen_is_asked_for_give_or_take_a_tolerance(term, off, solid, empty):
+    sides, _ = term
+    # From the side, past the tip of the face; its shell is 2 cm thick.
+    origins = torch.tensor([[0.6, 0.0, RADII[2] + off]]).repeat(5, 1).float()
+    rays = origins, torch.tensor([[-1.0, 0.0, 0.0]]).repeat(5, 1)
+    met = sides.surface(0, *rays)
+    assert (met.solid == solid).all() and (met.empty == empty).all()
+    met = without_tolerance(sides).surface(0, *rays)
+    assert not (met.empty | met.solid).any()
+
+
+def test_beside_the_back_nothing_is_to_be_and_far_away_nothing_is_asked(term):
+    sides, _ = term
+    depth, _, solid, empty = sides.surface(0, *towards_middle(RADII[0] + 0.016, -1.0))
+    assert depth.isinf().all() and not solid.any() and empty.all()
+    _, _, solid, empty = sides.surface(0, *towards_middle(0.3, -1.0))
+    assert not (solid | empty).any()
+
+
+def without_tolerance(sides: UnseenSides) -> UnseenSides:
+    """The same, but what cameras saw is left alone."""
+    other = copy.copy(sides)
+    other.config = dataclasses.replace(sides.config, seen_tolerance=math.inf)
+    return other
+
+
+def shows(accumulation: float, further: float, sides, rays):
+    """A renderer whose rays show the same at some distance behind the surface."""
+
+    def render(frame, origins, directions):
+        depth = sides.surface(frame, *rays).far
+        return {
+            "accumulation": torch.full((len(depth), 1), accumulation, requires_grad=True),
+            "depth": (torch.where(depth.isinf(), 0.0, depth) + further)[:, None],
+            "origins": rays[0],
+            "directions": rays[1],
+        }
+
+    return render
+
+
+@pytest.mark.parametrize(
+    "rays, accumulation, further, expected",
+    [
+        (towards_middle(0.0, -1.0), 1.0, 0.0, 0.0),
+        (towards_middle(0.0, -1.0), 0.25, 0.0, 0.75),
+        (towards_middle(0.0, -1.0), 1.0, 0.02, 0.1),
+        (towards_middle(0.0, -1.0), 1.0, -0.02, 0.1),
+        (towards_middle(RADII[0] + 0.016, -1.0), 0.4, 0.0, 0.4),
+        (towards_middle(0.0, 1.0), 0.3, -0.002, 0.7),
+        (towards_middle(0.0, 1.0), 1.0, 0.02, 0.1),
+    ],
+)
+def test_the_loss(term, rays, accumulation, further, expected):
+    sides, c2w = term
+    assert float(sides.loss(c2w, shows(accumulation, further, sides, rays))) == pytest.approx(expected, abs=1e-5)

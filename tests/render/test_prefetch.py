@@ -1,0 +1,296 @@
+"""Marching ahead: the same samples as without, the same in every run, and threads are shared with it."""
+
+import copy
+import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from nerfstudio.cameras.rays import RayBundle
+from synthetic import make_subject
+
+from flame_nerf.dataparser import FlameNerfDataParserConfig
+from flame_nerf.kernels.cpu import threads
+from flame_nerf.methods import flame_nerf_cpu
+from flame_nerf.render.prefetch import MarchAhead
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    root = make_subject(tmp_path_factory.mktemp("ahead") / "subject", size=48, count=12).root
+    config = copy.deepcopy(flame_nerf_cpu.config.pipeline)
+    config.datamanager.data = root
+    config.datamanager.dataparser = FlameNerfDataParserConfig(data=root)
+    config.datamanager.train_num_rays_per_batch = 256
+    return config.setup(device="cpu", test_mode="val", world_size=1, local_rank=0)
+
+
+def look(data, step: int) -> RayBundle:
+    """Look ahead, all on one thread."""
+    return data.look_ahead(step)()
+
+
+def test_the_next_steps_rays_are_those_that_were_looked_at(pipeline):
+    data = pipeline.datamanager
+    ahead = look(data, 5)
+    assert data.next_train(5)[0] is ahead
+    assert data.next_train(6)[0] is not ahead
+    # Another step than was looked at, as after a checkpoint was loaded, draws anew.
+    ahead = look(data, 7)
+    assert data.next_train(20)[0] is not ahead
+
+
+def test_the_next_step_waits_for_what_another_thread_draws(pipeline):
+    data = pipeline.datamanager
+    draw = data.look_ahead(5)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(data.next_train, 5)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.05)
+        ahead = draw()
+        assert waiting.result(10)[0] is ahead
+
+
+def test_rays_do_not_depend_on_when_they_are_drawn(pipeline):
+    data, drawn = pipeline.datamanager, []
+    for disturb in (False, True):
+        torch.manual_seed(4)
+        draw = data.look_ahead(5)
+        if disturb:
+            torch.rand(100)
+        drawn.append(draw())
+        data.next_train(5)
+    assert torch.equal(drawn[0].directions, drawn[1].directions) and torch.equal(
+        drawn[0].metadata["frame_idx"], drawn[1].metadata["frame_idx"]
+    )
+
+
+def test_what_fails_while_drawing_is_raised_where_the_rays_are_wanted(pipeline):
+    data = pipeline.datamanager
+
+    def broken(step):
+        raise OSError("disk gone")
+
+    data.patches_at = broken
+    try:
+        with pytest.raises(OSError, match="disk gone"):
+            look(data, 3)
+        with pytest.raises(OSError, match="disk gone"):
+            data.next_train(3)
+    finally:
+        del data.patches_at
+
+
+def test_patches_come_at_the_steps_that_want_them(pipeline):
+    data = pipeline.datamanager
+    data.patches_at = lambda step: step == 3
+    try:
+        look(data, 3)
+        assert "num_patches" in data.next_train(3)[1] and "num_patches" not in data.next_train(4)[1]
+    finally:
+        del data.patches_at
+
+
+def started(pipeline, bundle: RayBundle, step: int) -> MarchAhead:
+    """At work on these rays."""
+    model = pipeline.model.train()
+    ahead = MarchAhead(model.renderer, model.refinement.pose, lambda coming: lambda: bundle)
+    ahead.start(step)
+    return ahead
+
+
+@pytest.mark.parametrize("step", [304, 305])
+def test_what_was_done_ahead_is_what_would_be_done_now(pipeline, step):
+    """Samples in each step, and their places in the canonical head in those that need no gradient to them."""
+    model, bundle = pipeline.model, pipeline.datamanager.next_train(0)[0]
+    pose = model.refinement.pose
+    with torch.no_grad():
+        pose.calibration.fill_(2e-3)
+    torch.manual_seed(3)
+    ahead = started(pipeline, bundle, step)
+    with torch.no_grad():
+        # What training learns in the meantime is no part of it.
+        pose.calibration.fill_(1e-1)
+    found = ahead.take(bundle)
+
+    torch.manual_seed(3)
+    generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+    rows, which = torch.unique(bundle.metadata["frame_idx"][:, 0], return_inverse=True)
+    renderer = model.renderer
+    meshes = renderer.meshes.get_many(rows.tolist())
+    with torch.no_grad():
+        pose.calibration.fill_(2e-3)
+        rays = pose.training_rays(bundle, step)
+        pose.calibration.zero_()
+    assert not torch.equal(rays[0], bundle.origins)
+    expected = renderer.sample(meshes, which, *rays, renderer.known_empty(step), generator=generator)
+    assert len(found.samples) > 500
+    assert torch.equal(found.moments.rows, rows) and torch.equal(found.moments.of_ray, which)
+    for name in ("ray_index", "t_start", "face", "mesh_index", "distance"):
+        assert torch.equal(getattr(found.samples, name), getattr(expected, name)), name
+    assert (found.placed is None) == pose.learns(step) == (step == 304)
+    if found.placed is not None:
+        assert torch.equal(found.origins, rays[0]) and torch.equal(found.directions, rays[1])
+        placed = renderer.place(meshes, expected, *rays)
+        for name in ("points", "directions", "expected"):
+            assert torch.equal(getattr(found.placed, name), getattr(placed, name)), name
+
+
+@pytest.mark.parametrize("step", [304, 305])
+def test_a_step_looks_the_same_whether_it_was_prepared_or_not(pipeline, step, monkeypatch):
+    model, data = pipeline.model.train(), pipeline.datamanager
+    place, placed_now = model.renderer.place, []
+    monkeypatch.setattr(model.renderer, "place", lambda *args: placed_now.append(step) or place(*args))
+    model.config.random_background, model._step = False, step
+    torch.manual_seed(5)
+    bundle = data._draw(step)[0]
+    marched = started(pipeline, bundle, step).take(bundle)
+    placed_now.clear()
+    model._march_ahead, pictures = object(), []
+    for known in (marched, dataclasses.replace(marched, placed=None)):
+        model._marched = lambda rays, known=known: known
+        pictures.append(model.get_outputs(bundle))
+    model._march_ahead = None
+    del model._marched
+    assert float(pictures[0]["accumulation"].detach().max()) > 0.1
+    for name in ("rgb", "accumulation", "depth"):
+        assert torch.equal(pictures[0][name], pictures[1][name]), name
+    assert pictures[0]["rgb"].requires_grad
+    # What was carried ahead is not carried again.
+    assert len(placed_now) == (2 if step == 304 else 1)
+
+
+def test_what_was_learned_meanwhile_does_not_change_a_march(pipeline):
+    renderer, bundle = pipeline.model.renderer, pipeline.datamanager.next_train(0)[0]
+    highest, step = renderer.occupancy.highest, 10_001
+    assert renderer.known_empty(step) is not None
+    highest.fill_(1e4)
+    ahead = started(pipeline, bundle, step)
+    highest.zero_()
+    assert len(ahead.take(bundle).samples) > 500
+    highest.fill_(torch.inf)
+
+
+def test_another_bundle_gets_nothing_and_errors_are_raised(pipeline):
+    bundle, other = (pipeline.datamanager.next_train(0)[0] for _ in range(2))
+    ahead = started(pipeline, bundle, 0)
+    assert ahead.take(other) is None and ahead.take(bundle) is None
+    broken = pipeline.datamanager.next_train(0)[0]
+    broken.origins = broken.origins * torch.nan
+    with pytest.raises(ValueError, match="not finite"):
+        started(pipeline, broken, 0).take(broken)
+
+
+def test_two_runs_with_one_seed_are_the_same(pipeline):
+    weights = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        again = pipeline.config.setup(device="cpu", test_mode="val", world_size=1, local_rank=0)
+        weights.append(trained(again, steps=12))
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def trained(pipeline, steps: int) -> list[torch.Tensor]:
+    """All parameters after some steps, as Nerfstudio's trainer takes them."""
+    from nerfstudio.engine.callbacks import TrainingCallbackAttributes
+    from nerfstudio.engine.callbacks import TrainingCallbackLocation as Location
+
+    callbacks = pipeline.get_training_callbacks(TrainingCallbackAttributes(None, None, pipeline, None))
+    parameters = [value for group in pipeline.get_param_groups().values() for value in group]
+    optimizer = torch.optim.Adam(parameters, lr=1e-2)
+    pipeline.train()
+    for step in range(steps):
+        for callback in callbacks:
+            callback.run_callback_at_location(step, Location.BEFORE_TRAIN_ITERATION)
+        optimizer.zero_grad()
+        sum(pipeline.get_train_loss_dict(step)[1].values()).backward()
+        optimizer.step()
+    assert pipeline.model._march_ahead is not None
+    return [parameter.detach().clone() for parameter in parameters]
+
+
+def test_background_work_and_the_rest_share_the_threads(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+
+    def spread_over() -> int:
+        """Threads that four parts run on; which they are must not change what comes back."""
+        together = threading.Barrier(4) if not threads._background_work else None
+
+        def part(begin: int, end: int) -> tuple[int, int, int]:
+            if together is not None:
+                together.wait(10)
+            return begin, end, threading.get_ident()
+
+        found = threads.run_in_chunks(part, 400, 1)
+        assert [row[:2] for row in found] == [(0, 100), (100, 200), (200, 300), (300, 400)]
+        return len({row[2] for row in found})
+
+    started, done, found = threading.Event(), threading.Event(), []
+
+    def work():
+        with threads.background_work():
+            found.append(spread_over())
+            started.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    started.wait(10)
+    assert spread_over() <= 2 and found[0] <= 2
+    done.set()
+    thread.join()
+    monkeypatch.setattr(threads, "_pool", lambda pid: pool)
+    with ThreadPoolExecutor(4) as pool:
+        assert spread_over() == 4
+
+
+@pytest.mark.parametrize("failing", [None, 0, 5])
+def test_whoever_waits_for_background_work_takes_part_in_it(monkeypatch, failing):
+    """All jobs but the one at hand; what fails in a job is raised where the work was begun, and not where it helped."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    begun, helped = threading.Event(), threading.Event()
+
+    def part(begin: int, end: int) -> tuple[int, int]:
+        if begin == 0:
+            begun.set()
+            assert helped.wait(10)
+        if begin == failing:
+            raise OSError(f"job {begin}")
+        return begin, threading.get_ident()
+
+    def work() -> list[tuple[int, int]]:
+        with threads.background_work():
+            return threads.run_in_chunks(part, 8, 1, chunks_per_thread=4)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(work)
+        assert begun.wait(10)
+        threads.help_background_work()
+        helped.set()
+        if failing is not None:
+            with pytest.raises(OSError, match=f"job {failing}"):
+                running.result(10)
+        else:
+            found = running.result(10)
+            assert [begin for begin, _ in found] == list(range(8))
+            assert [thread == threading.get_ident() for _, thread in found] == [False] + 7 * [True]
+    threads.help_background_work()
+    assert not threads._open_to_help
+
+
+def test_torch_leaves_its_threads_to_kernels_and_gets_them_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with threads.threads_for_kernels():
+            assert torch.get_num_threads() == 1 and threads.num_threads() == 3
+            assert threads.parts_of(300, 1) == 3
+            with threads.threads_for_kernels():
+                assert torch.get_num_threads() == 1 and threads.num_threads() == 3
+            assert torch.get_num_threads() == 1 and threads.num_threads() == 3
+        with pytest.raises(KeyError), threads.threads_for_kernels():
+            raise KeyError
+        assert torch.get_num_threads() == threads.num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
