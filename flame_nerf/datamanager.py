@@ -19,7 +19,8 @@ from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, Va
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
 from torch import Tensor, nn
 
-from flame_nerf.data.dataset import FlameNerfDataset, PictureCache
+from flame_nerf.data.dataset import FlameNerfDataset
+from flame_nerf.data.image_cache import PictureCache
 from flame_nerf.data.pixel_sampler import HeadPixelSamplerConfig
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.motion import without_timestep

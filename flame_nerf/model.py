@@ -19,15 +19,16 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils import colormaps
 from torch import Tensor, nn
 
-from flame_nerf.canonical import MappingConfig, PosedMesh
+from flame_nerf.canonical import MappingConfig, MeshShift, PosedMesh
 from flame_nerf.field import FieldConfig
-from flame_nerf.losses.depth import DepthTerm, DepthTermConfig, SemanticTermConfig
+from flame_nerf.losses.depth import DepthTerm, DepthTermConfig
 from flame_nerf.losses.functions import color_loss, latent_loss, mask_loss, opacity_entropy_loss
+from flame_nerf.losses.semantic import SemanticTermConfig
 from flame_nerf.losses.unseen_views import UnseenSidesConfig
 from flame_nerf.losses.view_terms import ViewTerm, view_terms, wanted_terms
 from flame_nerf.losses.weights import LossStarts, LossWeights, Term, is_on, objective
 from flame_nerf.motion import PosedFrame, SubjectMotion, head_of, stored_row, unstored_frame, without_timestep
-from flame_nerf.refinement import MeshShift, TrackRefinement, TrackRefinementConfig
+from flame_nerf.refinement import TrackRefinement, TrackRefinementConfig
 from flame_nerf.render.background import Background
 from flame_nerf.render.expression_hull import SeenConditions
 from flame_nerf.render.head_renderer import HeadRenderer, SamplingConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -14,7 +14,7 @@ from data_tools.importers.inputs.cameras import Camera
 from data_tools.importers.inputs.pictures import Segmentation
 
 if TYPE_CHECKING:
-    from data_tools.importers.flame import Flame
+    from data_tools.importers.flame import Flame, FlameMeshes
 
 
 @dataclass(frozen=True)
@@ -87,3 +87,25 @@ class Capture:
     """Axes, signs, scale, topology and dimensions that were found."""
     left_out: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+def capture_of(person: FlameMeshes, flame: Flame, **fields: Any) -> Capture:
+    """A capture of one person's meshes: what is the same for all formats with FLAME's parameters.
+
+    Args:
+        fields: the rest of `Capture`'s fields, over those that are filled here.
+    """
+    own = {
+        "meshes": person,
+        "canonical": person.canonical(),
+        "stabilised": True,
+        "expression": person.expression,
+        "expression_names": person.head.expression_names,
+        "pose": person.pose,
+        "joint_names": person.head.joint_names,
+        "identity": person.identity,
+        "region": person.head.region.numpy(),
+        "region_names": person.head.region_names,
+        "flame": flame,
+    }
+    return Capture(**(own | fields))

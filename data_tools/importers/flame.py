@@ -6,13 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from data_tools.importers.capture import Capture
 from data_tools.importers.config import ImportConfig, ImportingError
 from flame_nerf.heads import HeadModel, HeadModelError, load_head
 from flame_nerf.heads.flame_smpl import read_arrays, read_statistical_head
@@ -153,28 +151,6 @@ class FlameMeshes:
             moved = 0.0 if follows is None else (expression @ follows[0].T).numpy()
             placement[:, :3, 3] -= root + moved
         return placement
-
-
-def capture_of(person: FlameMeshes, flame: Flame, **fields: Any) -> Capture:
-    """A capture of one person's meshes: what is the same for all formats with FLAME's parameters.
-
-    Args:
-        fields: the rest of `Capture`'s fields, over those that are filled here.
-    """
-    own = {
-        "meshes": person,
-        "canonical": person.canonical(),
-        "stabilised": True,
-        "expression": person.expression,
-        "expression_names": person.head.expression_names,
-        "pose": person.pose,
-        "joint_names": person.head.joint_names,
-        "identity": person.identity,
-        "region": person.head.region.numpy(),
-        "region_names": person.head.region_names,
-        "flame": flame,
-    }
-    return Capture(**(own | fields))
 
 
 def _double_joints(head: HeadModel) -> HeadModel:

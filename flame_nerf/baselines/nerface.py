@@ -21,11 +21,11 @@ from nerfstudio.model_components.ray_samplers import PDFSampler, UniformSampler
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
 
+from flame_nerf.canonical import MeshShift
 from flame_nerf.field import Precision, arithmetic
 from flame_nerf.losses.weights import LossWeights, Term
 from flame_nerf.model import FlameNerfModel, FlameNerfModelConfig
 from flame_nerf.motion import PosedFrame
-from flame_nerf.refinement import MeshShift
 
 DENSITY_UNIT = 10.0
 """1/m that the network's density counts in: of the order of what a head is made of, so that weights stay of order 1."""

@@ -1,8 +1,11 @@
 """The canonical mapping: posed meshes, the way from them to the canonical mesh, and samples of rays around them."""
 
+from flame_nerf.canonical.backends import make_search
 from flame_nerf.canonical.cache import PosedMeshCache
 from flame_nerf.canonical.mapping import CanonicalMapping, CanonicalPoints, MappingConfig, PosedMesh
-from flame_nerf.canonical.search import EmptySpace, MeshSearch, NumbaSearch, make_search
+from flame_nerf.canonical.mesh_shift import MeshShift
+from flame_nerf.canonical.search import EmptySpace, MeshSearch
+from flame_nerf.canonical.search_numba import NumbaSearch
 from flame_nerf.canonical.shell import ShellSamples, region_shell
 
 __all__ = [
@@ -11,6 +14,7 @@ __all__ = [
     "EmptySpace",
     "MappingConfig",
     "MeshSearch",
+    "MeshShift",
     "NumbaSearch",
     "PosedMesh",
     "PosedMeshCache",

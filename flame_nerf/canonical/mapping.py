@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from flame_nerf.canonical.backends import Backend, make_search
 from flame_nerf.canonical.carry import CarryKernels, NumbaCarry, carry_samples, carry_vectors
 from flame_nerf.canonical.frames import face_transforms, nearest_rotation, triangle_frames
 from flame_nerf.canonical.neighbourhood import (
@@ -21,7 +22,7 @@ from flame_nerf.canonical.neighbourhood import (
     face_neighbours,
     weight_change_bound,
 )
-from flame_nerf.canonical.search import Backend, EmptySpace, Shell, make_search
+from flame_nerf.canonical.search import EmptySpace, Shell
 from flame_nerf.canonical.shell import ShellSamples, march_shell
 
 

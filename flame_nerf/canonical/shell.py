@@ -12,6 +12,9 @@ from torch import Tensor
 
 from flame_nerf.canonical.search import EmptySpace, MarchSettings, MeshSearch, Shell
 
+HAIR_REGIONS = ("scalp", "fur")
+"""Where hair lies over the mesh."""
+
 
 @dataclass
 class ShellSamples:

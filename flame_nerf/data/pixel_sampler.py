@@ -11,7 +11,7 @@ from nerfstudio.data.pixel_samplers import PixelSampler, PixelSamplerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from flame_nerf.data.dataset import PictureCache
+from flame_nerf.data.image_cache import PictureCache
 
 
 @dataclass

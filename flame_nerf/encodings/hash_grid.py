@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from flame_nerf.encodings.tcnn_grid import encode_tcnn, tcnn_problem
 from flame_nerf.encodings.torch_grid import encode_torch
+from flame_nerf.kernels.availability import numba_problem
 from flame_nerf.kernels.cpu.hash_grid_function import encode_numba
 from flame_nerf.kernels.grid_layout import GridLayout
 from flame_nerf.kernels.warp.hash_grid_function import encode_warp
@@ -86,18 +87,6 @@ class HashGrid(nn.Module):
         if self.table.is_cuda:
             return cuda_backend()
         return "numba" if numba_problem() is None else "torch"
-
-
-@lru_cache(maxsize=1)
-def numba_problem() -> str | None:
-    """Why numba cannot be used here, logged once; None when it can."""
-    try:
-        import numba  # noqa: F401
-    except Exception as error:  # numba refuses some numpy versions with its own error types
-        problem = f"numba does not import ({type(error).__name__}: {error})"
-        logging.getLogger(__name__).warning("Hash grid runs in plain torch, many times slower: %s.", problem)
-        return problem
-    return None
 
 
 @lru_cache(maxsize=1)

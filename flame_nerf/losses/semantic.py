@@ -1,15 +1,26 @@
-"""The semantic prior: a rendered head must mean what its frame means (patent CN117115331B, claims 1, 3, 4)."""
+"""The meaning of whole pictures as a term of the loss: a rendered head must mean what its frame means (patent
+CN117115331B, claims 1, 3, 4)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
+from flame_nerf.data.dataset import FlameNerfDataset
+from flame_nerf.geometry import rotation_vector
 from flame_nerf.losses.functions import semantic_loss
+from flame_nerf.losses.head_views import HeadViews
+from flame_nerf.losses.view_geometry import nearest_view, perturb_camera
+from flame_nerf.priors import ImageEncoderConfig, PriorUnavailable, load_image_encoder
 from flame_nerf.priors.image_encoder import ImageEncoder
+
+RenderView = Callable[[int, Float[Tensor, "N 3"], Float[Tensor, "N 3"]], dict[str, Tensor]]
+"""(training frame, origins, directions) -> outputs of the renderer, on the model's plain background."""
 
 
 class SemanticPrior:
@@ -62,3 +73,76 @@ class SemanticPrior:
         code = self.encoder.encode(rendered.moveaxis(-1, 1))
         target = torch.stack([self.target_code(frame) for frame in frames])
         return semantic_loss(code, pose_render, target, pose_target, self._gamma)
+
+
+@dataclass
+class SemanticTermConfig:
+    """How the meaning of rendered pictures is compared with that of the video's frames."""
+
+    encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    """The pretrained network that says what a picture means."""
+    every: int = 20
+    """Steps from one with this term to the next."""
+    size: int = 48
+    """Rays along the side of the picture that is rendered for it."""
+    max_angle_deg: float = 25.0
+    """How far the camera is carried around the head; every other picture is taken from the frame's own camera."""
+    gamma: float = 0.1
+    """How much the head's pose counts in the compared vectors, beside the picture's code."""
+
+
+class SemanticTerm:
+    """Renders a training frame's moment, from its camera or from beside it, and asks the encoder what it sees.
+
+    From its own camera it is to mean what the frame means; from beside, what that frame means which saw the head most
+    nearly from there: a side view does not mean what the front does.
+    """
+
+    def __init__(self, config: SemanticTermConfig, centre: Float[Tensor, " 3"]):
+        """
+        Args:
+            config: see there.
+            centre: middle of the head, metres: what cameras are carried around.
+        """
+        self.config = config
+        self._centre = centre
+        self._prior: SemanticPrior | None = None
+        self._views: HeadViews | None = None
+        self._turn = 0
+
+    def prepare(self, dataset: FlameNerfDataset, background: tuple[float, float, float], device: torch.device) -> None:
+        """Load the encoder; says once what is missing where it cannot be had, and the term then stays out.
+
+        Raises:
+            ValueError: the config names what cannot be right, such as weights of another model.
+        """
+        try:
+            encoder = load_image_encoder(self.config.encoder, device)
+            self._views = HeadViews(dataset, self.config.size, background)
+        except PriorUnavailable as reason:
+            CONSOLE.log(f"[yellow]Training goes on without the semantic loss: {reason}")
+            return
+        self._prior = SemanticPrior(encoder, self._views.target, self.config.gamma, device)
+
+    def wanted(self, step: int) -> bool:
+        """Whether a step is to have this term."""
+        return self._prior is not None and step % self.config.every == 0
+
+    def loss(self, c2w: Float[Tensor, "N 3 4"], render: RenderView) -> Float[Tensor, ""]:
+        """The term for a training frame drawn at random.
+
+        Args:
+            c2w: cameras of the training frames, head frame, OpenGL axes.
+            render: renders rays at a training frame's moment.
+        """
+        self._turn += 1
+        frame = int(torch.randint(len(c2w), ()))
+        camera, alike = c2w[frame], frame
+        if self._turn % 2 == 0:
+            centre = self._centre.to(c2w)
+            camera = perturb_camera(camera, centre, self.config.max_angle_deg)
+            alike = nearest_view(c2w, centre, camera)
+        size = self.config.size
+        rgb = render(frame, *self._views.rays(frame, camera, jitter=True))["rgb"].view(1, size, size, 3)
+        poses = rotation_vector(torch.stack([camera, c2w[alike]])[:, :, :3])
+        return self._prior.loss(rgb, [alike], poses[:1], poses[1:])

@@ -18,10 +18,10 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from flame_nerf.canonical import MeshSearch, make_search
+from flame_nerf.canonical.shell import HAIR_REGIONS
+from flame_nerf.geometry import vertex_normals
 from flame_nerf.subject import Frame, HeadTrack
 
-HAIR_REGIONS = ("scalp", "fur")
-"""Where hair lies over the mesh."""
 FRAMES_LOOKED_AT = 60
 """Training frames that outlines and visibility are worked out from, spread over the video."""
 RIM_COSINE = 0.25
@@ -55,14 +55,6 @@ class OutlineSurface:
     """Metres that anything stands off it: beards, collars and long hair, too."""
     is_there: Bool[Tensor, " V"]
     """Whether it is part of the person, and not cut off by the mattes."""
-
-
-def vertex_normals(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "V 3"]:
-    """Unit normals, weighted by the triangles' areas; zero where a vertex has no triangle with an area."""
-    a, b, c = vertices[faces].unbind(dim=1)
-    normals = torch.zeros_like(vertices)
-    normals.index_add_(0, faces.flatten(), torch.linalg.cross(b - a, c - a).repeat_interleave(3, dim=0))
-    return torch.nn.functional.normalize(normals, dim=1)
 
 
 def outline_surface(

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from flame_nerf.canonical import MeshSearch, make_search
 from flame_nerf.data.dataset import FlameNerfDataset
-from flame_nerf.losses.depth import RenderView
+from flame_nerf.geometry import vertex_normals
 from flame_nerf.losses.head_views import HeadViews
-from flame_nerf.losses.silhouette import FRAMES_LOOKED_AT, outline_surface, vertex_normals
-from flame_nerf.priors import perturb_camera
+from flame_nerf.losses.semantic import RenderView
+from flame_nerf.losses.silhouette import FRAMES_LOOKED_AT, outline_surface
+from flame_nerf.losses.view_geometry import perturb_camera
 from flame_nerf.runtime.transfer import to_device
 from flame_nerf.subject import Frame, HeadTrack
 

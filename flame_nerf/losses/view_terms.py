@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flame_nerf.data.dataset import FlameNerfDataset
-from flame_nerf.losses.depth import RenderView, SemanticTerm, SemanticTermConfig
+from flame_nerf.losses.semantic import RenderView, SemanticTerm, SemanticTermConfig
 from flame_nerf.losses.unseen_views import UnseenSides, UnseenSidesConfig
 from flame_nerf.losses.weights import LossWeights, Term
 from flame_nerf.subject import Frame, Subject

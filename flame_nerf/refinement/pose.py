@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,7 @@ from jaxtyping import Float, Int
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
 
+from flame_nerf.geometry import rotation_matrix, rotation_vector
 from flame_nerf.refinement.time_spline import TimeSpline
 from flame_nerf.runtime.transfer import to_device
 
@@ -206,26 +206,3 @@ class PoseRefinement(nn.Module):
             metrics["pose_shift_mm"] = 1000.0 * shift
             metrics["pose_turn_deg"] = torch.rad2deg(turn / HEAD_RADIUS)
         return metrics
-
-
-def rotation_matrix(vector: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3 3"]:
-    """Rotations about axes by angles given as axis times angle, radians: Rodrigues' formula. Differentiable.
-
-    In half the operations of Nerfstudio's exponential map, which took a twentieth of a training step on the CPU.
-    """
-    zero, (x, y, z) = torch.zeros_like(vector[:, 0]), vector.unbind(dim=1)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).view(-1, 3, 3)
-    # Not exactly zero, where the root has no slope.
-    angle = (vector.square().sum(dim=1) + 1e-20).sqrt()[:, None, None] / math.pi
-    identity = torch.eye(3, dtype=vector.dtype, device=vector.device)
-    return identity + torch.sinc(angle) * cross + 0.5 * torch.sinc(0.5 * angle).square() * (cross @ cross)
-
-
-def rotation_vector(rotation: Float[Tensor, "N 3 3"]) -> Float[Tensor, "N 3"]:
-    """Axis times angle of rotation matrices, radians; for turns below a half one."""
-    skew = 0.5 * (rotation - rotation.transpose(1, 2))
-    axis = torch.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], dim=-1)
-    sine = axis.norm(dim=-1, keepdim=True)
-    cosine = 0.5 * (rotation.diagonal(dim1=1, dim2=2).sum(-1, keepdim=True) - 1)
-    angle = torch.atan2(sine, cosine)
-    return axis * torch.where(sine > 1e-6, angle / sine.clamp_min(1e-6), torch.ones_like(sine))

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from flame_nerf.canonical.mesh_shift import MeshShift
 from flame_nerf.heads import HeadModel
 from flame_nerf.refinement.expression import ExpressionRefinement, ExpressionRefinementConfig
 from flame_nerf.refinement.identity import IdentityRefinement, IdentityRefinementConfig
@@ -26,20 +27,6 @@ class TrackRefinementConfig:
     """Expressions over time."""
     identity: IdentityRefinementConfig = field(default_factory=IdentityRefinementConfig)
     """The one identity of all frames."""
-
-
-@dataclass(frozen=True)
-class MeshShift:
-    """How far corrections move the triangles of meshes whose search structures stay as they are; metres."""
-
-    posed: Float[Tensor, "B F 3"]
-    """Of the posed meshes."""
-    canonical: Float[Tensor, "F 3"] | None
-    """Of the canonical mesh."""
-
-    def detach(self) -> MeshShift:
-        """The same without gradients."""
-        return MeshShift(self.posed.detach(), None if self.canonical is None else self.canonical.detach())
 
 
 class TrackRefinement(nn.Module):

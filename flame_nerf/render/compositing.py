@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flame_nerf.encodings import numba_problem
+from flame_nerf.kernels.availability import numba_problem
 from flame_nerf.kernels.cpu.compositing_function import composite
 
 # exp(−50) is beyond float64's last digit beside 1. A limit keeps one opaque sample from eating the digits of the

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from flame_nerf.canonical import CanonicalMapping
-from flame_nerf.encodings import numba_problem
+from flame_nerf.kernels.availability import numba_problem
 
 THINNEST_SHELL = 1e-4
 """Metres: where a region's shell has no thickness at all, densities fall as if it had this."""

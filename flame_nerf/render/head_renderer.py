@@ -14,14 +14,14 @@ from flame_nerf.canonical import (
     CanonicalPoints,
     EmptySpace,
     MappingConfig,
+    MeshShift,
     PosedMesh,
     PosedMeshCache,
     ShellSamples,
 )
+from flame_nerf.canonical.shell import HAIR_REGIONS
 from flame_nerf.field import FieldConfig, FlameNerfField, fitted_to_pixels
-from flame_nerf.losses.silhouette import HAIR_REGIONS
 from flame_nerf.motion import PosedFrame, SubjectMotion
-from flame_nerf.refinement import MeshShift
 from flame_nerf.render.compositing import render_packed
 from flame_nerf.render.falloff import Falloff
 from flame_nerf.render.occupancy import OccupancyConfig, OccupancyGrid, select

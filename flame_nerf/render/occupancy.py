@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from flame_nerf.canonical import EmptySpace, ShellSamples
-from flame_nerf.encodings import numba_problem
+from flame_nerf.kernels.availability import numba_problem
 
 
 @dataclass

@@ -10,8 +10,8 @@ import torch
 from synthetic import make_subject
 
 from flame_nerf.data import depth_maps, pixel_sampler
-from flame_nerf.data.dataset import PictureCache
 from flame_nerf.data.depth_maps import DepthMapError, read_depth_map, spread
+from flame_nerf.data.image_cache import PictureCache
 from flame_nerf.data.pixel_sampler import HeadPixelSamplerConfig
 from flame_nerf.datamanager import FlameNerfDataManagerConfig
 from flame_nerf.dataparser import FlameNerfDataParserConfig

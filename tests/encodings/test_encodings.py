@@ -12,9 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flame_nerf.encodings import GridLayout, HashGrid, spherical_harmonics
+from flame_nerf.encodings import HashGrid, spherical_harmonics
 from flame_nerf.encodings import hash_grid as hash_grid_module
 from flame_nerf.kernels.cpu.threads import run_shares
+from flame_nerf.kernels.grid_layout import GridLayout
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 IMPLEMENTATIONS = [

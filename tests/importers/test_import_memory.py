@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 from import_truth import make_truth
-from import_writers import (
-    write_metrical,
-)
+from import_writers import write_metrical
 
 MEASURE = """
 import sys, threading, time

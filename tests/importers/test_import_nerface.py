@@ -5,9 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from import_writers import (
-    save,
-)
+from import_writers import save
 from track_clips import carphone, pictures_of, steady, write_video
 
 from data_tools.importers import ImportConfig, import_data

@@ -7,9 +7,10 @@ import pytest
 import torch
 from synthetic import DISTANCE, look_at_origin, make_subject
 
-from flame_nerf.losses.depth import DepthTerm, DepthTermConfig, SemanticTerm, SemanticTermConfig
+from flame_nerf.geometry import rotation_vector
+from flame_nerf.losses.depth import DepthTerm, DepthTermConfig
+from flame_nerf.losses.semantic import SemanticTerm, SemanticTermConfig
 from flame_nerf.priors import ImageEncoderConfig
-from flame_nerf.refinement.pose import rotation_vector
 
 
 def sphere_patch(size: int = 8) -> tuple[dict, dict]:

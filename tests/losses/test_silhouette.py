@@ -9,7 +9,8 @@ import pytest
 import torch
 from synthetic import ellipsoid, look_at_origin
 
-from flame_nerf.losses.silhouette import _as_beside_it, outline_surface, vertex_normals
+from flame_nerf.geometry import vertex_normals
+from flame_nerf.losses.silhouette import _as_beside_it, outline_surface
 from flame_nerf.subject import Frame, HeadTrack
 
 SIZE, FOCAL, HAIR = 256, 500.0, 0.02

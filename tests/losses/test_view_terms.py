@@ -8,7 +8,7 @@ from synthetic import make_subject
 
 from flame_nerf.data.dataset import FlameNerfDataset
 from flame_nerf.dataparser import FlameNerfDataParserConfig
-from flame_nerf.losses.depth import SemanticTermConfig
+from flame_nerf.losses.semantic import SemanticTermConfig
 from flame_nerf.losses.unseen_views import UnseenSidesConfig
 from flame_nerf.losses.view_terms import view_terms, wanted_terms
 from flame_nerf.losses.weights import LossWeights

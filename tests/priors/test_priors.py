@@ -20,18 +20,9 @@ from flame_nerf.data.dataset import FlameNerfDataset
 from flame_nerf.datamanager import PinholeRays
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.losses.head_views import HeadViews
-from flame_nerf.priors import (
-    ImageEncoderConfig,
-    PriorUnavailable,
-    SemanticPrior,
-    crop_picture,
-    hub,
-    load_image_encoder,
-    nearest_view,
-    perturb_camera,
-    square_window,
-    window_rays,
-)
+from flame_nerf.losses.semantic import SemanticPrior
+from flame_nerf.losses.view_geometry import crop_picture, nearest_view, perturb_camera, square_window, window_rays
+from flame_nerf.priors import ImageEncoderConfig, PriorUnavailable, hub, load_image_encoder
 from flame_nerf.priors.image_encoder import NetworkEncoder, _ScaleGradient
 
 GREY = (0.5, 0.5, 0.5)

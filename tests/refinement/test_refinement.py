@@ -12,9 +12,9 @@ from nerfstudio.cameras.rays import RayBundle
 from scipy.spatial.transform import Rotation
 
 from flame_nerf.canonical import CanonicalMapping
+from flame_nerf.geometry import rotation_matrix, rotation_vector
 from flame_nerf.heads import load_head
 from flame_nerf.refinement import PoseRefinement, PoseRefinementConfig, TrackRefinement, TrackRefinementConfig
-from flame_nerf.refinement.pose import rotation_matrix, rotation_vector
 from flame_nerf.refinement.time_spline import TimeSpline
 from flame_nerf.subject import HeadTrack
 

@@ -6,11 +6,10 @@ import torch
 from canonical_oracle import distances, is_inside
 from synthetic import make_subject
 
-from flame_nerf.canonical import MappingConfig
+from flame_nerf.canonical import MappingConfig, MeshShift
 from flame_nerf.field import FieldConfig
 from flame_nerf.methods import flame_nerf, flame_nerf_cpu, flame_nerf_insta
 from flame_nerf.motion import SubjectMotion
-from flame_nerf.refinement import MeshShift
 from flame_nerf.render.head_renderer import HeadRenderer, SamplingConfig
 from flame_nerf.render.occupancy import OccupancyConfig
 from flame_nerf.render.shell_config import ShellConfig

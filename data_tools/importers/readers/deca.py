@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 
-from data_tools.importers.capture import Capture, Scratch, Shot
+from data_tools.importers.capture import Capture, Scratch, Shot, capture_of
 from data_tools.importers.config import ImportConfig, ImportingError
-from data_tools.importers.flame import FlameMeshes, FlameParameters, capture_of, open_flame
+from data_tools.importers.flame import FlameMeshes, FlameParameters, open_flame
 from data_tools.importers.inputs.cameras import AXES_WORDS, camera_of
 from data_tools.importers.inputs.files import array, field, read_json, version_hint
 from data_tools.importers.inputs.pictures import picture_size

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.importers.capture import Capture, Scratch, Shot
+from data_tools.importers.capture import Capture, Scratch, Shot, capture_of
 from data_tools.importers.config import ImportConfig, ImportingError
-from data_tools.importers.flame import FlameMeshes, FlameParameters, capture_of, open_flame
+from data_tools.importers.flame import FlameMeshes, FlameParameters, open_flame
 from data_tools.importers.inputs.cameras import AXES_WORDS, camera_of
 from data_tools.importers.inputs.files import array, field, frames_of, read_json
 from data_tools.importers.inputs.pictures import Segmentation, picture_size

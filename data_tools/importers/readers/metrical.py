@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from data_tools.importers.capture import Capture, Scratch, Shot
+from data_tools.importers.capture import Capture, Scratch, Shot, capture_of
 from data_tools.importers.config import ImportConfig, ImportingError
-from data_tools.importers.flame import FLAME_JOINTS, Flame, FlameMeshes, FlameParameters, capture_of, open_flame
+from data_tools.importers.flame import FLAME_JOINTS, Flame, FlameMeshes, FlameParameters, open_flame
 from data_tools.importers.inputs.cameras import AXES_WORDS, Camera, camera_of
 from data_tools.importers.inputs.files import array, field, version_hint
 from data_tools.importers.inputs.kinds import PICKLE, ZIP, check_kind

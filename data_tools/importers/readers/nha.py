@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.importers.capture import Capture, Scratch, Shot
+from data_tools.importers.capture import Capture, Scratch, Shot, capture_of
 from data_tools.importers.config import ImportConfig, ImportingError
-from data_tools.importers.flame import FlameMeshes, FlameParameters, capture_of, open_flame
+from data_tools.importers.flame import FlameMeshes, FlameParameters, open_flame
 from data_tools.importers.inputs.cameras import AXES_WORDS, Camera, camera_of
 from data_tools.importers.inputs.files import array, field, read_npz
 from data_tools.importers.inputs.matching import refuse_shifted

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.importers.capture import Capture, Scratch, Shot
+from data_tools.importers.capture import Capture, Scratch, Shot, capture_of
 from data_tools.importers.config import ImportConfig, ImportingError
-from data_tools.importers.flame import Flame, FlameMeshes, FlameParameters, capture_of, open_flame
+from data_tools.importers.flame import Flame, FlameMeshes, FlameParameters, open_flame
 from data_tools.importers.inputs.cameras import AXES_WORDS, Camera, camera_of
 from data_tools.importers.inputs.files import array, field, number, read_npz
 from data_tools.importers.inputs.pictures import picture_size
