@@ -6,6 +6,8 @@ Importing this package must stay cheap: Nerfstudio imports every installed plugi
 
 import os
 
+from flame_nerf.runtime import old_runs
+
 __version__ = "0.1.0"
 
 
@@ -16,3 +18,7 @@ def one_compile_worker() -> None:
     time that a command takes to start. This package compiles nothing with it.
     """
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
+
+# Runs trained by older versions name modules that have moved since.
+old_runs.install()

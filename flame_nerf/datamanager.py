@@ -25,11 +25,12 @@ from flame_nerf.data.pixel_sampler import HeadPixelSamplerConfig
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.motion import without_timestep
 from flame_nerf.runtime.command_line import loaded_config
+from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.transfer import to_device
 
 
 @dataclass
-class FlameNerfDataManagerConfig(VanillaDataManagerConfig):
+class FlameNerfDataManagerConfig(StoredConfig, VanillaDataManagerConfig):
     """Where batches come from and how large they are."""
 
     _target: type = field(default_factory=lambda: FlameNerfDataManager)

@@ -17,6 +17,7 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.scratch import scratch_array
 from flame_nerf.subject import Frame, Subject, SubjectError, load_subject
 from flame_nerf.subject.rigid import rigid_fit, stands_still
@@ -40,7 +41,7 @@ BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "grey": (0.5,
 
 
 @dataclass
-class FlameNerfDataParserConfig(DataParserConfig):
+class FlameNerfDataParserConfig(StoredConfig, DataParserConfig):
     """How a subject is read."""
 
     _target: type = field(default_factory=lambda: FlameNerfDataParser)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from flame_nerf.encodings import HashGrid, Implementation, spherical_harmonics
 from flame_nerf.kernels.cpu.field_function import FieldShape, evaluate_field
 from flame_nerf.kernels.cpu.field_layout import make_plan, pack_frames, pack_weights
+from flame_nerf.runtime.old_runs import StoredConfig
 
 # exp() beyond this is opaque at any step length and only endangers float32.
 _MAX_LOG_DENSITY = 15.0
@@ -27,7 +28,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass
-class FieldConfig:
+class FieldConfig(StoredConfig):
     """Sizes of the field and how the expression enters it."""
 
     n_levels: int = 8

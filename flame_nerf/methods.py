@@ -22,6 +22,7 @@ from flame_nerf.model import FlameNerfModelConfig
 from flame_nerf.refinement import PoseRefinementConfig, TrackRefinementConfig
 from flame_nerf.render.head_renderer import SamplingConfig
 from flame_nerf.render.occupancy import OccupancyConfig
+from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.training.trainer import DecaySchedulerConfig, FlameNerfTrainerConfig
 
 LOCAL = "127.0.0.1"
@@ -29,7 +30,7 @@ LOCAL = "127.0.0.1"
 
 
 @dataclass
-class FusedAdamConfig(OptimizerConfig):
+class FusedAdamConfig(StoredConfig, OptimizerConfig):
     """Adam as one kernel: ten times faster on the CPU for a hash table."""
 
     _target: type = torch.optim.Adam

@@ -37,6 +37,7 @@ from flame_nerf.render.prefetch import MarchAhead, Marched, moments_of
 from flame_nerf.render.surface_normals import surface_normals
 from flame_nerf.render.view_cone import SeenDirections
 from flame_nerf.runtime.command_line import prepare_export
+from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.transfer import to_device
 from flame_nerf.subject import Frame, Subject
 from flame_nerf.training.ema import WeightAverage
@@ -45,7 +46,7 @@ from flame_nerf.training.throughput import Throughput
 
 
 @dataclass
-class FlameNerfModelConfig(ModelConfig):
+class FlameNerfModelConfig(StoredConfig, ModelConfig):
     """A head avatar: what is sampled, what is learned and how it is weighted."""
 
     _target: type = dataclasses.field(default_factory=lambda: FlameNerfModel)

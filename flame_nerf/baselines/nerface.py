@@ -26,6 +26,7 @@ from flame_nerf.field import Precision, arithmetic
 from flame_nerf.losses.weights import LossWeights, Term
 from flame_nerf.model import FlameNerfModel, FlameNerfModelConfig
 from flame_nerf.motion import PosedFrame
+from flame_nerf.runtime.old_runs import StoredConfig
 
 DENSITY_UNIT = 10.0
 """1/m that the network's density counts in: of the order of what a head is made of, so that weights stay of order 1."""
@@ -33,7 +34,7 @@ TINY = 1e-10
 
 
 @dataclass
-class NerfaceFieldConfig:
+class NerfaceFieldConfig(StoredConfig):
     """Sizes of the networks and how the expression enters them."""
 
     position_frequencies: int = 10
@@ -57,7 +58,7 @@ class NerfaceFieldConfig:
 
 
 @dataclass
-class NerfaceSamplingConfig:
+class NerfaceSamplingConfig(StoredConfig):
     """Where along a ray the networks are asked, inside its way through the scene box."""
 
     num_coarse: int = 64

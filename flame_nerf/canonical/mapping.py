@@ -24,10 +24,11 @@ from flame_nerf.canonical.neighbourhood import (
 )
 from flame_nerf.canonical.search import EmptySpace, Shell
 from flame_nerf.canonical.shell import ShellSamples, march_shell
+from flame_nerf.runtime.old_runs import StoredConfig
 
 
 @dataclass
-class MappingConfig:
+class MappingConfig(StoredConfig):
     """How points are carried from a posed mesh to the canonical one. The defaults are the patent's."""
 
     neighbourhood: Neighbourhood = "edge"

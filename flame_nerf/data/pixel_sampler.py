@@ -12,10 +12,11 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from flame_nerf.data.image_cache import PictureCache
+from flame_nerf.runtime.old_runs import StoredConfig
 
 
 @dataclass
-class HeadPixelSamplerConfig(PixelSamplerConfig):
+class HeadPixelSamplerConfig(StoredConfig, PixelSamplerConfig):
     """How a step's pixels are drawn. The shares need not add up to one; they are relative."""
 
     _target: type = field(default_factory=lambda: HeadPixelSampler)

@@ -10,6 +10,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from flame_nerf.losses.functions import depth_hinge_loss, depth_ranking_loss, depth_smoothness_loss, draw_depth_pairs
+from flame_nerf.runtime.old_runs import StoredConfig
 
 SOLID = 0.5
 """Opacity from which a ray's expected depth says where a surface is."""
@@ -17,7 +18,7 @@ DepthLoss = Literal["ranking", "hinge", "smoothness", "none"]
 
 
 @dataclass
-class DepthTermConfig:
+class DepthTermConfig(StoredConfig):
     """How rendered depth is compared with the subject's depth maps."""
 
     kind: DepthLoss = "ranking"

@@ -18,6 +18,7 @@ from flame_nerf.losses.head_views import HeadViews
 from flame_nerf.losses.view_geometry import nearest_view, perturb_camera
 from flame_nerf.priors import ImageEncoderConfig, PriorUnavailable, load_image_encoder
 from flame_nerf.priors.image_encoder import ImageEncoder
+from flame_nerf.runtime.old_runs import StoredConfig
 
 RenderView = Callable[[int, Float[Tensor, "N 3"], Float[Tensor, "N 3"]], dict[str, Tensor]]
 """(training frame, origins, directions) -> outputs of the renderer, on the model's plain background."""
@@ -76,7 +77,7 @@ class SemanticPrior:
 
 
 @dataclass
-class SemanticTermConfig:
+class SemanticTermConfig(StoredConfig):
     """How the meaning of rendered pictures is compared with that of the video's frames."""
 
     encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)

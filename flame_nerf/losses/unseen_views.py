@@ -19,6 +19,7 @@ from flame_nerf.losses.head_views import HeadViews
 from flame_nerf.losses.semantic import RenderView
 from flame_nerf.losses.silhouette import FRAMES_LOOKED_AT, outline_surface
 from flame_nerf.losses.view_geometry import perturb_camera
+from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.transfer import to_device
 from flame_nerf.subject import Frame, HeadTrack
 
@@ -32,7 +33,7 @@ MARGIN = 0.2
 
 
 @dataclass
-class UnseenSidesConfig:
+class UnseenSidesConfig(StoredConfig):
     """Filling in what no training camera saw."""
 
     every: int = 8

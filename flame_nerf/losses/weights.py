@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from flame_nerf.runtime.old_runs import StoredConfig
+
 
 @dataclass
-class LossWeights:
+class LossWeights(StoredConfig):
     """Weight of each term, under the name it is logged by; a term of weight 0 is not computed."""
 
     color_loss: float = 1.0
@@ -40,7 +42,7 @@ class LossWeights:
 
 
 @dataclass
-class LossStarts:
+class LossStarts(StoredConfig):
     """Training step at which a term begins; all others are there from the first step on. Corrections of the track have
     their own start steps."""
 

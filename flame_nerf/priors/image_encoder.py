@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
+from flame_nerf.runtime.old_runs import StoredConfig
+
 ENCODERS: Mapping[str, str] = {
     "open_clip": "flame_nerf.priors.open_clip_encoder:load",
     "efficientnet_lite0": "flame_nerf.priors.efficientnet_encoder:load",
@@ -27,7 +29,7 @@ class PriorUnavailable(RuntimeError):
 
 
 @dataclass
-class ImageEncoderConfig:
+class ImageEncoderConfig(StoredConfig):
     """Which pretrained network says what a picture means."""
 
     encoder: str = "open_clip"

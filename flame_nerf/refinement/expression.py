@@ -9,13 +9,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from flame_nerf.refinement.time_spline import TimeSpline
+from flame_nerf.runtime.old_runs import StoredConfig
 
 LEAST_DEVIATION = 0.02
 """Share of the largest expression's deviation that every expression may at least move by."""
 
 
 @dataclass
-class ExpressionRefinementConfig:
+class ExpressionRefinementConfig(StoredConfig):
     """Correction of tracked expressions; it moves the mesh and changes what the field is told."""
 
     enabled: bool = False

@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from flame_nerf.runtime.old_runs import StoredConfig
+
 
 @dataclass
-class IdentityRefinementConfig:
+class IdentityRefinementConfig(StoredConfig):
     """Correction of the tracked identity: the same for all frames, posed and canonical head alike."""
 
     enabled: bool = False

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from flame_nerf.geometry import rotation_matrix, rotation_vector
 from flame_nerf.refinement.time_spline import TimeSpline
+from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.transfer import to_device
 
 HEAD_RADIUS = 0.1
@@ -20,7 +21,7 @@ TURN_FEATURES = 3
 
 
 @dataclass
-class PoseRefinementConfig:
+class PoseRefinementConfig(StoredConfig):
     """Correction of tracked head poses: one that depends on the head's turn, and one that changes over the video."""
 
     calibrate: bool = True

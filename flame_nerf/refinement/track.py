@@ -14,11 +14,12 @@ from flame_nerf.heads import HeadModel
 from flame_nerf.refinement.expression import ExpressionRefinement, ExpressionRefinementConfig
 from flame_nerf.refinement.identity import IdentityRefinement, IdentityRefinementConfig
 from flame_nerf.refinement.pose import PoseRefinement, PoseRefinementConfig
+from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.subject import HeadTrack
 
 
 @dataclass
-class TrackRefinementConfig:
+class TrackRefinementConfig(StoredConfig):
     """What of the track is corrected while the field is learned."""
 
     pose: PoseRefinementConfig = field(default_factory=PoseRefinementConfig)

@@ -27,6 +27,7 @@ from flame_nerf.render.falloff import Falloff
 from flame_nerf.render.occupancy import OccupancyConfig, OccupancyGrid, select
 from flame_nerf.render.shell_config import ShellConfig
 from flame_nerf.render.view_cone import SeenDirections
+from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.subject import HeadTrack
 
 BATCH_MULTIPLE = 512
@@ -34,7 +35,7 @@ BATCH_MULTIPLE = 512
 
 
 @dataclass
-class SamplingConfig:
+class SamplingConfig(StoredConfig):
     """Where along a ray the field is asked. Lengths in metres."""
 
     shell: ShellConfig = field(default_factory=ShellConfig)

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from flame_nerf.canonical import EmptySpace, ShellSamples
 from flame_nerf.kernels.availability import numba_problem
+from flame_nerf.runtime.old_runs import StoredConfig
 
 
 @dataclass
-class OccupancyConfig:
+class OccupancyConfig(StoredConfig):
     """Skipping of samples by the densities that training met."""
 
     enabled: bool = True

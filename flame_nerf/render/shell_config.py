@@ -9,10 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from flame_nerf.canonical import region_shell
+from flame_nerf.runtime.old_runs import StoredConfig
 
 
 @dataclass
-class ShellConfig:
+class ShellConfig(StoredConfig):
     """Thickness of the shell around the mesh, metres, by region. Thick shells cost sharpness per minute of training."""
 
     skin: float = 0.01

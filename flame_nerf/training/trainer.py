@@ -19,13 +19,14 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch.optim.lr_scheduler import LambdaLR
 
 from flame_nerf.kernels.cpu.threads import threads_for_kernels
+from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.scratch import ScratchError
 from flame_nerf.subject import SubjectError
 from flame_nerf.training.out_of_memory import advice, is_out_of_memory
 
 
 @dataclass
-class FlameNerfTrainerConfig(TrainerConfig):
+class FlameNerfTrainerConfig(StoredConfig, TrainerConfig):
     """Configuration of a training run."""
 
     _target: type = field(default_factory=lambda: FlameNerfTrainer)
@@ -165,7 +166,7 @@ def _use_threads() -> None:
 
 
 @dataclass
-class DecaySchedulerConfig(SchedulerConfig):
+class DecaySchedulerConfig(StoredConfig, SchedulerConfig):
     """Exponential decay of the learning rate over the run, after an optional delay."""
 
     _target: type = field(default_factory=lambda: DecayScheduler)

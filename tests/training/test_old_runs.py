@@ -5,6 +5,9 @@ with a tiny grid on the synthetic head. `shown.npz` is what it rendered then. FO
 folder that a test copies it to.
 """
 
+import dataclasses
+import importlib
+import importlib.util
 import shutil
 from pathlib import Path
 
@@ -12,6 +15,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+
+import flame_nerf
+from flame_nerf import methods
+from flame_nerf.render.occupancy import OccupancyConfig
+from flame_nerf.runtime import old_runs
 
 KEPT = Path(__file__).resolve().parents[1] / "kept_run"
 LAST_STEP = 59
@@ -55,3 +63,69 @@ def test_goes_on_where_it_stopped(config_path, tmp_path):
     trainer.train()
     assert trainer.step == LAST_STEP + 2
     assert (config.get_checkpoint_dir() / f"step-{LAST_STEP + 2:09d}.ckpt").exists()
+
+
+# ------------------------------------------------------------------------------------------------------- names, options
+
+
+def loaded(text: str):
+    return yaml.load(text, Loader=yaml.Loader)
+
+
+def test_every_name_in_the_kept_config_is_found(tmp_path):
+    config = loaded((KEPT / "config.yml").read_text())
+    assert type(config).__module__ == "flame_nerf.training.trainer"
+    assert type(config.pipeline.model.loss_coefficients).__module__ == "flame_nerf.losses.weights"
+
+
+def test_old_names_are_found_only_where_nothing_has_them():
+    for old, homes in old_runs.MOVED.items():
+        assert not (Path(flame_nerf.__file__).parents[1] / (old.replace(".", "/") + ".py")).exists()
+        for home in homes:
+            assert importlib.util.find_spec(home) is not None
+    with pytest.raises(ImportError):
+        importlib.import_module("flame_nerf.never_was")
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        importlib.import_module("flame_nerf.prior_terms").nothing  # noqa: B018
+
+
+OCCUPANCY = "!!python/object:flame_nerf.occupancy.OccupancyConfig\nresolution: 48\n"
+
+
+def test_options_that_are_new_since_have_their_defaults():
+    config = loaded(OCCUPANCY)
+    assert vars(config) == vars(OccupancyConfig(resolution=48))
+
+
+@pytest.mark.parametrize(
+    ("change", "stored", "resolution", "said"),
+    [
+        (None, 7, 48, "OccupancyConfig.cells: this version has no such option; 7 is not used"),
+        (old_runs.Gone(7, "96 cells serve every head"), 7, 48, ""),
+        (old_runs.Gone(8, "96 cells serve every head"), 7, 48, "OccupancyConfig.cells: 7 is not used, 96 cells serve"),
+        (old_runs.Renamed("resolution"), 7, 7, ""),
+    ],
+)  # fmt: skip
+def test_an_option_that_is_gone_is_named_once(monkeypatch, capsys, change, stored, resolution, said):
+    monkeypatch.setattr(old_runs, "CHANGED", {} if change is None else {"OccupancyConfig.cells": change})
+    config = loaded(OCCUPANCY + f"cells: {stored}\n")
+    assert config.resolution == resolution and not hasattr(config, "cells")
+    written = " ".join(capsys.readouterr().out.split())
+    assert (said in written) if said else written == ""
+
+
+def test_every_config_of_ours_can_be_loaded_from_an_older_version():
+    def configs(value):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            yield value
+            for field in dataclasses.fields(value):
+                yield from configs(getattr(value, field.name))
+        elif isinstance(value, dict):
+            for inner in value.values():
+                yield from configs(inner)
+
+    for method in (methods.flame_nerf, methods.flame_nerf_cpu, methods.flame_nerf_insta, methods.nerface):
+        ours = [config for config in configs(method.config) if type(config).__module__.startswith("flame_nerf.")]
+        assert len(ours) > 10
+        for config in ours:
+            assert isinstance(config, old_runs.StoredConfig), type(config)
