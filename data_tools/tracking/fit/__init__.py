@@ -1,1 +1,1 @@
-"""Fitting the head to what is seen in the pictures."""
+"""The head model fitted to what was observed."""

@@ -96,9 +96,9 @@ def learn_atlas(
     factor = np.ones((frames, count), dtype=np.float32)
     lights = np.zeros((frames, LIGHTS))
     lights[:, 0] = 1.0
-    mu = _medians(seen)
+    mu, sigma = _medians(seen), None
     for turn in range(ALTERNATIONS):
-        if turn:
+        if sigma is not None:
             mu = _robust_mean(seen / factor, mu, sigma)
         off = seen - factor * mu
         sigma = np.maximum(1.4826 * _medians(np.abs(off)), SMALLEST_SPREAD)
