@@ -27,6 +27,7 @@ from data_tools.runs.progress import StageBars
 from data_tools.synth.noise import Noise, ramp
 from data_tools.tracking.camera import FLIP
 from flame_nerf.film import FilmError, FilmWriter
+from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel, save_head
 
 FPS = 25.0
@@ -156,7 +157,7 @@ def _geometry(head: HeadModel, act: Performance, size: int) -> dict[str, np.ndar
         "expression": act.expression,
         "identity": act.identity,
         "pose": act.pose,
-        "keypoints": focal * camera[..., :2] / camera[..., 2:] + size / 2,
+        "keypoints": perspective(camera, focal, size / 2),
         "keypoints_head": points,
     }
 

@@ -34,6 +34,7 @@ from data_tools.synth.render import DEPTH_UNIT, Camera, Moment, Shot
 from data_tools.tracking.fit.fitted import LIPS_APART
 from data_tools.tracking.result import MOST_TEST, TEST_SHARE
 from flame_nerf.film import FilmError, FilmWriter
+from flame_nerf.geometry import perspective, world_to_camera
 from flame_nerf.heads import HeadModel, load_head
 from flame_nerf.subject import Frame, HeadTrack, Subject, SubjectError, load_subject, write_subject
 
@@ -321,5 +322,4 @@ class _Crew:
 def _pixels(
     points: Float[np.ndarray, "L 3"], c2w: Float[np.ndarray, "4 4"], focal: float, middle: float
 ) -> Float[np.ndarray, "L 2"]:
-    camera = (points - c2w[:3, 3]) @ c2w[:3, :3]
-    return focal * camera[:, :2] / -camera[:, 2:] * [1.0, -1.0] + middle
+    return perspective(world_to_camera(points, c2w), focal, middle)

@@ -14,7 +14,7 @@ from data_tools.tracking.fit.initial_pose import first_guess
 from data_tools.tracking.fit.jaw import FULL_TURN, mouth_opening, opens_by_joint, rotation_of
 from data_tools.tracking.fit.motion import expressions_of, fit_motion
 from data_tools.tracking.fit.residuals import FaceState, linearise
-from flame_nerf.heads import axis_angle_to_matrix
+from flame_nerf.geometry import axis_angle_to_matrix
 
 FOCAL, CENTRE = 700.0, torch.tensor([256.0, 256.0], dtype=torch.float64)
 
