@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import os
 from pathlib import Path
 
 import cv2
@@ -16,6 +15,7 @@ from data_tools.tracking.config import TrackSummary
 from data_tools.tracking.fit.fitted import Fitted
 from data_tools.tracking.result import Quality
 from flame_nerf.heads import HeadModel
+from flame_nerf.runtime.files import whole
 
 PICTURE_SIDE = 360
 """Longest side of a picture in the report, pixels."""
@@ -80,9 +80,8 @@ def write_report(
         turns=_curves([("yaw", quality.angles_deg[:, 0]), ("pitch", quality.angles_deg[:, 1])], unit="°"),
         coverage=_coverage(head, fitted.expression),
     )
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, path)
+    with whole(path, alone=True) as spare:
+        spare.write_text(page, encoding="utf-8")
 
 
 def _telling_frames(head: HeadModel, fitted: Fitted, quality: Quality) -> dict[str, int]:

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor
 
+from flame_nerf.film.files import FilmError, complete_file
 from flame_nerf.geometry import axis_angle_to_matrix, mean_rotation, rotation_between
-from flame_nerf.runtime.files import FilmError, complete_file
 
 
 def mean_camera(cameras: Cameras) -> Cameras:
