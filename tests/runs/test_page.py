@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import pytest
 
+from data_tools.runs.charts import curves
 from data_tools.runs.page import MESH_COLOUR, SIDE, data_uri, mesh_on_picture, render_page
 
 NASTY = "<script>alert('1')</script> & {braces} {{ 7 * 7 }} \"quoted\" ünïcode"
@@ -73,3 +75,29 @@ def test_a_picture_in_a_page_is_the_picture():
     assert kind == "data:image/jpeg;base64"
     back = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     assert np.abs(back.astype(int) - picture).mean() < 8
+
+
+def points_of(chart: str, number: int) -> list[np.ndarray]:
+    """The pieces of a curve as [N, 2] points of the drawing."""
+    path = re.search(rf'class="curve c{number}" d="([^"]*)"', chart).group(1)
+    return [np.array([point.split(",") for point in piece.split("L")], float) for piece in path.split("M")[1:]]
+
+
+def test_a_curve_goes_through_its_values():
+    values = np.array([1.0, 3.0, 2.0, 5.0])
+    chart = curves([("yaw", values), (NASTY, -values)], unit="°")
+    (points,), (below,) = points_of(chart, 0), points_of(chart, 1)
+    # Evenly from left to right, and upwards in proportion.
+    np.testing.assert_allclose(np.diff(points[:, 0], 2), 0, atol=0.11)
+    np.testing.assert_allclose(np.diff(points[:, 1]), np.diff(values) / 4 * (points[3, 1] - points[0, 1]), atol=0.11)
+    assert points[3, 1] < points[0, 1] < below[0, 1] < below[3, 1]
+    assert ">5°<" in chart and ">-5°<" in chart and "<script" not in chart and chart.count("</text>") == 4 + 4 + 2
+
+
+@pytest.mark.parametrize("values", [[2.0], [2.0, 2.0], [np.nan] * 3, [1.0, np.nan, np.nan, 2.0, 3.0, np.nan]])
+def test_curves_of_every_kind_have_numbers_in_them_alone(values):
+    chart = curves([("error", np.array(values))], mark=1.0)
+    assert "nan" not in chart and "inf" not in chart and "class=mark" in chart
+    pieces = points_of(chart, 0)
+    assert sum(map(len, pieces)) == np.isfinite(values).sum()
+    assert len(pieces) == (np.diff(np.isfinite([np.nan, *values]).astype(int)) > 0).sum()
