@@ -11,7 +11,8 @@ from jaxtyping import Float
 from data_tools.synth.noise import ramp
 from data_tools.tracking.camera import FLIP
 from data_tools.tracking.fit.neck import neck_pose, torso_in_head
-from flame_nerf.heads import HeadModel, axis_angle_to_matrix
+from flame_nerf.geometry import axis_angle_to_matrix
+from flame_nerf.heads import HeadModel
 
 FPS = 25.0
 """Frames a second of every film."""

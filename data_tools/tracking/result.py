@@ -26,6 +26,7 @@ from data_tools.tracking.fit.stages import Observations
 from data_tools.tracking.masks.collar import cut_lines, find_collar, head_mask, near
 from data_tools.tracking.masks.silhouette import band_between, cover, outline_iou
 from data_tools.tracking.observe.video_stream import printable_name
+from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel
 from flame_nerf.subject import Frame, HeadTrack, Subject
 
@@ -108,7 +109,7 @@ def write_masks(
     keep_torso = keep_torso or len(collar.edge) == 0
     if not keep_torso:
         camera = np.stack([collar.points(fitted.in_camera(row)) for row in range(frames)])
-        pixels = fitted.focal * camera[..., :2] / camera[..., 2:] + fitted.centre
+        pixels = perspective(camera, fitted.focal, fitted.centre)
         lines = cut_lines(camera, pixels, _towards_feet(head, fitted), seen.seconds)
     scalp = _scalp(head)
 

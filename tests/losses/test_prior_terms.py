@@ -7,7 +7,7 @@ import pytest
 import torch
 from synthetic import DISTANCE, look_at_origin, make_subject
 
-from flame_nerf.geometry import rotation_vector
+from flame_nerf.geometry import matrix_to_axis_angle
 from flame_nerf.losses.depth import DepthTerm, DepthTermConfig
 from flame_nerf.losses.semantic import SemanticTerm, SemanticTermConfig
 from flame_nerf.priors import ImageEncoderConfig
@@ -168,8 +168,8 @@ def test_every_other_view_is_the_frames_own_and_targets_are_frames_seen_alike():
         def loss(self, rgb, frames, pose_render, pose_target):
             (target,) = frames
             targets.append(target)
-            assert torch.allclose(pose_render, rotation_vector(seen[-1][None, :, :3]))
-            assert torch.allclose(pose_target, rotation_vector(c2w[target][None, :, :3]))
+            assert torch.allclose(pose_render, matrix_to_axis_angle(seen[-1][None, :, :3]))
+            assert torch.allclose(pose_target, matrix_to_axis_angle(c2w[target][None, :, :3]))
             assert rgb.shape == (1, 4, 4, 3)
             return rgb.sum()
 

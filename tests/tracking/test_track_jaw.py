@@ -16,7 +16,7 @@ from data_tools.tracking.fit.motion import expressions_of, fit_motion
 from data_tools.tracking.fit.outline import head_vertices
 from data_tools.tracking.fit.residuals import FaceState, anchor_of, linearise
 from data_tools.tracking.photometric.surfels import spread_surfels
-from flame_nerf.heads import axis_angle_to_matrix
+from flame_nerf.geometry import axis_angle_to_matrix
 
 FOCAL, CENTRE = 700.0, torch.tensor([256.0, 256.0], dtype=torch.float64)
 

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from data_tools.tracking.camera import project, to_camera
+from data_tools.tracking.camera import to_camera
 from data_tools.tracking.fit.face_points import HEAD_SHARE_OF_EXTENT, FacePoints
 from data_tools.tracking.fit.residuals import EXPRESSION, GAZE, FaceState, Linearised, anchor_of, linearise
+from flame_nerf.geometry import perspective
 
 GRAZING = (-0.2, 0.3)
 """Cosine to the camera at which a point is a guess (a detector may invent the far cheek), and where it counts fully."""
@@ -141,4 +142,4 @@ def filled(points: FacePoints, state: FaceState, seen: Seen) -> Seen:
 def fitted_pixels(points: FacePoints, state: FaceState, centre: Float[Tensor, "2"]) -> Float[Tensor, "T L 2"]:
     """Where the fitted landmarks are in the pictures."""
     at_head = points.points(state.identity, state.expression, state.gaze)
-    return project(to_camera(at_head, state.rotation, state.translation(anchor_of(points))), state.focal, centre)
+    return perspective(to_camera(at_head, state.rotation, state.translation(anchor_of(points))), state.focal, centre)

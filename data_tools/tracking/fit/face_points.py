@@ -15,7 +15,8 @@ from torch import Tensor
 
 from data_tools.tracking.config import TrackingError
 from data_tools.tracking.fit.jaw import JOINT, RANGE, Jaw, opens_by_joint
-from flame_nerf.heads import HeadModel, axis_angle_to_matrix
+from flame_nerf.geometry import axis_angle_to_matrix
+from flame_nerf.heads import HeadModel
 
 UNSEEN_EXPRESSIONS = ("tongueOut", "cheekPuff")
 """Left at zero: the face mesh has no points that see them, so they would only take up other errors."""

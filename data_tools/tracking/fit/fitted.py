@@ -13,6 +13,7 @@ from data_tools.tracking.fit.jaw import mouth_opening, rotation_of
 from data_tools.tracking.fit.motion import expressions_of
 from data_tools.tracking.fit.neck import neck_pose
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
+from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel
 
 LIPS_APART = 0.25
@@ -46,7 +47,7 @@ class Fitted:
     def in_picture(self, frame: int) -> Float[np.ndarray, "V 2"]:
         """Posed vertices of a frame in pixels."""
         camera = self.in_camera(frame)
-        return self.focal * camera[:, :2] / camera[:, 2:] + self.centre
+        return perspective(camera, self.focal, self.centre)
 
     def pixels_per_metre(self, frame: int) -> float:
         """Scale of the picture at the head's depth."""

@@ -15,6 +15,7 @@ from data_tools.tracking.fit.face_points import FacePoints
 from data_tools.tracking.fit.newton import newton_step, second_difference
 from data_tools.tracking.fit.residuals import GAZE, POSE, FaceState
 from data_tools.tracking.observe.head_flow import SeenMotion
+from flame_nerf.geometry import matrix_to_axis_angle
 
 WINDOW, LOOKAHEAD = 500, 25
 """Frames solved together, and those beyond them that only steady the window's end: bounds memory on long videos."""
@@ -138,7 +139,7 @@ def pose_bend(
     state: FaceState, slots: Float[np.ndarray, " T"], difference: Float[np.ndarray, "T_minus_2 3"]
 ) -> Float[np.ndarray, "T_minus_2 6"]:
     """Second differences of turn and shift; of the turn, differences of the turns from frame to frame."""
-    between = rotation_vector(state.rotation[1:] @ state.rotation[:-1].transpose(1, 2)).numpy()
+    between = matrix_to_axis_angle(state.rotation[1:] @ state.rotation[:-1].transpose(1, 2)).numpy()
     speed = between / np.diff(slots)[:, None]
     tied = np.any(difference != 0, axis=1)
     turn = (speed[1:] - speed[:-1]) * tied[:, None]
@@ -176,22 +177,6 @@ def _differ(
     values: Float[np.ndarray, "T D"], difference: Float[np.ndarray, "T_minus_2 3"]
 ) -> Float[np.ndarray, "T_minus_2 D"]:
     return sum(difference[:, i, None] * values[i : len(values) - 2 + i] for i in range(3))
-
-
-def rotation_vector(rotation: Float[Tensor, "*T 3 3"]) -> Float[Tensor, "*T 3"]:
-    """Axis times angle of rotation matrices, radians; angles below a half turn."""
-    twist = torch.stack(
-        [
-            rotation[..., 2, 1] - rotation[..., 1, 2],
-            rotation[..., 0, 2] - rotation[..., 2, 0],
-            rotation[..., 1, 0] - rotation[..., 0, 1],
-        ],
-        dim=-1,
-    )
-    sine = twist.norm(dim=-1) / 2
-    cosine = (rotation.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
-    angle = torch.atan2(sine, cosine)
-    return twist * torch.where(sine > 1e-9, angle / (2 * sine.clamp_min(1e-12)), 0.5)[..., None]
 
 
 def put_frames(state: FaceState, window: FaceState, which: slice) -> FaceState:
