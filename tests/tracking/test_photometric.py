@@ -13,11 +13,11 @@ from data_tools.ray_casting import MeshRays
 from data_tools.runs.progress import StageBars
 from data_tools.runs.workspace import Workspace
 from data_tools.tracking.advice import registration_warnings
-from data_tools.tracking.camera import FLIP, project
+from data_tools.tracking.camera import FLIP
 from data_tools.tracking.config import TrackConfig
 from data_tools.tracking.fit.energy import Seen
 from data_tools.tracking.fit.face_points import KEYPOINTS, face_points
-from data_tools.tracking.fit.motion import motion_step, rotation_vector
+from data_tools.tracking.fit.motion import motion_step
 from data_tools.tracking.fit.outline import head_vertices
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
 from data_tools.tracking.fit.run import Run
@@ -30,7 +30,7 @@ from data_tools.tracking.photometric.bundle import SHARE, add_photometric
 from data_tools.tracking.photometric.kernels import linearise
 from data_tools.tracking.photometric.residuals import WEIGHT, PhotometricFrames
 from data_tools.tracking.photometric.surfels import Visibility, spread_surfels
-from flame_nerf.heads import axis_angle_to_matrix
+from flame_nerf.geometry import axis_angle_to_matrix, matrix_to_axis_angle, perspective
 
 SIZE, FOCAL, FRAMES = 160, 220.0, 24
 CENTRE = np.array([SIZE / 2, SIZE / 2])
@@ -60,12 +60,12 @@ def _state(points, frames: int) -> FaceState:
 
 def _nodding_less(state: FaceState) -> FaceState:
     """What landmarks would make of it if they saw 0.8 of every nod."""
-    away = rotation_vector(torch.from_numpy(FLIP) @ state.rotation) * torch.tensor([0.8, 1.0, 1.0])
+    away = matrix_to_axis_angle(torch.from_numpy(FLIP) @ state.rotation) * torch.tensor([0.8, 1.0, 1.0])
     return replace(state, rotation=torch.from_numpy(FLIP) @ axis_angle_to_matrix(away), shift=state.shift + 1e-3)
 
 
 def _turn_error_deg(one: FaceState, other: FaceState) -> np.ndarray:
-    return np.degrees(rotation_vector(one.rotation @ other.rotation.transpose(1, 2)).norm(dim=1).numpy())
+    return np.degrees(matrix_to_axis_angle(one.rotation @ other.rotation.transpose(1, 2)).norm(dim=1).numpy())
 
 
 def _paint(head, points, state: FaceState, folder: Path) -> list[Path]:
@@ -118,7 +118,7 @@ def test_derivatives_agree_with_differences():
     def residual(step, moved=0.0, log_focal=0.0):
         turn = axis_angle_to_matrix(torch.from_numpy(step[:3])).numpy() @ rotation
         at = (place + basis @ step[10:] + moved) @ turn.T + np.array(shift) + step[3:6]
-        return (shown(project(at, FOCAL * np.exp(log_focal), CENTRE)) - expected) / sigma
+        return (shown(perspective(at, FOCAL * np.exp(log_focal), CENTRE)) - expected) / sigma
 
     frame, by_head = np.empty((50, 14), np.float32), np.empty((50, 3), np.float32)
     by_focal, r, w = (np.empty(50, np.float32) for _ in range(3))
@@ -269,7 +269,7 @@ def _observed(points, wrong: FaceState, pictures: list[Path], folder: Path) -> O
     """Landmarks where the wrong poses have them, and mattes of the head."""
     at_head = points.points(wrong.identity, wrong.expression, wrong.gaze)
     camera = (at_head - anchor_of(points)) @ wrong.rotation.transpose(1, 2) + wrong.shift[:, None]
-    pixels = project(camera, wrong.focal, torch.from_numpy(CENTRE)).numpy()
+    pixels = perspective(camera, wrong.focal, torch.from_numpy(CENTRE)).numpy()
     landmarks = np.concatenate([pixels, np.ones_like(pixels[..., :1])], axis=-1)
     mattes = []
     for picture in pictures:

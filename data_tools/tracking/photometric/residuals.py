@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float, Int
 
 from data_tools.runs.blocks import blocks_of, run_blocks
-from data_tools.tracking.camera import project
 from data_tools.tracking.fit.residuals import POSE, FaceState
 from data_tools.tracking.photometric.atlas import CAUCHY, Atlas, Learned, frame_light, harmonics, learn_atlas, shade
 from data_tools.tracking.photometric.crops import Crops
 from data_tools.tracking.photometric.kernels import linearise, sample
 from data_tools.tracking.photometric.surfels import Surfels, Visibility
+from flame_nerf.geometry import perspective
 
 WEIGHT = 1200.0
 """What all surfels of a head say together, in residuals of one spread: neighbours err together, so that more of them
@@ -86,7 +86,7 @@ class PhotometricFrames:
             rotation, shift = state.rotation[rows].numpy(), state.shift[rows].numpy()
             for k, t in enumerate(rows):
                 camera = places[k, self._which[t]] @ rotation[k].T + shift[k]
-                pixels[t] = project(camera, state.focal, centre)
+                pixels[t] = perspective(camera, state.focal, centre)
         self._crops = Crops(pictures, pixels, state.focal, centre, workers)
         self._scale = self._crops.focal / state.focal
 

@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from data_tools.ray_casting import MeshRays
-from data_tools.tracking.camera import project
 from data_tools.tracking.fit.face_points import FacePoints, face_points
 from data_tools.tracking.fit.outline import head_part, head_vertices
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
+from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel, LandmarkEmbedding
 
 COUNT = 4000
@@ -156,7 +156,7 @@ class Visibility:
         to_eye = -rotation.T @ translation - place
         to_eye /= np.linalg.norm(to_eye, axis=1, keepdims=True)
         facing = ((normal * to_eye).sum(axis=1) > FACING) & ((surfels.normal * to_eye).sum(axis=1) > FACING)
-        pixels = project(place @ rotation.T + translation, focal, self._centre)
+        pixels = perspective(place @ rotation.T + translation, focal, self._centre)
         inside = ((pixels > INSIDE) & (pixels < self._size - INSIDE)).all(axis=1)
         which = np.flatnonzero(facing & inside)
         hidden = self._rays.posed(vertices).occluded(place[which] + OFF_SURFACE * normal[which], to_eye[which])
