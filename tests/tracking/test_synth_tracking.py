@@ -97,7 +97,7 @@ def test_the_comparison_itself(root):
 
     from torch import tensor
 
-    from flame_nerf.heads import axis_angle_to_matrix
+    from flame_nerf.geometry import axis_angle_to_matrix
 
     truth = load_subject(root)
     turn = np.eye(4)
