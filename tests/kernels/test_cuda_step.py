@@ -20,7 +20,7 @@ from flame_nerf.render.falloff import log_falloff
 WAITS = {"_local_scalar_dense", "nonzero", "_unique2", "masked_select", "equal"}
 """Operators whose result the host needs; indexing by a mask is one of them."""
 HOST_ONLY = {
-    "prefetch.py:moments_of",  # which rows of the track a batch has: indices that stay on the host
+    "moments.py:of_rays",  # which rows of the track a batch has: indices that stay on the host
     "pose.py:_training_rays",  # which cameras: likewise
     "mapping.py:_checked_index",  # on the CPU only
     "shell.py:_require",  # on CUDA once, after the march has waited
@@ -63,7 +63,7 @@ def losses(root: Path, kernels: str, steps: tuple[int, ...], watch: Watch) -> li
     model.field.compiled, model.field.precision = kernels == "numba", "float32"
     pipeline = config.setup(device="cpu", test_mode="val", world_size=1, local_rank=0)
     begin, *_ = pipeline.get_training_callbacks(TrainingCallbackAttributes(None, None, pipeline, None))
-    pipeline.model._march_ahead = None  # there is none on CUDA
+    pipeline.model.training_rays.prefetch(None)  # there is none on CUDA
     # Of one thickness: which of two equally near triangles a sample belongs to is the search structure's choice.
     renderer = pipeline.model.renderer
     renderer.shell_thickness.fill_(0.015)
