@@ -29,13 +29,12 @@ from flame_nerf.losses.weights import LossStarts, LossWeights
 from flame_nerf.motion import PosedFrame, SubjectMotion, head_of, without_timestep
 from flame_nerf.refinement import TrackRefinement, TrackRefinementConfig
 from flame_nerf.render.background import Background
+from flame_nerf.render.conditioning import Conditioning, LatentCodes
 from flame_nerf.render.head_renderer import HeadRenderer, SamplingConfig
-from flame_nerf.render.latent_codes import LatentCodes
-from flame_nerf.render.moments import Conditioning, Timeline
-from flame_nerf.render.picture import along_bundle, camera_rays, render_in_parts, unit_rays
+from flame_nerf.render.moments import Timeline
+from flame_nerf.render.picture import TrainingViews, along_bundle, camera_rays, render_in_parts, unit_rays
 from flame_nerf.render.prefetch import TrainingRays
 from flame_nerf.render.renderer import Renderer
-from flame_nerf.render.training_views import TrainingViews
 from flame_nerf.runtime.command_line import prepare_export
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.subject import Frame, Subject

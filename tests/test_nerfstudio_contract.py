@@ -16,8 +16,8 @@ from synthetic import RADII, ellipsoid, look_at_origin, make_subject
 
 from flame_nerf import methods
 from flame_nerf.canonical import CanonicalMapping
+from flame_nerf.canonical.surface_normals import surface_normals
 from flame_nerf.dataparser import FlameNerfDataParserConfig
-from flame_nerf.render.surface_normals import surface_normals
 from flame_nerf.runtime import compatibility
 from flame_nerf.runtime.command_line import loaded_config, prepare_export
 

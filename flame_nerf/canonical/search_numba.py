@@ -13,6 +13,7 @@ from torch import Tensor
 
 from flame_nerf.canonical.frames import SLIVER_RATIO
 from flame_nerf.canonical.search import EmptySpace, MarchedRays, MarchSettings, Shell
+from flame_nerf.kernels.cells import cells_per_metre
 from flame_nerf.kernels.cpu.threads import run_in_chunks
 
 LEAF_SIZE = 8
@@ -207,9 +208,8 @@ def _arguments_of(empty: EmptySpace | None) -> tuple:
     if empty is None:
         nothing = np.zeros(0, np.float32)
         return nothing, np.float32(0), False, nothing, nothing, 0, np.zeros(0, np.uint64)
-    low, high = empty.box.numpy()
     return (
         empty.density.numpy(), np.float32(empty.least_density), empty.unseen_too,
-        low, np.float32(empty.resolution) / (high - low), empty.resolution,
+        empty.box[0].numpy(), cells_per_metre(empty.box, empty.resolution).numpy(), empty.resolution,
         np.array([table.data_ptr() for table in empty.transforms], np.uint64),
     )  # fmt: skip

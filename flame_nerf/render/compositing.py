@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flame_nerf.kernels.availability import numba_problem
+from flame_nerf.kernels.availability import cpu_kernels_cover
 from flame_nerf.kernels.cpu.compositing_function import composite
 
 # exp(−50) is beyond float64's last digit beside 1. A limit keeps one opaque sample from eating the digits of the
@@ -99,11 +99,9 @@ def render_packed(
 
 
 def _is_compiled(sigma: Tensor, rgb: Tensor, background: Tensor, samples: PackedSamples) -> bool:
-    """Whether the kernels cover this device and precision, and the intervals need no gradient."""
-    values = (sigma, rgb, background, samples.t_start, samples.t_end)
-    plain = all(value.dtype == torch.float32 and value.device.type == "cpu" for value in values)
+    """Whether the kernels may do it: they have no gradient to the intervals."""
     learned = torch.is_grad_enabled() and (samples.t_start.requires_grad or samples.t_end.requires_grad)
-    return plain and not learned and numba_problem() is None
+    return not learned and cpu_kernels_cover(sigma, rgb, background, samples.t_start, samples.t_end)
 
 
 def distortion(weights: Float[Tensor, " N"], samples: PackedSamples, n_rays: int) -> Float[Tensor, " R"]:

@@ -1,36 +1,21 @@
-"""Moments: which timesteps cameras and rays show, their posed meshes, and what the field is conditioned on."""
+"""Which timesteps or other moments cameras and rays show."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
-from flame_nerf.canonical import MeshShift, PosedMesh
+from flame_nerf.canonical import PosedMesh
 from flame_nerf.motion import PosedFrame, SubjectMotion, stored_row, unstored_frame
 from flame_nerf.refinement import TrackRefinement
-from flame_nerf.render.latent_codes import LatentCodes
 from flame_nerf.render.renderer import Renderer
+from flame_nerf.render.step_rays import Moments
 from flame_nerf.runtime.transfer import to_device
-
-
-@dataclass(frozen=True)
-class Moments:
-    """B moments of the head, posed and corrected."""
-
-    meshes: Sequence[PosedMesh]
-    """Their meshes; None each where a renderer knows no mesh."""
-    condition: Float[Tensor, "B C"]
-    """Expression, jaw and gaze of each."""
-    timesteps: Int[Tensor, " B"] | None = None
-    """Their rows of the track; None for moments that are not in it."""
-    shift: MeshShift | None = None
-    """How far corrections move the meshes."""
 
 
 class Timeline:
@@ -125,33 +110,3 @@ class Timeline:
         if corrected:
             condition, shift = self._refinement.corrected(rows, condition, step)
         return Moments(self._renderer.meshes.get_many(timesteps), condition, rows, shift)
-
-
-class Conditioning:
-    """From moments to what the field is conditioned on: their conditions and their latent codes."""
-
-    def __init__(self, renderer: Renderer, latents: LatentCodes | None, train_timesteps: Int[Tensor, " N"]):
-        """
-        Args:
-            renderer: knows which conditions its field was trained on.
-            latents: codes of the timesteps; None: there are none.
-            train_timesteps: timestep of each training frame.
-        """
-        self._renderer, self._latents, self._train_timesteps = renderer, latents, train_timesteps
-
-    def __call__(self, moments: Moments) -> Float[Tensor, "B D"]:
-        """Conditions, in pictures near what was trained where the renderer has it so, with the latent codes of their
-        timesteps, or the mean code without. Differentiable in the codes, and in training in the conditions."""
-        condition, timesteps = moments.condition, moments.timesteps
-        if not (self._renderer.training or self._are_trained(timesteps)):
-            condition = self._renderer.nearest_seen(condition)
-        if self._latents is None:
-            return condition
-        mean = timesteps is None
-        codes = self._latents.mean().expand(len(condition), -1) if mean else self._latents(timesteps)
-        return torch.cat([condition, codes], dim=-1)
-
-    def _are_trained(self, timesteps: Int[Tensor, " B"] | None) -> bool:
-        """Whether all were trained on: such moments keep the condition that they were trained with, also where that
-        was corrected meanwhile."""
-        return timesteps is not None and bool(torch.isin(timesteps, self._train_timesteps.to(timesteps)).all())

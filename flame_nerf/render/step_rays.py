@@ -1,17 +1,28 @@
-"""All that is known of rays before the field is queried."""
+"""The rays of a step: the moments that they show, and all that is known of them before the field is queried."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flame_nerf.canonical import CanonicalPoints, ShellSamples
+from flame_nerf.canonical import CanonicalPoints, MeshShift, PosedMesh, ShellSamples
 
-if TYPE_CHECKING:
-    from flame_nerf.render.moments import Moments
+
+@dataclass(frozen=True)
+class Moments:
+    """B moments of the head, posed and corrected."""
+
+    meshes: Sequence[PosedMesh]
+    """Their meshes; None each where a renderer knows no mesh."""
+    condition: Float[Tensor, "B C"]
+    """Expression, jaw and gaze of each."""
+    timesteps: Int[Tensor, " B"] | None = None
+    """Their rows of the track; None for moments that are not in it."""
+    shift: MeshShift | None = None
+    """How far corrections move the meshes."""
 
 
 @dataclass(frozen=True)

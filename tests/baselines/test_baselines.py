@@ -27,8 +27,7 @@ from flame_nerf.canonical import CanonicalMapping, MappingConfig
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.losses.functions import color_loss
 from flame_nerf.losses.weights import LossWeights
-from flame_nerf.render.moments import Moments
-from flame_nerf.render.step_rays import StepRays
+from flame_nerf.render.step_rays import Moments, StepRays
 
 BACKENDS = ["numba", "warp"]
 

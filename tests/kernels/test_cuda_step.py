@@ -4,7 +4,6 @@ import copy
 import traceback
 from collections import Counter
 from contextlib import nullcontext
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from synthetic import make_subject
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flame_nerf.dataparser import FlameNerfDataParserConfig
+from flame_nerf.kernels import availability
 from flame_nerf.methods import flame_nerf
 from flame_nerf.render.falloff import log_falloff
 
@@ -90,8 +90,7 @@ def test_a_step_through_warp_is_one_through_numba_and_waits_for_nothing(root, mo
     # From 200 on poses are calibrated and empty space is skipped; 204 explores.
     steps = 0, 1, 2, 203, 204, 205
     expected = losses(root, "numba", steps, Watch())
-    for module in ("render.occupancy", "render.compositing", "render.falloff"):
-        monkeypatch.setattr(import_module(f"flame_nerf.{module}"), "numba_problem", lambda: "not on CUDA")
+    monkeypatch.setattr(availability, "numba_problem", lambda: "not on CUDA")
     watch = Watch()
     actual = losses(root, "warp", steps, watch)
     for ours, theirs in zip(actual, expected, strict=True):

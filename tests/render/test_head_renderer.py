@@ -11,10 +11,9 @@ from flame_nerf.field import FieldConfig
 from flame_nerf.methods import flame_nerf, flame_nerf_cpu, flame_nerf_insta
 from flame_nerf.motion import SubjectMotion
 from flame_nerf.render.head_renderer import HeadRenderer, SamplingConfig
-from flame_nerf.render.moments import Moments
 from flame_nerf.render.occupancy import OccupancyConfig
 from flame_nerf.render.shell_config import ShellConfig
-from flame_nerf.render.step_rays import StepRays
+from flame_nerf.render.step_rays import Moments, StepRays
 
 SIGMA = 20.0
 """1/m: a density at which no ray is opaque."""
@@ -54,7 +53,7 @@ def rays() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("in_kernels", [True, False])
 def test_densities_fall_from_the_mesh_to_the_shells_edge_but_for_hair(track, in_kernels, monkeypatch):
     if not in_kernels:
-        monkeypatch.setattr("flame_nerf.render.falloff.numba_problem", lambda: "not here")
+        monkeypatch.setattr("flame_nerf.kernels.availability.numba_problem", lambda: "not here")
     shell = ShellConfig(skin=0.01, scalp=0.03, neck=0.02)
     falling = renderer(track, shell=shell, falloff=3.0)
     origins, directions = rays()

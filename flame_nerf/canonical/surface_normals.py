@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flame_nerf.canonical import CanonicalMapping, PosedMesh
+from flame_nerf.canonical.mapping import CanonicalMapping, PosedMesh
 
 
 @torch.no_grad()
