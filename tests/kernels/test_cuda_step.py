@@ -22,7 +22,7 @@ WAITS = {"_local_scalar_dense", "nonzero", "_unique2", "masked_select", "equal"}
 HOST_ONLY = {
     "moments.py:of_rays",  # which rows of the track a batch has: indices that stay on the host
     "pose.py:_training_rays",  # which cameras: likewise
-    "mapping.py:_checked_index",  # on the CPU only
+    "posed.py:checked_index",  # on the CPU only
     "shell.py:_require",  # on CUDA once, after the march has waited
     "throughput.py:metrics",  # numbers that the host made
 }
