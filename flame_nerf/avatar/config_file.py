@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from flame_nerf.avatar.errors import AvatarError
+from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.runtime.files import whole
 
 if TYPE_CHECKING:

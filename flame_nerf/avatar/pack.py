@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flame_nerf.avatar import archive
-from flame_nerf.avatar.errors import AvatarError
 from flame_nerf.avatar.head_model import licence_text, may_be_passed_on
 from flame_nerf.avatar.loading import Avatar, open_avatar, read_checkpoint
 from flame_nerf.avatar.plain_config import plain_settings
+from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.runtime.files import whole
 from flame_nerf.runtime.scratch import scratch_folder
 

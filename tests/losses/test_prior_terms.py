@@ -136,7 +136,8 @@ def test_both_terms_reach_the_field(tmp_path, tiny_clip):
     assert [index for index, names in enumerate(logged) if "semantic_loss" in names] == [3, 6]
     model = trainer.pipeline.model
     model.zero_grad()
-    model._view_terms["semantic_loss"].loss(model._train_c2w, model._render_view).backward()
+    bundle, batch = trainer.pipeline.datamanager.next_train(9)
+    model.losses.terms(model(bundle), batch, 9)["semantic_loss"]().backward()
     assert model.renderer.field.grid.table.grad.abs().max() > 0
     others = [*model.refinement.parameters(), *model.renderer.field.get_param_groups()["network"]]
     assert all(p.grad is None or p.grad.abs().max() == 0 for p in others)

@@ -49,8 +49,8 @@ def page(tmp_path_factory):
         (0.0, 30.0),
         (-10.0, 0.0),
         2.0,
-        (NASTY,),
-        ("note",),
+        warnings=(NASTY,),
+        notes=("note",),
     )  # fmt: skip
     pictures, masks = ([folder / f"{kind}{row}.png" for row in range(frames)] for kind in ("picture", "mask"))
     for picture, mask in zip(pictures, masks, strict=True):
