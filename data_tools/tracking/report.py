@@ -68,6 +68,7 @@ def write_report(
             _tile("head turns", f"{low:.0f}° … {high:+.0f}°", "yaw"),
             _tile("head nods", "{:.0f}° … {:+.0f}°".format(*summary.pitch_range_deg), "pitch"),
         ]
+        + _lids_tile(summary)
         + _registered_tile(summary)
     )
     advice = "".join(f"<li>{html.escape(warning)}</li>" for warning in summary.warnings)
@@ -83,11 +84,30 @@ def write_report(
         ),
         turns=_curves([("yaw", quality.angles_deg[:, 0]), ("pitch", quality.angles_deg[:, 1])], unit="°"),
         coverage=_coverage(head, fitted.expression),
+        lids=_lids(quality),
         look="" if stabilised is None else _look(stabilised),
     )
     part = path.with_name(f".{path.name}.part")
     part.write_text(page, encoding="utf-8")
     os.replace(part, path)
+
+
+def _lids_tile(summary: TrackSummary) -> list[str]:
+    if summary.closures is None:
+        return []
+    note = f"of {summary.closures} seen, each eye by itself" if summary.closures else "no eye closes in this video"
+    return [_tile("closures followed", f"{summary.closures_followed}", note, summary.closures_followed > 0)]
+
+
+def _lids(quality: Quality) -> str:
+    """Openings of both eyes over the frames, detected and fitted."""
+    if quality.lids is None:
+        return ""
+    charts = "".join(
+        _curves([(f"{side} eye, as seen", quality.lids.detected[:, eye]), ("as fitted", quality.lids.mesh[:, eye])])
+        for eye, side in enumerate(("left", "right"))
+    )
+    return f"<h2>Lids: how far the subject's eyes are open, 1 is usual, 0 closed</h2>{charts}"
 
 
 def _registered_tile(summary: TrackSummary) -> list[str]:
@@ -180,7 +200,7 @@ def _curves(series: list[tuple[str, Float[np.ndarray, " T"]]], unit: str = "", m
     for number, (name, curve) in enumerate(series):
         places = " ".join(f"{px:.1f},{py:.1f}" for px, py in zip(x(np.arange(count)), y(curve), strict=True))
         parts.append(f'<polyline class="c{number}" points="{places}" />')
-        parts.append(f'<text class="c{number}" x={left + 10 + 90 * number} y=18>{html.escape(name)}</text>')
+        parts.append(f'<text class="c{number}" x={left + 10 + 130 * number} y=18>{html.escape(name)}</text>')
     return f'<svg viewBox="0 0 {width} {height}">{"".join(parts)}</svg>'
 
 
@@ -242,5 +262,6 @@ svg text.c0 {{ fill: var(--one); }} svg text.c1 {{ fill: var(--two); }}
 {turns}
 <h2>Expressions: largest value seen (pale), and that of one frame in ten (dark)</h2>
 {coverage}
+{lids}
 </html>
 """
