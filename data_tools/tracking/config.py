@@ -99,6 +99,10 @@ class TrackSummary:
     """Median difference between pictures and look by landmarks alone, grey levels of 255,"""
     look_after: float | None = None
     """and once registered."""
+    closures: int | None = None
+    """Times that an eye closes, each eye by itself; None: lids are not followed on this head,"""
+    closures_followed: int | None = None
+    """and those that the mesh's lids follow."""
     warnings: tuple[str, ...] = ()
     """What the person should know before training."""
     notes: tuple[str, ...] = ()

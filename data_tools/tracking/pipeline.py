@@ -22,6 +22,7 @@ from data_tools.runs.progress import StageBars
 from data_tools.runs.workspace import FOLDER, Workspace, path_key, stage_key, video_key
 from data_tools.tracking.advice import registration_warnings, warnings_of
 from data_tools.tracking.config import TrackConfig, TrackingError, TrackSummary, check
+from data_tools.tracking.fit.closures import lid_warnings
 from data_tools.tracking.fit.face_points import face_points
 from data_tools.tracking.fit.fitted import lost, pose_head
 from data_tools.tracking.fit.offsets import with_bumps
@@ -343,6 +344,7 @@ def _finish(
 
 def _summary(run: Run, quality: Quality, dropped: list[int], warnings: tuple[str, ...], started: float) -> TrackSummary:
     yaw, pitch = quality.angles_deg[:, 0], quality.angles_deg[:, 1]
+    closures, followed = (None, None) if quality.lids is None else quality.lids.closures()
     return TrackSummary(
         subject=run.subject,
         report=run.subject / "report.html",
@@ -354,7 +356,9 @@ def _summary(run: Run, quality: Quality, dropped: list[int], warnings: tuple[str
         yaw_range_deg=(float(yaw.min()), float(yaw.max())),
         pitch_range_deg=(float(pitch.min()), float(pitch.max())),
         frames_per_second=len(quality.error) / (time.perf_counter() - started),
-        warnings=warnings,
+        closures=closures,
+        closures_followed=followed,
+        warnings=warnings + lid_warnings(quality.lids),
     )
 
 

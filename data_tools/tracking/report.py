@@ -66,6 +66,7 @@ def write_report(
                 "Turns of the head",
                 [curves([("yaw", quality.angles_deg[:, 0]), ("pitch", quality.angles_deg[:, 1])], unit="°")],
             ),
+            *_lids(quality),
         ],
         expressions=_coverage(head, fitted.expression),
         held_still=[] if stabilised is None else _held_still(stabilised),
@@ -88,8 +89,27 @@ def _tiles(summary: TrackSummary, target: float) -> list[tuple[str, str, str, bo
         ("outline and matte", f"{iou:.3f}", f"IoU, {summary.band}", iou >= TARGET_IOU),
         ("head turns", f"{low:.0f}° … {high:+.0f}°", "yaw", True),
         ("head nods", "{:.0f}° … {:+.0f}°".format(*summary.pitch_range_deg), "pitch", True),
+        *_lids_tile(summary),
         *_registered_tile(summary),
     ]
+
+
+def _lids_tile(summary: TrackSummary) -> list[tuple[str, str, str, bool]]:
+    if summary.closures is None:
+        return []
+    note = f"of {summary.closures} seen, each eye by itself" if summary.closures else "no eye closes in this video"
+    return [("closures followed", f"{summary.closures_followed}", note, summary.closures_followed > 0)]
+
+
+def _lids(quality: Quality) -> list[tuple[str, list[str]]]:
+    """Openings of both eyes over the frames, detected and fitted."""
+    if quality.lids is None:
+        return []
+    charts = [
+        curves([(f"{side} eye, as seen", quality.lids.detected[:, eye]), ("as fitted", quality.lids.mesh[:, eye])])
+        for eye, side in enumerate(("left", "right"))
+    ]
+    return [("Lids: how far the subject's eyes are open, 1 is usual, 0 closed", charts)]
 
 
 def _registered_tile(summary: TrackSummary) -> list[tuple[str, str, str, bool]]:

@@ -16,6 +16,7 @@ from data_tools.runs.blocks import blocks_of, run_blocks
 from data_tools.runs.pictures import load_grey, save_picture
 from data_tools.tracking.camera import camera_to_head, yaw_pitch_roll
 from data_tools.tracking.config import TrackConfig, TrackSummary
+from data_tools.tracking.fit.closures import LidCurves, lid_curves
 from data_tools.tracking.fit.energy import face_height_px, mean_distance
 from data_tools.tracking.fit.face_points import FacePoints
 from data_tools.tracking.fit.fitted import Fitted
@@ -54,6 +55,8 @@ class Quality:
     """Rows on which the outline was measured, and"""
     iou: Float[np.ndarray, " J"]
     """its agreement with the matte there."""
+    lids: LidCurves | None = None
+    """How far the eyes are open, seen and fitted; None where lids are not followed."""
 
     def frames(self, kept: np.ndarray) -> Quality:
         """The same with some of the frames; `kept` holds rows, increasing."""
@@ -66,6 +69,7 @@ class Quality:
             self.angles_deg[kept],
             tuple(row_of[self.judged[position]] for position in still),
             self.iou[still],
+            None if self.lids is None else self.lids.frames(kept),
         )
 
 
@@ -87,7 +91,8 @@ def judge(head: HeadModel, points: FacePoints, state: FaceState, seen: Observati
             band &= band_between(*ends, matte.shape)
         iou.append(outline_iou(cover(pixels, faces, matte.shape), matte, band))
     angles = np.degrees(yaw_pitch_roll(fitted.rotation))
-    return Quality(distance, distance / height, height, angles, tuple(map(int, judged)), np.array(iou))
+    lids = lid_curves(points, state, landmarks)
+    return Quality(distance, distance / height, height, angles, tuple(map(int, judged)), np.array(iou), lids)
 
 
 def write_masks(

@@ -25,9 +25,7 @@ STEPS_PER_SAVE = 500
 """Steps between them at most: half a minute on two cores, which is what an interruption costs."""
 
 
-def training_config(
-    method: FlameNerfTrainerConfig, subject: Path, output: Path, steps: int
-) -> FlameNerfTrainerConfig:
+def training_config(method: FlameNerfTrainerConfig, subject: Path, output: Path, steps: int) -> FlameNerfTrainerConfig:
     """A method's config for a run of `steps` steps on a subject, without a viewer."""
     config = copy.deepcopy(method)
     config.max_num_iterations = steps

@@ -13,7 +13,7 @@ from torch import Tensor
 from data_tools.tracking.fit.energy import Seen, held, normal_equations, within_bounds
 from data_tools.tracking.fit.face_points import FacePoints
 from data_tools.tracking.fit.newton import newton_step, second_difference
-from data_tools.tracking.fit.residuals import GAZE, POSE, FaceState
+from data_tools.tracking.fit.residuals import EXPRESSION, GAZE, POSE, FaceState
 from data_tools.tracking.observe.head_flow import SeenMotion
 from flame_nerf.geometry import matrix_to_axis_angle
 
@@ -28,7 +28,9 @@ that a pixel is wide at the head,"""
 FLOW_SHARE = 0.03
 """and what is added to it for each radian or metre of movement: where the mesh is not quite the head."""
 GAZE_BEND, EXPRESSION_BEND = 0.05, 0.06
-"""The same of gaze (radians) and expression coefficients."""
+"""The same of gaze (radians) and expression coefficients,"""
+QUICK_BEND = 0.15
+"""and of those of the lids: a blink is over after four frames."""
 STEPS, PLACING_STEPS = 5, 3
 """Newton steps a window; after three the picture of the error no longer changes, but short blinks still do."""
 
@@ -108,7 +110,7 @@ def motion_step(
     fixed[settled] = True
     difference = second_difference(slots)
     bend = _bend(state, slots, difference)[:, :size]
-    usual = _usual_bend(whole)[:size]
+    usual = _usual_bend(points, whole)[:size]
     flow = None if motion is None else _seen_bend(motion, slots, difference, _pixel_size(state))
     if flow is not None:
         bend[:, POSE] -= flow[0]
@@ -121,8 +123,10 @@ def motion_step(
     return within_bounds(points, moved)
 
 
-def _usual_bend(size: int) -> Float[np.ndarray, " P"]:
+def _usual_bend(points: FacePoints, size: int) -> Float[np.ndarray, " P"]:
     usual = np.full(size, EXPRESSION_BEND)
+    if points.quick is not None:
+        usual[EXPRESSION][points.quick.numpy()] = QUICK_BEND
     usual[POSE], usual[GAZE] = POSE_BEND, GAZE_BEND
     return usual
 

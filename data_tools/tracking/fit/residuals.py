@@ -125,8 +125,8 @@ def _by_gaze(
         which = points.eye == eye
         arm = at_head[:, which] - centres[eye]
         zero = torch.zeros_like(arm[..., 0])
-        about_x = torch.stack([zero, -arm[..., 2], arm[..., 1]], -1)
-        about_y = torch.stack([arm[..., 2], zero, -arm[..., 0]], -1)
+        about_x = points.gaze_seen[0] * torch.stack([zero, -arm[..., 2], arm[..., 1]], -1)
+        about_y = points.gaze_seen[1] * torch.stack([arm[..., 2], zero, -arm[..., 0]], -1)
         moved = by_head[:, which] @ torch.stack([about_x, about_y], -1)
         result[:, which, :, 2 * eye : 2 * eye + 2] = moved
     return result

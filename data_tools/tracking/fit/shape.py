@@ -18,6 +18,9 @@ KEYFRAMES = 32
 """Frames that the identity is taken from."""
 INDEPENDENT_VIEWS = 16.0
 """What the keyframes count for: errors of the embedding repeat in all of them, so more frames are not more evidence."""
+USUAL_GAZE = 0.12
+"""Standard deviation of the eyes' turns over a clip, radians: people look about, but straight ahead on average. Where
+the eyeballs lie is told by this."""
 FOCAL_SPREAD = 0.03
 """Standard deviation of the logarithm of the focal length around its prior."""
 
@@ -124,17 +127,25 @@ class ShapeEquations:
 
 def shape_equations(points: FacePoints, state: FaceState, seen: Seen) -> ShapeEquations:
     """What the landmarks say of frames and shape, with the frames' priors."""
-    equations = normal_equations(points, state, seen)
+    equations = normal_equations(points, state, seen, USUAL_GAZE)
     shared = _shared_derivatives(points, state, equations.linearised.head, equations.linearised.log_focal)
     weighted = shared * equations.weight.float().repeat_interleave(2, dim=1)[..., None]
     residual = equations.linearised.residual.flatten()
-    return ShapeEquations(
+    result = ShapeEquations(
         hessian=equations.hessian.clone(),
         gradient=equations.gradient.clone(),
         cross=(equations.linearised.frame.flatten(1, 2).transpose(1, 2) @ weighted).double(),
         shared_hessian=(shared.flatten(0, 1).T @ weighted.flatten(0, 1)).double(),
         shared_gradient=(weighted.flatten(0, 1).T @ residual.float()).double(),
     )
+    if equations.gaps is not None:
+        gaps = equations.gaps
+        own = gaps.of_lids(shared.unflatten(1, (-1, 2)).double())
+        weighted = own * gaps.weight[..., None]
+        result.cross.add_(gaps.frame.transpose(1, 2) @ weighted)
+        result.shared_hessian.add_(own.flatten(0, 1).T @ weighted.flatten(0, 1))
+        result.shared_gradient.add_((weighted * gaps.residual[..., None]).sum(dim=(0, 1)))
+    return result
 
 
 def shape_step(

@@ -94,7 +94,7 @@ def spread_surfels(
     embedding = LandmarkEmbedding(
         torch.arange(count), torch.from_numpy(face), torch.from_numpy(barycentric).float(), torch.ones(count)
     )
-    reduced = face_points(replace(head, landmarks=embedding))
+    reduced = face_points(replace(head, landmarks=embedding), marks=False)
     normal = np.zeros_like(rest)
     for corner in range(3):
         np.add.at(normal, faces[:, corner], cross)
