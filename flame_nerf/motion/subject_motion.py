@@ -154,8 +154,8 @@ class SubjectMotion:
         return [self.at_time(float(time)) for time in times.reshape(-1)]
 
     def neutral(self) -> PosedFrame:
-        """Every coefficient zero, neck and eyes as the subject usually has them; without a head model the canonical mesh.
-        The same object each time."""
+        """Every coefficient zero, neck and eyes as the subject usually has them; without a head model the canonical
+        mesh. The same object each time."""
         if self._neutral is None:
             # Posed with the head model it need not be the canonical mesh: that may have its jaw open.
             resting = PosedFrame(self._canonical, torch.zeros(self.condition_dim))

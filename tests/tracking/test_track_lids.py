@@ -21,7 +21,8 @@ from data_tools.tracking.fit.offsets import with_bumps
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.shape import fit_shape, shape_equations
 from data_tools.tracking.pipeline import track
-from flame_nerf.heads import axis_angle_to_matrix, load_head
+from flame_nerf.geometry import axis_angle_to_matrix
+from flame_nerf.heads import load_head
 from flame_nerf.heads.eyes import BLINKS, LIDS, blink_units, derived_blinks, look_turns, personal_head
 from flame_nerf.subject import load_subject
 
