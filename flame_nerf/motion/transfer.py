@@ -1,0 +1,216 @@
+"""One person's performance on another's face: what moved from rest, not where it stood."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.ndimage import gaussian_filter1d
+from scipy.spatial.transform import Rotation
+
+from flame_nerf.motion.arkit import BLINKS
+from flame_nerf.motion.errors import MotionError
+from flame_nerf.motion.frame import Moments
+from flame_nerf.motion.performance import Motion
+
+if TYPE_CHECKING:
+    from flame_nerf.motion.subject_motion import SubjectMotion
+
+REST_QUANTILE = 0.1
+"""Share of moments below a blendshape's rest: what a face does not come under even while it talks is how it is made."""
+REACH_QUANTILE = 0.99
+"""Share of moments below what a coefficient reaches: single frames are the tracker's slips."""
+BEYOND_SEEN = 1.25
+"""How far past what the avatar's training showed a coefficient may go."""
+LEAST_REACH = {"unit": 0.5, "codes": 1.0}
+"""What every coefficient may reach however little of it training showed: the mesh follows it all the same."""
+A_BLINK = 0.25
+"""Reach of a blink that closes the eye in somebody's coefficients, whatever number it is."""
+EYES = ("left_eye", "right_eye")
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    """How one person's performance becomes another's."""
+
+    strength: float = 1.0
+    """0 copies the driver's numbers as they are; 1 takes each expression relative to how the driver's face rests and
+    how far it goes, puts it onto how the avatar's rests, and keeps it within what training showed. In between: both."""
+    head_gain: float = 1.0
+    """How much of the driver's head movement the head makes; 0: none, 0.5: half."""
+    head_from: Literal["first", "mean"] = "first"
+    """Moment that the head's movement starts from: the driver's first, or the mean of all."""
+    smoothing: float = 0.0
+    """Seconds over which movement is evened out, where the driver's track trembles; blinks stay quick."""
+
+
+@dataclass(frozen=True, eq=False)
+class Performed:
+    """A motion made ready for one avatar."""
+
+    expression: Float[np.ndarray, "T E"]
+    """Coefficients in the order of the avatar's `pose_names`."""
+    joints: Float[np.ndarray, "T J 3"]
+    """Axis-angle rotations in the order of its `pose_joints`."""
+    head_movement: Float[np.ndarray, "T 4 4"]
+    """Rigid movement of the head since the moment it starts from, in the head frame of that moment."""
+    fps: float
+
+    def __len__(self) -> int:
+        return len(self.expression)
+
+    def moments(self, avatar: SubjectMotion) -> Moments:
+        """Its moments on the avatar's mesh, each posed when it is asked for."""
+        expression = torch.from_numpy(self.expression).float()
+        joints = torch.from_numpy(self.joints).float()
+        return Moments(len(self), lambda index: avatar.pose(expression[index], joints[index]))
+
+
+def transferred(
+    motion: Motion, avatar: SubjectMotion, config: TransferConfig | None = None, head_model: str = ""
+) -> Performed:
+    """What an avatar does to perform a motion.
+
+    Args:
+        motion: the driver's.
+        avatar: the avatar's own track, with its head model.
+        config: how.
+        head_model: name of the avatar's, where it is known.
+
+    Raises:
+        MotionError: no head model; no expression or joint shared by name; numbers of another head model's codes; or a
+            setting that is none.
+    """
+    config = config or TransferConfig()
+    _check(config)
+    if not avatar.can_pose:
+        raise MotionError(f"new expressions cannot be posed: {avatar.why_no_head}")
+    shared = [name for name in avatar.pose_names if name in motion.expression_names]
+    _check_names(motion, avatar, shared, head_model)
+    seen = dict(zip(avatar.expression_names, avatar.stored_expression.numpy().T, strict=True))
+    expression = np.zeros((len(motion), len(avatar.pose_names)), np.float32)
+    for name in shared:
+        driver = motion.column(name).astype(float)
+        if name not in BLINKS:
+            driver = _smooth(driver, config.smoothing * motion.fps)
+        own = seen.get(name, np.zeros(1)).astype(float)
+        expression[:, avatar.pose_names.index(name)] = _relative(name, driver, own, config.strength)
+    return Performed(expression, _joints(motion, avatar, config), _head_movement(motion, avatar, config), motion.fps)
+
+
+def _check(config: TransferConfig) -> None:
+    if not 0 <= config.strength <= 1:
+        raise MotionError(f"--strength is {config.strength:g}; give 0 (a plain copy) to 1 (all relative)")
+    if not -10 <= config.head_gain <= 10:
+        raise MotionError(
+            f"--head-gain is {config.head_gain:g}; give 0 (the head stands still) to 1 (it moves as much)"
+        )
+    if not 0 <= config.smoothing <= 10:
+        raise MotionError(f"--smoothing is {config.smoothing:g} seconds; give 0 to 10")
+
+
+def _check_names(motion: Motion, avatar: SubjectMotion, shared: list[str], head_model: str) -> None:
+    what = motion.provenance.source or "the motion"
+    theirs = motion.provenance.head_model
+    if shared and all(map(is_code, shared)) and theirs and head_model and theirs != head_model:
+        raise MotionError(
+            f"{what}: its expressions are numbers of the head model {theirs!r}, the avatar's of {head_model!r}, "
+            "where the same numbers mean other faces; track the driver's video with the avatar's head model (--head)"
+        )
+    if motion.expression_names and not shared:
+        raise MotionError(
+            f"{what}: its expressions ({_some(motion.expression_names)}) and those of the avatar's head model "
+            f"({_some(avatar.pose_names)}) have no name in common; drive it with one that has the avatar's names, or "
+            "track the driver's video with the avatar's head model (--head)"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:2]) + (", …" if len(names) > 2 else "")
+
+
+def _relative(
+    name: str, driver: Float[np.ndarray, " T"], own: Float[np.ndarray, " N"], strength: float
+) -> Float[np.ndarray, " T"]:
+    """One coefficient on the avatar: `strength` between a copy and what moved from rest, within the avatar's reach."""
+    blendshape = min(driver.min(), own.min()) >= -1e-3 and not is_code(name)
+    driver_rest, own_rest = (_rest(values, blendshape) for values in (driver, own))
+    moved = driver - driver_rest
+    driver_reach, own_reach = (
+        float(np.quantile(np.abs(values - rest), REACH_QUANTILE))
+        for values, rest in ((driver, driver_rest), (own, own_rest))
+    )
+    allowed = max(BEYOND_SEEN * own_reach, LEAST_REACH["unit" if blendshape else "codes"])
+    if name in BLINKS and min(driver_reach, own_reach) > A_BLINK:
+        # A closed eye is a closed eye, whatever number either tracker gives it.
+        scale = own_reach / driver_reach
+    else:
+        scale = min(1.0, allowed / driver_reach) if driver_reach > 0 else 1.0
+    relative = own_rest + scale * moved
+    out = driver + strength * (relative - driver)
+    return np.clip(out, 0.0, 1.0) if blendshape else out
+
+
+def _rest(values: np.ndarray, blendshape: bool) -> float:
+    """How a face carries a coefficient when it does nothing with it."""
+    return float(np.quantile(values, REST_QUANTILE) if blendshape else values.mean())
+
+
+def _joints(motion: Motion, avatar: SubjectMotion, config: TransferConfig) -> Float[np.ndarray, "T J 3"]:
+    """Joint rotations: the driver's away from its mean, onto the avatar's own; what the driver lacks rests."""
+    neutral, own = {}, avatar.stored_pose.numpy()
+    for row, name in enumerate(avatar.joint_names):
+        neutral[name] = own[:, row].mean(axis=0)
+    out = np.zeros((len(motion), len(avatar.pose_joints), 3))
+    for row, name in enumerate(avatar.pose_joints):
+        if name not in motion.joint_names:
+            # The neck as the avatar carries it; jaw and eyes at zero, as `SubjectMotion.pose` has them.
+            out[:, row] = avatar.carriage(name)
+            continue
+        turns = motion.joints[:, motion.joint_names.index(name)].astype(float)
+        if name in EYES and not _ever_turned(own, avatar, name):
+            # Its look follows the expressions; the eyeball never turned in training, so what it shows is unknown.
+            out[:, row] = avatar.carriage(name)
+            continue
+        turns = _smooth(turns, config.smoothing * motion.fps)
+        relative = neutral.get(name, np.zeros(3)) + turns - turns.mean(axis=0)
+        out[:, row] = turns + config.strength * (relative - turns)
+    return out
+
+
+def _ever_turned(own: np.ndarray, avatar: SubjectMotion, name: str) -> bool:
+    return name in avatar.joint_names and bool(np.abs(own[:, avatar.joint_names.index(name)]).max() > 1e-3)
+
+
+def _head_movement(motion: Motion, avatar: SubjectMotion, config: TransferConfig) -> Float[np.ndarray, "T 4 4"]:
+    out = np.tile(np.eye(4), (len(motion), 1, 1))
+    if motion.head_to_world is None or config.head_gain == 0:
+        return out
+    rotations = Rotation.from_matrix(motion.head_to_world[:, :3, :3])
+    place = motion.head_to_world[:, :3, 3]
+    start = rotations.mean() if config.head_from == "mean" else rotations[0]
+    origin = place.mean(axis=0) if config.head_from == "mean" else place[0]
+    turned = _smooth((start.inv() * rotations).as_rotvec(), config.smoothing * motion.fps) * config.head_gain
+    moved = _smooth(start.inv().apply(place - origin), config.smoothing * motion.fps) * config.head_gain
+    turn = Rotation.from_rotvec(turned)
+    if motion.provenance.turns_only:
+        # About the top of the neck, where a head turns; the head frame's own origin may be anywhere.
+        pivot = avatar.turning_point.double().cpu().numpy()
+        moved = moved + pivot - turn.apply(np.broadcast_to(pivot, moved.shape))
+    out[:, :3, :3], out[:, :3, 3] = turn.as_matrix(), moved
+    return out
+
+
+def _smooth(values: np.ndarray, frames: float) -> np.ndarray:
+    """Evened out over time; `frames` is the whole width of the window, four standard deviations."""
+    return values if frames < 1 or len(values) < 2 else gaussian_filter1d(values, frames / 4, axis=0, mode="nearest")
+
+
+def is_code(name: str) -> bool:
+    """Whether a name is the number of a statistical component, as `expr_012`, which two head models may both have."""
+    return re.fullmatch(r"[a-z]+_\d+", name) is not None
