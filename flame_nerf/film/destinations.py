@@ -9,6 +9,7 @@ from types import TracebackType
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from flame_nerf.film.encoder import CONTAINERS, FilmWriter, Sound
 from flame_nerf.film.pictures import write_png
@@ -58,6 +59,18 @@ class PictureFolder:
 
     def add(self, index: int, picture: UInt8[np.ndarray, "H W C"]) -> None:
         write_png(self.picture(index), picture)
+
+    def made(self, index: int) -> UInt8[np.ndarray, "H W C"]:
+        """A picture that is there.
+
+        Raises:
+            FilmError: it cannot be read; removed, it is made anew.
+        """
+        try:
+            with Image.open(self.picture(index)) as picture:
+                return np.asarray(picture)
+        except OSError as error:
+            raise FilmError(f"{self.picture(index)}: cannot be read ({error}); remove it, and film again") from None
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """What is finished is kept, whatever ended the run."""

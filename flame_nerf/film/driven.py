@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from flame_nerf.drive_options import LookConfig
 from flame_nerf.film.destinations import FilmFile, PictureFolder, is_film, sheet_beside
 from flame_nerf.film.encoder import CONTAINERS, Sound
-from flame_nerf.film.look import MOST_PIXELS, LookConfig, painter
+from flame_nerf.film.look import MOST_PIXELS, painter
 from flame_nerf.film.paths import orbit_cameras
 from flame_nerf.film.pictures import contact_sheet, write_png
 from flame_nerf.film.rendering import SHEET_PICTURES, render_pictures
@@ -94,8 +95,9 @@ def film_take(
                     film.add(index, picture)
                     if index in shown:
                         kept[index] = picture
-    if len(kept) == len(shown):
-        write_png(sheet_beside(path), contact_sheet([_on_paper(kept[index]) for index in sorted(kept)], columns=4))
+        for index in shown - kept.keys():
+            kept[index] = film.made(index)
+    write_png(sheet_beside(path), contact_sheet([_on_paper(kept[index]) for index in sorted(kept)], columns=4))
 
 
 def take_cameras(

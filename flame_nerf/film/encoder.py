@@ -13,7 +13,7 @@ from types import TracebackType
 import numpy as np
 from jaxtyping import UInt8
 
-from flame_nerf.runtime.files import FilmError, spare_name
+from flame_nerf.runtime.files import FilmError, cache_folder, spare_name
 
 
 def find_ffmpeg() -> str:
@@ -47,7 +47,7 @@ def provide_ffmpeg() -> None:
         return
     try:
         program = find_ffmpeg()
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flame_nerf" / "bin"
+        folder = cache_folder() / "bin"
         folder.mkdir(parents=True, exist_ok=True)
         link = folder / ("ffmpeg.exe" if os.name == "nt" else "ffmpeg")
         if not (link.exists() and link.samefile(program)):
@@ -257,10 +257,7 @@ class FilmWriter:
         self._log.seek(0)
         words = self._log.read().decode(errors="replace").strip()
         if "Unknown encoder" in words:
-            raise FilmError(
-                f"{self._path}: the ffmpeg at {self._ffmpeg} cannot write {self._path.suffix} films (it lacks "
-                f"{self._kind.encoder}); `pip install imageio-ffmpeg` brings one that can, or name the film .mp4"
-            )
+            words += "; `pip install imageio-ffmpeg` brings an ffmpeg that has it, or give the film another suffix"
         free = shutil.disk_usage(self._path.parent).free
         if "No space left" in words or "Disk quota" in words or free < 1 << 20:
             raise FilmError(

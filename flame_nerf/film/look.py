@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from flame_nerf.drive_options import LookConfig
 from flame_nerf.film.pictures import to_uint8
 from flame_nerf.runtime.files import FilmError
 
@@ -20,39 +20,8 @@ if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline
 
 COLOURS = {"white": 1.0, "black": 0.0}
-LARGEST, FINEST = 8192, 4
-"""Most pixels of a side, and most rays of a pixel's side."""
 MOST_PIXELS = 1 << 26
 """Pixels of a picture as it is rendered, before it is shrunk."""
-
-
-@dataclass(frozen=True)
-class LookConfig:
-    """How a film looks."""
-
-    background: str | None = None
-    """white, black, transparent (a .webm or .mov film, or PNGs), plate (the clean plate of the avatar's video), or a
-    picture's file; the avatar's own colour unless given."""
-    width: int | None = None
-    """Picture width in pixels; the training pictures' unless given, at most 256."""
-    height: int | None = None
-    """Picture height in pixels; unless given, what keeps the training pictures' shape."""
-    supersample: int = 1
-    """Rays along a pixel's side: 2 takes four times as long, and hair and outlines come out smooth."""
-    upright: bool = True
-    """Hold the camera so that the head stands upright in the picture, however the video was tilted."""
-
-    def check(self) -> None:
-        """FilmError, in one line, where a number is none that a film can have."""
-        for name, value in (("width", self.width), ("height", self.height)):
-            if value is not None and not 1 <= value <= LARGEST:
-                raise FilmError(f"--{name} is {value}; give 1 to {LARGEST} pixels")
-        if not 1 <= self.supersample <= FINEST:
-            raise FilmError(f"--supersample is {self.supersample}; give 1 to {FINEST} rays along a pixel's side")
-
-    @property
-    def transparent(self) -> bool:
-        return self.background == "transparent"
 
 
 Paint = Callable[[dict[str, Tensor]], UInt8[np.ndarray, "H W C"]]

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from flame_nerf.motion.errors import MotionError
 from flame_nerf.motion.performance import CameraTrack, Motion, Provenance
 from flame_nerf.runtime.files import complete_file
+from flame_nerf.runtime.motion_error import MotionError
 
 FORMAT, FORMAT_VERSION = "flame-nerf motion", 1
 MAX_BYTES = 1 << 30

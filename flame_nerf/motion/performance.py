@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation, Slerp
 
-from flame_nerf.motion.errors import MotionError
+from flame_nerf.runtime.motion_error import MotionError
 
 MAX_FRAMES = 2_000_000
 """Moments that a motion may have: nine hours at 60 a second. More is a damaged file."""
@@ -131,6 +131,14 @@ class Motion:
     def seconds(self) -> float:
         """Length of the film that shows all of it once."""
         return len(self) / self.fps
+
+    @property
+    def summary(self) -> str:
+        """How long it is and what is in it, for people."""
+        parts = [f"{len(self)} moments at {self.fps:g} a second", f"{len(self.expression_names)} expressions"]
+        parts += [f"turns of {', '.join(self.joint_names)}"] if self.joint_names else []
+        parts += ["head movement"] if self.head_to_world is not None else []
+        return ", ".join(parts)
 
     def column(self, name: str) -> Float[np.ndarray, " T"]:
         """Coefficients of one expression; KeyError where there is none of that name."""

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from flame_nerf.motion.errors import MotionError
 from flame_nerf.motion.frame import CONDITION_JOINTS, PosedFrame, condition_names, condition_vector
 from flame_nerf.motion.live_head import LiveHead
+from flame_nerf.runtime.motion_error import MotionError
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras

@@ -11,11 +11,11 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from flame_nerf.motion.arkit import ARKIT_NAMES, arkit_name, plain
-from flame_nerf.motion.errors import MotionError
 from flame_nerf.motion.head_angles import UNITS, AngleUnits, guessed_units, turns, yaw_pitch_roll
 from flame_nerf.motion.performance import MAX_FRAMES, Motion, Provenance, interpolated
-from flame_nerf.motion.timecode import EvenRows, even_rows, seconds_of, timecode_of
+from flame_nerf.motion.timecode import HOW_TO_SAY, USUAL_RATE, EvenRows, even_rows, seconds_of, timecode_of, usual
 from flame_nerf.runtime.files import complete_file
+from flame_nerf.runtime.motion_error import MotionError
 
 MAX_BYTES = 1 << 30
 """Bytes of a table: nine hours of Live Link Face."""
@@ -92,7 +92,9 @@ def write_table(motion: Motion, path: Path) -> tuple[str, ...]:
         FilmError: it cannot be written there.
     """
     live_link = bool(motion.expression_names) and set(motion.expression_names) <= set(ARKIT_NAMES)
-    header, rows, lost = (_live_link_rows if live_link and motion.fps.is_integer() else _named_rows)(motion)
+    # Timecodes tell these rates apart from what is near them, and from what counts in other frames.
+    live_link &= 10 <= motion.fps <= USUAL_RATE and usual(motion.fps) == motion.fps
+    header, rows, lost = (_live_link_rows if live_link else _named_rows)(motion)
     with complete_file(path, "motion") as spare, spare.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
@@ -123,7 +125,7 @@ def _live_link_rows(motion: Motion) -> tuple[list[str], list[list[str]], tuple[s
     header = ["Timecode", "BlendShapeCount", *capital]
     header += [f"{what}{turn}" for what in ("Head", *EYES.values()) for turn in _TURNS]
     rows = [
-        [timecode_of(index / motion.fps, motion.fps), "61", *(f"{value:.8g}" for value in row)]
+        [timecode_of(index / motion.fps, USUAL_RATE), "61", *(f"{value:.8g}" for value in row)]
         for index, row in enumerate(values)
     ]
     return header, rows, tuple(lost)
@@ -204,7 +206,7 @@ def _rows(
     elif fps is not None:
         times = np.arange(count) / fps
     else:
-        raise MotionError(f"{what}: neither a Timecode nor a time column, so its rate is not known; give it with --fps")
+        raise MotionError(f"{what}: neither a Timecode nor a time column, so the rate is not known; {HOW_TO_SAY}")
     if count == 1:
         return EvenRows(fps or 30.0, np.array([0]), np.array([0]), 0), assumed
     rows = even_rows(times, what, fps)

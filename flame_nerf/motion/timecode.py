@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from flame_nerf.motion.errors import MotionError
+from flame_nerf.runtime.motion_error import MotionError
 
 RATES = (24.0, 25.0, 30.0, 48.0, 50.0, 60.0, 120.0)
 """Frames a second that cameras and phones count in."""
@@ -17,6 +17,7 @@ USUAL_RATE = 60.0
 """Live Link Face's, unless it is told otherwise."""
 LONGEST_GAP = 60.0
 """Seconds without a row beyond which a file is two takes, not one with drop-outs."""
+HOW_TO_SAY = "give it with --fps to `flame-nerf motion`"
 _DAY = 86400.0
 _TIMECODE = re.compile(r"(\d{1,2}):(\d{1,2}):(\d{1,2})[:;](\d{1,3}(?:\.\d*)?)")
 
@@ -51,7 +52,7 @@ def even_rows(times: Float[np.ndarray, " N"], what: str, fps: float | None = Non
     Args:
         times: seconds of each row, never going back.
         what: the file, for messages.
-        fps: moments a second; None: what most rows are apart, a usual rate where it is near one.
+        fps: moments a second; None: what the rows are apart, or where they differ a usual rate that is near.
 
     Raises:
         MotionError: times go back, stand still throughout, or have a hole that no drop-out makes.
@@ -69,8 +70,10 @@ def even_rows(times: Float[np.ndarray, " N"], what: str, fps: float | None = Non
     if fps is None:
         moving = steps[steps > 1e-6]
         if len(moving) == 0:
-            raise MotionError(f"{what}: all rows have one time, so its rate is not known; give it with --fps")
-        fps = usual(1.0 / float(np.median(moving)))
+            raise MotionError(f"{what}: all rows have one time, so the rate is not known; {HOW_TO_SAY}")
+        even = np.ptp(steps) < 0.01 * moving.mean()
+        # Times in whole milliseconds do not tell 30 a second from 30.3: there the usual rate is meant.
+        fps = round(1.0 / float(moving.mean()), 6) if even else usual(1.0 / float(np.median(moving)))
     place = np.round((times - times[0]) * fps).astype(int)
     place, kept = np.unique(place, return_index=True)
     return EvenRows(fps, kept, place, len(times) - len(kept))
@@ -101,13 +104,13 @@ def seconds_of(timecodes: Sequence[str], what: str) -> tuple[Float[np.ndarray, "
     highest, lasts = float(np.floor(parts[:, 3].max())), len(np.unique(whole)) > 2
     rate = next((rate for rate in RATES if rate > highest), None) if lasts else USUAL_RATE
     if rate is None or highest >= rate:
-        raise MotionError(f"{what}: a timecode counts to frame {highest:.0f} of a second; give the rate with --fps")
+        raise MotionError(f"{what}: a timecode counts to frame {highest:.0f} of a second, which nothing does")
     seconds = whole + parts[:, 3] / rate
     seconds += _DAY * np.concatenate([[0], np.cumsum(np.diff(seconds) < -_DAY / 2)])
     return seconds, rate
 
 
 def timecode_of(seconds: float, rate: float) -> str:
-    """HH:MM:SS:FF.sub of a time, in frames of a whole rate."""
+    """HH:MM:SS:FF.sub of a time, in frames of a whole rate: what `seconds_of` reads."""
     whole, frame = divmod(round(seconds * rate * 1000), round(rate * 1000))
     return f"{whole // 3600 % 24:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}:{frame // 1000:02d}.{frame % 1000:03d}"

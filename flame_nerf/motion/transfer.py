@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
+from flame_nerf.drive_options import TransferConfig
 from flame_nerf.motion.arkit import BLINKS
-from flame_nerf.motion.errors import MotionError
 from flame_nerf.motion.frame import Moments
 from flame_nerf.motion.performance import Motion
+from flame_nerf.runtime.motion_error import MotionError
 
 if TYPE_CHECKING:
     from flame_nerf.motion.subject_motion import SubjectMotion
@@ -34,21 +35,6 @@ A_BLINK = 0.25
 EYES = ("left_eye", "right_eye")
 
 
-@dataclass(frozen=True)
-class TransferConfig:
-    """How one person's performance becomes another's."""
-
-    strength: float = 1.0
-    """0 copies the driver's numbers as they are; 1 takes each expression relative to how the driver's face rests and
-    how far it goes, puts it onto how the avatar's rests, and keeps it within what training showed. In between: both."""
-    head_gain: float = 1.0
-    """How much of the driver's head movement the head makes; 0: none, 0.5: half."""
-    head_from: Literal["first", "mean"] = "first"
-    """Moment that the head's movement starts from: the driver's first, or the mean of all."""
-    smoothing: float = 0.0
-    """Seconds over which movement is evened out, where the driver's track trembles; blinks stay quick."""
-
-
 @dataclass(frozen=True, eq=False)
 class Performed:
     """A motion made ready for one avatar."""
@@ -63,6 +49,11 @@ class Performed:
 
     def __len__(self) -> int:
         return len(self.expression)
+
+    @property
+    def head_moves(self) -> bool:
+        """Whether the head does anything but stand still."""
+        return bool(np.abs(self.head_movement - np.eye(4)).max() > 1e-9)
 
     def moments(self, avatar: SubjectMotion) -> Moments:
         """Its moments on the avatar's mesh, each posed when it is asked for."""
@@ -87,7 +78,7 @@ def transferred(
             setting that is none.
     """
     config = config or TransferConfig()
-    _check(config)
+    config.check()
     if not avatar.can_pose:
         raise MotionError(f"new expressions cannot be posed: {avatar.why_no_head}")
     shared = [name for name in avatar.pose_names if name in motion.expression_names]
@@ -101,17 +92,6 @@ def transferred(
         own = seen.get(name, np.zeros(1)).astype(float)
         expression[:, avatar.pose_names.index(name)] = _relative(name, driver, own, config.strength)
     return Performed(expression, _joints(motion, avatar, config), _head_movement(motion, avatar, config), motion.fps)
-
-
-def _check(config: TransferConfig) -> None:
-    if not 0 <= config.strength <= 1:
-        raise MotionError(f"--strength is {config.strength:g}; give 0 (a plain copy) to 1 (all relative)")
-    if not -10 <= config.head_gain <= 10:
-        raise MotionError(
-            f"--head-gain is {config.head_gain:g}; give 0 (the head stands still) to 1 (it moves as much)"
-        )
-    if not 0 <= config.smoothing <= 10:
-        raise MotionError(f"--smoothing is {config.smoothing:g} seconds; give 0 to 10")
 
 
 def _check_names(motion: Motion, avatar: SubjectMotion, shared: list[str], head_model: str) -> None:
@@ -201,7 +181,7 @@ def _head_movement(motion: Motion, avatar: SubjectMotion, config: TransferConfig
     if motion.provenance.turns_only:
         # About the top of the neck, where a head turns; the head frame's own origin may be anywhere.
         pivot = avatar.turning_point.double().cpu().numpy()
-        moved = moved + pivot - turn.apply(np.broadcast_to(pivot, moved.shape))
+        moved = moved + pivot - turn.apply(pivot)
     out[:, :3, :3], out[:, :3, 3] = turn.as_matrix(), moved
     return out
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from flame_nerf.motion.arkit import ARKIT_NAMES, arkit_name
-from flame_nerf.motion.errors import MotionError
 from flame_nerf.motion.performance import MAX_FRAMES, Motion, Provenance
 from flame_nerf.runtime.files import complete_file
+from flame_nerf.runtime.motion_error import MotionError
 
 LAM_FPS = 30.0
 """Frames a second of LAM's files, which do not say so."""

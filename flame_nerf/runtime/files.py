@@ -12,6 +12,11 @@ class FilmError(RuntimeError):
     """A film or picture that could not be made or written. The text names the file, the cause and the fix."""
 
 
+def cache_folder() -> Path:
+    """This package's folder in the user's cache; it need not be there."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flame_nerf"
+
+
 def spare_name(path: Path) -> Path:
     """Where a file is written before it takes its name: beside it, hidden, with its suffix."""
     return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
