@@ -73,16 +73,16 @@ def even_rows(times: Float[np.ndarray, " N"], what: str, fps: float | None = Non
             raise MotionError(f"{what}: all rows have one time, so the rate is not known; {HOW_TO_SAY}")
         even = np.ptp(steps) < 0.01 * moving.mean()
         # Times in whole milliseconds do not tell 30 a second from 30.3: there the usual rate is meant.
-        fps = round(1.0 / float(moving.mean()), 6) if even else usual(1.0 / float(np.median(moving)))
+        fps = usual(1.0 / float(moving.mean() if even else np.median(moving)), 5e-4 if even else 0.03)
     place = np.round((times - times[0]) * fps).astype(int)
     place, kept = np.unique(place, return_index=True)
     return EvenRows(fps, kept, place, len(times) - len(kept))
 
 
-def usual(fps: float) -> float:
-    """The usual rate within 3 % of a measured one; else that, to a hundredth."""
+def usual(fps: float, within: float = 0.03) -> float:
+    """The usual rate that is near a measured one, as a share of it; else the measured one, to a millionth."""
     near = min(RATES, key=lambda rate: abs(rate - fps))
-    return near if abs(near - fps) < 0.03 * near else round(fps, 2)
+    return near if abs(near - fps) < within * near else round(fps, 6)
 
 
 def seconds_of(timecodes: Sequence[str], what: str) -> tuple[Float[np.ndarray, " N"], float]:
