@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -87,6 +88,7 @@ class FilmFile:
 
     def __init__(self, path: Path, count: int, fps: float, sound: Sound | None) -> None:
         self._count = count
+        sound = None if sound is None else replace(sound, seconds=count / fps)
         self._writer = FilmWriter(path, fps, sound=sound)
 
     def __enter__(self) -> FilmFile:

@@ -116,6 +116,8 @@ class Sound:
     """A sound file, or a video whose sound is taken."""
     start: float = 0.0
     """Seconds into it at which the film begins."""
+    seconds: float | None = None
+    """Length of the film: longer sound is cut, shorter goes on in silence. None: all of the sound, as long as it is."""
 
 
 def has_sound(path: Path) -> bool:
@@ -142,7 +144,7 @@ class FilmWriter:
                 folder is made.
             fps: frames a second.
             crf: constant rate factor of x264 or VP9, smaller is better and larger.
-            sound: what is heard; shorter than the film it ends in silence.
+            sound: what is heard.
         """
         if not fps > 0:
             raise FilmError(f"{path}: {fps} frames a second; give a number above 0")
@@ -224,7 +226,9 @@ class FilmWriter:
                 "-map",
                 "1:a:0",
             ]
-            command += ["-c:a", self._kind.sound, "-af", "apad", "-shortest"]
+            command += ["-c:a", self._kind.sound]
+            # ffmpeg's -shortest ends some films with a false "no space left" while the padding runs on.
+            command += [] if self._sound.seconds is None else ["-af", "apad", "-t", f"{self._sound.seconds:.6f}"]
         command += ["-c:v", self._kind.encoder, *(option.format(crf=self._crf) for option in options)]
         command += ["-f", self._kind.format, str(self._part)]
         try:

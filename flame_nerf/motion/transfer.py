@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from flame_nerf.drive_options import TransferConfig
 from flame_nerf.motion.arkit import BLINKS
-from flame_nerf.motion.frame import Moments
+from flame_nerf.motion.frame import CONDITION_JOINTS, Moments
 from flame_nerf.motion.performance import Motion
 from flame_nerf.runtime.motion_error import MotionError
 
@@ -30,6 +30,8 @@ BEYOND_SEEN = 1.25
 """How far past what the avatar's training showed a coefficient may go."""
 LEAST_REACH = {"unit": 0.5, "codes": 1.0}
 """What every coefficient may reach however little of it training showed: the mesh follows it all the same."""
+LEAST_SECONDS = 1.0
+"""Length below which a performance does not tell how its face rests; it then rests at zero."""
 A_BLINK = 0.25
 """Reach of a blink that closes the eye in somebody's coefficients, whatever number it is."""
 EYES = ("left_eye", "right_eye")
@@ -90,7 +92,8 @@ def transferred(
         if name not in BLINKS:
             driver = _smooth(driver, config.smoothing * motion.fps)
         own = seen.get(name, np.zeros(1)).astype(float)
-        expression[:, avatar.pose_names.index(name)] = _relative(name, driver, own, config.strength)
+        tells_rest = motion.seconds >= LEAST_SECONDS
+        expression[:, avatar.pose_names.index(name)] = _relative(name, driver, own, config.strength, tells_rest)
     return Performed(expression, _joints(motion, avatar, config), _head_movement(motion, avatar, config), motion.fps)
 
 
@@ -115,11 +118,12 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _relative(
-    name: str, driver: Float[np.ndarray, " T"], own: Float[np.ndarray, " N"], strength: float
+    name: str, driver: Float[np.ndarray, " T"], own: Float[np.ndarray, " N"], strength: float, tells_rest: bool
 ) -> Float[np.ndarray, " T"]:
     """One coefficient on the avatar: `strength` between a copy and what moved from rest, within the avatar's reach."""
     blendshape = min(driver.min(), own.min()) >= -1e-3 and not is_code(name)
     driver_rest, own_rest = (_rest(values, blendshape) for values in (driver, own))
+    driver_rest *= tells_rest
     moved = driver - driver_rest
     driver_reach, own_reach = (
         float(np.quantile(np.abs(values - rest), REACH_QUANTILE))
@@ -158,7 +162,9 @@ def _joints(motion: Motion, avatar: SubjectMotion, config: TransferConfig) -> Fl
             out[:, row] = avatar.carriage(name)
             continue
         turns = _smooth(turns, config.smoothing * motion.fps)
-        relative = neutral.get(name, np.zeros(3)) + turns - turns.mean(axis=0)
+        # Jaw and eyes rest at zero in a moment alone; how it carries its neck nobody knows.
+        told = motion.seconds >= LEAST_SECONDS or name not in CONDITION_JOINTS
+        relative = neutral.get(name, np.zeros(3)) + turns - told * turns.mean(axis=0)
         out[:, row] = turns + config.strength * (relative - turns)
     return out
 
