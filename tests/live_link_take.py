@@ -26,7 +26,7 @@ def performance(count: int = 1000, fps: int = 60) -> dict[str, np.ndarray]:
     values = {name: np.abs(rng.normal(0, 0.01, count)) + 0.02 for name in COLUMNS}
     syllables = np.clip(np.sin(2 * np.pi * 3.1 * time) * np.sin(2 * np.pi * 0.4 * time), 0, 1)
     values["JawOpen"] = 0.06 + 0.7 * syllables + rng.normal(0, 0.005, count)
-    blink = sum(np.exp(-(((time - at) / 0.06) ** 2)) for at in np.arange(0.7, count / fps, 2.3))
+    blink = np.exp(-(((time[:, None] - np.arange(0.7, 0.7 + count / fps, 2.3)) / 0.06) ** 2)).sum(axis=1)
     values["EyeBlinkLeft"] = values["EyeBlinkRight"] = 0.08 + 0.85 * blink
     values["HeadYaw"] = 0.45 * np.sin(2 * np.pi * 0.21 * time)
     values["HeadPitch"] = 0.12 * np.sin(2 * np.pi * 0.13 * time + 1)
