@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import sys
 import time
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from flame_nerf import one_compile_worker
 from flame_nerf.avatar import AvatarError
+from flame_nerf.runtime.drive_options import LookConfig, TransferConfig
+
+if TYPE_CHECKING:
+    from nerfstudio.pipelines.base_pipeline import Pipeline
+
+    from flame_nerf.film import Sound
+    from flame_nerf.motion import Motion
+    from flame_nerf.subject import Subject
 
 DEMO_STEPS = 6000
 """Training steps of the demo: about five minutes on two cores."""
@@ -91,60 +100,198 @@ ConfigPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG
 
 @dataclass
 class Drive:
-    """Film a trained avatar: an expression swept, its own performance, or another subject's, from a still or moving
-    camera.
+    """Film a trained avatar: expressions swept, its own performance, or another's with head and sound, from a still or
+    moving camera.
 
     Examples:
-      flame-nerf drive outputs/me/flame-nerf/2026-01-31_120000/config.yml --sweep jawOpen
-      flame-nerf drive avatar.zip --motion subjects/ada --orbit
+      flame-nerf drive outputs/me/flame-nerf/2026-01-31_120000/config.yml --sweep jawOpen mouthSmileLeft
+      flame-nerf drive avatar.zip --motion subjects/ada --side-by-side
+      flame-nerf drive avatar.zip --motion take.csv --sound take.mov --background white
+      flame-nerf drive avatar.zip --motion take.npz --background transparent --format mov --width 512
     """
 
     config: AvatarPath
     """The config.yml of a training run, or a file that `flame-nerf pack` wrote."""
     output: Path = Path("outputs/films")
-    """The film to write, or a folder for it, where it is named after what it shows; a contact sheet goes beside it."""
+    """The film to write (.mp4, .webm, .mov), or a folder for it, where it is named after what it shows; a contact sheet
+    goes beside it."""
+    format: Literal["mp4", "webm", "mov", "png"] | None = None
+    """Kind of film: H.264, VP9, ProRes, or a folder of numbered PNGs, which an interrupted run goes on with. Unless
+    given: what --output ends in, else mp4, or webm where the background is transparent."""
     data: Path | None = None
     """The subject's folder, where it was moved and is not found beside or above the run."""
-    sweep: str | None = None
-    """Sweep this expression of the head model from nothing to a little more than the video showed, and back."""
+    sweep: tuple[str, ...] = ()
+    """Sweep these expressions of the head model, one after the other, from nothing to a little more than the video
+    showed, and back."""
     motion: Path | None = None
-    """Show the expressions of this other subject folder (tracked with the same head model), at its own rate."""
+    """Perform this, as long and at the rate that it is: another subject's folder, a motion file, Live Link Face's or
+    another CSV, LAM's JSON, or a video, which is tracked first."""
     orbit: bool = False
     """Turn the camera around the head instead of keeping it still."""
     frames: int | None = None
-    """Pictures in the film. By default the whole performance, its own or --motion's, and 100 for a sweep. --motion
+    """Pictures in the film. By default the whole performance, its own or --motion's, and 100 for each sweep. --motion
     gives as many as it has at most; the avatar's own performance goes back again and on where more are asked for."""
-    width: int | None = None
-    """Picture width in pixels; the training pictures' unless given, at most 256."""
+    side_by_side: bool = False
+    """Show the driver's pictures left of the avatar's, where --motion is a subject or a video."""
+    sound: Path | None = None
+    """Video or sound file that is heard. Unless given, that of --motion's video, where it lies beside the motion."""
+    head_units: Literal["radians", "degrees", "quarter-turns"] | None = None
+    """What the angles in a CSV are in. Unless given, their range tells, and what was taken for granted is said."""
+    look: tyro.conf.OmitArgPrefixes[LookConfig] = field(default_factory=LookConfig)
+    transfer: tyro.conf.OmitArgPrefixes[TransferConfig] = field(default_factory=TransferConfig)
 
     def run(self) -> None:
         from flame_nerf.avatar.loading import open_avatar
-        from flame_nerf.film import film_motion, film_orbit, film_sweep
-        from flame_nerf.film.takes import ORBIT_YAW_DEG
+        from flame_nerf.film.destinations import sheet_beside
 
         if self.sweep and self.motion:
             raise UserError("--sweep and --motion both say what the face does; give one of them")
         if self.frames is not None and self.frames < 1:
             raise UserError(f"--frames is {self.frames}; give at least 1")
-        film = self.film
+        if self.format is not None and self.output.suffix and not self.output.is_dir():
+            raise UserError(f"--format and the name {self.output} both say what to write; give only one")
+        self.look.check()
+        self.transfer.check()
+        # What cannot be read is said before the avatar is loaded.
+        driver = _Driver.of(self.motion, self.head_units, self.side_by_side) if self.motion else None
+        if self.side_by_side and (driver is None or driver.subject is None):
+            raise UserError("--side-by-side shows a driver's pictures: give --motion a subject's folder or a video")
+        sound = self._sound(driver)
         with open_avatar(self.config, self.data) as avatar:
-            pipeline = avatar.load()
-            if self.sweep:
-                film_sweep(pipeline, self.sweep, film, self.frames, orbit=self.orbit, width=self.width)
-            elif self.motion:
-                film_motion(pipeline, self.motion, film, self.frames, orbit=self.orbit, width=self.width)
-            else:
-                yaw_deg = ORBIT_YAW_DEG if self.orbit else 0.0
-                film_orbit(pipeline, film, self.frames, yaw_deg=yaw_deg, width=self.width)
-        print(f"film: {film}\nsheet: {film.with_suffix('.png')}")
+            made_of = f"{avatar.checkpoint.resolve()} {self.motion} {self.sweep} {self.transfer}"
+            self._film(avatar.load(), driver, sound, made_of)
+        print(f"film: {self.film}\nsheet: {sheet_beside(self.film)}")
+
+    def _film(self, pipeline: Pipeline, driver: _Driver | None, sound: Sound | None, made_of: str) -> None:
+        from flame_nerf.film import film_motion, film_orbit, film_sweep
+        from flame_nerf.film.driven import ORBIT_YAW_DEG
+
+        film, options = self.film, {"look": self.look, "sound": sound, "made_of": made_of}
+        if self.sweep:
+            film_sweep(pipeline, self.sweep, film, self.frames, orbit=self.orbit, **options)
+        elif driver is not None:
+            beside = driver.subject if self.side_by_side else None
+            more = {"transfer": self.transfer, "orbit": self.orbit, "beside": beside}
+            film_motion(pipeline, driver.motion, film, self.frames, **more, **options)
+        else:
+            yaw_deg = ORBIT_YAW_DEG if self.orbit else 0.0
+            film_orbit(pipeline, film, self.frames, yaw_deg=yaw_deg, **options)
+
+    def _sound(self, driver: _Driver | None) -> Sound | None:
+        """What is heard: what was asked for, or the driver's own where its file is found and has any."""
+        from flame_nerf.film import Sound, has_sound
+
+        start = 0.0 if driver is None else driver.motion.provenance.sound_start
+        if self.sound is not None:
+            if not self.sound.is_file() or not has_sound(self.sound):
+                raise UserError(f"--sound {self.sound}: {'no sound in it' if self.sound.is_file() else 'no such file'}")
+            return Sound(self.sound, start)
+        if driver is None or driver.sound is None or self.kind == "png" or not has_sound(driver.sound):
+            return None
+        print(f"sound: {driver.sound}")
+        return Sound(driver.sound, start)
+
+    @property
+    def kind(self) -> str:
+        """mp4, webm, mov, or png for a folder of pictures."""
+        if self.format is not None:
+            return self.format
+        if self.output.suffix and not self.output.is_dir():
+            return self.output.suffix[1:].lower()
+        return "webm" if self.look.transparent else "mp4"
 
     @property
     def film(self) -> Path:
-        """The film's own name: `output` where that is a film's, else a file in that folder."""
+        """The film's own name: `output` where that is a film's, else a file, or a folder of PNGs, in that folder."""
         if self.output.suffix and not self.output.is_dir():
             return self.output
-        shown = self.sweep or (self.motion.resolve().name if self.motion else "performance")
-        return self.output / f"{shown}{'-orbit' if self.orbit else ''}.mp4"
+        shown = "-".join(self.sweep) or (self.motion.resolve().stem if self.motion else "performance")
+        name = f"{shown}{'-orbit' if self.orbit else ''}"
+        return self.output / (name if self.kind == "png" else f"{name}.{self.kind}")
+
+
+@dataclass
+class MotionFile:
+    """Make a motion file of a subject, a video, Live Link Face's CSV, LAM's JSON, a CSV of named columns, or another
+    motion; or write one back as CSV or JSON.
+
+    A motion is a performance without the person: expressions by name, turns of jaw, eyes and neck, and how the head
+    moved. What the source does not say is taken for granted, and said.
+
+    Examples:
+      flame-nerf motion take.csv take.npz
+      flame-nerf motion ada.mp4 ada.npz --start 2 --end 12
+      flame-nerf motion subjects/ada ada.csv --fps 60
+    """
+
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
+    """A subject's folder, a video (tracked first), or a .npz, .csv or .json file."""
+    motion: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MOTION")]
+    """File to write: .npz, .csv (Live Link Face's columns where the names are ARKit's), or .json (LAM's)."""
+    fps: float | None = None
+    """Moments a second: of a table that does not say; anything else is resampled to it."""
+    start: float | None = None
+    """Second at which it begins."""
+    end: float | None = None
+    """Second at which it ends."""
+    head_units: Literal["radians", "degrees", "quarter-turns"] | None = None
+    """What the angles in a CSV are in. Unless given, their range tells."""
+
+    def run(self) -> None:
+        from flame_nerf.motion import save_motion
+        from flame_nerf.motion.sources import FILES
+
+        if self.motion.suffix.lower() not in FILES:
+            raise UserError(f"{self.motion}: a motion's name ends in {', '.join(FILES)}")
+        motion = _Driver.of(self.source, self.head_units, fps=self.fps).motion
+        motion = motion.cropped(self.start, self.end)
+        lost = save_motion(motion, self.motion)
+        for sentence in lost:
+            print(f"left out: {sentence}")
+        print(f"motion: {self.motion} ({motion.summary})")
+
+
+@dataclass
+class _Driver:
+    """Whoever drives an avatar."""
+
+    motion: Motion
+    subject: Subject | None
+    """Whose pictures there are; None: a file that has none."""
+    sound: Path | None
+    """File whose sound belongs to it."""
+
+    @classmethod
+    def of(cls, source: Path, head_units: str | None, pictures: bool = False, fps: float | None = None) -> _Driver:
+        """What `source` holds; a video is tracked first. Says what was taken for granted."""
+        from flame_nerf.motion import load_motion
+        from flame_nerf.motion.sources import VIDEOS, find_sound
+        from flame_nerf.subject import load_subject
+
+        video = source if source.suffix.lower() in VIDEOS else None
+        folder = _track_into_cache(video) if video is not None else source
+        motion = load_motion(folder, fps, head_units)
+        for sentence in motion.provenance.assumed:
+            print(f"assumed: {sentence}")
+        subject = load_subject(folder) if pictures and folder.is_dir() else None
+        return cls(motion, subject, video or find_sound(motion, folder))
+
+
+def _track_into_cache(video: Path) -> Path:
+    """The subject of a video, tracked into the user's cache folder unless it is there."""
+    from data_tools.tracking import TrackingError, track
+    from flame_nerf.runtime.files import cache_folder
+
+    if not video.is_file():
+        raise UserError(f"{video}: no such file")
+    known = f"{video.resolve()} {video.stat().st_size} {video.stat().st_mtime_ns}"
+    folder = cache_folder() / "tracked" / f"{video.stem}-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
+    _headline(f"Tracking {video}")
+    try:
+        track(video, folder)
+    except TrackingError as error:
+        raise UserError(str(error)) from error
+    return folder
 
 
 @dataclass
@@ -319,6 +466,7 @@ def main() -> None:
         Annotated[
             Annotated[Demo, tyro.conf.subcommand("demo")]
             | Annotated[Drive, tyro.conf.subcommand("drive")]
+            | Annotated[MotionFile, tyro.conf.subcommand("motion")]
             | Annotated[Pack, tyro.conf.subcommand("pack")]
             | Annotated[Unpack, tyro.conf.subcommand("unpack")]
             | Annotated[Move, tyro.conf.subcommand("move")]

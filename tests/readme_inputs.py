@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import tempfile
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from import_writers import (
     write_nha,
     write_vhap,
 )
+from live_link_take import performance, write_take
 from synthetic import make_subject
 from synthetic_head import make_head
 from track_clips import carphone, pictures_of, steady, write_video
@@ -30,6 +32,7 @@ from data_tools.importers import ImportConfig, import_data
 from data_tools.tracking import TrackConfig, track
 from flame_nerf.heads import load_head, save_head
 from flame_nerf.heads.registry import remember_head
+from flame_nerf.motion import load_motion, save_motion
 from flame_nerf.subject import load_subject, write_subject
 
 CLIP_FRAMES = 12
@@ -50,6 +53,18 @@ def subject(folder: Path) -> None:
     made = make_subject(folder, size=SIZE, count=FRAMES)
     save_head(make_head(), folder / "head_model.npz")
     write_subject(dataclasses.replace(made, head_model="head_model.npz"))
+
+
+def live_link_take(path: Path) -> None:
+    """Half a second of Live Link Face."""
+    write_take(path, performance(30))
+
+
+def motion(path: Path) -> None:
+    """A motion file of half a second."""
+    with tempfile.TemporaryDirectory() as folder:
+        live_link_take(Path(folder) / "take.csv")
+        save_motion(load_motion(Path(folder) / "take.csv"), path)
 
 
 def flame_subject(folder: Path) -> None:

@@ -204,6 +204,22 @@ COMMANDS: dict[str, Runs | Parses | Installs | Serves] = {
     "flame-nerf info me.zip": Runs({"me.zip": made.packed}, avatar=True),
     "flame-nerf unpack me.zip me/": Runs({"me.zip": made.packed}, makes=("me/config.yml",), avatar=True),
     "ns-viewer --load-config me/config.yml --viewer.websocket-host 127.0.0.1": Serves({"me": made.unpacked}),
+    # Motion.
+    "flame-nerf motion take.csv take.npz": Runs({"take.csv": made.live_link_take}, makes=("take.npz",), fast=True),
+    "flame-nerf motion subjects/me me.npz --start 0.2": Runs({"subjects/me": made.subject}, makes=("me.npz",)),
+    "flame-nerf motion VIDEO.mp4 video.npz": Parses(
+        "tracks a video, as the commands that track do", "flame_nerf.cli.MotionFile.run"
+    ),
+    "flame-nerf motion me.npz me.csv --fps 30": Runs({"me.npz": made.motion}, makes=("me.csv",), fast=True),
+    "flame-nerf drive outputs/…/config.yml --motion take.csv --background white": Runs(
+        {"take.csv": made.live_link_take}, "--frames 2", ("outputs/films/take.mp4",), avatar=True
+    ),
+    "flame-nerf drive outputs/…/config.yml --motion me.npz --background transparent --format png": Runs(
+        {"me.npz": made.motion}, "--frames 2", ("outputs/films/me/000001.png",), avatar=True
+    ),
+    "flame-nerf drive outputs/…/config.yml --sweep jawOpen mouthSmileLeft --width 128 --supersample 2": Runs(
+        extra="--frames 3", makes=("outputs/films/jawOpen-mouthSmileLeft.mp4",), instead={"128": "16"}, avatar=True
+    ),
     # The animal's page.
     "flame-nerf-data synth-animal fox": Runs(extra="--frames 4 --size 64", makes=("fox/animal.mp4", "fox/mattes/*")),
     "flame-nerf-data track fox/animal.mp4 fox/subject --head fox/animal_head.npz --keypoints fox/keypoints.csv "

@@ -22,7 +22,7 @@ def run(*arguments: str | Path, timeout: float = 120) -> subprocess.CompletedPro
 def test_help_names_the_commands_and_teaches():
     finished = run("--help")
     assert finished.returncode == 0
-    for word in ("demo", "drive", "pack", "unpack", "move", "export-track", "info"):
+    for word in ("demo", "drive", "motion", "pack", "unpack", "move", "export-track", "info"):
         assert word in finished.stdout
     assert "--video" in run("demo", "--help").stdout
 
@@ -45,19 +45,19 @@ def test_drive_without_a_config_ends_with_one_line(tmp_path):
 
 def test_drive_refuses_two_answers_to_one_question(tmp_path):
     with pytest.raises(cli.UserError, match="--sweep and --motion"):
-        cli.Drive(tmp_path / "config.yml", sweep="jawOpen", motion=tmp_path).run()
+        cli.Drive(tmp_path / "config.yml", sweep=("jawOpen",), motion=tmp_path).run()
 
 
 def test_films_are_named_after_what_they_show_so_that_none_overwrites_another(tmp_path):
     drive = partial(cli.Drive, tmp_path / "config.yml")
     (tmp_path / "kept.d").mkdir()
     assert drive().film == Path("outputs/films/performance.mp4")
-    assert drive(sweep="jawOpen", orbit=True).film == Path("outputs/films/jawOpen-orbit.mp4")
+    assert drive(sweep=("jawOpen",), orbit=True).film == Path("outputs/films/jawOpen-orbit.mp4")
     assert (
         drive(motion=tmp_path / "ada" / "..", output=tmp_path / "new").film == tmp_path / "new" / f"{tmp_path.name}.mp4"
     )
     assert drive(output=tmp_path / "kept.d").film == tmp_path / "kept.d" / "performance.mp4"
-    assert drive(sweep="jawOpen", output=tmp_path / "mine.mp4").film == tmp_path / "mine.mp4"
+    assert drive(sweep=("jawOpen",), output=tmp_path / "mine.mp4").film == tmp_path / "mine.mp4"
 
 
 def test_demo_says_where_its_clip_comes_from(monkeypatch):

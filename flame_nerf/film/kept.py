@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from flame_nerf.film.files import complete_file
+from flame_nerf.runtime.errors import FilmError
+from flame_nerf.runtime.files import complete_file
 
 RECORD = ".films.json"
 
@@ -32,7 +33,7 @@ class FilmFolder:
             print(f"already filmed: {path}")
             return path
         make(path)
-        with complete_file(self.folder / RECORD, "list of films") as spare:
+        with complete_file(self.folder / RECORD, "list of films", FilmError) as spare:
             spare.write_text(json.dumps(record | {name: self._made_of}, indent=1), encoding="utf-8")
         return path
 

@@ -12,8 +12,9 @@ from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor
 
-from flame_nerf.film.files import FilmError, complete_file
 from flame_nerf.geometry import axis_angle_to_matrix, mean_rotation, rotation_between
+from flame_nerf.runtime.errors import FilmError
+from flame_nerf.runtime.files import complete_file
 
 
 def mean_camera(cameras: Cameras) -> Cameras:
@@ -132,7 +133,7 @@ def write_camera_path(cameras: Cameras, path: Path | str, fps: float) -> Path:
         "keyframes": [],
         "camera_path": entries,
     }
-    with complete_file(path, "camera path") as spare:
+    with complete_file(path, "camera path", FilmError) as spare:
         spare.write_text(json.dumps(document, indent=1), encoding="utf-8")
     return path
 

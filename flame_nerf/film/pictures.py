@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from flame_nerf.film.files import FilmError, complete_file
+from flame_nerf.runtime.errors import FilmError
+from flame_nerf.runtime.files import complete_file
 
 GAP = 4
 """Pixels between the pictures of a sheet."""
@@ -44,7 +45,7 @@ def write_png(path: Path | str, picture: UInt8[np.ndarray, "H W 3"]) -> Path:
         FilmError: the file cannot be written (no right to, a full disk).
     """
     path = Path(path)
-    with complete_file(path, "picture") as spare:
+    with complete_file(path, "picture", FilmError) as spare:
         Image.fromarray(picture).save(spare, format="PNG")
     return path
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,21 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from flame_nerf.film.encoder import FilmWriter
-from flame_nerf.film.files import FilmError
 from flame_nerf.film.pictures import contact_sheet, labelled, psnr, to_uint8, write_png
 from flame_nerf.motion import PosedFrame
+from flame_nerf.runtime.errors import FilmError
 
 SHEET_PICTURES = 12
 """Pictures on a film's contact sheet."""
 
 
 def render_pictures(
-    model: Any, cameras: Cameras, posed_frames: Sequence[PosedFrame] | None = None, description: str = "Rendering"
-) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    model: Any,
+    cameras: Cameras,
+    posed_frames: Sequence[PosedFrame] | None = None,
+    description: str = "Rendering",
+    paint: Callable[[dict[str, torch.Tensor]], UInt8[np.ndarray, "H W C"]] | None = None,
+) -> Iterator[UInt8[np.ndarray, "H W C"]]:
     """Renders one picture after the other, with a progress bar and the time left.
 
     Args:
@@ -34,6 +38,7 @@ def render_pictures(
         posed_frames: the head in each picture; a single one serves all cameras. None follows the cameras' own
             frame or time.
         description: what the progress bar is called.
+        paint: makes a picture of a model's outputs for a camera; None: its colours.
 
     Raises:
         FilmError: the numbers of cameras and moments do not go together.
@@ -51,7 +56,7 @@ def render_pictures(
             if posed_frames is not None:
                 model.override = posed_frames[index % len(posed_frames)].to(model.device)
             camera = index % len(cameras)
-            yield _render(model, cameras[camera : camera + 1])
+            yield _render(model, cameras[camera : camera + 1], paint)
 
 
 def render_film(
@@ -138,8 +143,9 @@ def _model_of(model: Any) -> Any:
 
 
 @torch.no_grad()
-def _render(model: Any, camera: Cameras) -> UInt8[np.ndarray, "H W 3"]:
-    return to_uint8(model.get_outputs_for_camera(camera)["rgb"])
+def _render(model: Any, camera: Cameras, paint: Callable | None) -> UInt8[np.ndarray, "H W C"]:
+    outputs = model.get_outputs_for_camera(camera)
+    return to_uint8(outputs["rgb"]) if paint is None else paint(outputs)
 
 
 @contextmanager

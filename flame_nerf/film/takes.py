@@ -1,22 +1,24 @@
-"""Films of a trained avatar, each by one call: its own performance, an expression swept, another's performance."""
+"""Films of a trained avatar, each by one call: its own performance, expressions swept, another's performance."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flame_nerf.film.paths import orbit_cameras, play_times
-from flame_nerf.film.rendering import render_film, side_by_side
+from flame_nerf.film.driven import ORBIT_YAW_DEG, Take, film_take
+from flame_nerf.film.encoder import Sound
+from flame_nerf.film.paths import play_times
+from flame_nerf.film.rendering import side_by_side
+from flame_nerf.motion import Moments
+from flame_nerf.runtime.drive_options import LookConfig
 
 if TYPE_CHECKING:
-    from nerfstudio.cameras.cameras import Cameras
     from nerfstudio.pipelines.base_pipeline import Pipeline
 
-FILM_WIDTH = 256
-"""Pixels across a film unless another width is asked for; pictures of the subject are seldom larger on machines without
-a GPU."""
-ORBIT_YAW_DEG = 30.0
-"""How far an orbit swings to either side. Few videos show more of a head than this."""
+    from flame_nerf.motion import Motion, TransferConfig
+    from flame_nerf.subject import Subject
+
 SWEEP_FRAMES = 100
 """Pictures of a sweep unless another number is asked for."""
 
@@ -27,75 +29,98 @@ def film_orbit(
     frames: int | None = None,
     *,
     yaw_deg: float = ORBIT_YAW_DEG,
-    width: int | None = None,
+    look: LookConfig | None = None,
+    sound: Sound | None = None,
+    made_of: str = "",
 ) -> None:
     """The subject's own performance at its own rate, seen from a camera that swings around the head.
 
     Args:
-        path: the .mp4 to write; a contact sheet goes beside it.
+        path: the film to write, or a folder for PNGs; a contact sheet goes beside it.
         frames: pictures; more than the performance has play it there and back. None: all of it, once.
         yaw_deg: how far the camera swings; 0: it stays still.
-        width: pixels across; None: the training pictures', at most `FILM_WIDTH`.
+        look, made_of: as for `film_take`.
+        sound: what is heard.
     """
     motion = pipeline.model.motion
     frames = motion.num_frames if frames is None else frames
-    cameras = _cameras(pipeline, frames, yaw_deg, width, play_times(motion.num_frames, frames))
-    render_film(pipeline, cameras, None, path, motion.fps, sheet=path.with_suffix(".png"))
+    times = play_times(motion.num_frames, frames)
+    take = Take(Moments(frames, lambda index: motion.at_time(times[index])), motion.fps, sound=sound)
+    film_take(pipeline, take, path, look, yaw_deg=yaw_deg, made_of=made_of)
 
 
 def film_sweep(
     pipeline: Pipeline,
-    name: str,
+    names: str | Sequence[str],
     path: Path,
     frames: int | None = None,
     *,
     orbit: bool = False,
-    width: int | None = None,
+    look: LookConfig | None = None,
+    sound: Sound | None = None,
+    made_of: str = "",
 ) -> None:
-    """One expression from nothing to its peak and back, posed by the head model, at the subject's rate.
+    """Expressions, one after the other, from nothing to their peak and back, posed by the head model, at the subject's
+    rate.
 
     The peak is what the video showed and a quarter more, at least a half: beyond that the look is invented.
 
     Args:
-        name: an expression of the head model.
-        path, width: as for `film_orbit`.
-        frames: pictures; None: `SWEEP_FRAMES`.
+        names: expressions of the head model.
+        path, look, sound, made_of: as for `film_orbit`.
+        frames: pictures of each; None: `SWEEP_FRAMES`.
         orbit: the camera swings around the head.
     """
     motion = pipeline.model.motion
     frames = SWEEP_FRAMES if frames is None else frames
-    seen = [motion.coefficients(index)[0].get(name, 0.0) for index in range(motion.num_frames)]
-    peak = min(1.0, max(0.5, 1.25 * max(seen)))
-    posed = motion.expression_sweep(name, frames, peak)
-    cameras = _cameras(pipeline, frames if orbit else 1, ORBIT_YAW_DEG if orbit else 0.0, width)
-    render_film(pipeline, cameras, posed, path, motion.fps, sheet=path.with_suffix(".png"))
+    posed = []
+    for name in [names] if isinstance(names, str) else names:
+        seen = [motion.coefficients(index)[0].get(name, 0.0) for index in range(motion.num_frames)]
+        peak = min(1.0, max(0.5, 1.25 * max(seen)))
+        posed += motion.expression_sweep(name, frames, peak)
+    take = Take(Moments(len(posed), lambda index: posed[index]), motion.fps, sound=sound)
+    film_take(pipeline, take, path, look, yaw_deg=ORBIT_YAW_DEG if orbit else 0.0, made_of=made_of)
 
 
 def film_motion(
     pipeline: Pipeline,
-    source: Path,
+    motion: Motion,
     path: Path,
     frames: int | None = None,
     *,
+    transfer: TransferConfig | None = None,
     orbit: bool = False,
-    width: int | None = None,
+    look: LookConfig | None = None,
+    sound: Sound | None = None,
+    beside: Subject | None = None,
+    made_of: str = "",
 ) -> None:
-    """Another subject's expressions, jaw and eyes on this head, at that subject's rate.
+    """Another's performance on this head, at its own rate: expressions, jaw and eyes, and how the head turns.
 
     Args:
-        source: the other subject's folder.
-        path, orbit, width: as for `film_sweep`.
+        motion: what the driver did.
+        path, look, sound, made_of: as for `film_orbit`.
         frames: pictures, at most; None: the whole of it.
+        transfer: how it becomes this person's.
+        orbit: the camera swings around the head.
+        beside: the driver, whose pictures are shown left of the avatar's.
     """
-    from flame_nerf.motion import SubjectMotion
-    from flame_nerf.subject import load_subject
+    from flame_nerf.film.driver import DriverPictures
+    from flame_nerf.motion import transferred
 
-    subject = load_subject(source)
-    driver = SubjectMotion(subject.track, fps=subject.fps)
-    count = driver.num_frames if frames is None else min(frames, driver.num_frames)
-    posed = [pipeline.model.motion.pose(*driver.coefficients(index)) for index in range(count)]
-    cameras = _cameras(pipeline, count if orbit else 1, ORBIT_YAW_DEG if orbit else 0.0, width)
-    render_film(pipeline, cameras, posed, path, driver.fps, sheet=path.with_suffix(".png"))
+    own = pipeline.model.motion
+    head = pipeline.model.head
+    performed = transferred(motion, own, transfer, head_model=head.name if head is not None else "")
+    # Cut after the transfer: how a face rests is told by all of the performance.
+    count = len(performed) if frames is None else min(frames, len(performed))
+    take = Take(
+        performed.moments(own).picked(range(count)),
+        motion.fps,
+        head_movement=performed.head_movement[:count] if performed.head_moves else None,
+        sound=sound,
+        beside=None if beside is None else DriverPictures(beside, len(motion)),
+    )
+    film_take(pipeline, take, path, look, yaw_deg=ORBIT_YAW_DEG if orbit else 0.0, made_of=made_of)
 
 
 def film_held_out(pipeline: Pipeline, path: Path, count: int = 8) -> None:
@@ -104,18 +129,3 @@ def film_held_out(pipeline: Pipeline, path: Path, count: int = 8) -> None:
     stride = max(1, len(dataset) // count)
     values = side_by_side(pipeline, dataset, range(0, len(dataset), stride)[:count], path)
     print(f"  held-out frames: {sum(values) / len(values):.1f} dB in the matte")
-
-
-def _cameras(
-    pipeline: Pipeline, count: int, yaw_deg: float, width: int | None, times: list[float] | None = None
-) -> Cameras:
-    cameras = pipeline.datamanager.train_dataset.cameras
-    return orbit_cameras(
-        cameras,
-        pipeline.model.motion.centre,
-        count,
-        yaw_deg=yaw_deg,
-        pitch_deg=8.0 if yaw_deg else 0.0,
-        width=width or min(FILM_WIDTH, int(cameras.width.max())),
-        times=times,
-    )

@@ -1,20 +1,35 @@
-"""Motion: the mesh and the expression an avatar shows, from stored frames, a time, or coefficients of one's own."""
+"""Motion: the mesh and the expression an avatar shows, from stored frames, a time, or coefficients of one's own; and
+performances by themselves, recorded, loaded, and carried from one person to another."""
 
-from flame_nerf.motion.frame import CONDITION_JOINTS, PosedFrame, condition_names, condition_vector
+from flame_nerf.motion.frame import CONDITION_JOINTS, Moments, PosedFrame, condition_names, condition_vector
 from flame_nerf.motion.live_head import LiveHead, head_of
+from flame_nerf.motion.performance import CameraTrack, Motion, Provenance
 from flame_nerf.motion.shown import stored_row, unstored_frame, without_timestep
-from flame_nerf.motion.subject_motion import MotionError, SubjectMotion
+from flame_nerf.motion.sources import load_motion, save_motion
+from flame_nerf.motion.subject_motion import SubjectMotion
+from flame_nerf.motion.transfer import Performed, transferred
+from flame_nerf.runtime.drive_options import TransferConfig
+from flame_nerf.runtime.errors import MotionError
 
 __all__ = [
     "CONDITION_JOINTS",
+    "CameraTrack",
     "LiveHead",
+    "Moments",
+    "Motion",
     "MotionError",
+    "Performed",
     "PosedFrame",
+    "Provenance",
     "SubjectMotion",
+    "TransferConfig",
     "condition_names",
     "condition_vector",
     "head_of",
+    "load_motion",
+    "save_motion",
     "stored_row",
+    "transferred",
     "unstored_frame",
     "without_timestep",
 ]

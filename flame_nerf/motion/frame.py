@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +29,24 @@ class PosedFrame:
         if self.vertices.device == device and self.condition.device == device:
             return self
         return PosedFrame(self.vertices.to(device), self.condition.to(device))
+
+
+class Moments(Sequence[PosedFrame]):
+    """Moments that are posed when they are asked for: those of a long performance need not lie in memory at once."""
+
+    def __init__(self, count: int, at: Callable[[int], PosedFrame]) -> None:
+        self._rows: Sequence[int] = range(count)
+        self._at = at
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> PosedFrame:
+        return self._at(self._rows[index])
+
+    def picked(self, rows: Sequence[int]) -> Moments:
+        """Those of the given rows alone."""
+        return Moments(len(rows), lambda index: self[rows[index]])
 
 
 def condition_vector(

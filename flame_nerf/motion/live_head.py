@@ -84,6 +84,8 @@ class LiveHead:
         """Expressions that `pose` takes: the model's, then those derived from them."""
         self.joint_names: tuple[str, ...] = tuple(head.joint_names)
         self._head = shaped
+        self.turning_point: Float[Tensor, " 3"] = joint_template[head.head_joint].clone()
+        """Where the skull turns on the neck, metres, in the head frame."""
         self.residual: Float[Tensor, "V 3"] = self._measure_residual(track)
         """What the tracked head has beyond the model at rest, metres."""
         rms = float(self.residual.square().sum(-1).mean().sqrt())

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from flame_nerf.motion.frame import EYE_JOINTS, PosedFrame, condition_names, condition_vector
 from flame_nerf.motion.live_head import LiveHead
+from flame_nerf.runtime.errors import MotionError
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from flame_nerf.subject import HeadTrack
 
 Joints = Mapping[str, Sequence[float]]
-
-
-class MotionError(ValueError):
-    """A moment that cannot be made. The text says what was asked, and what to give instead."""
 
 
 class SubjectMotion:
@@ -93,6 +90,16 @@ class SubjectMotion:
         return self._condition.to(self._device, copy=True)
 
     @property
+    def stored_expression(self) -> Float[Tensor, "T E"]:
+        """Expression coefficients of all stored frames, in the order of `expression_names`; on the CPU, a copy."""
+        return self._expression.clone()
+
+    @property
+    def stored_pose(self) -> Float[Tensor, "T J 3"]:
+        """Axis-angle joint rotations of all stored frames, radians, in the order of `joint_names`; a copy."""
+        return self._pose.clone()
+
+    @property
     def can_pose(self) -> bool:
         """Whether `pose`, and with it sliders and sweeps, are available."""
         return self._live is not None
@@ -111,6 +118,23 @@ class SubjectMotion:
     def centre(self) -> Float[Tensor, " 3"]:
         """Middle of the canonical mesh's bounding box, metres: what a camera path turns around."""
         return (0.5 * (self._canonical.amin(0) + self._canonical.amax(0))).to(self._device)
+
+    @property
+    def turning_point(self) -> Float[Tensor, " 3"]:
+        """Where the skull turns on the neck, metres, in the head frame: the head model's joint, else a third of the
+        canonical mesh's height above its lower end."""
+        if self._live is not None:
+            return self._live.turning_point.to(self._device)
+        low, high = self._canonical.amin(0), self._canonical.amax(0)
+        return torch.stack([self.centre[0].cpu(), low[1] + (high[1] - low[1]) / 3, self.centre[2].cpu()]).to(
+            self._device
+        )
+
+    def carriage(self, joint: str) -> tuple[float, float, float]:
+        """Axis-angle rotation that a joint has of which nothing is asked: the neck's mean in the track, else zero."""
+        if joint not in self.joint_names:
+            return (0.0, 0.0, 0.0)
+        return tuple(self._rest_pose[self.joint_names.index(joint)].tolist())
 
     def to(self, device: torch.device | str) -> SubjectMotion:
         """Sets where returned tensors lie; the stored meshes stay where they are."""

@@ -19,6 +19,11 @@ def spare_name(path: Path, alone: bool = False) -> Path:
     return path.with_name(f".{path.name}.part" if alone else f".{path.name}.{os.getpid()}.part")
 
 
+def cache_folder() -> Path:
+    """This package's folder in the user's cache; it need not be there."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flame_nerf"
+
+
 @contextlib.contextmanager
 def whole(path: Path, *, alone: bool = False, synced: bool = True) -> Iterator[Path]:
     """Gives a spare name to write to, in a folder that is made; at the end it becomes `path`, on an error it goes.
@@ -93,3 +98,18 @@ def take_place(spare: Path, folder: Path) -> None:
             os.replace(old, folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def complete_file(path: Path, what: str, error: type[Exception]) -> Iterator[Path]:
+    """`whole`, with the disk's refusal in words.
+
+    Args:
+        what: what the file is, for the message.
+        error: what is raised where it cannot be written (no right to, a full disk).
+    """
+    try:
+        with whole(path) as spare:
+            yield spare
+    except OSError as refusal:
+        raise error(f"{path}: the {what} cannot be written ({refusal.strerror or refusal})") from refusal

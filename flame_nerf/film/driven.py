@@ -1,0 +1,176 @@
+"""Films of an avatar that does something: any moments, a head that turns, any look, one file or many pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from flame_nerf.film.destinations import FilmFile, PictureFolder, is_film, sheet_beside
+from flame_nerf.film.encoder import CONTAINERS, Sound
+from flame_nerf.film.look import MOST_PIXELS, painter
+from flame_nerf.film.paths import orbit_cameras
+from flame_nerf.film.pictures import contact_sheet, write_png
+from flame_nerf.film.rendering import SHEET_PICTURES, render_pictures
+from flame_nerf.motion import Moments
+from flame_nerf.runtime.drive_options import LookConfig
+from flame_nerf.runtime.errors import FilmError
+
+if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
+    from nerfstudio.pipelines.base_pipeline import Pipeline
+
+FILM_WIDTH = 256
+"""Pixels across a film unless another width is asked for; pictures of the subject are seldom larger on machines without
+a GPU."""
+ORBIT_YAW_DEG = 30.0
+"""How far an orbit swings to either side. Few videos show more of a head than this."""
+ORBIT_PITCH_DEG = 8.0
+"""How far it goes up and down."""
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """What a film shows."""
+
+    moments: Moments
+    """The head in each picture."""
+    fps: float
+    head_movement: Float[np.ndarray, "T 4 4"] | None = None
+    """Rigid movement of the head before the camera, in its own frame; None: it stands still."""
+    sound: Sound | None = None
+    beside: Callable[[int], UInt8[np.ndarray, "H W 3"]] | None = None
+    """A picture that is shown left of each one, such as the driver's; None: none is."""
+
+
+def film_take(
+    pipeline: Pipeline,
+    take: Take,
+    path: Path,
+    look: LookConfig | None = None,
+    *,
+    yaw_deg: float = 0.0,
+    made_of: str = "",
+) -> None:
+    """Films a take.
+
+    Args:
+        path: a .mp4, .webm or .mov, or a folder for numbered PNGs; a contact sheet goes beside it.
+        look: size, background, and how the camera is held.
+        yaw_deg: how far the camera swings around the head; 0: it stays still.
+        made_of: names what is shown, so that a folder of PNGs is gone on with where it shows the same.
+
+    Raises:
+        FilmError: the look or the path cannot be had, no encoder, a full disk. No half film is left; finished PNGs are.
+    """
+    look, count = look or LookConfig(), len(take.moments)
+    _check(take, path, look, yaw_deg)
+    cameras = take_cameras(pipeline, count, look, yaw_deg, take.head_movement)
+    width, height = (int(side.reshape(-1)[0]) // look.supersample for side in (cameras.width, cameras.height))
+    if width * height * look.supersample**2 > MOST_PIXELS:
+        raise FilmError(f"{width}x{height} at {look.supersample} rays along a pixel's side is too large; give less")
+    paint = painter(pipeline, look, width, height)
+    shown = set(np.linspace(0, count - 1, min(SHEET_PICTURES, count)).round().astype(int).tolist())
+    kept: dict[int, np.ndarray] = {}
+    made_of = f"{made_of}, {count} pictures of {width}x{height}, {look}, {yaw_deg:g} degrees around"
+    film = FilmFile(path, count, take.fps, take.sound) if is_film(path) else PictureFolder(path, count, made_of)
+    with film:
+        missing = film.missing()
+        if len(missing) < count:
+            print(f"{count - len(missing)} of {count} pictures are there already: {path}")
+        if missing:
+            wanted = cameras if len(cameras) == 1 else cameras[torch.tensor(missing)]
+            pictures = render_pictures(pipeline, wanted, take.moments.picked(missing), path.name, paint)
+            with closing(pictures):
+                for index, picture in zip(missing, pictures, strict=True):
+                    if take.beside is not None:
+                        picture = _beside(take.beside(index), picture)
+                    film.add(index, picture)
+                    if index in shown:
+                        kept[index] = picture
+        for index in shown - kept.keys():
+            kept[index] = film.made(index)
+    write_png(sheet_beside(path), contact_sheet([_on_paper(kept[index]) for index in sorted(kept)], columns=4))
+
+
+def take_cameras(
+    pipeline: Pipeline,
+    count: int,
+    look: LookConfig,
+    yaw_deg: float = 0.0,
+    head_movement: Float[np.ndarray, "T 4 4"] | None = None,
+) -> Cameras:
+    """Cameras of a film, in the head frame: one for all of its pictures, or one for each where anything moves.
+
+    A head that moves before a still camera is, seen from the head, a camera that moves the other way.
+    """
+    training = pipeline.datamanager.train_dataset.cameras
+    width = look.width
+    if width is None and look.height is None:
+        width = min(FILM_WIDTH, int(training.width.max()))
+    moving = bool(yaw_deg) or head_movement is not None
+    cameras = orbit_cameras(
+        training,
+        pipeline.model.motion.centre,
+        count if moving else 1,
+        yaw_deg=yaw_deg,
+        pitch_deg=ORBIT_PITCH_DEG if yaw_deg else 0.0,
+        width=width,
+        height=look.height,
+    )
+    c2w = cameras.camera_to_worlds.double()
+    if look.upright and look.background != "plate":
+        c2w = _upright(c2w)
+    if head_movement is not None:
+        back = torch.from_numpy(np.linalg.inv(head_movement))
+        c2w = back[:, :3, :3] @ c2w + torch.cat([torch.zeros(len(back), 3, 3), back[:, :3, 3:]], dim=-1)
+    cameras.camera_to_worlds = c2w.float()
+    if look.supersample > 1:
+        cameras.rescale_output_resolution(float(look.supersample))
+    return cameras
+
+
+def _check(take: Take, path: Path, look: LookConfig, yaw_deg: float) -> None:
+    look.check()
+    if not is_film(path) and path.suffix and not path.is_dir():
+        raise FilmError(f"{path}: a film's name ends in {', '.join(CONTAINERS)}; PNGs go into a folder")
+    if look.transparent and is_film(path) and CONTAINERS[path.suffix.lower()].transparent is None:
+        raise FilmError(f"{path}: {path.suffix} films are opaque; name it .webm or .mov, or ask for --format png")
+    if look.background == "plate" and yaw_deg:
+        raise FilmError("--background plate is what a still camera saw; leave --orbit out, or give another background")
+    if take.sound is not None and not is_film(path):
+        raise FilmError(f"{path}: pictures have no sound; leave --sound out, or name a film")
+
+
+def _upright(c2w: Float[torch.Tensor, "N 3 4"]) -> Float[torch.Tensor, "N 3 4"]:
+    """Cameras turned about their optical axes, so that the head's up is the picture's."""
+    backward = c2w[:, :, 2]
+    up = torch.tensor([0.0, 1.0, 0.0], dtype=c2w.dtype).expand_as(backward)
+    right = torch.linalg.cross(up, backward)
+    right = right / right.norm(dim=-1, keepdim=True).clamp_min(1e-9)
+    return torch.stack([right, torch.linalg.cross(backward, right), backward, c2w[:, :, 3]], dim=-1)
+
+
+def _beside(left: UInt8[np.ndarray, "H2 W2 3"], picture: UInt8[np.ndarray, "H W C"]) -> UInt8[np.ndarray, "H W3 C"]:
+    """A picture with another one left of it, as high."""
+    height = len(picture)
+    width = max(1, round(left.shape[1] * height / len(left)))
+    left = cv2.resize(left, (width, height), interpolation=cv2.INTER_AREA)
+    if picture.shape[2] == 4:
+        left = np.concatenate([left, np.full((height, width, 1), 255, np.uint8)], axis=2)
+    return np.concatenate([left, picture], axis=1)
+
+
+def _on_paper(picture: UInt8[np.ndarray, "H W C"]) -> UInt8[np.ndarray, "H W 3"]:
+    """A picture for a sheet: transparent ones on white."""
+    if picture.shape[2] == 3:
+        return picture
+    colour, alpha = picture[..., :3].astype(np.float32), picture[..., 3:].astype(np.float32) / 255
+    return (colour * alpha + 255 * (1 - alpha)).round().astype(np.uint8)

@@ -1,0 +1,202 @@
+"""One person's performance on another's face: what moved from rest, not where it stood."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.ndimage import gaussian_filter1d
+from scipy.spatial.transform import Rotation
+
+from flame_nerf.motion.arkit import BLINKS
+from flame_nerf.motion.frame import CONDITION_JOINTS, Moments
+from flame_nerf.motion.performance import Motion
+from flame_nerf.runtime.drive_options import TransferConfig
+from flame_nerf.runtime.errors import MotionError
+
+if TYPE_CHECKING:
+    from flame_nerf.motion.subject_motion import SubjectMotion
+
+REST_QUANTILE = 0.1
+"""Share of moments below a blendshape's rest: what a face does not come under even while it talks is how it is made."""
+REACH_QUANTILE = 0.99
+"""Share of moments below what a coefficient reaches: single frames are the tracker's slips."""
+BEYOND_SEEN = 1.25
+"""How far past what the avatar's training showed a coefficient may go."""
+LEAST_REACH = {"unit": 0.5, "codes": 1.0}
+"""What every coefficient may reach however little of it training showed: the mesh follows it all the same."""
+LEAST_SECONDS = 1.0
+"""Length below which a performance does not tell how its face rests; it then rests at zero."""
+A_BLINK = 0.25
+"""Reach of a blink that closes the eye in somebody's coefficients, whatever number it is."""
+EYES = ("left_eye", "right_eye")
+
+
+@dataclass(frozen=True, eq=False)
+class Performed:
+    """A motion made ready for one avatar."""
+
+    expression: Float[np.ndarray, "T E"]
+    """Coefficients in the order of the avatar's `pose_names`."""
+    joints: Float[np.ndarray, "T J 3"]
+    """Axis-angle rotations in the order of its `pose_joints`."""
+    head_movement: Float[np.ndarray, "T 4 4"]
+    """Rigid movement of the head since the moment it starts from, in the head frame of that moment."""
+    fps: float
+
+    def __len__(self) -> int:
+        return len(self.expression)
+
+    @property
+    def head_moves(self) -> bool:
+        """Whether the head does anything but stand still."""
+        return bool(np.abs(self.head_movement - np.eye(4)).max() > 1e-9)
+
+    def moments(self, avatar: SubjectMotion) -> Moments:
+        """Its moments on the avatar's mesh, each posed when it is asked for."""
+        expression = torch.from_numpy(self.expression).float()
+        joints = torch.from_numpy(self.joints).float()
+        return Moments(len(self), lambda index: avatar.pose(expression[index], joints[index]))
+
+
+def transferred(
+    motion: Motion, avatar: SubjectMotion, config: TransferConfig | None = None, head_model: str = ""
+) -> Performed:
+    """What an avatar does to perform a motion.
+
+    Args:
+        motion: the driver's.
+        avatar: the avatar's own track, with its head model.
+        config: how.
+        head_model: name of the avatar's, where it is known.
+
+    Raises:
+        MotionError: no head model; no expression or joint shared by name; numbers of another head model's codes; or a
+            setting that is none.
+    """
+    config = config or TransferConfig()
+    config.check()
+    if not avatar.can_pose:
+        raise MotionError(f"new expressions cannot be posed: {avatar.why_no_head}")
+    shared = [name for name in avatar.pose_names if name in motion.expression_names]
+    _check_names(motion, avatar, shared, head_model)
+    seen = dict(zip(avatar.expression_names, avatar.stored_expression.numpy().T, strict=True))
+    expression = np.zeros((len(motion), len(avatar.pose_names)), np.float32)
+    for name in shared:
+        driver = motion.column(name).astype(float)
+        if name not in BLINKS:
+            driver = _smooth(driver, config.smoothing * motion.fps)
+        own = seen.get(name, np.zeros(1)).astype(float)
+        tells_rest = motion.seconds >= LEAST_SECONDS
+        expression[:, avatar.pose_names.index(name)] = _relative(name, driver, own, config.strength, tells_rest)
+    return Performed(expression, _joints(motion, avatar, config), _head_movement(motion, avatar, config), motion.fps)
+
+
+def _check_names(motion: Motion, avatar: SubjectMotion, shared: list[str], head_model: str) -> None:
+    what = motion.provenance.source or "the motion"
+    theirs = motion.provenance.head_model
+    if shared and all(map(is_code, shared)) and theirs and head_model and theirs != head_model:
+        raise MotionError(
+            f"{what}: its expressions are numbers of the head model {theirs!r}, the avatar's of {head_model!r}, "
+            "where the same numbers mean other faces; track the driver's video with the avatar's head model (--head)"
+        )
+    if motion.expression_names and not shared:
+        raise MotionError(
+            f"{what}: its expressions ({_some(motion.expression_names)}) and those of the avatar's head model "
+            f"({_some(avatar.pose_names)}) have no name in common; drive it with one that has the avatar's names, or "
+            "track the driver's video with the avatar's head model (--head)"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:2]) + (", …" if len(names) > 2 else "")
+
+
+def _relative(
+    name: str, driver: Float[np.ndarray, " T"], own: Float[np.ndarray, " N"], strength: float, tells_rest: bool
+) -> Float[np.ndarray, " T"]:
+    """One coefficient on the avatar: `strength` between a copy and what moved from rest, within the avatar's reach."""
+    blendshape = min(driver.min(), own.min()) >= -1e-3 and not is_code(name)
+    driver_rest, own_rest = (_rest(values, blendshape) for values in (driver, own))
+    driver_rest *= tells_rest
+    moved = driver - driver_rest
+    driver_reach, own_reach = (
+        float(np.quantile(np.abs(values - rest), REACH_QUANTILE))
+        for values, rest in ((driver, driver_rest), (own, own_rest))
+    )
+    allowed = max(BEYOND_SEEN * own_reach, LEAST_REACH["unit" if blendshape else "codes"])
+    if name in BLINKS and min(driver_reach, own_reach) > A_BLINK:
+        # A closed eye is a closed eye, whatever number either tracker gives it.
+        scale = own_reach / driver_reach
+    else:
+        scale = min(1.0, allowed / driver_reach) if driver_reach > 0 else 1.0
+    relative = own_rest + scale * moved
+    out = driver + strength * (relative - driver)
+    return np.clip(out, 0.0, 1.0) if blendshape else out
+
+
+def _rest(values: np.ndarray, blendshape: bool) -> float:
+    """How a face carries a coefficient when it does nothing with it."""
+    return float(np.quantile(values, REST_QUANTILE) if blendshape else values.mean())
+
+
+def _joints(motion: Motion, avatar: SubjectMotion, config: TransferConfig) -> Float[np.ndarray, "T J 3"]:
+    """Joint rotations: the driver's away from its mean, onto the avatar's own; what the driver lacks rests."""
+    neutral, own = {}, avatar.stored_pose.numpy()
+    for row, name in enumerate(avatar.joint_names):
+        neutral[name] = own[:, row].mean(axis=0)
+    out = np.zeros((len(motion), len(avatar.pose_joints), 3))
+    for row, name in enumerate(avatar.pose_joints):
+        if name not in motion.joint_names:
+            # The neck as the avatar carries it; jaw and eyes at zero, as `SubjectMotion.pose` has them.
+            out[:, row] = avatar.carriage(name)
+            continue
+        turns = motion.joints[:, motion.joint_names.index(name)].astype(float)
+        if name in EYES and not _ever_turned(own, avatar, name):
+            # Its look follows the expressions; the eyeball never turned in training, so what it shows is unknown.
+            out[:, row] = avatar.carriage(name)
+            continue
+        turns = _smooth(turns, config.smoothing * motion.fps)
+        # Jaw and eyes rest at zero in a moment alone; how it carries its neck nobody knows.
+        told = motion.seconds >= LEAST_SECONDS or name not in CONDITION_JOINTS
+        relative = neutral.get(name, np.zeros(3)) + turns - told * turns.mean(axis=0)
+        out[:, row] = turns + config.strength * (relative - turns)
+    return out
+
+
+def _ever_turned(own: np.ndarray, avatar: SubjectMotion, name: str) -> bool:
+    return name in avatar.joint_names and bool(np.abs(own[:, avatar.joint_names.index(name)]).max() > 1e-3)
+
+
+def _head_movement(motion: Motion, avatar: SubjectMotion, config: TransferConfig) -> Float[np.ndarray, "T 4 4"]:
+    out = np.tile(np.eye(4), (len(motion), 1, 1))
+    if motion.head_to_world is None or config.head_gain == 0:
+        return out
+    rotations = Rotation.from_matrix(motion.head_to_world[:, :3, :3])
+    place = motion.head_to_world[:, :3, 3]
+    start = rotations.mean() if config.head_from == "mean" else rotations[0]
+    origin = place.mean(axis=0) if config.head_from == "mean" else place[0]
+    turned = _smooth((start.inv() * rotations).as_rotvec(), config.smoothing * motion.fps) * config.head_gain
+    moved = _smooth(start.inv().apply(place - origin), config.smoothing * motion.fps) * config.head_gain
+    turn = Rotation.from_rotvec(turned)
+    if motion.provenance.turns_only:
+        # About the top of the neck, where a head turns; the head frame's own origin may be anywhere.
+        pivot = avatar.turning_point.double().cpu().numpy()
+        moved = moved + pivot - turn.apply(pivot)
+    out[:, :3, :3], out[:, :3, 3] = turn.as_matrix(), moved
+    return out
+
+
+def _smooth(values: np.ndarray, frames: float) -> np.ndarray:
+    """Evened out over time; `frames` is the whole width of the window, four standard deviations."""
+    return values if frames < 1 or len(values) < 2 else gaussian_filter1d(values, frames / 4, axis=0, mode="nearest")
+
+
+def is_code(name: str) -> bool:
+    """Whether a name is the number of a statistical component, as `expr_012`, which two head models may both have."""
+    return re.fullmatch(r"[a-z]+_\d+", name) is not None

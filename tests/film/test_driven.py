@@ -1,0 +1,211 @@
+"""Films of an avatar that does something: cameras that stand for a head that turns, backgrounds, sound, and folders of
+pictures that are gone on with."""
+
+import json
+import subprocess
+import sys
+import wave
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from avatar_fixtures import config_path, packed, project  # noqa: F401
+from nerfstudio.cameras.cameras import Cameras
+from PIL import Image
+from scipy.spatial.transform import Rotation
+from synthetic import look_at_origin
+
+from flame_nerf.film import FilmError, FilmWriter, Sound, find_ffmpeg, has_sound
+from flame_nerf.film.driven import Take, film_take, take_cameras
+from flame_nerf.motion import Moments, PosedFrame
+from flame_nerf.runtime.drive_options import LookConfig
+
+SIZE = 32
+BACKGROUND = 0.25
+
+
+class DiscModel(torch.nn.Module):
+    """A red disc, half covering its rim pixels, before grey; the moment's condition is how red it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.override, self.device, self.rendered = None, torch.device("cpu"), 0
+        self.background = SimpleNamespace(plate=torch.tensor([0.0, 0.0, 1.0]).expand(SIZE, SIZE, 3))
+        self.motion = SimpleNamespace(centre=torch.zeros(3))
+
+    def get_outputs_for_camera(self, camera, obb_box=None):
+        self.rendered += 1
+        height, width = int(camera.height), int(camera.width)
+        y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+        alpha = ((0.6 - torch.hypot(x, y)) * 20).clamp(0, 1)[..., None]
+        colour = torch.tensor([float(self.override.condition[0]), 0.0, 0.0])
+        return {"rgb": colour * alpha + BACKGROUND * (1 - alpha), "accumulation": alpha}
+
+    def get_rgba_image(self, outputs):
+        alpha = outputs["accumulation"]
+        return torch.cat([(outputs["rgb"] - BACKGROUND * (1 - alpha)) / alpha.clamp_min(1e-6), alpha], dim=-1)
+
+
+def pipeline(roll: float = 0.0) -> SimpleNamespace:
+    pose = look_at_origin(0.1, 0.05)
+    spin = np.eye(4)
+    spin[:3, :3] = Rotation.from_rotvec([0, 0, roll]).as_matrix()
+    c2w = torch.from_numpy((pose @ spin)[None, :3]).float()
+    cameras = Cameras(c2w, fx=50.0, fy=50.0, cx=SIZE / 2, cy=SIZE / 2, width=SIZE, height=SIZE)
+    model = DiscModel()
+    data = SimpleNamespace(train_dataset=SimpleNamespace(cameras=cameras))
+    return SimpleNamespace(model=model, datamanager=data)
+
+
+def reds(count: int) -> Moments:
+    return Moments(count, lambda index: PosedFrame(torch.zeros(1, 3), torch.tensor([1.0 - 0.5 * index / count])))
+
+
+def decoded(path: Path, width: int = SIZE, height: int = SIZE) -> np.ndarray:
+    """Frames as RGBA, by ffmpeg's own decoders; VP9's alpha only libvpx reads."""
+    reader = ["-c:v", "libvpx-vp9"] if path.suffix == ".webm" else []
+    command = [find_ffmpeg(), "-loglevel", "error", *reader, "-i", path, "-f", "rawvideo", "-pix_fmt", "rgba", "-"]
+    found = subprocess.run(command, capture_output=True, check=True).stdout
+    return np.frombuffer(found, np.uint8).reshape(-1, height, width, 4)
+
+
+def test_a_head_that_turns_is_seen_as_before_a_still_camera():
+    turn = np.tile(np.eye(4), (3, 1, 1))
+    turn[1, :3, :3] = Rotation.from_rotvec([0, 0.3, 0]).as_matrix()
+    turn[2, :3, 3] = (0.02, 0.01, -0.05)
+    still = take_cameras(pipeline(), 3, LookConfig()).camera_to_worlds[0].double()
+    cameras = take_cameras(pipeline(), 3, LookConfig(), head_movement=turn)
+    assert len(cameras) == 3
+    nose = np.array([0.01, 0.0, 0.09, 1.0])
+    for index in range(3):
+        moving = cameras.camera_to_worlds[index].double().numpy()
+        seen = moving[:, :3].T @ (nose[:3] - moving[:, 3])
+        # The oracle: the nose moved, the camera did not.
+        wanted = still[:, :3].numpy().T @ ((turn[index] @ nose)[:3] - still[:, 3].numpy())
+        np.testing.assert_allclose(seen, wanted, atol=1e-6)
+
+
+def test_the_head_stands_upright_however_the_video_was_tilted():
+    for look, tilted in ((LookConfig(), False), (LookConfig(upright=False), True)):
+        c2w = take_cameras(pipeline(roll=0.7), 1, look).camera_to_worlds[0].double()
+        up = c2w[:, :3].T @ torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
+        assert (abs(float(torch.atan2(up[0], up[1]))) > 0.5) == tilted
+
+
+@pytest.mark.parametrize(("background", "corner"), [("white", 255), ("black", 0), (None, round(255 * BACKGROUND))])
+def test_backgrounds_are_behind_the_head_and_not_in_it(tmp_path, background, corner):
+    film_take(pipeline(), Take(reds(3), 10), tmp_path / "f", LookConfig(background=background))
+    picture = np.asarray(Image.open(tmp_path / "f" / "000000.png"))
+    assert picture.shape == (SIZE, SIZE, 3) and np.abs(picture[0, 0].astype(int) - corner).max() <= 1
+    assert np.abs(picture[SIZE // 2, SIZE // 2].astype(int) - (255, 0, 0)).max() <= 1
+    assert (tmp_path / "f.png").exists()
+
+
+def test_plate_and_picture_are_fitted_behind(tmp_path):
+    Image.new("RGB", (90, 20), (0, 200, 0)).save(tmp_path / "green.png")
+    for name, colour in (("plate", (0, 0, 255)), (str(tmp_path / "green.png"), (0, 200, 0))):
+        film_take(pipeline(), Take(reds(1), 10), tmp_path / "f", LookConfig(background=name, width=24, height=16))
+        picture = np.asarray(Image.open(tmp_path / "f" / "000000.png"))
+        assert picture.shape == (16, 24, 3) and np.abs(picture[0, 0].astype(int) - colour).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mov"])
+def test_transparent_films_carry_their_matte(tmp_path, suffix):
+    path = tmp_path / f"film{suffix}"
+    film_take(pipeline(), Take(reds(4), 10), path, LookConfig(background="transparent", supersample=2))
+    frames = decoded(path).astype(int)
+    assert len(frames) == 4
+    assert frames[:, 0, 0, 3].max() <= 3 and frames[:, SIZE // 2, SIZE // 2, 3].min() >= 250
+    middle = frames[:, SIZE // 2, SIZE // 2]
+    assert (np.diff(middle[:, 0]) < 0).all() and middle[0, 0] > 235
+
+
+def test_pictures_of_an_interrupted_film_are_gone_on_with(tmp_path):
+    made, folder = pipeline(), tmp_path / "frames"
+
+    def interrupted(index: int) -> PosedFrame:
+        if index == 3:
+            raise KeyboardInterrupt
+        return reds(5)[index]
+
+    look = LookConfig(background="transparent")
+    with pytest.raises(KeyboardInterrupt):
+        film_take(made, Take(Moments(5, interrupted), 10), folder, look, made_of="ada")
+    assert sorted(path.name for path in folder.glob("*.png")) == ["000000.png", "000001.png", "000002.png"]
+    made.model.rendered = 0
+    film_take(made, Take(reds(5), 10), folder, look, made_of="ada")
+    assert made.model.rendered == 2 and len(list(folder.glob("*.png"))) == 5
+    assert Image.open(folder / "000004.png").mode == "RGBA"
+    film_take(made, Take(reds(4), 10), folder, look, made_of="bob")
+    assert made.model.rendered == 6, "another film is made anew"
+    assert len(list(folder.glob("*.png"))) == 4
+    (folder / ".film.json").unlink()
+    with pytest.raises(FilmError, match="something else"):
+        film_take(made, Take(reds(4), 10), folder, look, made_of="bob")
+
+
+def tone(path: Path, seconds: float) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1), file.setsampwidth(2), file.setframerate(8000)
+        file.writeframes((8000 * np.sin(np.arange(int(8000 * seconds)) / 3)).astype("<i2").tobytes())
+    return path
+
+
+@pytest.mark.parametrize(("suffix", "seconds"), [(".mp4", 0.3), (".mp4", 3.0), (".webm", 0.3), (".mov", 3.0)])
+def test_sound_goes_along_and_neither_cuts_nor_stretches_the_film(tmp_path, suffix, seconds):
+    sound, path = tone(tmp_path / "a.wav", seconds), tmp_path / f"film{suffix}"
+    with FilmWriter(path, fps=10, sound=Sound(sound, 0.1, 1.0)) as film:
+        for _ in range(10):
+            film.add(np.zeros((16, 16, 3), np.uint8))
+    assert has_sound(path) and len(decoded(path, 16, 16)) == 10
+    assert not has_sound(tmp_path / "none.mp4")
+
+
+@pytest.mark.parametrize(
+    ("name", "look", "more", "words"),
+    [
+        ("a.mp4", {"background": "transparent"}, {}, "opaque"),
+        ("a.gif", {}, {}, "ends in"),
+        ("a.mp4", {"background": "nowhere.png"}, {}, "nowhere.png"),
+        ("a.mp4", {"background": "plate"}, {"yaw_deg": 30.0}, "still camera"),
+        ("a.mp4", {"width": 0}, {}, "--width is 0"),
+        ("a.mp4", {"supersample": 9}, {}, "--supersample is 9"),
+        ("a.mp4", {"width": 8192, "height": 8192, "supersample": 4}, {}, "too large"),
+    ],
+)
+def test_a_film_that_cannot_be_is_refused_and_leaves_nothing(tmp_path, name, look, more, words):
+    with pytest.raises(FilmError, match=words) as caught:
+        film_take(pipeline(), Take(reds(2), 10), tmp_path / name, LookConfig(**look), **more)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def flame_nerf(*arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "flame_nerf.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_motion_command_says_what_it_assumed_and_refuses_in_one_line(tmp_path):
+    (tmp_path / "lam.json").write_text(json.dumps({"names": ["jawOpen"], "frames": [{"weights": [0.1]}] * 4}))
+    finished = flame_nerf("motion", tmp_path / "lam.json", tmp_path / "out.csv")
+    assert finished.returncode == 0, finished.stderr
+    assert "assumed: 30 frames a second" in finished.stdout and "4 moments at 30 a second" in finished.stdout
+    refused = flame_nerf("motion", tmp_path / "gone.npz", tmp_path / "b.npz")
+    assert refused.returncode == 1 and "gone.npz: no such file" in refused.stderr and "Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
+def test_drive_films_a_subjects_motion_beside_it(project, config_path, tmp_path):  # noqa: F811
+    finished = flame_nerf("motion", project / "subjects/me", tmp_path / "me.npz")
+    assert finished.returncode == 0, finished.stderr
+    driven = ("--frames", 3, "--width", 24, "--output", tmp_path / "films")
+    finished = flame_nerf(
+        "drive", config_path, "--motion", project / "subjects/me", "--side-by-side", "--background", "white", *driven
+    )
+    assert finished.returncode == 0, finished.stderr
+    frames = decoded(tmp_path / "films/me.mp4", 48, 24)
+    assert len(frames) == 3
+    finished = flame_nerf("drive", config_path, "--motion", tmp_path / "me.npz", "--format", "png", *driven)
+    assert finished.returncode == 0, finished.stderr
+    assert len(list((tmp_path / "films/me").glob("*.png"))) == 3
