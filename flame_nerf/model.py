@@ -18,6 +18,7 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils import colormaps
 from torch import Tensor, nn
+from tyro.conf import Fixed
 
 from flame_nerf.canonical import MappingConfig, MeshShift, PosedMesh
 from flame_nerf.field import FieldConfig
@@ -58,16 +59,18 @@ class FlameNerfModelConfig(StoredConfig, ModelConfig):
     field: FieldConfig = dataclasses.field(default_factory=FieldConfig)
     """The network that turns canonical points into density and colour."""
     latent_dim: int = 0
-    """Length of a code that is learned for each training moment and told the field beside its expression; moments never
-    trained on get the mean code. 0 turns the codes off."""
+    """Length of a latent code, learned for each training timestep, that conditions the field beside its expression;
+    other timesteps get the mean code. Longer codes explain more of what the expression does not (light, cloth), fit the
+    training frames better and generalise worse. 0: no codes."""
     sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
-    """Where along a ray the field is asked."""
-    random_background: bool = True
+    """Where along a ray the field is queried."""
+    random_background: Fixed[bool] = True
     """Composite training rays on random colours, so that what is transparent is learned to be so."""
     eval_num_rays_per_chunk: int = 16384
     """Rays rendered at a time."""
     ema_decay: float = 0.0
-    """Evaluation, films and the viewer show weights averaged over about 1 / (1 - ema_decay) steps; 0: the last ones."""
+    """Evaluation, films and the viewer show weights averaged over about 1 / (1 - ema_decay) steps; 0: the last ones.
+    Nearer to 1 is smoother and lags behind training; costs a copy of the weights."""
     loss_coefficients: LossWeights = dataclasses.field(default_factory=LossWeights)
     """How much each term of the loss counts."""
     loss_starts: LossStarts = dataclasses.field(default_factory=LossStarts)
@@ -77,15 +80,15 @@ class FlameNerfModelConfig(StoredConfig, ModelConfig):
     semantic: SemanticTermConfig = dataclasses.field(default_factory=SemanticTermConfig)
     """The semantic term."""
     unseen: UnseenSidesConfig = dataclasses.field(default_factory=UnseenSidesConfig)
-    """Filling in of sides that the video never shows."""
+    """Supervision of sides that the video never shows."""
     default_timestep: int | None = None
-    """Timestep of the track that is shown where neither camera nor ray names a moment, and in all that ns-export makes;
+    """Timestep of the track that is shown where neither camera nor ray names one, and in all that ns-export makes;
     none: the neutral face. ns-export takes no options of the model: for an avatar that is trained already change
     `default_timestep` in its config.yml, under `model`."""
     refinement: TrackRefinementConfig = dataclasses.field(default_factory=TrackRefinementConfig)
     """Correction of the track while the field is learned."""
     lpips: bool = False
-    """Also report LPIPS in evaluation. Downloads a network at its first use."""
+    """Report LPIPS in evaluation, too. Downloads a network at its first use, and takes longer per image."""
 
 
 class FlameNerfModel(Model):
@@ -149,9 +152,9 @@ class FlameNerfModel(Model):
         train_c2w = torch.stack([torch.from_numpy(frame.c2w[:3]).float() for frame in self._train_frames])
         self.register_buffer("_train_c2w", train_c2w, persistent=False)
         self._seen_conditions: SeenConditions | None = None
-        if isinstance(self.renderer, HeadRenderer) and self.config.sampling.seen_expressions_only:
+        if isinstance(self.renderer, HeadRenderer) and self.config.sampling.observed_expressions_only:
             self._seen_conditions = SeenConditions(self.motion.conditions[self._train_rows])
-        if isinstance(self.renderer, HeadRenderer) and self.config.sampling.seen_directions_only:
+        if isinstance(self.renderer, HeadRenderer) and self.config.sampling.observed_directions_only:
             self.renderer.seen = SeenDirections(train_c2w, torch.from_numpy(track.canonical_vertices).mean(dim=0))
         self.refinement = TrackRefinement(self.config.refinement, track, self.head, train_c2w, self._train_rows)
         self._depth_term = DepthTerm(self.config.depth)
@@ -358,8 +361,8 @@ class FlameNerfModel(Model):
         return {name: outputs[name].view(height, width, -1).to(camera.device) for name in shown}
 
     def _told(self, condition: Float[Tensor, "B C"], rows: Int[Tensor, " B"] | None = None) -> Float[Tensor, "B D"]:
-        """What the renderer is told: conditions, in pictures near what was trained where `seen_expressions_only` has
-        it so, with the latent codes of their rows, or the mean code without rows."""
+        """What the renderer is told: conditions, in pictures near what was trained where `observed_expressions_only`
+        has it so, with the latent codes of their rows, or the mean code without rows."""
         if self._seen_conditions is not None and not (self.training or self._are_trained(rows)):
             effect = self.renderer.condition_effect()[:, : self.motion.condition_dim]
             condition = self._seen_conditions.nearest(condition, effect)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from tyro.conf import Fixed
 
 from flame_nerf.canonical.backends import Backend, make_search
 from flame_nerf.canonical.carry import CarryKernels, NumbaCarry, carry_samples, carry_vectors
@@ -26,32 +27,39 @@ from flame_nerf.canonical.search import EmptySpace, Shell
 from flame_nerf.canonical.shell import ShellSamples, march_shell
 from flame_nerf.runtime.old_runs import StoredConfig
 
+SCALE_LIMIT = 2.0
+"""Scaling stays between 1/2 and 2: an eyelid that folds away would throw its surroundings far off."""
+BLEND_TOLERANCE = 0.05
+"""Relative change of a blend weight, anywhere near a face, up to which weights are computed once a face: then no
+point is weighed noticeably wrong, and nearly all of the mapping's time is saved."""
+BLEND_REACH = 0.06
+"""Metres from a face's centre over which that is checked: the thickest shell (4.5 cm over the scalp) plus a face."""
+
 
 @dataclass
 class MappingConfig(StoredConfig):
     """How points are carried from a posed mesh to the canonical one. The defaults are the patent's."""
 
     neighbourhood: Neighbourhood = "edge"
-    """Triangles that are blended: the nearest alone, with those across its edges, or with all that share a vertex."""
+    """Triangles whose transforms are blended at a point: only the nearest (face), also those across its edges (edge),
+    or all that share a vertex with it (vertex). More triangles give a smoother mapping where the mesh bends, and take
+    longer to pose a frame."""
     beta: float = 4.0
-    """Fall-off of the blend weights exp(-beta d^2), d in metres from a triangle's centre. At 4 all weigh the same."""
-    squared: bool = True
-    """exp(-beta d^2) as in the patent; off: exp(-beta d), as INSTA's code has it."""
+    """Fall-off of the blend weights exp(-beta d^2), d in metres from a triangle's centre. A larger value lets the
+    nearest triangle dominate, so the mapping follows the mesh more closely and is less smooth; where weights vary
+    within a face they are computed at every point, which is slower. At 4 all neighbours count alike."""
+    squared: Fixed[bool] = True
+    """exp(-beta d^2) as in the patent; off: exp(-beta d), as in INSTA's code."""
     scale: bool = True
-    """Scale lengths by sqrt(area ratio) of the triangles, as INSTA does."""
-    scale_limit: float = 2.0
-    """Scaling stays between 1/limit and limit: an eyelid that folds away would throw its surroundings far off."""
-    blend: Literal["auto", "face", "point"] = "auto"
-    """Weigh the neighbourhood once per face (fast), at every point (exact), or per face where that is exact enough."""
-    blend_tolerance: float = 0.05
-    """auto: weigh per face while no relative weight can change by more than this within blend_reach of a face."""
-    blend_reach: float = 0.06
-    """Metres from a face's centre over which blend_tolerance is asked for: the thickest shell plus a face."""
-    blend_regions: tuple[str, ...] = ()
-    """Regions whose triangles are blended with their neighbourhood; others go by the nearest alone. None given: all."""
-    scale_regions: tuple[str, ...] = ()
+    """Scale lengths by sqrt(area ratio) of posed and canonical triangle, as INSTA does. Without, skin that stretches
+    is sampled outside of its canonical thickness. Costs nothing."""
+    blend: Fixed[Literal["auto", "face", "point"]] = "auto"
+    """Compute weights once per face (fast), at every point (exact), or per face where that is accurate enough."""
+    blend_regions: Fixed[tuple[str, ...]] = ()
+    """Regions whose triangles are blended with their neighbourhood; others use the nearest alone. None given: all."""
+    scale_regions: Fixed[tuple[str, ...]] = ()
     """Regions whose triangles scale, where `scale` is on. None given: all."""
-    backend: Backend = "auto"
+    backend: Fixed[Backend] = "auto"
     """Search structure: numba (CPU), warp (CUDA or CPU), auto: numba on the CPU and warp on CUDA."""
 
 
@@ -131,7 +139,7 @@ class CanonicalMapping:
         self.neighbours = face_neighbours(self.faces, self.config.neighbourhood)
         if blended is not None:
             self.neighbours[~blended.to(self.device), 1:] = -1
-        self._scale_limit = torch.full((len(self.faces),), self.config.scale_limit, device=self.device)
+        self._scale_limit = torch.full((len(self.faces),), SCALE_LIMIT, device=self.device)
         if scaled is not None:
             self._scale_limit[~scaled.to(self.device)] = 1.0
         self.blend = self._choose_blend()
@@ -157,10 +165,8 @@ class CanonicalMapping:
         apart = (centres[self.neighbours.clamp_min(0)] - centres[:, None]).norm(dim=2)
         apart = float(apart.masked_fill(self.neighbours < 0, 0.0).amax(dim=1).quantile(0.999))
         # Two members can lie on opposite sides of the face.
-        bound = weight_change_bound(
-            2 * apart, self.config.blend_reach, beta=self.config.beta, squared=self.config.squared
-        )
-        return "face" if bound <= self.config.blend_tolerance else "point"
+        bound = weight_change_bound(2 * apart, BLEND_REACH, beta=self.config.beta, squared=self.config.squared)
+        return "face" if bound <= BLEND_TOLERANCE else "point"
 
     @torch.no_grad()
     def is_inside(self, points: Float[Tensor, "N 3"], face: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:

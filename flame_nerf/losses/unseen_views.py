@@ -32,20 +32,24 @@ MARGIN = 0.2
 """Part of the head's size that a view shows around it: what hangs in the air there is to go."""
 
 
+MAX_ANGLE_DEG = 75.0
+"""How far the camera is turned around the head: past the ears. Farther, the back hides what the term is to teach."""
+
+
 @dataclass
 class UnseenSidesConfig(StoredConfig):
-    """Filling in what no training camera saw."""
+    """Supervision of what no training camera saw."""
 
     every: int = 8
-    """Steps from one with this term to the next."""
+    """Steps between two with this term. Larger is faster, as its view is rendered beside the step's rays, and weakens
+    it."""
     size: int = 24
-    """Rays along the side of the view that is rendered for it."""
-    max_angle_deg: float = 75.0
-    """How far the camera is carried around the head."""
-    seen_tolerance: float = 0.004
-    """Metres that the mesh under its hair may be wrong by where cameras did see the head: from beside, its surface is
-    to lie so far inside at most, and outside so far off what the video's outlines show. inf: it may lie anywhere; what
-    looks right from in front then has holes there and frays at its outline."""
+    """Rays along the side of the view rendered for it. Larger closes smaller gaps; time grows with the square."""
+    observed_tolerance: float = 0.004
+    """Metres by which the mesh under its hair may be wrong where cameras saw the head: seen from the side, its surface
+    may lie so far inside at most, and outside so far off what the video's outlines show. Larger suits a track that fits
+    loosely, and lets outlines fray; inf: no limit, which leaves holes in the side views of what looks right in
+    front."""
 
 
 class SurfaceMet(NamedTuple):
@@ -142,7 +146,7 @@ class UnseenSides:
             head_size: metres of depth error that count like missing opacity.
         """
         frame = int(torch.randint(len(c2w), ()))
-        camera = perturb_camera(c2w[frame], self._centre, self.config.max_angle_deg)
+        camera = perturb_camera(c2w[frame], self._centre, MAX_ANGLE_DEG)
         rendered = render(frame, *self._views.rays(frame, camera, jitter=True))
         met = self.surface(frame, rendered["origins"], rendered["directions"])
         accumulation, depth = rendered["accumulation"][:, 0], rendered["depth"][:, 0]
@@ -164,7 +168,7 @@ class UnseenSides:
         def hits(height: Float[Tensor, " V"]) -> tuple[Tensor, Tensor]:
             return self._first_hit(vertices + height[:, None] * out, origins, directions)
 
-        tolerance = self.config.seen_tolerance
+        tolerance = self.config.observed_tolerance
         (distance, face), (_, around) = hits(self._hair), hits(self._room)
         hit, in_shell, face, around = face >= 0, around >= 0, face.clamp_min(0), around.clamp_min(0)
         near, far, solid = distance, distance, hit & self._solid[face]

@@ -15,16 +15,18 @@ LEAST_DEVIATION = 0.02
 """Share of the largest expression's deviation that every expression may at least move by."""
 
 
+KNOT_SPACING = 8.0
+"""Frames between the knots of the correction, which is linear between them: about a quarter of a second, in which an
+expression comes or goes."""
+
+
 @dataclass
 class ExpressionRefinementConfig(StoredConfig):
-    """Correction of tracked expressions; it moves the mesh and changes what the field is told."""
+    """Correction of tracked expressions; it moves the mesh and changes the field's condition."""
 
     enabled: bool = False
-    """Learn them. Needs the head model that posed the subject."""
-    knot_spacing: float = 8.0
-    """Frames between the knots of the correction, which is linear between them; 1: each frame by itself."""
-    start_step: int = 800
-    """Training step it begins at: before, the picture is too blurred to read an expression from."""
+    """Learn them. Sharper where the tracker misread an expression; needs the head model that posed the subject, and
+    makes every step a little longer."""
 
 
 class ExpressionRefinement(nn.Module):
@@ -55,7 +57,7 @@ class ExpressionRefinement(nn.Module):
         scale = deviation.clamp_min(LEAST_DEVIATION * float(deviation.max().clamp_min(1e-6)))
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("face_directions", face_directions, persistent=False)
-        self.spline = TimeSpline(train_rows, len(expression), config.knot_spacing, expression.shape[1])
+        self.spline = TimeSpline(train_rows, len(expression), KNOT_SPACING, expression.shape[1])
 
     def offsets(self, rows: Int[Tensor, " B"]) -> Float[Tensor, "B E"]:
         """What is added to the expressions of rows of the track."""

@@ -16,10 +16,8 @@ class IdentityRefinementConfig(StoredConfig):
     """Correction of the tracked identity: the same for all frames, posed and canonical head alike."""
 
     enabled: bool = False
-    """Learn it. In the head's own frame nearly all of it is the field's anyway, so it is of use where the jaw or the
-    neck turns far."""
-    start_step: int = 800
-    """Training step it begins at."""
+    """Learn it. In the head's own frame nearly all of it is the field's anyway, so it helps where the jaw or the neck
+    turns far. Needs the head model that posed the subject, and makes every step a little longer."""
 
 
 class IdentityRefinement(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
+from tyro.conf import Fixed
 
 from flame_nerf.geometry import rotation_matrix, rotation_vector
 from flame_nerf.refinement.time_spline import TimeSpline
@@ -20,29 +21,32 @@ TURN_FEATURES = 3
 """What the calibration knows of a frame: the rotation vector from the mean camera."""
 
 
+LEARN_EVERY = 8
+"""Steps from one that learns corrections to the next: their gradient goes through every sample's position, which makes
+a step a third longer on the CPU, and six numbers a frame need few steps."""
+SHIFT_PENALTY, TURN_PENALTY = 0.01, 0.01
+"""Penalties on the mean shift, per metre, and on the mean turn, per metre of its movement at HEAD_RADIUS."""
+
+
 @dataclass
 class PoseRefinementConfig(StoredConfig):
     """Correction of tracked head poses: one that depends on the head's turn, and one that changes over the video."""
 
     calibrate: bool = True
-    """Learn how the tracker errs with the turn of the head; corrects every tracked frame, held-out ones too."""
+    """Learn how the tracker errs with the turn of the head; corrects every tracked frame, held-out ones too. Makes one
+    step in eight a third longer."""
     calibration_start_step: int = 200
-    """Training step the calibration begins at. It moves all frames together, so a coarse picture is enough."""
-    every: int = 8
-    """Steps from one that learns corrections to the next: their gradient goes through every sample's position, which
-    makes a step a third longer on the CPU."""
+    """Training step the calibration begins at. It moves all frames together, so a coarse image is enough; later leaves
+    it less time to converge."""
     over_time: bool = False
     """Learn a correction that changes over the video. Sharper, and better between training frames; worse where the
     track goes on beyond the training video, whose poses stay uncorrected."""
     knot_spacing: float = 8.0
-    """Frames between its knots; it is linear between them, so frames between training frames are corrected by theirs.
-    1: each training frame by itself, which is sharpest on them and leaves all others behind."""
-    over_time_start_step: int = 500
-    """Training step it begins at: before, the picture is too blurred to align to."""
-    shift_penalty: float = 0.01
-    """Penalty on the mean shift, per metre."""
-    turn_penalty: float = 0.01
-    """Penalty on the mean turn, per metre of its movement at 0.1 m from the centre."""
+    """Frames between its knots; it is linear between them. Larger corrects only slow errors of the track and keeps
+    held-out frames in step with their neighbours; 1 corrects each training frame by itself, which is sharpest on these
+    and leaves all others behind."""
+    over_time_start_step: Fixed[int] = 500
+    """Training step it begins at: before, the image is too blurred to align to."""
 
 
 class PoseRefinement(nn.Module):
@@ -106,7 +110,7 @@ class PoseRefinement(nn.Module):
     def learns(self, step: int) -> bool:
         """Whether a step of the training learns corrections."""
         config = self.config
-        return (config.calibrate or config.over_time) and step % config.every == 0
+        return (config.calibrate or config.over_time) and step % LEARN_EVERY == 0
 
     def training_rays(self, ray_bundle: RayBundle, step: int) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
         """Origins (metres) and directions of training frames' rays, moved: the head stays, the camera is corrected.
@@ -193,7 +197,7 @@ class PoseRefinement(nn.Module):
         if self.over_time is None:
             return self.centre.new_zeros(())
         shift, turn = self.over_time.over_training().view(-1, 2, 3).norm(dim=2).mean(dim=0)
-        return self.config.shift_penalty * shift + self.config.turn_penalty * turn
+        return SHIFT_PENALTY * shift + TURN_PENALTY * turn
 
     @torch.no_grad()
     def metrics(self) -> dict[str, Tensor]:

@@ -17,6 +17,10 @@ from flame_nerf.refinement.pose import PoseRefinement, PoseRefinementConfig
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.subject import HeadTrack
 
+START_STEP = 800
+"""Training step at which corrections of expression and identity begin: before, the image is too blurred to read an
+expression or the head's shape from."""
+
 
 @dataclass
 class TrackRefinementConfig(StoredConfig):
@@ -90,11 +94,11 @@ class TrackRefinement(nn.Module):
             step: of the training; None: trained.
         """
         posed = canonical = None
-        if self.expression is not None and (step is None or step >= self.config.expression.start_step):
+        if self.expression is not None and (step is None or step >= START_STEP):
             offsets = self.expression.offsets(rows)
             condition = condition + torch.nn.functional.pad(offsets, (0, condition.shape[1] - offsets.shape[1]))
             posed = self.expression.face_shift(offsets)
-        if self.identity is not None and (step is None or step >= self.config.identity.start_step):
+        if self.identity is not None and (step is None or step >= START_STEP):
             canonical = self.identity.face_shift()
             posed = canonical.expand(len(rows), -1, -1) if posed is None else posed + canonical
         return condition, None if posed is None else MeshShift(posed, canonical)
@@ -114,8 +118,8 @@ class TrackRefinement(nn.Module):
         late = step >= self.config.pose.over_time_start_step
         if self.pose.over_time is not None and late and self.pose.learns(step):
             penalties["pose_regularizer"] = self.pose.penalty
-        if self.expression is not None and step >= self.config.expression.start_step:
+        if self.expression is not None and step >= START_STEP:
             penalties["expression_regularizer"] = self.expression.penalty
-        if self.identity is not None and step >= self.config.identity.start_step:
+        if self.identity is not None and step >= START_STEP:
             penalties["identity_regularizer"] = self.identity.penalty
         return penalties

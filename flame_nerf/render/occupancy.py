@@ -10,28 +10,32 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from tyro.conf import Fixed
 
 from flame_nerf.canonical import EmptySpace, ShellSamples
 from flame_nerf.kernels.availability import numba_problem
 from flame_nerf.runtime.old_runs import StoredConfig
 
+EMPTY_OPACITY = 2e-3
+"""A sample is empty where even the highest density observed makes it less opaque than this: half of an 8-bit step."""
+MEMORY = 0.9
+"""Part of a cell's highest density that remains when an exploring step finds less there: of an opaque
+cell, 60 such steps or some 700 steps in all make an empty one."""
+
 
 @dataclass
 class OccupancyConfig(StoredConfig):
-    """Skipping of samples by the densities that training met."""
+    """Skipping of samples by the densities that training observed."""
 
-    enabled: bool = True
-    """Skip samples that are known to be empty."""
+    enabled: Fixed[bool] = True
+    """Skip samples that are known to be empty. Off in tests, which compare with every sample."""
     resolution: int = 96
-    """Cells along each side of the canonical box."""
-    start_step: int = 200
+    """Cells along each side of the canonical box. Smaller cells skip more of the empty space close to the surface, and
+    memory grows with the cube."""
+    start_step: Fixed[int] = 200
     """Training step from which samples are skipped."""
-    explore_every: int = 12
+    explore_every: Fixed[int] = 12
     """Every so many steps all samples are evaluated, so that what is skipped can come back."""
-    empty_opacity: float = 2e-3
-    """A sample is empty where even the highest density met makes it less opaque than this."""
-    memory: float = 0.9
-    """Part of a cell's highest density that is kept when an exploring step meets less there."""
 
 
 @dataclass
@@ -78,7 +82,7 @@ class OccupancyGrid(nn.Module):
     def kept(self, cells: Int[Tensor, " N"], samples: ShellSamples) -> Int[Tensor, " K"]:
         """Samples worth asking the field about, in their order."""
         length = samples.t_end - samples.t_start
-        return (self.highest[cells] * length >= self.config.empty_opacity).nonzero()[:, 0]
+        return (self.highest[cells] * length >= EMPTY_OPACITY).nonzero()[:, 0]
 
     def empty_space(self, step: float, unseen_too: bool) -> EmptySpace:
         """What is known to be empty, for a march that asks by itself.
@@ -88,7 +92,7 @@ class OccupancyGrid(nn.Module):
             unseen_too: leave out what training never met.
         """
         config = self.config
-        return EmptySpace(self.highest, config.resolution, self.aabb, config.empty_opacity / step, unseen_too)
+        return EmptySpace(self.highest, config.resolution, self.aabb, EMPTY_OPACITY / step, unseen_too)
 
     def frozen(self, empty: EmptySpace) -> EmptySpace:
         """Of this grid, but as it is now whatever is learned from here on, until this is called again: then the same
@@ -114,7 +118,7 @@ class OccupancyGrid(nn.Module):
         """
         sigma = sigma.detach().float()
         # Only what is looked at fades: a cell between the rays of this step is as full as it was.
-        memory = self.config.memory if exploring else 1.0
+        memory = MEMORY if exploring else 1.0
         if self._is_compiled(sigma):
             from flame_nerf.kernels.cpu import occupancy as kernels
 
