@@ -170,13 +170,6 @@ class FlameNerfField(Field):
             sigma, geometry, frames = self._density(p_canonical, condition, condition_index)
             return sigma, self._color(geometry, directions, frames, condition_index)
 
-    def density(
-        self, p_canonical: Float[Tensor, "N 3"], condition: Float[Tensor, "B C"], condition_index: Int[Tensor, " N"]
-    ) -> Float[Tensor, " N"]:
-        """Density alone, 1/m; arguments as for `canonical`."""
-        with self._arithmetic():
-            return self._density(p_canonical, condition, condition_index)[0]
-
     def get_density(self, ray_samples: RaySamples) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch G"]]:
         """Density and geometry features of the neutral face at samples given in the canonical head."""
         p_canonical = ray_samples.frustums.get_positions()

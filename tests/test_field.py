@@ -156,14 +156,6 @@ def test_density_neither_overflows_nor_goes_dead() -> None:
     assert gradient.isfinite() and gradient > 0
 
 
-def test_density_alone_agrees() -> None:
-    field = make_field()
-    points, directions, condition, index = make_query()
-    torch.testing.assert_close(
-        field.density(points, condition, index), field.canonical(points, directions, condition, index)[0]
-    )
-
-
 def test_nerfstudio_reads_the_neutral_face() -> None:
     field = make_field(condition_color=True)
     points, directions, condition, index = make_query(12)

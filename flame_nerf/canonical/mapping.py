@@ -180,12 +180,11 @@ class CanonicalMapping:
         return (points * planes[:, :3]).sum(dim=1) < planes[:, 3]
 
     @torch.no_grad()
-    def pose(self, vertices: Float[Tensor, "V 3"], reuse: PosedMesh | None = None) -> PosedMesh:
+    def pose(self, vertices: Float[Tensor, "V 3"]) -> PosedMesh:
         """Structures of one frame: search tree, tangent frames, blended transforms. A few milliseconds.
 
         Args:
             vertices: posed, world metres.
-            reuse: a posed mesh that nobody needs any more; its search structure is refitted in place.
 
         Raises:
             ValueError: wrong shape, not finite, or all triangles collapsed.
@@ -201,7 +200,7 @@ class CanonicalMapping:
         if self.blend == "face":
             transforms = self._blend(posed.centre, self.neighbours, transforms, posed.centre, usable)
         rotations = nearest_rotation(transforms[:, :, :3]).contiguous()
-        search = self._search.build(vertices, reuse.search if reuse is not None else None)
+        search = self._search.build(vertices)
         tensors = (vertices, transforms, rotations, posed.centre, usable)
         nbytes = sum(tensor.nbytes for tensor in tensors) + self._search.handle_bytes(search)
         return PosedMesh(*tensors, search, nbytes)
