@@ -250,7 +250,7 @@ def test_boxes_without_volume_are_refused(box: Tensor) -> None:
     ],
 )
 def test_cells_are_no_narrower_than_pixels(pixels_per_cell: float, pixel_size: float, resolution: int) -> None:
-    config = FieldConfig(max_resolution=512, base_resolution=16, pixels_per_cell=pixels_per_cell)
+    config = FieldConfig(max_resolution=512, pixels_per_cell=pixels_per_cell)
     assert fitted_to_pixels(config, BOX, pixel_size).max_resolution == resolution
 
 
