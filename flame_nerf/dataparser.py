@@ -46,14 +46,14 @@ SCENE_MARGIN = 0.05
 
 @dataclass
 class FlameNerfDataParserConfig(StoredConfig, DataParserConfig):
-    """How a subject is read."""
+    """Options of reading a subject."""
 
     _target: type = field(default_factory=lambda: FlameNerfDataParser)
     """target class to instantiate"""
     data: Path = Path()
     """The subject folder, as written by `flame-nerf-data track`."""
     split: Literal["stored", "tail", "spread", "all"] = "stored"
-    """Which frames are held out. stored: as the subject says; tail: the last part of the video; spread: every n-th
+    """Choice of held-out frames. stored: as the subject says; tail: the last part of the video; spread: every n-th
     frame, with its neighbours left out of training; all: none, every frame is trained on and shown."""
     tail_fraction: float = 0.1
     """Part of the video held out by the tail split. Larger gives a more reliable score and less to train on."""
@@ -67,7 +67,7 @@ class FlameNerfDataParserConfig(StoredConfig, DataParserConfig):
     """Shrink images by this factor with an area filter, in memory; nothing is written. A larger factor trains faster
     and needs less memory; detail below its pixels is lost."""
     background_color: Literal["white", "black", "grey", "plate", "plate-or-white"] = "white"
-    """What masked images are composited on for evaluation and in the viewer. plate: the subject's own background.png
+    """Background of masked images for evaluation and in the viewer. plate: the subject's own background.png
     behind its images, in training too, and white behind free views; plate-or-white: white for subjects without."""
 
 

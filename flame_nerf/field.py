@@ -74,8 +74,8 @@ class FieldConfig(StoredConfig):
     condition_gain: Fixed[float] = 3.0
     """Factor on the condition, and so on the speed at which Adam changes what the expression does."""
     implementation: Implementation = "auto"
-    """How the hash grid is computed. auto: the fastest that works, on CUDA of tinycudann, Warp and torch, on the CPU of
-    numba and torch. All give the same result; torch runs everywhere and is the slowest."""
+    """Implementation of the hash grid. auto: the fastest that works, on CUDA of tinycudann, Warp and torch, on the CPU
+    of numba and torch. All give the same result; torch runs everywhere and is the slowest."""
     compiled: Fixed[bool] = True
     """On a CPU, compute grid and networks in kernels of our own: float32, and faster than torch in bfloat16."""
     precision: Precision = "auto"
@@ -198,7 +198,7 @@ class FlameNerfField(Field):
         }
 
     def condition_effect(self) -> Float[Tensor, "E C"]:
-        """How a condition acts: what a unit of each of its entries adds to the features' scales and the networks'
+        """Effect of a condition: what a unit of each of its entries adds to the features' scales and the networks'
         first layers."""
         parts = (self.condition_scale, self.condition_shift, self.condition_color_shift)
         weights = torch.cat([part.weight for part in parts if part is not None])
@@ -217,7 +217,7 @@ class FlameNerfField(Field):
                 parameter.requires_grad_(True)
 
     def is_compiled(self, points: Tensor) -> bool:
-        """Whether the kernels cover this device and precision."""
+        """True if the kernels cover this device and precision."""
         floats = points.dtype == torch.float32 == self.density_network[0].weight.dtype
         wanted = self.config.compiled and self.config.precision != "bfloat16"
         return wanted and floats and points.device.type == "cpu" and self.grid.backend == "numba"
@@ -289,7 +289,7 @@ class FlameNerfField(Field):
 
 
 def arithmetic(device_type: str, precision: Precision) -> AbstractContextManager:
-    """What networks are evaluated in. auto: bfloat16 on CUDA and on a CPU that multiplies it itself, else float32."""
+    """Arithmetic of the networks. auto: bfloat16 on CUDA and on a CPU that multiplies it itself, else float32."""
     if precision == "auto":
         if device_type == "cuda" or (device_type == "cpu" and _cpu_has_bfloat16()):
             return torch.autocast(device_type, torch.bfloat16)
@@ -299,7 +299,7 @@ def arithmetic(device_type: str, precision: Precision) -> AbstractContextManager
 
 @lru_cache(maxsize=1)
 def _cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself; torch emulates it elsewhere, slower than float32."""
+    """True if the CPU multiplies bfloat16 itself; torch emulates it elsewhere, slower than float32."""
     # Private in torch so far, hence the guard: without it, float32 is right everywhere.
     return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
 

@@ -1,4 +1,4 @@
-"""What a packed avatar says of its method: a name and plain settings, checked one by one before they are used."""
+"""Settings of a packed avatar: a name and plain settings, checked one by one before they are used."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LARGEST = {
 }  # fmt: skip
 """Settings that cost memory, and how large they may be in a file from elsewhere."""
 LARGEST_OF_OTHERS = 10_000
-"""How large any other whole number may be."""
+"""Largest value of any other whole number."""
 
 
 def plain_settings(config: FlameNerfTrainerConfig) -> dict[str, Any]:

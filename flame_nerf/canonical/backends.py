@@ -1,4 +1,4 @@
-"""Which implementation of a search structure serves where."""
+"""Choice of the search structure for a device."""
 
 from __future__ import annotations
 

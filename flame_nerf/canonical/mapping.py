@@ -170,7 +170,7 @@ class CanonicalMapping:
 
     @torch.no_grad()
     def is_inside(self, points: Float[Tensor, "N 3"], face: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
-        """Whether canonical points lie behind the planes of their nearest faces: in the head, but for sharp edges.
+        """True if canonical points lie behind the planes of their nearest faces: in the head, but for sharp edges.
 
         Args:
             points: metres, in canonical space.
@@ -280,7 +280,7 @@ class CanonicalMapping:
 
     @property
     def can_skip(self) -> bool:
-        """Whether :meth:`sample_shell` can leave out empty space: with the blend per face."""
+        """True if :meth:`sample_shell` can leave out empty space: with the blend per face."""
         return self.blend == "face"
 
     def carry_samples(

@@ -13,7 +13,7 @@ from torch import Tensor
 from flame_nerf.canonical.search import EmptySpace, MarchSettings, MeshSearch, Shell
 
 HAIR_REGIONS = ("scalp", "fur")
-"""Where hair lies over the mesh."""
+"""Regions with hair over the mesh."""
 
 
 @dataclass
@@ -23,9 +23,9 @@ class ShellSamples:
     ray_index: Int[Tensor, " N"]
     """Ray of each sample."""
     t_start: Float[Tensor, " N"]
-    """Where it begins along the ray, metres from the origin."""
+    """Start along the ray, metres from the origin."""
     t_end: Float[Tensor, " N"]
-    """Where it ends: one step on."""
+    """End: one step on."""
     offsets: Int[Tensor, " R+1"]
     """First sample of each ray."""
     face: Int[Tensor, " N"]

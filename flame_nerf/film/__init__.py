@@ -3,7 +3,7 @@
 from flame_nerf.film.encoder import FilmWriter, find_ffmpeg, provide_ffmpeg
 from flame_nerf.film.paths import mean_camera, orbit_cameras, play_times, write_camera_path
 from flame_nerf.film.pictures import contact_sheet, write_png
-from flame_nerf.film.rendering import render_film, render_pictures, side_by_side
+from flame_nerf.film.rendering import render_film, render_images, side_by_side
 from flame_nerf.film.takes import film_held_out, film_motion, film_orbit, film_sweep
 from flame_nerf.runtime.files import FilmError
 
@@ -21,7 +21,7 @@ __all__ = [
     "play_times",
     "provide_ffmpeg",
     "render_film",
-    "render_pictures",
+    "render_images",
     "side_by_side",
     "write_camera_path",
     "write_png",

@@ -16,7 +16,7 @@ FILM_WIDTH = 256
 """Pixels across a film unless another width is asked for; pictures of the subject are seldom larger on machines without
 a GPU."""
 ORBIT_YAW_DEG = 30.0
-"""How far an orbit swings to either side. Few videos show more of a head than this."""
+"""Swing of an orbit to either side. Few videos show more of a head than this."""
 SWEEP_FRAMES = 100
 """Pictures of a sweep unless another number is asked for."""
 

@@ -27,7 +27,7 @@ noise in every estimator."""
 
 @dataclass
 class DepthTermConfig(StoredConfig):
-    """How rendered depth is compared with the subject's depth maps."""
+    """Comparison of rendered depth with the subject's depth maps."""
 
     kind: DepthLoss = "ranking"
     """ranking: pixel pairs must be in the prior's order (the patent's form); hinge: the same with a margin instead of
@@ -46,7 +46,7 @@ class DepthTerm:
         self._told = False
 
     def wanted(self, step: int) -> bool:
-        """Whether a step is to bring patches."""
+        """True if a step is to bring patches."""
         return self.config.kind != "none" and step % self.config.every == 0
 
     def loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Float[Tensor, ""] | None:

@@ -84,7 +84,7 @@ adds 0.05 to the distance of vectors whose length is 1."""
 
 @dataclass
 class SemanticTermConfig(StoredConfig):
-    """How the embedding of rendered images is compared with that of the video's frames."""
+    """Comparison of the embedding of rendered images with that of the video's frames."""
 
     encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
     """The pretrained network that embeds an image."""
@@ -95,7 +95,7 @@ class SemanticTermConfig(StoredConfig):
     """Rays along the side of the image rendered for it. Larger shows the encoder more detail; time grows with the
     square."""
     max_angle_deg: Fixed[float] = 25.0
-    """How far the camera is turned around the head; every other image is taken from the frame's own camera."""
+    """Largest turn of the camera around the head; every other image is taken from the frame's own camera."""
 
 
 class SemanticTerm:
@@ -132,7 +132,7 @@ class SemanticTerm:
         self._prior = SemanticPrior(encoder, self._views.target, GAMMA, device)
 
     def wanted(self, step: int) -> bool:
-        """Whether a step is to have this term."""
+        """True if a step is to have this term."""
         return self._prior is not None and step % self.config.every == 0
 
     def loss(self, c2w: Float[Tensor, "N 3 4"], render: RenderView) -> Float[Tensor, ""]:

@@ -17,7 +17,7 @@ from flame_nerf.data.dataset import FlameNerfDataset
 from flame_nerf.geometry import vertex_normals
 from flame_nerf.losses.head_views import HeadViews
 from flame_nerf.losses.semantic import RenderView
-from flame_nerf.losses.silhouette import FRAMES_LOOKED_AT, outline_surface
+from flame_nerf.losses.silhouette import FRAMES_SAMPLED, outline_surface
 from flame_nerf.losses.view_geometry import perturb_camera
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.transfer import to_device
@@ -33,7 +33,7 @@ MARGIN = 0.2
 
 
 MAX_ANGLE_DEG = 75.0
-"""How far the camera is turned around the head: past the ears. Farther, the back hides what the term is to teach."""
+"""Largest turn of the camera around the head: past the ears. Farther, the back hides what the term is to teach."""
 
 
 @dataclass
@@ -52,17 +52,17 @@ class UnseenSidesConfig(StoredConfig):
     front."""
 
 
-class SurfaceMet(NamedTuple):
-    """What rays are to meet."""
+class SurfaceHit(NamedTuple):
+    """Surface that rays shall hit."""
 
     near: Float[Tensor, " R"]
     """Metres at which they may meet the surface at the earliest."""
     far: Float[Tensor, " R"]
     """And at the latest: the same on sides that no camera saw."""
     solid: Bool[Tensor, " R"]
-    """Whether they are to meet it. Of other rays near and far say nothing."""
+    """True if they shall hit it; otherwise near and far mean nothing."""
     empty: Bool[Tensor, " R"]
-    """Whether they are to meet nothing: beside the head, or on a part of the mesh that the person has not."""
+    """True if they shall hit nothing: beside the head, or on a part of the mesh that the person has not."""
 
 
 def unseen_faces(track: HeadTrack, frames: Sequence[Frame]) -> Bool[Tensor, " F"]:
@@ -70,7 +70,7 @@ def unseen_faces(track: HeadTrack, frames: Sequence[Frame]) -> Bool[Tensor, " F"
     faces = torch.from_numpy(track.faces).long()
     search: MeshSearch | None = None
     seen = torch.zeros(len(faces), dtype=torch.bool)
-    for frame in frames[:: max(1, len(frames) // FRAMES_LOOKED_AT)]:
+    for frame in frames[:: max(1, len(frames) // FRAMES_SAMPLED)]:
         vertices = torch.from_numpy(np.asarray(track.vertices[frame.timestep])).float()
         search = search or make_search(faces, vertices, "auto")
         a, b, c = vertices[faces].unbind(dim=1)
@@ -133,7 +133,7 @@ class UnseenSides:
         self._centre = torch.from_numpy(track.canonical_vertices).mean(dim=0).to(device)
 
     def wanted(self, step: int) -> bool:
-        """Whether a step is to have this term."""
+        """True if a step is to have this term."""
         return step % self.config.every == 0
 
     def loss(self, c2w: Float[Tensor, "N 3 4"], render: RenderView, head_size: float = 0.2) -> Float[Tensor, ""]:
@@ -157,8 +157,8 @@ class UnseenSides:
         return wrong.mean()
 
     @torch.no_grad()
-    def surface(self, frame: int, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> SurfaceMet:
-        """What rays are to meet at a training frame's moment."""
+    def surface(self, frame: int, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> SurfaceHit:
+        """Surface that rays shall hit at a training frame's timestep."""
         vertices = torch.from_numpy(np.asarray(self._track.vertices[self._frames[frame].timestep]))
         vertices = to_device(vertices.float(), self._faces.device)
         if self._search is None:
@@ -181,7 +181,7 @@ class UnseenSides:
             far = torch.where(seen, torch.maximum(inner_distance, distance), distance)
             solid = solid | seen
             empty = empty | ((outer < 0) & in_shell & self._seen[around])
-        return SurfaceMet(near, far, solid, empty)
+        return SurfaceHit(near, far, solid, empty)
 
     def _first_hit(self, vertices: Tensor, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         which = torch.zeros(len(origins), dtype=torch.long, device=origins.device)

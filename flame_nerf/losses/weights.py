@@ -67,7 +67,7 @@ Term = Callable[[], Float[Tensor, ""] | None]
 
 
 def is_on(name: str, step: int, weights: LossWeights, starts: LossStarts) -> bool:
-    """Whether a term counts at a step.
+    """True if a term counts at a step.
 
     Raises:
         AttributeError: a term without a weight, which would otherwise count in full without anyone having said so.

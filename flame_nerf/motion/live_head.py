@@ -71,7 +71,7 @@ class LiveHead:
         self.joint_names: tuple[str, ...] = tuple(head.joint_names)
         self._head = shaped
         self.residual: Float[Tensor, "V 3"] = self._measure_residual(track)
-        """What the tracked head has beyond the model at rest, metres."""
+        """Offsets of the tracked head from the model at rest, metres."""
         rms = float(self.residual.square().sum(-1).mean().sqrt())
         if not rms <= MAX_RESIDUAL:
             raise ValueError(

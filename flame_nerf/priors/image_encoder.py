@@ -50,7 +50,7 @@ class ImageEncoder(Protocol):
     """A frozen network from pictures to unit vectors."""
 
     name: str
-    """What it is, for logs."""
+    """Name for logs."""
     input_size: int
     """Side of the square picture that it sees, pixels."""
 

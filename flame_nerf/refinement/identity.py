@@ -35,7 +35,7 @@ class IdentityRefinement(nn.Module):
         self.register_buffer("face_directions", face_directions, persistent=False)
 
     def face_shift(self) -> Float[Tensor, "F 3"]:
-        """How far the offset moves the middle of each triangle of the head at rest, metres."""
+        """Shift of each triangle's middle by the offset, head at rest, metres."""
         return self.face_directions @ self.offset
 
     def penalty(self) -> Float[Tensor, ""]:

@@ -1,4 +1,4 @@
-"""What is already known to be empty in the canonical head, so that the field is not asked about it."""
+"""Occupancy of the canonical head: the field is not queried where it is known to be empty."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class OccupancyGrid(nn.Module):
         return (self.highest[cells] * length >= EMPTY_OPACITY).nonzero()[:, 0]
 
     def empty_space(self, step: float, unseen_too: bool) -> EmptySpace:
-        """What is known to be empty, for a march that asks by itself.
+        """Known empty space, for a march that skips it by itself.
 
         Args:
             step: length of its samples, metres.
@@ -109,7 +109,7 @@ class OccupancyGrid(nn.Module):
         return dataclasses.replace(empty, density=copied.density)
 
     def unseen(self, cells: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
-        """Whether no training ray ever asked about a cell: the far side of a head that never turned."""
+        """True if no training ray ever asked about a cell: the far side of a head that never turned."""
         return self.highest[cells].isinf()
 
     def learn(self, cells: Int[Tensor, " N"], sigma: Float[Tensor, " N"], exploring: bool) -> None:
@@ -144,7 +144,7 @@ class OccupancyGrid(nn.Module):
         self.highest.copy_(merged.masked_fill(merged < 0, torch.inf))
 
     def _is_compiled(self, values: Tensor) -> bool:
-        """Whether the kernels cover this device and precision."""
+        """True if the kernels cover this device and precision."""
         return values.device.type == "cpu" and values.dtype == torch.float32 and numba_problem() is None
 
 

@@ -1,4 +1,4 @@
-"""How far from its mesh each region of the head may have substance."""
+"""Thickness of the shell, in which there may be density, by region of the head."""
 
 from __future__ import annotations
 

@@ -42,9 +42,9 @@ class Gone:
     """An option that nobody can set any more."""
 
     value: Any
-    """What it is always now; runs that had it so are shown as they were."""
+    """Value that holds always now; runs that had it so are shown as they were."""
     instead: str
-    """What became of it and what to do, as the end of a sentence that begins with its name."""
+    """Explanation of what became of it, as the end of a sentence that begins with its name."""
 
 
 def _constants(config: str, **values: Any) -> dict[str, Gone]:

@@ -147,9 +147,7 @@ def test_short_videos_are_drawn_from_as_a_whole():
 
 def test_long_videos_come_round_a_few_frames_at_a_time():
     torch.manual_seed(0)
-    sampler = HeadPixelSamplerConfig(frames_at_hand=40, frames_per_batch=8).setup(
-        num_rays_per_batch=64
-    )
+    sampler = HeadPixelSamplerConfig(frames_at_hand=40, frames_per_batch=8).setup(num_rays_per_batch=64)
     hands, seen = [], torch.zeros(200, dtype=torch.long)
     for _ in range(1000):
         pictures = sampler._pictures(200)
