@@ -47,7 +47,7 @@ class SamplingConfig(StoredConfig):
     shell: ShellConfig = field(default_factory=ShellConfig)
     """How far from the mesh there may be density."""
     falloff: float = 0.0
-    """How strongly density is biased towards the mesh: before training it falls by exp(-falloff) from the mesh to the
+    """Density bias towards the mesh: before training it falls by exp(-falloff) from the mesh to the
     shell's edge, with the same total; not over the scalp and fur, where hair stands off the mesh. Larger values keep
     smooth skin from being learned in the air in front of the mesh and close sides that are seen only at a grazing
     angle; too large, glasses and loose clothes come out thin. 0: no bias."""
