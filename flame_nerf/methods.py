@@ -11,6 +11,7 @@ from nerfstudio.configs.base_config import LoggingConfig, MachineConfig, ViewerC
 from nerfstudio.engine.optimizers import OptimizerConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from nerfstudio.plugins.types import MethodSpecification
+from tyro.conf import Fixed
 
 from flame_nerf.baselines import InstaModelConfig, NerfaceModelConfig
 from flame_nerf.canonical import MappingConfig
@@ -35,11 +36,11 @@ class FusedAdamConfig(StoredConfig, OptimizerConfig):
 
     _target: type = torch.optim.Adam
     """The optimizer class to use."""
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: Fixed[tuple[float, float]] = (0.9, 0.99)
     """Decay of the running means."""
     eps: float = 1e-15
     """Small: most of a hash table's entries have tiny gradients that must count."""
-    fused: bool = True
+    fused: Fixed[bool] = True
     """One kernel for the whole step."""
     weight_decay: float = 0.0
     """Part of each weight that is added to its gradient (l2)."""
@@ -200,7 +201,9 @@ flame_nerf_insta = MethodSpecification(
                     condition_gain=1.0,
                 ),
                 sampling=SamplingConfig(
-                    occupancy=OccupancyConfig(resolution=128), seen_directions_only=False, seen_expressions_only=False
+                    occupancy=OccupancyConfig(resolution=128),
+                    observed_directions_only=False,
+                    observed_expressions_only=False,
                 ),
             ),
         ),

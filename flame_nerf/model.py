@@ -16,6 +16,7 @@ from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor, nn
+from tyro.conf import Fixed
 
 from flame_nerf.canonical import MappingConfig
 from flame_nerf.data.step_plan import StepPlan
@@ -56,16 +57,18 @@ class FlameNerfModelConfig(StoredConfig, ModelConfig):
     field: FieldConfig = dataclasses.field(default_factory=FieldConfig)
     """The network that turns canonical points into density and colour."""
     latent_dim: int = 0
-    """Length of a code that is learned for each training moment and told the field beside its expression; moments never
-    trained on get the mean code. 0 turns the codes off."""
+    """Length of a latent code, learned for each training timestep, that conditions the field beside its expression;
+    other timesteps get the mean code. Longer codes explain more of what the expression does not (light, cloth), fit the
+    training frames better and generalise worse. 0: no codes."""
     sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
-    """Where along a ray the field is asked."""
-    random_background: bool = True
+    """Where along a ray the field is queried."""
+    random_background: Fixed[bool] = True
     """Composite training rays on random colours, so that what is transparent is learned to be so."""
     eval_num_rays_per_chunk: int = 16384
     """Rays rendered at a time."""
     ema_decay: float = 0.0
-    """Evaluation, films and the viewer show weights averaged over about 1 / (1 - ema_decay) steps; 0: the last ones."""
+    """Evaluation, films and the viewer show weights averaged over about 1 / (1 - ema_decay) steps; 0: the last ones.
+    Nearer to 1 is smoother and lags behind training; costs a copy of the weights."""
     loss_coefficients: LossWeights = dataclasses.field(default_factory=LossWeights)
     """How much each term of the loss counts."""
     loss_starts: LossStarts = dataclasses.field(default_factory=LossStarts)
@@ -75,15 +78,15 @@ class FlameNerfModelConfig(StoredConfig, ModelConfig):
     semantic: SemanticTermConfig = dataclasses.field(default_factory=SemanticTermConfig)
     """The semantic term."""
     unseen: UnseenSidesConfig = dataclasses.field(default_factory=UnseenSidesConfig)
-    """Filling in of sides that the video never shows."""
+    """Supervision of sides that the video never shows."""
     default_timestep: int | None = None
-    """Timestep of the track that is shown where neither camera nor ray names a moment, and in all that ns-export makes;
+    """Timestep of the track that is shown where neither camera nor ray names one, and in all that ns-export makes;
     none: the neutral face. ns-export takes no options of the model: for an avatar that is trained already change
     `default_timestep` in its config.yml, under `model`."""
     refinement: TrackRefinementConfig = dataclasses.field(default_factory=TrackRefinementConfig)
     """Correction of the track while the field is learned."""
     lpips: bool = False
-    """Also report LPIPS in evaluation. Downloads a network at its first use."""
+    """Report LPIPS in evaluation, too. Downloads a network at its first use, and takes longer per image."""
 
 
 class FlameNerfModel(Model):

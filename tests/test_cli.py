@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import shutil
 import subprocess
@@ -97,3 +98,22 @@ def test_demo_from_clip_to_films_and_again_without_redoing(tmp_path):
     assert "already trained" in again.stdout, "also from a folder that was renamed"
     assert (tmp_path / "made/films/orbit.mp4").exists()
     assert again.stdout.count("already filmed") == 2
+
+
+COMMANDS = [("flame_nerf.cli", name) for name in ("demo", "drive", "pack", "unpack", "move", "export-track", "info")]
+COMMANDS += [("data_tools.cli", name) for name in ("track", "batch", "import", "export", "check", "convert-head")]
+COMMANDS += [("data_tools.cli", name) for name in ("depth", "synth", "synth-animal")]
+
+
+@pytest.mark.parametrize(("module", "command"), COMMANDS)
+def test_no_two_arguments_have_one_name(module, command, monkeypatch, capsys):
+    """The usage line tells positional arguments apart by their names alone."""
+    monkeypatch.setattr(sys, "argv", ["program", command, "--help"])
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit) as finished:
+        importlib.import_module(module).main()
+    assert finished.value.code == 0
+    usage = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("usage:"))
+    positional = [word for word in usage.split(command, 1)[1].split(" [--")[0].split() if word != "[-h]"]
+    assert len(positional) == len(set(positional)), usage
+    assert not {"PATH", "STR", "INT", "FLOAT"} & set(positional), usage

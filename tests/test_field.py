@@ -156,14 +156,6 @@ def test_density_neither_overflows_nor_goes_dead() -> None:
     assert gradient.isfinite() and gradient > 0
 
 
-def test_density_alone_agrees() -> None:
-    field = make_field()
-    points, directions, condition, index = make_query()
-    torch.testing.assert_close(
-        field.density(points, condition, index), field.canonical(points, directions, condition, index)[0]
-    )
-
-
 def test_nerfstudio_reads_the_neutral_face() -> None:
     field = make_field(condition_color=True)
     points, directions, condition, index = make_query(12)
@@ -258,7 +250,7 @@ def test_boxes_without_volume_are_refused(box: Tensor) -> None:
     ],
 )
 def test_cells_are_no_narrower_than_pixels(pixels_per_cell: float, pixel_size: float, resolution: int) -> None:
-    config = FieldConfig(max_resolution=512, base_resolution=16, pixels_per_cell=pixels_per_cell)
+    config = FieldConfig(max_resolution=512, pixels_per_cell=pixels_per_cell)
     assert fitted_to_pixels(config, BOX, pixel_size).max_resolution == resolution
 
 

@@ -1,4 +1,4 @@
-"""What a packed avatar says of its method: a name and plain settings, checked one by one before they are used."""
+"""Settings of a packed avatar: a name and plain settings, checked one by one before they are used."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 from flame_nerf.runtime.errors import AvatarError
+from flame_nerf.runtime.old_runs import current_name
 
 if TYPE_CHECKING:
     from flame_nerf.training.trainer import FlameNerfTrainerConfig
@@ -25,12 +26,12 @@ brings them all the same, they are refused."""
 
 LARGEST = {
     "n_levels": 32, "features_per_level": 16, "log2_hashmap_size": 24, "max_resolution": 1 << 16, "hidden_dim": 1024,
-    "latent_dim": 1024, "resolution": 512, "max_samples_per_ray": 1 << 14, "eval_num_rays_per_chunk": 1 << 20,
-    "mesh_memory": 1 << 36, "num_rays_per_chunk": 1 << 20,
+    "latent_dim": 1024, "resolution": 512, "eval_num_rays_per_chunk": 1 << 20, "mesh_memory": 1 << 36,
+    "num_rays_per_chunk": 1 << 20,
 }  # fmt: skip
 """Settings that cost memory, and how large they may be in a file from elsewhere."""
 LARGEST_OF_OTHERS = 10_000
-"""How large any other whole number may be."""
+"""Largest value of any other whole number."""
 
 
 def plain_settings(config: FlameNerfTrainerConfig) -> dict[str, Any]:
@@ -91,11 +92,19 @@ def _fill(config: Any, values: Any, where: str, path: str) -> None:
     known = {field.name for field in dataclasses.fields(config)} - TRAINING_ONLY
     hints = typing.get_type_hints(type(config))
     for name, value in values.items():
-        full, present = f"{path}.{name}", getattr(config, name, None) if name in known else None
+        full = f"{path}.{name}"
         if name not in known:
-            raise AvatarError(
-                f"{where}: setting {full} is unknown here, or not one that an avatar may carry; update flame-nerf"
-            )
+            try:
+                name = current_name(type(config), name, value)
+            except KeyError:
+                name = ""
+            if name is None:
+                continue
+            if name not in known:
+                raise AvatarError(
+                    f"{where}: setting {full} is unknown here, or not one that an avatar may carry; update flame-nerf"
+                )
+        present = getattr(config, name)
         if dataclasses.is_dataclass(present):
             _fill(present, value, where, full)
             continue

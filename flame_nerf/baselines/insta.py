@@ -35,6 +35,17 @@ MOUTH_REGIONS = ("lips", "mouth", "teeth", "tongue")
 HIDDEN_REGIONS = ("scalp", "neck")
 """Where hair and cloth lie over the mesh, so that its depth is not the picture's."""
 
+# INSTA's own figures, and so no options.
+CONDITION_EXPRESSIONS = 16
+"""Expression values in the field's condition: the first ones of a statistical head, whose order is that of their
+variance; of named blendshapes those that vary most over the training frames."""
+CONDITION_REGIONS = ("lips",)
+"""Regions near which the condition is these. Elsewhere it is ones: only the mesh moves what is there."""
+MOUTH_WEIGHT = 40.0
+"""Weight of the colours of mouth and lips."""
+MOUTH_WEIGHT_START_STEP = 500
+"""Training step from which they have it."""
+
 
 @dataclass
 class InstaModelConfig(FlameNerfModelConfig):
@@ -42,15 +53,6 @@ class InstaModelConfig(FlameNerfModelConfig):
 
     _target: type = dataclasses.field(default_factory=lambda: InstaModel)
     """target class to instantiate"""
-    told_expressions: int = 16
-    """Expression values that the field is told: the first ones of a statistical head, whose order is that of their
-    variance; of named blendshapes those that vary most over the training frames."""
-    told_regions: tuple[str, ...] = ("lips",)
-    """Regions near which the field is told them. Elsewhere it is told ones: only the mesh moves it."""
-    mouth_weight: float = 40.0
-    """How often the colours of mouth and lips count."""
-    mouth_weight_start_step: int = 500
-    """Training step from which they do."""
     ema_decay: float = 0.95
     """Evaluation, films and the viewer show weights averaged over about 1 / (1 - ema_decay) steps; 0: the last ones."""
     loss_coefficients: LossWeights = dataclasses.field(
@@ -60,7 +62,7 @@ class InstaModelConfig(FlameNerfModelConfig):
 
 
 def told_columns(track: HeadTrack, train_rows: Int[Tensor, " N"], count: int) -> list[int]:
-    """Which expressions the field is told; see `InstaModelConfig.told_expressions`. All, where there are no more."""
+    """Which expressions the field is told; see `CONDITION_EXPRESSIONS`. All, where there are no more."""
     names = track.expression_names
     if all(re.search(r"\d$", name) for name in names):
         return list(range(min(count, len(names))))
@@ -153,18 +155,16 @@ class InstaModel(FlameNerfModel):
         config, track = self.config, self.subject.track
         if config.latent_dim:
             raise ValueError("flame-nerf-insta tells the field 16 expressions and nothing else: leave latent-dim at 0.")
-        columns = told_columns(track, self.train_timesteps, config.told_expressions)
+        columns = told_columns(track, self.train_timesteps, CONDITION_EXPRESSIONS)
         told = ", ".join(track.expression_names[column] for column in columns)
-        CONSOLE.log(f"The field is told {len(columns)} expressions near {', '.join(config.told_regions)}: {told}.")
+        CONSOLE.log(f"The field is told {len(columns)} expressions near {', '.join(CONDITION_REGIONS)}: {told}.")
         return InstaRenderer(
             track, self.motion, config.mapping, config.field, config.sampling, self.pixel_size,
-            columns=columns, told_regions=config.told_regions,
+            columns=columns, told_regions=CONDITION_REGIONS,
         )  # fmt: skip
 
     def make_losses(self) -> InstaLosses:
-        config = self.config
-        mouth = {"mouth_weight": config.mouth_weight, "mouth_start": config.mouth_weight_start_step}
-        return super().make_losses(InstaLosses, **mouth)
+        return super().make_losses(InstaLosses, mouth_weight=MOUTH_WEIGHT, mouth_start=MOUTH_WEIGHT_START_STEP)
 
 
 def mesh_depth_loss(

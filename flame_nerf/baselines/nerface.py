@@ -20,6 +20,7 @@ from nerfstudio.field_components.mlp import MLP
 from nerfstudio.model_components.ray_samplers import PDFSampler, UniformSampler
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
+from tyro.conf import Fixed
 
 from flame_nerf.field import Precision, arithmetic
 from flame_nerf.losses.terms import LossTerms, target_colors
@@ -34,40 +35,40 @@ DENSITY_UNIT = 10.0
 TINY = 1e-10
 
 
+POSITION_FREQUENCIES, DIRECTION_FREQUENCIES = 10, 4
+"""Octaves of the positional encodings of a point and of the viewing direction, as published."""
+ENCODING_UNIT = 1.0
+"""Length that counts as 1 before encoding, metres: the encoding's periods are 2 pi of it and halves of that."""
+EXPRESSION_SCALE = 1 / 3
+"""Factor on the expression before it joins the encoded point, as published."""
+COLOR_LAYERS = 4
+"""Layers of the colour network, as published."""
+NEAR = 0.02
+"""Nothing nearer to the camera is sampled, metres."""
+
+
 @dataclass
 class NerfaceFieldConfig(StoredConfig):
-    """Sizes of the networks and how the expression enters them."""
+    """Sizes of the networks and how the expression enters them, as published."""
 
-    position_frequencies: int = 10
-    """Octaves of the positional encoding of a point."""
-    direction_frequencies: int = 4
-    """Octaves of the encoding of the viewing direction."""
-    encoding_unit: float = 1.0
-    """Length that counts as 1 before encoding, metres: the encoding's periods are 2 pi of it and halves of that."""
-    hidden_dim: int = 256
+    hidden_dim: Fixed[int] = 256
     """Width of the density network; the colour network has half of it."""
-    density_layers: int = 8
+    density_layers: Fixed[int] = 8
     """Layers of the density network; from three on its input enters again in the middle."""
-    color_layers: int = 4
-    """Layers of the colour network."""
-    expression_scale: float = 1 / 3
-    """Factor on the expression before it joins the encoded point."""
-    use_expression: bool = True
-    """Condition on the expression. Without, only the moment's latent code tells one expression from another."""
-    precision: Precision = "auto"
+    use_expression: Fixed[bool] = True
+    """Condition on the expression. Without, only the latent code tells one expression from another."""
+    precision: Fixed[Precision] = "auto"
     """Arithmetic of the networks. auto: bfloat16 on CUDA and on a CPU that has instructions for it, else float32."""
 
 
 @dataclass
 class NerfaceSamplingConfig(StoredConfig):
-    """Where along a ray the networks are asked, inside its way through the scene box."""
+    """Where along a ray the networks are queried, inside its way through the scene box."""
 
-    num_coarse: int = 64
+    num_coarse: Fixed[int] = 64
     """Samples of the first pass, evenly spread."""
-    num_fine: int = 64
+    num_fine: Fixed[int] = 64
     """Samples that the second pass adds where the first one found something."""
-    near: float = 0.02
-    """Nothing nearer to the camera is seen, metres."""
 
 
 class NerfaceNetwork(nn.Module):
@@ -75,15 +76,15 @@ class NerfaceNetwork(nn.Module):
 
     def __init__(self, condition_dim: int, config: NerfaceFieldConfig):
         super().__init__()
-        self.unit = config.encoding_unit
-        self.position = NeRFEncoding(3, config.position_frequencies, 0.0, config.position_frequencies - 1.0, True)
-        self.direction = NeRFEncoding(3, config.direction_frequencies, 0.0, config.direction_frequencies - 1.0, True)
+        self.unit = ENCODING_UNIT
+        self.position = NeRFEncoding(3, POSITION_FREQUENCIES, 0.0, POSITION_FREQUENCIES - 1.0, True)
+        self.direction = NeRFEncoding(3, DIRECTION_FREQUENCIES, 0.0, DIRECTION_FREQUENCIES - 1.0, True)
         width, layers = config.hidden_dim, config.density_layers
         in_dim = self.position.get_out_dim() + condition_dim
         skips = (layers // 2,) if layers > 2 else ()
         self.trunk = MLP(in_dim, layers, width, width, skips, out_activation=nn.ReLU())
         self.density = nn.Linear(width, 1)
-        self.color = MLP(width + self.direction.get_out_dim(), config.color_layers + 1, width // 2, 3)
+        self.color = MLP(width + self.direction.get_out_dim(), COLOR_LAYERS + 1, width // 2, 3)
 
     def forward(
         self, points: Float[Tensor, "R S 3"], condition: Float[Tensor, "R C"], directions: Float[Tensor, "R 3"]
@@ -104,7 +105,7 @@ class NerfaceField(nn.Module):
     def __init__(self, expression_dim: int, latent_dim: int, config: NerfaceFieldConfig):
         super().__init__()
         self.config = config
-        expression_scale = config.expression_scale if config.use_expression else 0.0
+        expression_scale = EXPRESSION_SCALE if config.use_expression else 0.0
         scale = torch.cat([torch.full((expression_dim,), expression_scale), torch.ones(latent_dim)])
         self.register_buffer("condition_scale", scale, persistent=False)
         self.coarse = NerfaceNetwork(len(scale), config)
@@ -153,7 +154,7 @@ class NerfaceRenderer(Renderer):
         What the samples leave through belongs to the background, as if it were an opaque last sample.
         """
         origins, directions = rays.origins, rays.directions
-        near, far = way_through_box(self.box, origins, directions, self.config.near)
+        near, far = way_through_box(self.box, origins, directions, NEAR)
         hits = (far > near).nonzero()[:, 0]
         behind = rays.background.expand(len(origins), 3)
         condition = (condition * self.field.condition_scale)[rays.mesh_index[hits]]
@@ -218,10 +219,11 @@ class NerfaceModelConfig(FlameNerfModelConfig):
     field: NerfaceFieldConfig = dataclasses.field(default_factory=NerfaceFieldConfig)
     """The networks."""
     sampling: NerfaceSamplingConfig = dataclasses.field(default_factory=NerfaceSamplingConfig)
-    """Where along a ray they are asked."""
+    """Where along a ray they are queried."""
     latent_dim: int = 32
-    """Length of each training moment's latent code; moments never trained on get the mean code."""
-    random_background: bool = False
+    """Length of each training timestep's latent code; other timesteps get the mean code. Longer codes fit the training
+    frames better and generalise worse."""
+    random_background: Fixed[bool] = False
     """The background is fixed and known: the subject's plate, or a colour."""
     eval_num_rays_per_chunk: int = 256
     """Rays rendered at a time: on a processor, more of them no longer fit its cache."""

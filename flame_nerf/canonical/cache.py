@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
 from flame_nerf.canonical.posed import PosedMesh
 
@@ -14,25 +14,21 @@ class PosedMeshCache:
     """Posed meshes of a subject's frames, made on demand and kept under a limit of memory. Thread-safe.
 
     Args:
-        make: poses the mesh of a frame, e.g. ``lambda frame: mapping.pose(vertices[frame])``. May be called from the
-            worker thread; never twice at the same time for one frame.
+        make: poses the mesh of a frame, e.g. ``lambda frame: mapping.pose(vertices[frame])``. Never called
+            twice at the same time for one frame.
         limit_bytes: what may stay; the most recent mesh always stays.
-        workers: threads that :meth:`prefetch` works on.
 
     Example:
         >>> cache = PosedMeshCache(lambda frame: mapping.pose(vertices[frame]), limit_bytes=1 << 30)
-        >>> cache.prefetch([7, 8])
         >>> posed = cache.get_many([3, 4])
     """
 
-    def __init__(self, make: Callable[[int], PosedMesh], limit_bytes: int = 1 << 30, workers: int = 1):
+    def __init__(self, make: Callable[[int], PosedMesh], limit_bytes: int = 1 << 30):
         self._make = make
         self._limit = limit_bytes
-        self._workers = workers
         self._lock = threading.Lock()
         self._kept: OrderedDict[int, PosedMesh] = OrderedDict()
         self._pending: dict[int, Future[PosedMesh]] = {}
-        self._pool: ThreadPoolExecutor | None = None
         self.nbytes = 0
 
     def __len__(self) -> int:
@@ -59,17 +55,6 @@ class PosedMeshCache:
     def get_many(self, frames: Sequence[int]) -> list[PosedMesh]:
         """:meth:`get` of each."""
         return [self.get(frame) for frame in frames]
-
-    def prefetch(self, frames: Iterable[int]) -> None:
-        """Have the worker thread make these meshes; returns at once."""
-        for frame in frames:
-            with self._lock:
-                if frame in self._kept or frame in self._pending:
-                    continue
-                future = self._pending[frame] = Future()
-                if self._pool is None:
-                    self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="posed-meshes")
-                self._pool.submit(self._fill, frame, future)
 
     def clear(self) -> None:
         """Forget all meshes."""

@@ -21,7 +21,7 @@ _RAYS_PER_THREAD = 256
 
 
 class CarryKernels(Protocol):
-    """What does the work. All tensors are float32 (indices int64), contiguous, and without gradients."""
+    """Kernels of one device. All tensors are float32 (indices int64), contiguous, and without gradients."""
 
     def apply_tables(
         self,
@@ -148,7 +148,7 @@ def _over_rays(
 
 
 def _addresses(tables: Sequence[Tensor]) -> np.ndarray:
-    """Where contiguous float32 tables begin in memory. Whoever uses them must keep the tables alive."""
+    """Addresses of contiguous float32 tables. Whoever uses them must keep the tables alive."""
     return np.array([table.data_ptr() for table in tables], np.uint64)
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from tyro.conf import Fixed
 
 from flame_nerf.canonical.backends import Backend, make_carry, make_search
 from flame_nerf.canonical.carry import carry_samples, carry_vectors
@@ -27,32 +28,39 @@ from flame_nerf.canonical.search import EmptySpace, Shell, ShellSamples
 from flame_nerf.canonical.shell import march_shell
 from flame_nerf.runtime.old_runs import StoredConfig
 
+SCALE_LIMIT = 2.0
+"""Scaling stays between 1/2 and 2: an eyelid that folds away would throw its surroundings far off."""
+BLEND_TOLERANCE = 0.05
+"""Relative change of a blend weight, anywhere near a face, up to which weights are computed once a face: then no
+point is weighed noticeably wrong, and nearly all of the mapping's time is saved."""
+BLEND_REACH = 0.06
+"""Metres from a face's centre over which that is checked: the thickest shell (4.5 cm over the scalp) plus a face."""
+
 
 @dataclass
 class MappingConfig(StoredConfig):
     """How points are carried from a posed mesh to the canonical one. The defaults are the patent's."""
 
     neighbourhood: Neighbourhood = "edge"
-    """Triangles that are blended: the nearest alone, with those across its edges, or with all that share a vertex."""
+    """Triangles whose transforms are blended at a point: only the nearest (face), also those across its edges (edge),
+    or all that share a vertex with it (vertex). More triangles give a smoother mapping where the mesh bends, and take
+    longer to pose a frame."""
     beta: float = 4.0
-    """Fall-off of the blend weights exp(-beta d^2), d in metres from a triangle's centre. At 4 all weigh the same."""
-    squared: bool = True
-    """exp(-beta d^2) as in the patent; off: exp(-beta d), as INSTA's code has it."""
+    """Fall-off of the blend weights exp(-beta d^2), d in metres from a triangle's centre. A larger value lets the
+    nearest triangle dominate, so the mapping follows the mesh more closely and is less smooth; where weights vary
+    within a face they are computed at every point, which is slower. At 4 all neighbours count alike."""
+    squared: Fixed[bool] = True
+    """exp(-beta d^2) as in the patent; off: exp(-beta d), as in INSTA's code."""
     scale: bool = True
-    """Scale lengths by sqrt(area ratio) of the triangles, as INSTA does."""
-    scale_limit: float = 2.0
-    """Scaling stays between 1/limit and limit: an eyelid that folds away would throw its surroundings far off."""
-    blend: Literal["auto", "face", "point"] = "auto"
-    """Weigh the neighbourhood once per face (fast), at every point (exact), or per face where that is exact enough."""
-    blend_tolerance: float = 0.05
-    """auto: weigh per face while no relative weight can change by more than this within blend_reach of a face."""
-    blend_reach: float = 0.06
-    """Metres from a face's centre over which blend_tolerance is asked for: the thickest shell plus a face."""
-    blend_regions: tuple[str, ...] = ()
-    """Regions whose triangles are blended with their neighbourhood; others go by the nearest alone. None given: all."""
-    scale_regions: tuple[str, ...] = ()
+    """Scale lengths by sqrt(area ratio) of posed and canonical triangle, as INSTA does. Without, skin that stretches
+    is sampled outside of its canonical thickness. Costs nothing."""
+    blend: Fixed[Literal["auto", "face", "point"]] = "auto"
+    """Compute weights once per face (fast), at every point (exact), or per face where that is accurate enough."""
+    blend_regions: Fixed[tuple[str, ...]] = ()
+    """Regions whose triangles are blended with their neighbourhood; others use the nearest alone. None given: all."""
+    scale_regions: Fixed[tuple[str, ...]] = ()
     """Regions whose triangles scale, where `scale` is on. None given: all."""
-    backend: Backend = "auto"
+    backend: Fixed[Backend] = "auto"
     """Search structure: numba (CPU), warp (CUDA or CPU), auto: numba on the CPU and warp on CUDA."""
 
 
@@ -98,7 +106,7 @@ class CanonicalMapping:
         self.neighbours = face_neighbours(self.faces, self.config.neighbourhood)
         if blended is not None:
             self.neighbours[~blended.to(self.device), 1:] = -1
-        self._scale_limit = torch.full((len(self.faces),), self.config.scale_limit, device=self.device)
+        self._scale_limit = torch.full((len(self.faces),), SCALE_LIMIT, device=self.device)
         if scaled is not None:
             self._scale_limit[~scaled.to(self.device)] = 1.0
         self.blend = self._choose_blend()
@@ -120,14 +128,14 @@ class CanonicalMapping:
         if config.blend != "auto":
             return config.blend
         exact = is_exact_per_face(
-            self.canonical_frames.centre, self.neighbours, config.blend_reach, config.blend_tolerance,
+            self.canonical_frames.centre, self.neighbours, BLEND_REACH, BLEND_TOLERANCE,
             beta=config.beta, squared=config.squared,
         )  # fmt: skip
         return "face" if exact else "point"
 
     @torch.no_grad()
     def is_inside(self, points: Float[Tensor, "N 3"], face: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
-        """Whether canonical points lie behind the planes of their nearest faces: in the head, but for sharp edges.
+        """True if canonical points lie behind the planes of their nearest faces: in the head, but for sharp edges.
 
         Args:
             points: metres, in canonical space.
@@ -137,12 +145,11 @@ class CanonicalMapping:
         return (points * planes[:, :3]).sum(dim=1) < planes[:, 3]
 
     @torch.no_grad()
-    def pose(self, vertices: Float[Tensor, "V 3"], reuse: PosedMesh | None = None) -> PosedMesh:
+    def pose(self, vertices: Float[Tensor, "V 3"]) -> PosedMesh:
         """Structures of one frame: search tree, tangent frames, blended transforms. A few milliseconds.
 
         Args:
             vertices: posed, world metres.
-            reuse: a posed mesh that nobody needs any more; its search structure is refitted in place.
 
         Raises:
             ValueError: wrong shape, not finite, or all triangles collapsed.
@@ -158,7 +165,7 @@ class CanonicalMapping:
         if self.blend == "face":
             transforms = self._blend(posed.centre, self.neighbours, transforms, posed.centre, usable)
         rotations = nearest_rotation(transforms[:, :, :3]).contiguous()
-        search = self._search.build(vertices, reuse.search if reuse is not None else None)
+        search = self._search.build(vertices)
         tensors = (vertices, transforms, rotations, posed.centre, usable)
         nbytes = sum(tensor.nbytes for tensor in tensors) + self._search.handle_bytes(search)
         return PosedMesh(*tensors, search, nbytes)
@@ -238,7 +245,7 @@ class CanonicalMapping:
 
     @property
     def can_skip(self) -> bool:
-        """Whether :meth:`sample_shell` can leave out empty space: with the blend per face."""
+        """True if :meth:`sample_shell` can leave out empty space: with the blend per face."""
         return self.blend == "face"
 
     def carry_samples(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class MeshShift:
-    """How far corrections move the triangles of meshes whose search structures stay as they are; metres."""
+    """Shift of triangles by corrections, for meshes whose search structures stay as they are; metres."""
 
     posed: Float[Tensor, "B F 3"]
     """Of the posed meshes."""

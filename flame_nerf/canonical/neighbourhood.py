@@ -1,4 +1,4 @@
-"""Which triangles take part in a blend, and with what weight.
+"""Triangles of a blend, and their weights.
 
 Patent CN117115331B, claims 8 and 9: ``p' = sum_A w_f F_f p / sum_A w_f`` over the neighbourhood A of the nearest
 triangle, ``w_f = exp(-beta |c_f - p|^2)``.
@@ -102,7 +102,7 @@ def blend_transforms(
 
 
 def weight_change_bound(posed_extent: float, reach: float, *, beta: float, squared: bool) -> float:
-    """How much a relative blend weight can change when a point moves from a face's centre to ``reach`` away from it.
+    """Largest change of a relative blend weight when a point moves from a face's centre to ``reach`` away from it.
 
     For members a, b with centres at most ``posed_extent`` apart, log(w_a / w_b) is
     ``beta (|c_b - p|^2 - |c_a - p|^2)``, whose gradient in p is ``2 beta (c_a - c_b)``: over a path of length ``reach``

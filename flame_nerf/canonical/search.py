@@ -16,12 +16,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class MarchSettings:
-    """How rays are marched through the shell; lengths in metres."""
+    """Settings of the march through the shell; lengths in metres."""
 
     step: float
     """Length of every sample."""
     behind: float
-    """How far behind its first hit a ray goes on; inf: through the whole head."""
+    """Distance a ray continues behind its first hit; inf: through the whole head."""
     near: float
     """Nothing is sampled before this distance along the ray."""
     far: float
@@ -32,7 +32,7 @@ class MarchSettings:
 
 @dataclass(frozen=True)
 class EmptySpace:
-    """What is known of density in the canonical head, and the way there: samples of empty cells are left out."""
+    """Known density in the canonical head, and the way there: samples of empty cells are left out."""
 
     density: Float[Tensor, " cells"]
     """Highest density met in each cell, 1/m, x slowest; inf where nobody ever looked."""
@@ -95,7 +95,7 @@ class ShellSamples:
 
 
 class MeshSearch(Protocol):
-    """What the mapping asks of a search structure. A *handle* is one frame's structure."""
+    """Queries of the mapping to a search structure. A *handle* is one frame's structure."""
 
     def build(self, vertices: Float[Tensor, "V 3"], reuse: Any | None = None) -> Any:
         """Structure for posed vertices; ``reuse``, a handle no longer needed, is overwritten where that is cheaper."""

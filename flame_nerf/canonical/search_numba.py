@@ -147,7 +147,7 @@ class NumbaSearch:
     def occluded(
         self, handle: _NumbaHandle, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]
     ) -> Bool[Tensor, " R"]:
-        """Whether rays meet anything of one mesh, at any distance; consecutive ones should go alike or start alike."""
+        """True if rays meet anything of one mesh, at any distance; consecutive ones should go alike or start alike."""
         blocked = torch.empty(len(origins), dtype=torch.bool)
         self._cast_packets(self._casting.occluded, handle, origins, directions, blocked.numpy())
         return blocked
@@ -205,7 +205,7 @@ class NumbaSearch:
 
 
 def _arguments_of(empty: EmptySpace | None) -> tuple:
-    """What the kernel reads of empty space."""
+    """Arrays of empty space that the kernel reads."""
     if empty is None:
         nothing = np.zeros(0, np.float32)
         return nothing, np.float32(0), False, nothing, nothing, 0, np.zeros(0, np.uint64)

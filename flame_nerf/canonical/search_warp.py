@@ -63,7 +63,7 @@ class WarpSearch:
         return Shell(thickness, float(values.min()), float(values.max()), {"values": values})
 
     def _meshes(self, handles: Sequence[_WarpHandle]) -> Tensor:
-        """What kernels know the meshes by; the caller keeps it until they are launched."""
+        """Mesh ids for the kernels; the caller keeps it until they are launched."""
         return upload([handle.mesh.id for handle in handles], self._device)
 
     def nearest(

@@ -12,7 +12,7 @@ from torch import Tensor
 from flame_nerf.canonical.search import EmptySpace, MarchSettings, MeshSearch, Shell, ShellSamples
 
 HAIR_REGIONS = ("scalp", "fur")
-"""Where hair lies over the mesh."""
+"""Regions with hair over the mesh."""
 
 
 def march_shell(

@@ -10,10 +10,17 @@ from jaxtyping import Float, Int
 from nerfstudio.data.pixel_samplers import PixelSampler, PixelSamplerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
+from tyro.conf import Fixed
 
 from flame_nerf.data.image_cache import PictureCache
 from flame_nerf.data.step_plan import StepPlan
 from flame_nerf.runtime.old_runs import StoredConfig
+
+NEW_FRAMES_PER_BATCH = 2
+"""Frames that each step of a long video exchanges for others, which are prepared anew: two cost little of a step, and
+400 frames are renewed in 200 steps."""
+PATCH_HEAD_SHARE = 0.9
+"""Share of patches centred on the matte and its rim; the others lie anywhere in the head's box, where it is empty."""
 
 
 @dataclass
@@ -23,30 +30,28 @@ class HeadPixelSamplerConfig(StoredConfig, PixelSamplerConfig):
     _target: type = field(default_factory=lambda: HeadPixelSampler)
     """target class to instantiate"""
     frames_per_batch: int = 8
-    """Frames a step draws its rays from: each needs its own search structure."""
+    """Frames a step draws its rays from. More give steadier gradients; each needs its own search structure, so a step
+    takes longer."""
     frames_at_hand: int = 400
-    """Frames that steps draw from at a time, so that pictures and search structures of a long video need not all be in
-    memory: about 2 MB a frame, which `sampling.mesh-memory` must hold. Shorter videos are at hand as a whole."""
-    new_frames_per_batch: int = 2
-    """Of a longer video, frames that each step exchanges for others, which are prepared anew: the whole video comes
-    round in an order drawn anew each time."""
-    matte_share: float = 0.65
+    """Frames of a long video that steps draw from at a time; each step exchanges two of them, so that the whole video
+    comes round. More mix the video better and need about 2 MB each, which `sampling.mesh-memory` must hold. Shorter
+    videos are drawn from as a whole."""
+    matte_share: Fixed[float] = 0.65
     """Share of rays inside the matte and a rim around it."""
-    surroundings_share: float = 0.15
-    """Share of rays anywhere in the box of the head and its shell: they carve away what is not there."""
+    surroundings_share: Fixed[float] = 0.15
+    """Share of rays anywhere in the box of the head and its shell: they teach what is empty."""
     mouth_share: float = 0.12
-    """Share of rays in the box of the mouth."""
+    """Share of rays in the box of the mouth. Larger gives sharper lips and teeth, at the expense of the rest."""
     eyes_share: float = 0.08
-    """Share of rays in the boxes of the eyes."""
+    """Share of rays in the boxes of the eyes. Larger gives sharper eyes and lids, at the expense of the rest."""
     num_patches: int = 8
-    """Patches that a step with a patch loss adds to its rays."""
+    """Patches that a step with a patch loss (depth) adds to its rays. More give that term steadier gradients; the time
+    of such a step grows with them."""
     patch_size: int = 12
-    """Rays along the side of a patch; each patch adds the square of it."""
-    patch_strides: tuple[int, ...] = (1, 2, 4)
-    """Pixels from ray to ray inside a patch, one drawn for each patch: wide patches see the head's shape, dense ones
+    """Rays along the side of a patch. Larger compares pixels farther apart; each patch adds the square of it."""
+    patch_strides: Fixed[tuple[int, ...]] = (1, 2, 4)
+    """Pixels from ray to ray inside a patch, one drawn for each patch: wide patches cover the head's shape, dense ones
     its surface."""
-    patch_head_share: float = 0.9
-    """Share of patches centred on the matte and its rim; the others lie anywhere in the head's box."""
 
 
 class HeadPixelSampler(PixelSampler):
@@ -112,7 +117,7 @@ class HeadPixelSampler(PixelSampler):
         if self._at_hand is None:
             self._at_hand = draw.shuffled(count)[:size]
             return self._at_hand
-        new = self.config.new_frames_per_batch
+        new = NEW_FRAMES_PER_BATCH
         if len(self._coming) < new:
             rest = torch.isin(torch.arange(count), self._at_hand, invert=True).nonzero()[:, 0]
             self._coming = rest[draw.shuffled(len(rest))]
@@ -128,7 +133,7 @@ class HeadPixelSampler(PixelSampler):
         config = self.config
         size, strides = self._fitting(cache)
         picture = pictures[draw.integers(len(pictures), config.num_patches)].sort().values
-        elsewhere = (draw.uniform(config.num_patches) >= config.patch_head_share).long()
+        elsewhere = (draw.uniform(config.num_patches) >= PATCH_HEAD_SHARE).long()
         centre = self._pixels(draw, cache, picture, elsewhere)
         stride = strides[draw.integers(len(strides), config.num_patches)]
         span = (size - 1) * stride
@@ -150,7 +155,7 @@ class HeadPixelSampler(PixelSampler):
             CONSOLE.log(
                 f"[yellow]Patches of {config.patch_size} rays at strides {', '.join(map(str, config.patch_strides))} "
                 f"are larger than the pictures ({cache.width}x{cache.height}): patches of {size} rays at strides "
-                f"{', '.join(map(str, strides))} are used. Lower pixel-sampler.patch-size or patch-strides."
+                f"{', '.join(map(str, strides))} are used. Lower pixel-sampler.patch-size."
             )
         return size, torch.tensor(strides)
 

@@ -4,7 +4,7 @@ from flame_nerf.film.driven import Take, film_take
 from flame_nerf.film.encoder import FilmWriter, Sound, find_ffmpeg, has_sound, provide_ffmpeg
 from flame_nerf.film.paths import mean_camera, orbit_cameras, play_times, write_camera_path
 from flame_nerf.film.pictures import contact_sheet, write_png
-from flame_nerf.film.rendering import render_film, render_pictures, side_by_side
+from flame_nerf.film.rendering import render_film, render_images, side_by_side
 from flame_nerf.film.takes import film_held_out, film_motion, film_orbit, film_sweep
 from flame_nerf.runtime.drive_options import LookConfig
 from flame_nerf.runtime.errors import FilmError
@@ -28,7 +28,7 @@ __all__ = [
     "play_times",
     "provide_ffmpeg",
     "render_film",
-    "render_pictures",
+    "render_images",
     "side_by_side",
     "write_camera_path",
     "write_png",

@@ -18,7 +18,7 @@ from flame_nerf.film.encoder import CONTAINERS, Sound
 from flame_nerf.film.look import MOST_PIXELS, painter
 from flame_nerf.film.paths import orbit_cameras
 from flame_nerf.film.pictures import contact_sheet, write_png
-from flame_nerf.film.rendering import SHEET_PICTURES, render_pictures
+from flame_nerf.film.rendering import SHEET_IMAGES, render_images
 from flame_nerf.motion import Moments
 from flame_nerf.runtime.drive_options import LookConfig
 from flame_nerf.runtime.errors import FilmError
@@ -77,7 +77,7 @@ def film_take(
     if width * height * look.supersample**2 > MOST_PIXELS:
         raise FilmError(f"{width}x{height} at {look.supersample} rays along a pixel's side is too large; give less")
     paint = painter(pipeline, look, width, height)
-    shown = set(np.linspace(0, count - 1, min(SHEET_PICTURES, count)).round().astype(int).tolist())
+    shown = set(np.linspace(0, count - 1, min(SHEET_IMAGES, count)).round().astype(int).tolist())
     kept: dict[int, np.ndarray] = {}
     made_of = f"{made_of}, {count} pictures of {width}x{height}, {look}, {yaw_deg:g} degrees around"
     film = FilmFile(path, count, take.fps, take.sound) if is_film(path) else PictureFolder(path, count, made_of)
@@ -87,7 +87,7 @@ def film_take(
             print(f"{count - len(missing)} of {count} pictures are there already: {path}")
         if missing:
             wanted = cameras if len(cameras) == 1 else cameras[torch.tensor(missing)]
-            pictures = render_pictures(pipeline, wanted, take.moments.picked(missing), path.name, paint)
+            pictures = render_images(pipeline, wanted, take.moments.picked(missing), path.name, paint)
             with closing(pictures):
                 for index, picture in zip(missing, pictures, strict=True):
                     if take.beside is not None:

@@ -19,11 +19,11 @@ from flame_nerf.film.pictures import contact_sheet, labelled, psnr, to_uint8, wr
 from flame_nerf.motion import PosedFrame
 from flame_nerf.runtime.errors import FilmError
 
-SHEET_PICTURES = 12
+SHEET_IMAGES = 12
 """Pictures on a film's contact sheet."""
 
 
-def render_pictures(
+def render_images(
     model: Any,
     cameras: Cameras,
     posed_frames: Sequence[PosedFrame] | None = None,
@@ -71,7 +71,7 @@ def render_film(
     """Renders a film and writes it as mp4 (H.264, yuv420p).
 
     Args:
-        model, cameras, posed_frames: as for `render_pictures`.
+        model, cameras, posed_frames: as for `render_images`.
         path: the .mp4 to write.
         fps: frames a second: the performance's own.
         sheet: also write a contact sheet of a dozen of its pictures to this .png.
@@ -84,9 +84,9 @@ def render_film(
     """
     path = Path(path)
     count = max(cameras.camera_to_worlds[..., 0, 0].numel(), len(posed_frames) if posed_frames is not None else 1)
-    shown = set(np.linspace(0, count - 1, min(SHEET_PICTURES, count)).round().astype(int).tolist())
+    shown = set(np.linspace(0, count - 1, min(SHEET_IMAGES, count)).round().astype(int).tolist())
     kept = []
-    rendering = render_pictures(model, cameras, posed_frames, description=path.name)
+    rendering = render_images(model, cameras, posed_frames, description=path.name)
     with FilmWriter(path, fps) as film, closing(rendering):
         for index, picture in enumerate(rendering):
             film.add(picture)
@@ -121,7 +121,7 @@ def side_by_side(
         raise FilmError(f"{path}: frame {bad[0]} of a dataset with frames 0 to {len(dataset) - 1}")
     cameras = dataset.cameras[torch.tensor(indices)]
     values, pairs = [], []
-    for index, picture in zip(indices, render_pictures(model, cameras, description=path.name), strict=True):
+    for index, picture in zip(indices, render_images(model, cameras, description=path.name), strict=True):
         truth, matte = _truth(dataset, index)
         values.append(psnr(picture, truth, matte))
         where = " in the matte" if matte is not None else ""

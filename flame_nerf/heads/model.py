@@ -238,12 +238,6 @@ class HeadModel:
             landmarks=landmarks,
         )
 
-    def landmark_subset(self) -> HeadModel:
-        """The model restricted to the vertices that its landmarks touch; `landmark_points` gives the same points."""
-        if self.landmarks is None:
-            return self
-        return self.subset(torch.unique(self.faces[self.landmarks.face]))
-
     def expression_vector(self, values: dict[str, float]) -> Float[Tensor, " E"]:
         """Coefficients from named expressions, the others zero.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import pickle
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -125,22 +124,18 @@ class _InertUnpickler(pickle._Unpickler):
     dispatch[pickle.BUILD[0]] = load_build
 
 
-def load_plain_pickle(path: Path | str) -> Any:
+def read_plain_pickle(stream: BinaryIO) -> Any:
     """Data of a pickle as dicts, lists, numbers, text and numpy arrays; nothing in the file is executed.
 
     Python 2's byte strings become text (latin1). Objects that hold no array that can be read (chumpy expressions other
     than arrays and selections of them, torch tensors) are left as records without use.
 
+    Args:
+        stream: stands at the pickle's beginning.
+
     Raises:
         PlainPickleError: the file asks for anything but plain numeric data, or is damaged.
-        OSError: the file cannot be read.
     """
-    with Path(path).open("rb") as stream:
-        return read_plain_pickle(stream)
-
-
-def read_plain_pickle(stream: BinaryIO) -> Any:
-    """`load_plain_pickle` from a stream that stands at the pickle's beginning."""
     try:
         return _plain(_InertUnpickler(stream, encoding="latin1").load(), {})
     except PlainPickleError:

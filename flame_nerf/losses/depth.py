@@ -8,6 +8,7 @@ from typing import Literal
 from jaxtyping import Float
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
+from tyro.conf import Fixed
 
 from flame_nerf.losses.functions import depth_hinge_loss, depth_ranking_loss, depth_smoothness_loss, draw_depth_pairs
 from flame_nerf.runtime.old_runs import StoredConfig
@@ -17,21 +18,24 @@ SOLID = 0.5
 DepthLoss = Literal["ranking", "hinge", "smoothness", "none"]
 
 
+TAU = 0.003
+"""Metres by which a pair in the right order must be apart for the ranking loss to leave it alone: the track's error."""
+EQUAL_THRESHOLD = 0.01
+"""Difference of the prior, as a part of its range over the patch, below which two pixels count as equally far: less is
+noise in every estimator."""
+
+
 @dataclass
 class DepthTermConfig(StoredConfig):
-    """How rendered depth is compared with the subject's depth maps."""
+    """Comparison of rendered depth with the subject's depth maps."""
 
     kind: DepthLoss = "ranking"
-    """ranking: pixel pairs must lie in the prior's order (the patent's form); hinge: the same with a margin instead of
-    a logarithm; smoothness: depth may jump only where the picture does, needs no prior; none: no such term."""
+    """ranking: pixel pairs must be in the prior's order (the patent's form); hinge: the same with a margin instead of
+    a logarithm; smoothness: depth may jump only where the image does, needs no depth maps; none: no such term."""
     every: int = 4
-    """Steps from one with patches to the next."""
-    pairs: int = 128
+    """Steps between two with this term. Larger is faster, as patches make a step longer, and weakens the term."""
+    pairs: Fixed[int] = 128
     """Pixel pairs compared in each patch."""
-    tau: float = 0.003
-    """Metres that a pair in right order must be apart to be left in peace (ranking)."""
-    equal_threshold: float = 0.01
-    """Difference of the prior, of its whole range, below which two pixels count as equally far."""
 
 
 class DepthTerm:
@@ -42,7 +46,7 @@ class DepthTerm:
         self._told = False
 
     def wanted(self, step: int) -> bool:
-        """Whether a step is to bring patches."""
+        """True if a step is to bring patches."""
         return self.config.kind != "none" and step % self.config.every == 0
 
     def loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Float[Tensor, ""] | None:
@@ -76,7 +80,6 @@ class DepthTerm:
         if self.config.kind == "smoothness":
             return depth_smoothness_loss(depth, last(batch["image"].to(depth.device)), weight)
         pairs = draw_depth_pairs(patches, size, self.config.pairs, device=depth.device)
-        equal = self.config.equal_threshold
         if self.config.kind == "hinge":
-            return depth_hinge_loss(depth, prior.to(depth), pairs, weight, equal_threshold=equal)
-        return depth_ranking_loss(depth, prior.to(depth), pairs, weight, tau=self.config.tau, equal_threshold=equal)
+            return depth_hinge_loss(depth, prior.to(depth), pairs, weight, equal_threshold=EQUAL_THRESHOLD)
+        return depth_ranking_loss(depth, prior.to(depth), pairs, weight, tau=TAU, equal_threshold=EQUAL_THRESHOLD)

@@ -98,7 +98,7 @@ def depth_ranking_loss(
     tau: float = 0.003,
     equal_threshold: float = 0.003,
 ) -> Float[Tensor, ""]:
-    """How far rendered depth is from the prior's order (patent CN117115331B, claim 5).
+    """Violation of the prior's order by rendered depth (patent CN117115331B, claim 5).
 
     For each pair (i, j): log(1 + exp(-r (d_i - d_j) / τ)) with r = 1 where the prior says that i is farther than j and
     r = -1 where it says nearer; ((d_i - d_j) / τ)² where it says that they are equally far (r = 0). The patent leaves
@@ -216,7 +216,7 @@ def _mean(values: Float[Tensor, "..."], weight: Float[Tensor, "..."]) -> Float[T
 
 
 def semantic_vector(code: Float[Tensor, "B D"], pose: Float[Tensor, "B Q"], gamma: float) -> Float[Tensor, "B D+Q"]:
-    """What a picture means together with how the head is turned in it: normalise([φ, γ P]) (claims 3 and 4).
+    """Embedding of an image joined with the head's pose in it: normalise([φ, γ P]) (claims 3 and 4).
 
     Args:
         code: φ, the encoder's code of the picture; made unit length here.

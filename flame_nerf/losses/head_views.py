@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flame_nerf.data.dataset import FlameNerfDataset
-from flame_nerf.losses.view_geometry import Window, crop_picture, square_window, window_rays
+from flame_nerf.losses.view_geometry import Window, crop_image, square_window, window_rays
 from flame_nerf.priors import PriorUnavailable
 
 
@@ -52,7 +52,7 @@ class HeadViews:
     def target(self, frame: int) -> Float[Tensor, "3 S S"]:
         """The frame's picture, cut and composited, colours in 0..1."""
         rgba = self._dataset.get_numpy_image(frame)
-        return crop_picture(rgba, self.window(frame), self.size, self.background)
+        return crop_image(rgba, self.window(frame), self.size, self.background)
 
     def rays(
         self, frame: int, c2w: Float[Tensor, "3 4"], jitter: torch.Generator | bool = False

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
+from tyro.conf import Fixed
 
 from flame_nerf.data.dataset import FlameNerfDataset
 from flame_nerf.geometry import matrix_to_axis_angle
@@ -76,20 +77,25 @@ class SemanticPrior:
         return semantic_loss(code, pose_render, target, pose_target, self._gamma)
 
 
+GAMMA = 0.1
+"""Weight of the head's pose beside the image's code in the compared vectors (patent, claim 4): a turn of 30 degrees
+adds 0.05 to the distance of vectors whose length is 1."""
+
+
 @dataclass
 class SemanticTermConfig(StoredConfig):
-    """How the meaning of rendered pictures is compared with that of the video's frames."""
+    """Comparison of the embedding of rendered images with that of the video's frames."""
 
     encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
-    """The pretrained network that says what a picture means."""
+    """The pretrained network that embeds an image."""
     every: int = 20
-    """Steps from one with this term to the next."""
+    """Steps between two with this term. Larger is faster, since rendering and embedding an image takes longer than a
+    step, and weakens the term."""
     size: int = 48
-    """Rays along the side of the picture that is rendered for it."""
-    max_angle_deg: float = 25.0
-    """How far the camera is carried around the head; every other picture is taken from the frame's own camera."""
-    gamma: float = 0.1
-    """How much the head's pose counts in the compared vectors, beside the picture's code."""
+    """Rays along the side of the image rendered for it. Larger shows the encoder more detail; time grows with the
+    square."""
+    max_angle_deg: Fixed[float] = 25.0
+    """Largest turn of the camera around the head; every other image is taken from the frame's own camera."""
 
 
 class SemanticTerm:
@@ -123,10 +129,10 @@ class SemanticTerm:
         except PriorUnavailable as reason:
             CONSOLE.log(f"[yellow]Training goes on without the semantic loss: {reason}")
             return
-        self._prior = SemanticPrior(encoder, self._views.target, self.config.gamma, device)
+        self._prior = SemanticPrior(encoder, self._views.target, GAMMA, device)
 
     def wanted(self, step: int) -> bool:
-        """Whether a step is to have this term."""
+        """True if a step is to have this term."""
         return self._prior is not None and step % self.config.every == 0
 
     def loss(self, c2w: Float[Tensor, "N 3 4"], render: RenderView) -> Float[Tensor, ""]:

@@ -22,14 +22,14 @@ from flame_nerf.canonical.shell import HAIR_REGIONS
 from flame_nerf.geometry import perspective, vertex_normals, world_to_camera
 from flame_nerf.subject import Frame, HeadTrack
 
-FRAMES_LOOKED_AT = 60
+FRAMES_SAMPLED = 60
 """Training frames that outlines and visibility are worked out from, spread over the video."""
 RIM_COSINE = 0.25
 """A vertex is on the rim where its normal is at least this square to the view."""
 PAST_RIM = 0.003
 """Metres off a vertex of the rim at which rays miss the mesh, if it lies on the outline and not before other parts."""
 STANDOFF_QUANTILE = 0.25
-"""Which quantile of what a vertex's outlines show stands off it: a chin over the chest seems to, in some frames."""
+"""Quantile of the distances by which outlines stand off a vertex: a chin over the chest seems to, in some frames."""
 HEIGHTS = 32
 """Distances from the mesh at which the matte is asked."""
 SLACK = 0.008
@@ -39,7 +39,7 @@ LEAST_FRAMES = 0.5
 NEIGHBOURS = 8
 """Seen vertices that say whether one is there that is always behind others."""
 UPRIGHT = 4.0
-"""How much more a difference in height counts among them than one along the ground: a collar cuts necks across, though
+"""Weight of a difference in height among them, over one along the ground: a collar cuts necks across, though
 seldom level."""
 SMOOTHING = 300
 """Rounds of averaging over neighbours that carry the rim's thickness over the whole scalp."""
@@ -47,14 +47,14 @@ SMOOTHING = 300
 
 @dataclass(frozen=True)
 class OutlineSurface:
-    """What outlines say of each vertex of the mesh."""
+    """Evidence of the outlines for each vertex of the mesh."""
 
     thickness: Float[Tensor, " V"]
     """Metres of hair over it; 0 outside of the hair's regions."""
     standoff: Float[Tensor, " V"]
     """Metres that anything stands off it: beards, collars and long hair, too."""
     is_there: Bool[Tensor, " V"]
-    """Whether it is part of the person, and not cut off by the mattes."""
+    """True if it is part of the person, and not cut off by the mattes."""
 
 
 def outline_surface(
@@ -86,7 +86,7 @@ def outline_surface(
     inside_frames = torch.zeros_like(most)
     search: MeshSearch | None = None
     along = torch.linspace(0.0, 1.0, HEIGHTS)
-    for index in range(0, len(frames), max(1, len(frames) // FRAMES_LOOKED_AT)):
+    for index in range(0, len(frames), max(1, len(frames) // FRAMES_SAMPLED)):
         vertices = torch.from_numpy(np.asarray(track.vertices[frames[index].timestep])).float()
         normals = vertex_normals(vertices, faces)
         c2w, lens = torch.from_numpy(frames[index].c2w[:3]).float(), intrinsics(index)
@@ -116,7 +116,7 @@ def outline_surface(
 def _misses(
     search: MeshSearch, vertices: Float[Tensor, "V 3"], camera: Float[Tensor, " 3"], points: Float[Tensor, "N 3"]
 ) -> Bool[Tensor, " N"]:
-    """Whether rays from a camera through points meet nothing of a mesh."""
+    """True if rays from a camera through points meet nothing of a mesh."""
     along = torch.nn.functional.normalize(points - camera, dim=1).contiguous()
     which = torch.zeros(len(points), dtype=torch.long)
     structure = search.build(vertices.contiguous())

@@ -17,7 +17,7 @@ from flame_nerf.data.dataset import FlameNerfDataset
 from flame_nerf.geometry import vertex_normals
 from flame_nerf.losses.head_views import HeadViews
 from flame_nerf.losses.semantic import RenderView
-from flame_nerf.losses.silhouette import FRAMES_LOOKED_AT, outline_surface
+from flame_nerf.losses.silhouette import FRAMES_SAMPLED, outline_surface
 from flame_nerf.losses.view_geometry import perturb_camera
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.transfer import to_device
@@ -32,33 +32,37 @@ MARGIN = 0.2
 """Part of the head's size that a view shows around it: what hangs in the air there is to go."""
 
 
+MAX_ANGLE_DEG = 75.0
+"""Largest turn of the camera around the head: past the ears. Farther, the back hides what the term is to teach."""
+
+
 @dataclass
 class UnseenSidesConfig(StoredConfig):
-    """Filling in what no training camera saw."""
+    """Supervision of what no training camera saw."""
 
     every: int = 8
-    """Steps from one with this term to the next."""
+    """Steps between two with this term. Larger is faster, as its view is rendered beside the step's rays, and weakens
+    it."""
     size: int = 24
-    """Rays along the side of the view that is rendered for it."""
-    max_angle_deg: float = 75.0
-    """How far the camera is carried around the head."""
-    seen_tolerance: float = 0.004
-    """Metres that the mesh under its hair may be wrong by where cameras did see the head: from beside, its surface is
-    to lie so far inside at most, and outside so far off what the video's outlines show. inf: it may lie anywhere; what
-    looks right from in front then has holes there and frays at its outline."""
+    """Rays along the side of the view rendered for it. Larger closes smaller gaps; time grows with the square."""
+    observed_tolerance: float = 0.004
+    """Metres by which the mesh under its hair may be wrong where cameras saw the head: seen from the side, its surface
+    may lie so far inside at most, and outside so far off what the video's outlines show. Larger suits a track that fits
+    loosely, and lets outlines fray; inf: no limit, which leaves holes in the side views of what looks right in
+    front."""
 
 
-class SurfaceMet(NamedTuple):
-    """What rays are to meet."""
+class SurfaceHit(NamedTuple):
+    """Surface that rays shall hit."""
 
     near: Float[Tensor, " R"]
     """Metres at which they may meet the surface at the earliest."""
     far: Float[Tensor, " R"]
     """And at the latest: the same on sides that no camera saw."""
     solid: Bool[Tensor, " R"]
-    """Whether they are to meet it. Of other rays near and far say nothing."""
+    """True if they shall hit it; otherwise near and far mean nothing."""
     empty: Bool[Tensor, " R"]
-    """Whether they are to meet nothing: beside the head, or on a part of the mesh that the person has not."""
+    """True if they shall hit nothing: beside the head, or on a part of the mesh that the person has not."""
 
 
 def unseen_faces(track: HeadTrack, frames: Sequence[Frame]) -> Bool[Tensor, " F"]:
@@ -66,7 +70,7 @@ def unseen_faces(track: HeadTrack, frames: Sequence[Frame]) -> Bool[Tensor, " F"
     faces = torch.from_numpy(track.faces).long()
     search: MeshSearch | None = None
     seen = torch.zeros(len(faces), dtype=torch.bool)
-    for frame in frames[:: max(1, len(frames) // FRAMES_LOOKED_AT)]:
+    for frame in frames[:: max(1, len(frames) // FRAMES_SAMPLED)]:
         vertices = torch.from_numpy(np.asarray(track.vertices[frame.timestep])).float()
         search = search or make_search(faces, vertices, "auto")
         a, b, c = vertices[faces].unbind(dim=1)
@@ -129,7 +133,7 @@ class UnseenSides:
         self._centre = torch.from_numpy(track.canonical_vertices).mean(dim=0).to(device)
 
     def wanted(self, step: int) -> bool:
-        """Whether a step is to have this term."""
+        """True if a step is to have this term."""
         return step % self.config.every == 0
 
     def loss(self, c2w: Float[Tensor, "N 3 4"], render: RenderView, head_size: float = 0.2) -> Float[Tensor, ""]:
@@ -142,7 +146,7 @@ class UnseenSides:
             head_size: metres of depth error that count like missing opacity.
         """
         frame = int(torch.randint(len(c2w), ()))
-        camera = perturb_camera(c2w[frame], self._centre, self.config.max_angle_deg)
+        camera = perturb_camera(c2w[frame], self._centre, MAX_ANGLE_DEG)
         rendered = render(frame, *self._views.rays(frame, camera, jitter=True))
         met = self.surface(frame, rendered["origins"], rendered["directions"])
         accumulation, depth = rendered["accumulation"][:, 0], rendered["depth"][:, 0]
@@ -153,8 +157,8 @@ class UnseenSides:
         return wrong.mean()
 
     @torch.no_grad()
-    def surface(self, frame: int, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> SurfaceMet:
-        """What rays are to meet at a training frame's moment."""
+    def surface(self, frame: int, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> SurfaceHit:
+        """Surface that rays shall hit at a training frame's timestep."""
         vertices = torch.from_numpy(np.asarray(self._track.vertices[self._frames[frame].timestep]))
         vertices = to_device(vertices.float(), self._faces.device)
         if self._search is None:
@@ -164,7 +168,7 @@ class UnseenSides:
         def hits(height: Float[Tensor, " V"]) -> tuple[Tensor, Tensor]:
             return self._first_hit(vertices + height[:, None] * out, origins, directions)
 
-        tolerance = self.config.seen_tolerance
+        tolerance = self.config.observed_tolerance
         (distance, face), (_, around) = hits(self._hair), hits(self._room)
         hit, in_shell, face, around = face >= 0, around >= 0, face.clamp_min(0), around.clamp_min(0)
         near, far, solid = distance, distance, hit & self._solid[face]
@@ -177,7 +181,7 @@ class UnseenSides:
             far = torch.where(seen, torch.maximum(inner_distance, distance), distance)
             solid = solid | seen
             empty = empty | ((outer < 0) & in_shell & self._seen[around])
-        return SurfaceMet(near, far, solid, empty)
+        return SurfaceHit(near, far, solid, empty)
 
     def _first_hit(self, vertices: Tensor, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         which = torch.zeros(len(origins), dtype=torch.long, device=origins.device)

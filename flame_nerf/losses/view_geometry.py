@@ -31,7 +31,7 @@ def square_window(alpha: UInt8[np.ndarray, "H W"], margin: float = 0.05) -> Wind
     return float(corner[0]), float(corner[1]), side
 
 
-def crop_picture(
+def crop_image(
     rgba: UInt8[np.ndarray, "H W 4"], window: Window, size: int, background: tuple[float, float, float]
 ) -> Float[Tensor, "3 S S"]:
     """A square of a picture on a background, resized to size x size by area, colours in 0..1."""
@@ -58,7 +58,7 @@ def window_rays(
     c2w: Float[Tensor, "3 4"],
     jitter: torch.Generator | bool = False,
 ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"]]:
-    """Rays through the middles of size x size cells of a window, row by row: as the picture from `crop_picture`.
+    """Rays through the middles of size x size cells of a window, row by row: as the picture from `crop_image`.
 
     Note:
         Differentiable in `c2w`.

@@ -17,10 +17,10 @@ from flame_nerf.subject import Frame, Subject
 
 
 class ViewTerm(Protocol):
-    """What such a term has in common with the others."""
+    """Interface of a term on whole views."""
 
     def wanted(self, step: int) -> bool:
-        """Whether a step is to have this term."""
+        """True if a step is to have this term."""
 
     def loss(self, c2w: Float[Tensor, "N 3 4"], render: RenderView) -> Float[Tensor, ""]:
         """The term for one training frame; cameras of all in the head frame, OpenGL axes."""

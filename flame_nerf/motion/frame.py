@@ -52,7 +52,7 @@ class Moments(Sequence[PosedFrame]):
 def condition_vector(
     expression: Float[Tensor, "*T E"], pose: Float[Tensor, "*T J 3"], joint_names: Sequence[str]
 ) -> Float[Tensor, "*T C"]:
-    """What the field is told about a moment: expression, then jaw and eye rotations.
+    """Condition of the field: expression, then jaw and eye rotations.
 
     Args:
         expression: coefficients; zeros are neutral.

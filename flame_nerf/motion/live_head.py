@@ -87,7 +87,7 @@ class LiveHead:
         self.turning_point: Float[Tensor, " 3"] = joint_template[head.head_joint].clone()
         """Where the skull turns on the neck, metres, in the head frame."""
         self.residual: Float[Tensor, "V 3"] = self._measure_residual(track)
-        """What the tracked head has beyond the model at rest, metres."""
+        """Offsets of the tracked head from the model at rest, metres."""
         rms = float(self.residual.square().sum(-1).mean().sqrt())
         if not rms <= MAX_RESIDUAL:
             raise ValueError(

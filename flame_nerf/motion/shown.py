@@ -1,4 +1,4 @@
-"""Which moment a camera or a ray is to see, from what its metadata and its time say."""
+"""Timestep or pose that a camera or a ray shows, from its metadata and its time."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class SubjectMotion:
 
     @property
     def can_pose(self) -> bool:
-        """Whether `pose`, and with it sliders and sweeps, are available."""
+        """True if `pose`, and with it sliders and sweeps, are available."""
         return self._live is not None
 
     @property

@@ -13,7 +13,7 @@ from flame_nerf.priors.image_encoder import ImageEncoderConfig, NetworkEncoder, 
 MODEL = "efficientnet-lite0"
 INPUT_SIZE = 224
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
-"""What the Lite family was trained with (its own preprocessing, not ImageNet's usual mean)."""
+"""Normalisation that the Lite family was trained with (its own preprocessing, not ImageNet's usual mean)."""
 
 
 def load(config: ImageEncoderConfig, device: torch.device) -> NetworkEncoder:

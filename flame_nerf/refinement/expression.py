@@ -15,16 +15,18 @@ LEAST_DEVIATION = 0.02
 """Share of the largest expression's deviation that every expression may at least move by."""
 
 
+KNOT_SPACING = 8.0
+"""Frames between the knots of the correction, which is linear between them: about a quarter of a second, in which an
+expression comes or goes."""
+
+
 @dataclass
 class ExpressionRefinementConfig(StoredConfig):
-    """Correction of tracked expressions; it moves the mesh and changes what the field is told."""
+    """Correction of tracked expressions; it moves the mesh and changes the field's condition."""
 
     enabled: bool = False
-    """Learn them. Needs the head model that posed the subject."""
-    knot_spacing: float = 8.0
-    """Frames between the knots of the correction, which is linear between them; 1: each frame by itself."""
-    start_step: int = 800
-    """Training step it begins at: before, the picture is too blurred to read an expression from."""
+    """Learn them. Sharper where the tracker misread an expression; needs the head model that posed the subject, and
+    makes every step a little longer."""
 
 
 class ExpressionRefinement(nn.Module):
@@ -40,29 +42,29 @@ class ExpressionRefinement(nn.Module):
         config: ExpressionRefinementConfig,
         expression: Float[Tensor, "T E"],
         face_directions: Float[Tensor, "F 3 E"],
-        train_rows: Int[Tensor, " N"],
+        train_timesteps: Int[Tensor, " N"],
     ):
         """
         Args:
             config: see there.
             expression: the track's coefficients.
             face_directions: how far each triangle's middle moves with each expression, metres, head frame.
-            train_rows: rows of the track that are trained on.
+            train_timesteps: timesteps of the track that are trained on.
         """
         super().__init__()
         self.config = config
-        deviation = expression[train_rows].std(dim=0, correction=0)
+        deviation = expression[train_timesteps].std(dim=0, correction=0)
         scale = deviation.clamp_min(LEAST_DEVIATION * float(deviation.max().clamp_min(1e-6)))
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("face_directions", face_directions, persistent=False)
-        self.spline = TimeSpline(train_rows, len(expression), config.knot_spacing, expression.shape[1])
+        self.spline = TimeSpline(train_timesteps, len(expression), KNOT_SPACING, expression.shape[1])
 
-    def offsets(self, rows: Int[Tensor, " B"]) -> Float[Tensor, "B E"]:
-        """What is added to the expressions of rows of the track."""
-        return self.spline(rows) * self.scale
+    def offsets(self, timesteps: Int[Tensor, " B"]) -> Float[Tensor, "B E"]:
+        """Offsets of the expressions at timesteps of the track."""
+        return self.spline(timesteps) * self.scale
 
     def face_shift(self, offsets: Float[Tensor, "B E"]) -> Float[Tensor, "B F 3"]:
-        """How far offsets move the middle of each triangle, metres, head frame."""
+        """Shift of each triangle's middle by the offsets, metres, head frame."""
         return torch.einsum("fce,be->bfc", self.face_directions, offsets)
 
     def penalty(self) -> Float[Tensor, ""]:

@@ -16,10 +16,8 @@ class IdentityRefinementConfig(StoredConfig):
     """Correction of the tracked identity: the same for all frames, posed and canonical head alike."""
 
     enabled: bool = False
-    """Learn it. In the head's own frame nearly all of it is the field's anyway, so it is of use where the jaw or the
-    neck turns far."""
-    start_step: int = 800
-    """Training step it begins at."""
+    """Learn it. In the head's own frame nearly all of it is the field's anyway, so it helps where the jaw or the neck
+    turns far. Needs the head model that posed the subject, and makes every step a little longer."""
 
 
 class IdentityRefinement(nn.Module):
@@ -37,7 +35,7 @@ class IdentityRefinement(nn.Module):
         self.register_buffer("face_directions", face_directions, persistent=False)
 
     def face_shift(self) -> Float[Tensor, "F 3"]:
-        """How far the offset moves the middle of each triangle of the head at rest, metres."""
+        """Shift of each triangle's middle by the offset, head at rest, metres."""
         return self.face_directions @ self.offset
 
     def penalty(self) -> Float[Tensor, ""]:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
+from tyro.conf import Fixed
 
 from flame_nerf.geometry import axis_angle_to_matrix, matrix_to_axis_angle, mean_rotation
 from flame_nerf.refinement.time_spline import TimeSpline
@@ -17,7 +18,14 @@ from flame_nerf.runtime.transfer import to_device
 HEAD_RADIUS = 0.1
 """Metres from the head's centre at which a turn and a shift of equal parameters move a point equally far."""
 TURN_FEATURES = 3
-"""What the calibration knows of a frame: the rotation vector from the mean camera."""
+"""Inputs of the calibration for a frame: the rotation vector from the mean camera."""
+
+
+LEARN_EVERY = 8
+"""Steps from one that learns corrections to the next: their gradient goes through every sample's position, which makes
+a step a third longer on the CPU, and six numbers a frame need few steps."""
+SHIFT_PENALTY, TURN_PENALTY = 0.01, 0.01
+"""Penalties on the mean shift, per metre, and on the mean turn, per metre of its movement at HEAD_RADIUS."""
 
 
 @dataclass
@@ -25,24 +33,20 @@ class PoseRefinementConfig(StoredConfig):
     """Correction of tracked head poses: one that depends on the head's turn, and one that changes over the video."""
 
     calibrate: bool = True
-    """Learn how the tracker errs with the turn of the head; corrects every tracked frame, held-out ones too."""
+    """Learn how the tracker errs with the turn of the head; corrects every tracked frame, held-out ones too. Makes one
+    step in eight a third longer."""
     calibration_start_step: int = 200
-    """Training step the calibration begins at. It moves all frames together, so a coarse picture is enough."""
-    every: int = 8
-    """Steps from one that learns corrections to the next: their gradient goes through every sample's position, which
-    makes a step a third longer on the CPU."""
+    """Training step the calibration begins at. It moves all frames together, so a coarse image is enough; later leaves
+    it less time to converge."""
     over_time: bool = False
     """Learn a correction that changes over the video. Sharper, and better between training frames; worse where the
     track goes on beyond the training video, whose poses stay uncorrected."""
     knot_spacing: float = 8.0
-    """Frames between its knots; it is linear between them, so frames between training frames are corrected by theirs.
-    1: each training frame by itself, which is sharpest on them and leaves all others behind."""
-    over_time_start_step: int = 500
-    """Training step it begins at: before, the picture is too blurred to align to."""
-    shift_penalty: float = 0.01
-    """Penalty on the mean shift, per metre."""
-    turn_penalty: float = 0.01
-    """Penalty on the mean turn, per metre of its movement at 0.1 m from the centre."""
+    """Frames between its knots; it is linear between them. Larger corrects only slow errors of the track and keeps
+    held-out frames in step with their neighbours; 1 corrects each training frame by itself, which is sharpest on these
+    and leaves all others behind."""
+    over_time_start_step: Fixed[int] = 500
+    """Training step it begins at: before, the image is too blurred to align to."""
 
 
 class PoseRefinement(nn.Module):
@@ -61,16 +65,16 @@ class PoseRefinement(nn.Module):
         self,
         config: PoseRefinementConfig,
         c2w: Float[Tensor, "N 3 4"],
-        rows: Int[Tensor, " N"],
-        num_rows: int,
+        timesteps: Int[Tensor, " N"],
+        num_timesteps: int,
         centre: Float[Tensor, " 3"],
     ):
         """
         Args:
             config: see there.
             c2w: cameras of the training frames in the head's frame, OpenGL axes.
-            rows: row of the track that each shows.
-            num_rows: rows of the track.
+            timesteps: timestep of the track that each shows.
+            num_timesteps: timesteps of the track.
             centre: middle of the head, metres: the point that corrections turn about.
         """
         super().__init__()
@@ -82,15 +86,15 @@ class PoseRefinement(nn.Module):
         # A head that never turns gives nothing to learn, and nothing to divide by.
         self.register_buffer("feature_scale", features.std(dim=0, correction=0).clamp_min(1e-2))
         self.register_buffer("train_features", self.features(c2w), persistent=False)
-        self.register_buffer("train_rows", rows, persistent=False)
+        self.register_buffer("train_timesteps", timesteps, persistent=False)
         self.calibration = nn.Parameter(torch.zeros(TURN_FEATURES, 6))
         self.over_time: TimeSpline | None = None
         if config.over_time:
             explained = self.train_features if config.calibrate else None
-            self.over_time = TimeSpline(rows, num_rows, config.knot_spacing, 6, explained)
+            self.over_time = TimeSpline(timesteps, num_timesteps, config.knot_spacing, 6, explained)
 
     def features(self, c2w: Float[Tensor, "N 3 4"]) -> Float[Tensor, "N F"]:
-        """How far tracked cameras are turned from the mean training camera; mean 0 and deviation 1 over training."""
+        """Turn of tracked cameras from the mean training camera; mean 0 and deviation 1 over training."""
         return (self._turn_features(c2w) - self.feature_mean) / self.feature_scale
 
     def _turn_features(self, c2w: Float[Tensor, "N 3 4"]) -> Float[Tensor, "N F"]:
@@ -102,9 +106,9 @@ class PoseRefinement(nn.Module):
         return torch.cat([axis_angle_to_matrix(turn * (1 / HEAD_RADIUS)), shift[:, :, None]], dim=2)
 
     def learns(self, step: int) -> bool:
-        """Whether a step of the training learns corrections."""
+        """True if a step of the training learns corrections."""
         config = self.config
-        return (config.calibrate or config.over_time) and step % config.every == 0
+        return (config.calibrate or config.over_time) and step % LEARN_EVERY == 0
 
     def training_rays(self, ray_bundle: RayBundle, step: int) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
         """Origins (metres) and directions of training frames' rays, moved: the head stays, the camera is corrected.
@@ -126,14 +130,14 @@ class PoseRefinement(nn.Module):
         if calibrated:
             tangent = tangent + features @ self.calibration
         if over_time:
-            tangent = tangent + self._over_time(self.train_rows[frames], features)
+            tangent = tangent + self._over_time(self.train_timesteps[frames], features)
         correction = self._exponential(tangent)[which]
         return self._moved(correction, ray_bundle.origins, ray_bundle.directions)
 
     def correct_tracked_camera(
         self,
         c2w: Float[Tensor, "3 4"],
-        row: int,
+        timestep: int,
         origins: Float[Tensor, "R 3"],
         directions: Float[Tensor, "R 3"],
         more: Float[Tensor, " 6"] | None = None,
@@ -142,32 +146,32 @@ class PoseRefinement(nn.Module):
 
         Args:
             c2w: the tracked camera.
-            row: row of the track it shows.
+            timestep: timestep of the track it shows.
             origins: metres.
             directions: unit length.
             more: a further correction, shift in metres and turn in metres at 0.1 m, for this frame alone.
         """
-        tangent = self.correction(c2w[None], torch.full((1,), row, device=c2w.device))
+        tangent = self.correction(c2w[None], torch.full((1,), timestep, device=c2w.device))
         if more is not None:
             tangent = tangent + more
         return self._moved(self._exponential(tangent).expand(len(origins), -1, -1), origins, directions)
 
-    def correction(self, c2w: Float[Tensor, "N 3 4"], rows: Int[Tensor, " N"]) -> Float[Tensor, "N 6"]:
+    def correction(self, c2w: Float[Tensor, "N 3 4"], timesteps: Int[Tensor, " N"]) -> Float[Tensor, "N 6"]:
         """Shift (metres) and turn (metres at 0.1 m from the centre) that tracked cameras are corrected by."""
-        tangent, features = self.centre.new_zeros(len(rows), 6), self.features(c2w)
+        tangent, features = self.centre.new_zeros(len(timesteps), 6), self.features(c2w)
         if self.config.calibrate:
             tangent = tangent + features @ self.calibration
         if self.over_time is not None:
-            tangent = tangent + self._over_time(rows, features)
+            tangent = tangent + self._over_time(timesteps, features)
         return tangent
 
-    def _over_time(self, rows: Int[Tensor, " N"], features: Float[Tensor, "N F"]) -> Float[Tensor, "N 6"]:
-        """What is left to the moment once the calibration has said what the turn explains."""
-        return self.over_time(rows, features if self.config.calibrate else None)
+    def _over_time(self, timesteps: Int[Tensor, " N"], features: Float[Tensor, "N F"]) -> Float[Tensor, "N 6"]:
+        """Correction of a timestep beyond what the calibration explains by the turn."""
+        return self.over_time(timesteps, features if self.config.calibrate else None)
 
-    def corrected(self, c2w: Float[Tensor, "N 3 4"], rows: Int[Tensor, " N"]) -> Float[Tensor, "N 3 4"]:
+    def corrected(self, c2w: Float[Tensor, "N 3 4"], timesteps: Int[Tensor, " N"]) -> Float[Tensor, "N 3 4"]:
         """Tracked cameras after their correction."""
-        correction = self._exponential(self.correction(c2w, rows))
+        correction = self._exponential(self.correction(c2w, timesteps))
         rotation, shift = correction[:, :, :3], correction[:, :, 3]
         origin = (rotation @ (c2w[:, :, 3:] - self.centre[:, None]))[:, :, 0] + self.centre + shift
         return torch.cat([rotation @ c2w[:, :, :3], origin[:, :, None]], dim=2)
@@ -180,7 +184,7 @@ class PoseRefinement(nn.Module):
         return turned[:, :, 0] + self.centre + shift, turned[:, :, 1]
 
     def parameters_by_group(self) -> dict[str, list[nn.Parameter]]:
-        """What is learned."""
+        """Learned parameters by optimiser."""
         learned = [self.calibration] if self.config.calibrate else []
         if self.over_time is not None:
             learned.append(self.over_time.knots)
@@ -191,7 +195,7 @@ class PoseRefinement(nn.Module):
         if self.over_time is None:
             return self.centre.new_zeros(())
         shift, turn = self.over_time.over_training().view(-1, 2, 3).norm(dim=2).mean(dim=0)
-        return self.config.shift_penalty * shift + self.config.turn_penalty * turn
+        return SHIFT_PENALTY * shift + TURN_PENALTY * turn
 
     @torch.no_grad()
     def metrics(self) -> dict[str, Tensor]:

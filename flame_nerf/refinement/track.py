@@ -18,10 +18,14 @@ from flame_nerf.refinement.pose import PoseRefinement, PoseRefinementConfig
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.subject import HeadTrack
 
+START_STEP = 800
+"""Training step at which corrections of expression and identity begin: before, the image is too blurred to read an
+expression or the head's shape from."""
+
 
 @dataclass
 class TrackRefinementConfig(StoredConfig):
-    """What of the track is corrected while the field is learned."""
+    """Corrections of the track that are learned together with the field."""
 
     pose: PoseRefinementConfig = field(default_factory=PoseRefinementConfig)
     """Head poses."""
@@ -40,7 +44,7 @@ class TrackRefinement(nn.Module):
         track: HeadTrack,
         head: HeadModel | None,
         train_c2w: Float[Tensor, "N 3 4"],
-        train_rows: Int[Tensor, " N"],
+        train_timesteps: Int[Tensor, " N"],
     ):
         """
         Args:
@@ -48,7 +52,7 @@ class TrackRefinement(nn.Module):
             track: what is corrected.
             head: the model that posed it; without one expressions and identity cannot move the mesh.
             train_c2w: cameras of the training frames, OpenGL axes, head frame.
-            train_rows: row of the track that each shows.
+            train_timesteps: timestep of the track that each shows.
 
         Raises:
             ValueError: expressions or identity are to be refined and there is no head model.
@@ -56,7 +60,7 @@ class TrackRefinement(nn.Module):
         super().__init__()
         self.config = config
         centre = torch.from_numpy(track.canonical_vertices).mean(dim=0)
-        self.pose = PoseRefinement(config.pose, train_c2w, train_rows, track.num_timesteps, centre)
+        self.pose = PoseRefinement(config.pose, train_c2w, train_timesteps, track.num_timesteps, centre)
         self.expression: ExpressionRefinement | None = None
         self.identity: IdentityRefinement | None = None
         if not (config.expression.enabled or config.identity.enabled):
@@ -72,37 +76,37 @@ class TrackRefinement(nn.Module):
             own = personal_head(head, torch.from_numpy(track.canonical_vertices).float())
             directions = own.exprdirs[:, :, rows][faces].mean(dim=1)
             expression = torch.from_numpy(track.expression).float()
-            self.expression = ExpressionRefinement(config.expression, expression, directions, train_rows)
+            self.expression = ExpressionRefinement(config.expression, expression, directions, train_timesteps)
         if config.identity.enabled:
             self.identity = IdentityRefinement(config.identity, head.shapedirs[faces].mean(dim=1))
 
     @property
     def moves_meshes(self) -> bool:
-        """Whether corrections move meshes, not cameras alone."""
+        """True if corrections move meshes, not cameras alone."""
         return self.expression is not None or self.identity is not None
 
     def corrected(
-        self, rows: Int[Tensor, " B"], condition: Float[Tensor, "B C"], step: int | None = None
+        self, timesteps: Int[Tensor, " B"], condition: Float[Tensor, "B C"], step: int | None = None
     ) -> tuple[Float[Tensor, "B C"], MeshShift | None]:
         """Conditions of stored frames after correction, and what the corrections do to their meshes.
 
         Args:
-            rows: rows of the track.
+            timesteps: timesteps of the track.
             condition: their conditions as tracked; the expression comes first in each.
             step: of the training; None: trained.
         """
         posed = canonical = None
-        if self.expression is not None and (step is None or step >= self.config.expression.start_step):
-            offsets = self.expression.offsets(rows)
+        if self.expression is not None and (step is None or step >= START_STEP):
+            offsets = self.expression.offsets(timesteps)
             condition = condition + torch.nn.functional.pad(offsets, (0, condition.shape[1] - offsets.shape[1]))
             posed = self.expression.face_shift(offsets)
-        if self.identity is not None and (step is None or step >= self.config.identity.start_step):
+        if self.identity is not None and (step is None or step >= START_STEP):
             canonical = self.identity.face_shift()
-            posed = canonical.expand(len(rows), -1, -1) if posed is None else posed + canonical
+            posed = canonical.expand(len(timesteps), -1, -1) if posed is None else posed + canonical
         return condition, None if posed is None else MeshShift(posed, canonical)
 
     def parameters_by_group(self) -> dict[str, list[nn.Parameter]]:
-        """What is learned, by the optimiser it belongs to."""
+        """Learned parameters by the optimiser they belong to."""
         groups = self.pose.parameters_by_group()
         if self.expression is not None:
             groups["expression_opt"] = [self.expression.spline.knots]
@@ -111,13 +115,13 @@ class TrackRefinement(nn.Module):
         return groups
 
     def penalties(self, step: int) -> dict[str, Callable[[], Float[Tensor, ""]]]:
-        """What corrections cost, by the name of the loss term; those that have begun."""
+        """Penalties on the corrections that have begun, by the name of the loss term."""
         penalties: dict[str, Callable[[], Float[Tensor, ""]]] = {}
         late = step >= self.config.pose.over_time_start_step
         if self.pose.over_time is not None and late and self.pose.learns(step):
             penalties["pose_regularizer"] = self.pose.penalty
-        if self.expression is not None and step >= self.config.expression.start_step:
+        if self.expression is not None and step >= START_STEP:
             penalties["expression_regularizer"] = self.expression.penalty
-        if self.identity is not None and step >= self.config.identity.start_step:
+        if self.identity is not None and step >= START_STEP:
             penalties["identity_regularizer"] = self.identity.penalty
         return penalties

@@ -92,26 +92,6 @@ def _is_compiled(sigma: Tensor, rgb: Tensor, background: Tensor, samples: ShellS
     return not learned and cpu_kernels_cover(sigma, rgb, background, samples.t_start, samples.t_end)
 
 
-def distortion(weights: Float[Tensor, " N"], samples: ShellSamples, n_rays: int) -> Float[Tensor, " R"]:
-    """How spread out each ray's weights are: Σᵢⱼ wᵢwⱼ|mᵢ − mⱼ| + ⅓ Σ wᵢ²δᵢ, metres (mip-NeRF 360, equation 15).
-
-    Note:
-        Differentiable with respect to `weights`. Costs O(N): samples are sorted, so running sums replace the pairs.
-
-    Args:
-        weights: as `render_packed` returns them.
-        samples: intervals of the samples.
-        n_rays: R.
-    """
-    middle = 0.5 * (samples.t_start + samples.t_end).double()
-    wide = weights.double()
-    weight_before, _ = _sums_before(wide, samples)
-    moment_before, _ = _sums_before(wide * middle, samples)
-    pairs = 2.0 * wide * (middle * weight_before - moment_before)
-    own = wide.square() * (samples.t_end - samples.t_start) / 3.0
-    return wide.new_zeros(n_rays).index_add(0, samples.ray_index, pairs + own).to(weights.dtype)
-
-
 def _sums_before(values: Float[Tensor, " N"], samples: ShellSamples) -> tuple[Tensor, Tensor]:
     """Sum over a ray's samples in front of each sample [N], and over all of them [R]. `values` in float64."""
     running = torch.nn.functional.pad(values.cumsum(dim=0), (1, 0))

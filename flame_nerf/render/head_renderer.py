@@ -38,37 +38,41 @@ BATCH_MULTIPLE = 512
 """Numbers of samples are rounded up to this where torch computes the field on the CPU."""
 
 
+NEAR, FAR = 0.02, 20.0
+"""Metres from the camera between which rays are sampled: no camera films a head from nearer or farther."""
+MAX_SAMPLES_PER_RAY = 256
+"""Samples a ray may have; the farthest are dropped. With the default steps a ray through the whole shell has fewer."""
+
+
 @dataclass
 class SamplingConfig(StoredConfig):
-    """Where along a ray the field is asked. Lengths in metres."""
+    """Where along a ray the field is queried. Lengths in metres."""
 
     shell: ShellConfig = field(default_factory=ShellConfig)
-    """How far from the mesh there may be substance."""
+    """How far from the mesh there may be density."""
     falloff: float = 0.0
-    """How much more substance is expected in the mesh than off it: before anything is learned, densities fall by
-    exp(-falloff) from the mesh to the shell's edge, as much in all as without. Hair stands off the mesh, so over the
-    scalp they do not fall. Without, smooth skin that always looks the same, such as the neck's, can end up in the air
-    before the mesh, and sides that cameras only graze are worn through."""
+    """Density bias towards the mesh: before training it falls by exp(-falloff) from the mesh to the
+    shell's edge, with the same total; not over the scalp and fur, where hair stands off the mesh. Larger values keep
+    smooth skin from being learned in the air in front of the mesh and close sides that are seen only at a grazing
+    angle; too large, glasses and loose clothes come out thin. 0: no bias."""
     step: float = 3**0.5 / 1024
-    """Length of a sample along the ray (the method's sqrt(3)/1024 of a metre cube)."""
+    """Length of a sample along the ray (by default sqrt(3)/1024, the method's). A larger step has fewer samples and is
+    faster in proportion; surfaces become softer and thin structures are missed."""
     behind: float = 0.02
-    """How far a ray goes on behind its first hit of the mesh; inf: through the whole head."""
-    max_samples_per_ray: int = 256
-    """Samples a ray may have; those farthest from the camera are dropped."""
-    near: float = 0.02
-    """Nothing nearer to the camera is seen."""
-    far: float = 20.0
-    """Nothing farther from the camera is seen."""
+    """Distance a ray continues behind its first hit of the mesh; inf: through the whole head. Larger values tolerate a
+    mesh that lies too far out, and cost samples in proportion."""
     occupancy: OccupancyConfig = field(default_factory=OccupancyConfig)
-    """Skipping of what is known to be empty."""
-    seen_directions_only: bool = True
-    """From where no training camera looked, a point has the colour that it has from the nearest place where one did:
-    farther away a view-dependent colour is invented, and tints whole sides of the face."""
-    seen_expressions_only: bool = True
-    """Of an expression far from all that the training frames showed, tell the field the nearest that they did; the mesh
-    follows it all the same. Without, what was never seen ends in specks in the air and false colours."""
+    """Skipping of space that is known to be empty."""
+    observed_directions_only: bool = True
+    """Views from outside the training cameras' directions use the nearest observed direction for the colour. Without,
+    view-dependent colour is extrapolated, which can tint whole sides of the face. Costs a look-up per sample of a
+    picture, nothing in training."""
+    observed_expressions_only: bool = True
+    """An expression far from all of the training video conditions the field as the nearest observed one; the mesh
+    follows it fully. Without, unobserved expressions end in specks in the air and false colours."""
     mesh_memory: int = 1024**3
-    """Bytes of posed meshes and search structures kept between steps."""
+    """Bytes of posed meshes and search structures that are kept between steps, about 2 MB a frame. More saves posing
+    them again, which matters for long videos; it is taken from main memory, or on CUDA from the GPU's."""
 
 
 class HeadRenderer(Renderer):
@@ -166,10 +170,10 @@ class HeadRenderer(Renderer):
         return self.field.is_compiled(self.shell_thickness)
 
     def set_training_views(self, c2w: Float[Tensor, "N 3 4"], conditions: Float[Tensor, "N C"]) -> None:
-        if self.config.seen_directions_only:
+        if self.config.observed_directions_only:
             centre = torch.from_numpy(self._track.canonical_vertices).mean(dim=0)
             self.seen_directions = SeenDirections(c2w, centre)
-        if self.config.seen_expressions_only:
+        if self.config.observed_expressions_only:
             self.seen_conditions = SeenConditions(conditions)
 
     def nearest_seen(self, condition: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
@@ -233,10 +237,10 @@ class HeadRenderer(Renderer):
             shell=self.shell_thickness,
             behind=config.behind,
             step=config.step,
-            near=config.near,
-            far=config.far,
+            near=NEAR,
+            far=FAR,
             jitter=self.training or generator is not None,
-            max_samples=config.max_samples_per_ray,
+            max_samples=MAX_SAMPLES_PER_RAY,
             generator=generator,
             empty=empty if in_march else None,
         )

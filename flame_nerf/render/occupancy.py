@@ -1,4 +1,4 @@
-"""What is already known to be empty in the canonical head, so that the field is not asked about it."""
+"""Occupancy of the canonical head: the field is not queried where it is known to be empty."""
 
 from __future__ import annotations
 
@@ -10,29 +10,33 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from tyro.conf import Fixed
 
 from flame_nerf.canonical import EmptySpace, ShellSamples
 from flame_nerf.kernels.availability import cpu_kernels_cover
 from flame_nerf.kernels.cells import cells_of
 from flame_nerf.runtime.old_runs import StoredConfig
 
+EMPTY_OPACITY = 2e-3
+"""A sample is empty where even the highest density observed makes it less opaque than this: half of an 8-bit step."""
+MEMORY = 0.9
+"""Part of a cell's highest density that remains when an exploring step finds less there: of an opaque
+cell, 60 such steps or some 700 steps in all make an empty one."""
+
 
 @dataclass
 class OccupancyConfig(StoredConfig):
-    """Skipping of samples by the densities that training met."""
+    """Skipping of samples by the densities that training observed."""
 
-    enabled: bool = True
-    """Skip samples that are known to be empty."""
+    enabled: Fixed[bool] = True
+    """Skip samples that are known to be empty. Off in tests, which compare with every sample."""
     resolution: int = 96
-    """Cells along each side of the canonical box."""
-    start_step: int = 200
+    """Cells along each side of the canonical box. Smaller cells skip more of the empty space close to the surface, and
+    memory grows with the cube."""
+    start_step: Fixed[int] = 200
     """Training step from which samples are skipped."""
-    explore_every: int = 12
+    explore_every: Fixed[int] = 12
     """Every so many steps all samples are evaluated, so that what is skipped can come back."""
-    empty_opacity: float = 2e-3
-    """A sample is empty where even the highest density met makes it less opaque than this."""
-    memory: float = 0.9
-    """Part of a cell's highest density that is kept when an exploring step meets less there."""
 
 
 @dataclass
@@ -69,17 +73,17 @@ class OccupancyGrid(nn.Module):
     def kept(self, cells: Int[Tensor, " N"], samples: ShellSamples) -> Int[Tensor, " K"]:
         """Samples worth asking the field about, in their order."""
         length = samples.t_end - samples.t_start
-        return (self.highest[cells] * length >= self.config.empty_opacity).nonzero()[:, 0]
+        return (self.highest[cells] * length >= EMPTY_OPACITY).nonzero()[:, 0]
 
     def empty_space(self, step: float, unseen_too: bool) -> EmptySpace:
-        """What is known to be empty, for a march that asks by itself.
+        """Known empty space, for a march that skips it by itself.
 
         Args:
             step: length of its samples, metres.
             unseen_too: leave out what training never met.
         """
         config = self.config
-        return EmptySpace(self.highest, config.resolution, self.aabb, config.empty_opacity / step, unseen_too)
+        return EmptySpace(self.highest, config.resolution, self.aabb, EMPTY_OPACITY / step, unseen_too)
 
     def frozen(self, empty: EmptySpace) -> EmptySpace:
         """Of this grid, but as it is now whatever is learned from here on, until this is called again: then the same
@@ -96,7 +100,7 @@ class OccupancyGrid(nn.Module):
         return dataclasses.replace(empty, density=copied.density)
 
     def unseen(self, cells: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
-        """Whether no training ray ever asked about a cell: the far side of a head that never turned."""
+        """True if no training ray ever asked about a cell: the far side of a head that never turned."""
         return self.highest[cells].isinf()
 
     def learn(self, cells: Int[Tensor, " N"], sigma: Float[Tensor, " N"], exploring: bool) -> None:
@@ -105,7 +109,7 @@ class OccupancyGrid(nn.Module):
         """
         sigma = sigma.detach().float()
         # Only what is looked at fades: a cell between the rays of this step is as full as it was.
-        memory = self.config.memory if exploring else 1.0
+        memory = MEMORY if exploring else 1.0
         if cpu_kernels_cover(sigma):
             from flame_nerf.kernels.cpu import occupancy as kernels
 

@@ -1,4 +1,4 @@
-"""How far from its mesh each region of the head may have substance."""
+"""Thickness of the shell, in which there may be density, by region of the head."""
 
 from __future__ import annotations
 
@@ -11,41 +11,44 @@ from torch import Tensor
 from flame_nerf.canonical import region_shell
 from flame_nerf.runtime.old_runs import StoredConfig
 
+REGIONS = {
+    "lips": 0.008,
+    "mouth": 0.008,
+    "teeth": 0.006,
+    "tongue": 0.006,
+    "eyes": 0.006,
+    "eyelids": 0.01,  # lashes and the rims of glasses
+    "ears": 0.015,
+    "muzzle": 0.012,  # short hair and whiskers
+}
+"""Thickness of the shell, metres, of regions on which nothing stands off the mesh by more, on any head: a few times the
+tracker's error there."""
+
 
 @dataclass
 class ShellConfig(StoredConfig):
-    """Thickness of the shell around the mesh, metres, by region. Thick shells cost sharpness per minute of training."""
+    """Thickness of the shell around the mesh, metres, by region. Density exists nowhere else, so what stands off the
+    mesh by more is cut off; a thicker shell has more samples to compute, and less detail for the same training time."""
 
     skin: float = 0.01
-    """Face and everything without an entry of its own."""
-    lips: float = 0.008
-    """Lips."""
-    mouth: float = 0.008
-    """Inside of the mouth."""
-    teeth: float = 0.006
-    """Teeth."""
-    tongue: float = 0.006
-    """Tongue."""
-    eyes: float = 0.006
-    """Eyeballs."""
-    eyelids: float = 0.01
-    """Eyelids; lashes and glasses reach beyond them."""
-    ears: float = 0.015
-    """Ears."""
+    """Shell over the face and every region without a thickness of its own. Raise it for beards or a loose track;
+    samples grow in proportion."""
     scalp: float = 0.045
-    """Scalp: room for hair."""
+    """Shell over the scalp: room for hair. Raise it for big hair, lower it for short hair, which trains faster."""
     neck: float = 0.02
-    """Neck: collars and hair that hangs down."""
+    """Shell over the neck: collars and hair that hangs down. Raise it for scarves and long hair; it costs samples."""
     fur: float = 0.02
-    """An animal's coat."""
-    muzzle: float = 0.012
-    """An animal's muzzle and jaw: short hair and whiskers."""
+    """Shell over an animal's coat. Raise it for long hair; samples grow in proportion."""
+
+    def by_region(self) -> dict[str, float]:
+        """Thickness of every region that has one, metres."""
+        return REGIONS | dataclasses.asdict(self)
 
     @property
     def thickest(self) -> float:
         """The largest of all regions, metres."""
-        return max(dataclasses.asdict(self).values())
+        return max(self.by_region().values())
 
     def thickness(self, region: Int[Tensor, " F"], region_names: tuple[str, ...]) -> Float[Tensor, " F"]:
         """Thickness of each triangle's shell; regions of other names get that of the skin."""
-        return region_shell(region, region_names, dataclasses.asdict(self), default=self.skin)
+        return region_shell(region, region_names, self.by_region(), default=self.skin)

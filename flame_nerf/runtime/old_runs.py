@@ -42,13 +42,74 @@ class Gone:
     """An option that nobody can set any more."""
 
     value: Any
-    """What it is always now; runs that had it so are shown as they were."""
+    """Value that holds always now; runs that had it so are shown as they were."""
     instead: str
-    """What became of it and what to do, as the end of a sentence that begins with its name."""
+    """Explanation of what became of it, as the end of a sentence that begins with its name."""
 
 
-CHANGED: dict[str, Renamed | Gone] = {}
-"""Options that runs may still hold, as "ConfigClass.option"."""
+def _constants(config: str, **values: Any) -> dict[str, Gone]:
+    """Options that became constants of the module their config is in, with their values."""
+    return {
+        f"{config}.{name}": Gone(value, f"it is {_shown(value)} in every run now") for name, value in values.items()
+    }
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
+
+
+CHANGED: dict[str, Renamed | Gone] = {
+    "FlameNerfDataManagerConfig.picture_memory": Renamed("image_memory"),
+    "SamplingConfig.seen_directions_only": Renamed("observed_directions_only"),
+    "SamplingConfig.seen_expressions_only": Renamed("observed_expressions_only"),
+    "UnseenSidesConfig.seen_tolerance": Renamed("observed_tolerance"),
+    **_constants("DecaySchedulerConfig", warmup_steps=0),
+    **_constants("DepthTermConfig", tau=0.003, equal_threshold=0.01),
+    **_constants("ExpressionRefinementConfig", knot_spacing=8.0, start_step=800),
+    **_constants("FieldConfig", base_resolution=16, geometry_dim=15, initial_density=10.0),
+    **_constants("FlameNerfDataManagerConfig", head_margin=0.05),
+    **_constants("FlameNerfDataParserConfig", scene_margin=0.05),
+    **_constants("HeadPixelSamplerConfig", new_frames_per_batch=2, patch_head_share=0.9),
+    **_constants("IdentityRefinementConfig", start_step=800),
+    **_constants(
+        "InstaModelConfig", told_expressions=16, told_regions=("lips",), mouth_weight=40.0, mouth_weight_start_step=500
+    ),
+    **_constants("MappingConfig", scale_limit=2.0, blend_tolerance=0.05, blend_reach=0.06),
+    **_constants("NerfaceFieldConfig", position_frequencies=10, direction_frequencies=4, encoding_unit=1.0),
+    **_constants("NerfaceFieldConfig", expression_scale=1 / 3, color_layers=4),
+    **_constants("NerfaceSamplingConfig", near=0.02),
+    **_constants("OccupancyConfig", empty_opacity=2e-3, memory=0.9),
+    **_constants("PoseRefinementConfig", every=8, shift_penalty=0.01, turn_penalty=0.01),
+    **_constants("SamplingConfig", near=0.02, far=20.0, max_samples_per_ray=256),
+    **_constants("SemanticTermConfig", gamma=0.1),
+    **_constants("ShellConfig", lips=0.008, mouth=0.008, teeth=0.006, tongue=0.006, eyes=0.006, eyelids=0.01),
+    **_constants("ShellConfig", ears=0.015, muzzle=0.012),
+    **_constants("UnseenSidesConfig", max_angle_deg=75.0),
+}
+"""Options that runs may still hold, as "ConfigClass.option"; of a class, those that derive from it have them too."""
+
+
+def current_name(config: type, name: str, value: Any) -> str | None:
+    """Present name of an option of an older version; None where it is gone, with a line if `value` was another than
+    what holds now.
+
+    Args:
+        config: class of the config.
+        name: of the option, which the class does not have.
+        value: what was stored.
+
+    Raises:
+        KeyError: no version had this option, as far as is known here.
+    """
+    found = [CHANGED[key] for key in (f"{base.__name__}.{name}" for base in config.__mro__) if key in CHANGED]
+    if not found:
+        raise KeyError(name)
+    change = found[0]
+    if isinstance(change, Renamed):
+        return change.name
+    if (tuple(value) if isinstance(value, list) else value) != change.value:
+        _say(f"{config.__name__}.{name}: {value!r:.60} is not used, {change.instead}")
+    return None
 
 
 class StoredConfig:
@@ -62,15 +123,14 @@ class StoredConfig:
         fields = {field.name: field for field in dataclasses.fields(self)}
         options = self.__dict__
         for name, value in state.items():
-            change = CHANGED.get(f"{type(self).__name__}.{name}")
-            if name in fields:
+            if name not in fields:
+                try:
+                    name = current_name(type(self), name, value)
+                except KeyError:
+                    _say(f"{type(self).__name__}.{name}: this version has no such option; {value!r:.60} is not used")
+                    continue
+            if name is not None:
                 options[name] = value
-            elif isinstance(change, Renamed):
-                options[change.name] = value
-            elif change is None:
-                _say(f"{type(self).__name__}.{name}: this version has no such option; {value!r} is not used")
-            elif value != change.value:
-                _say(f"{type(self).__name__}.{name}: {value!r} is not used, {change.instead}")
         for name, field in fields.items():
             if name in options:
                 continue

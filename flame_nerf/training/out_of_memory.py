@@ -19,7 +19,7 @@ _ON_GPU = (
     "pipeline.model.eval-num-rays-per-chunk",
 )
 _IN_MAIN_MEMORY = (
-    "pipeline.datamanager.picture-memory",
+    "pipeline.datamanager.image-memory",
     "pipeline.model.sampling.mesh-memory",
     "pipeline.datamanager.train-num-rays-per-batch",
     "pipeline.model.field.log2-hashmap-size",

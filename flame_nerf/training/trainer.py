@@ -17,6 +17,7 @@ from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerC
 from nerfstudio.utils import comms
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch.optim.lr_scheduler import LambdaLR
+from tyro.conf import Fixed
 
 from flame_nerf.kernels.cpu.threads import threads_for_kernels
 from flame_nerf.runtime.old_runs import StoredConfig
@@ -33,10 +34,12 @@ class FlameNerfTrainerConfig(StoredConfig, TrainerConfig):
     _target: type = field(default_factory=lambda: FlameNerfTrainer)
     """target class to instantiate"""
     cpu_rays_per_batch: int | None = None
-    """Rays of a step, and of an evaluation batch, at most, where the machine trains on its CPU; None: as on CUDA."""
+    """Limit on the rays of a step, and of an evaluation batch, when training on a CPU; None: as many as on CUDA. More
+    rays give steadier gradients and a step takes longer in proportion."""
     total_steps: int | None = None
     """Steps of the whole run, those before --load-dir included: training ends there, and learning rates decay over
-    them. None: max-num-iterations steps, and as many again after --load-dir."""
+    them. More give a sharper head and take longer in proportion. None: max-num-iterations steps, and as many again
+    after --load-dir."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # How Nerfstudio's commands bring a config.yml back. Its paths are those of the day it was written; run and
@@ -166,15 +169,14 @@ def _use_threads() -> None:
 
 @dataclass
 class DecaySchedulerConfig(StoredConfig, SchedulerConfig):
-    """Exponential decay of the learning rate over the run, after an optional delay."""
+    """Exponential decay of the learning rate over the run."""
 
     _target: type = field(default_factory=lambda: DecayScheduler)
     """target class to instantiate"""
     final_factor: float = 0.05
-    """The learning rate ends at this part of where it began."""
-    warmup_steps: int = 0
-    """Steps over which the learning rate rises from zero, linearly."""
-    max_steps: int | None = None
+    """The learning rate at the end, as a part of that at the start. Larger keeps learning until the end and leaves the
+    result noisier; smaller settles earlier."""
+    max_steps: Fixed[int | None] = None
     """Step at which the end is reached; the run's length if not given."""
 
 
@@ -188,7 +190,6 @@ class DecayScheduler(Scheduler):
 
         def factor(step: int) -> float:
             progress = min(1.0, step / max(1, config.max_steps or 1))
-            rise = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-            return rise * math.exp(progress * math.log(config.final_factor))
+            return math.exp(progress * math.log(config.final_factor))
 
         return LambdaLR(optimizer, factor)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from flame_nerf.motion import PosedFrame, SubjectMotion
 
-FOLLOW_TIME, FRAME, SLIDERS = "follow time", "frame", "sliders"
-"""What decides the head's moment: the viewer's own time, the frame slider, or the expression sliders."""
+FOLLOW_TIME, FRAME, SLIDERS = "follow time", "timestep", "sliders"
+"""Source of the shown pose: the viewer's own time, the timestep slider, or the expression sliders."""
 
 CPU_RESOLUTION = 256
 """Longest side of the settled picture without a GPU, pixels."""

@@ -1,4 +1,4 @@
-"""Which sliders a head gets, in which folders."""
+"""Sliders of a head, by folder."""
 
 from __future__ import annotations
 

@@ -162,3 +162,18 @@ def test_a_damaged_file_is_refused_or_whole(packed, quiet_folder, where, how):
     except (AvatarError, SubjectError) as error:
         assert "\n" not in str(error)
     # A byte that no check covers (a time, an attribute) may differ.
+
+
+def test_a_file_of_an_older_version_may_name_options_that_changed_since(capsys):
+    from flame_nerf.avatar.plain_config import config_of
+
+    sampling = {"seen_expressions_only": False, "near": 0.02, "max_samples_per_ray": 64}
+    mapping = {"scale_limit": 2.0}
+    config = config_of({"method": "flame-nerf-cpu", "model": {"sampling": sampling, "mapping": mapping}}, "old.zip")
+    assert not config.pipeline.model.sampling.observed_expressions_only
+    written = " ".join(capsys.readouterr().out.split())
+    assert written.count("An older version's config") == 1
+    assert "SamplingConfig.max_samples_per_ray: 64 is not used, it is 256 in every run now" in written
+    for wrong in ({"seen_expressions_only": "yes"}, {"never_was": 1}):
+        with pytest.raises(AvatarError, match="old.zip: setting model.sampling"):
+            config_of({"method": "flame-nerf-cpu", "model": {"sampling": wrong}}, "old.zip")

@@ -318,7 +318,7 @@ def test_way_through_the_box_by_marching():
 
 
 def test_points_and_directions_are_encoded_in_octaves():
-    config = NerfaceFieldConfig(hidden_dim=16, density_layers=4, encoding_unit=0.5)
+    config = NerfaceFieldConfig(hidden_dim=16, density_layers=4)
     network = NerfaceNetwork(condition_dim=3, config=config)
     seen = {}
     network.trunk.register_forward_hook(lambda module, given, out: seen.update(trunk=given[0]))
@@ -332,7 +332,7 @@ def test_points_and_directions_are_encoded_in_octaves():
         angles = torch.stack([2.0**k * x for k in range(count)], dim=-1).flatten(-2)
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
-    torch.testing.assert_close(seen["trunk"][..., :60], octaves(points / 0.5, 10), atol=2e-3, rtol=0)
+    torch.testing.assert_close(seen["trunk"][..., :60], octaves(points, 10), atol=2e-3, rtol=0)
     torch.testing.assert_close(seen["trunk"][..., -3:], condition[:, None].expand(-1, 7, -1))
     torch.testing.assert_close(
         seen["color"][..., 16:40], octaves(directions, 4)[:, None].expand(-1, 7, -1), atol=1e-5, rtol=0

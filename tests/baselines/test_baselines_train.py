@@ -33,7 +33,6 @@ def small(name):
     else:
         model.field.n_levels, model.field.log2_hashmap_size = 8, 14
         model.sampling.step, model.sampling.occupancy.resolution = 0.004, 32
-        model.mouth_weight_start_step = 75
         config.optimizers["encoding"]["optimizer"].lr = config.optimizers["network"]["optimizer"].lr = 1e-2
     config.machine.device_type, config.vis = "cpu", "tensorboard"
     config.cpu_rays_per_batch = RAYS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import canonical_oracle as oracle
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flame_nerf.canonical import CanonicalMapping, MappingConfig
+from flame_nerf.canonical import CanonicalMapping, MappingConfig, make_search
 from flame_nerf.canonical.neighbourhood import face_neighbours
 
 BACKENDS = ["numba", "warp"]
@@ -305,7 +307,9 @@ def test_reused_structures_and_points_out_of_range(head, backend):
     mapping = make(canonical, faces, backend=backend)
     points = torch.from_numpy(near_surface(np.random.default_rng(11), posed, faces, 200, 0.02))
     fresh = mapping.to_canonical([mapping.pose(as_tensor(posed))], one_mesh(points), points, max_distance=0.01)
-    refitted = mapping.pose(as_tensor(posed), reuse=mapping.pose(as_tensor(canonical) + 1))
+    search = make_search(torch.from_numpy(faces), as_tensor(canonical), backend)
+    refitted = search.build(as_tensor(posed), search.build(as_tensor(canonical) + 1))
+    refitted = dataclasses.replace(mapping.pose(as_tensor(posed)), search=refitted)
     again = mapping.to_canonical([refitted], one_mesh(points), points, max_distance=0.01)
     torch.testing.assert_close(fresh.distance, again.distance, atol=1e-6, rtol=0)
     # Of faces equally near, a tree of another shape may give another.

@@ -26,11 +26,9 @@ from scipy.spatial.transform import Rotation
 
 from data_tools.convert_head import ConvertConfig
 from data_tools.convert_head.convert import convert_head, read_any_head
-from data_tools.convert_head.mesh_sequence import read_mesh_sequence, track_of_meshes
 from data_tools.convert_head.regions import regions_from_landmarks
 from data_tools.convert_head.reshape import to_head_axes
 from flame_nerf.heads import HeadModelError, LandmarkEmbedding, load_head, save_head
-from flame_nerf.subject.validation import validate_track
 
 
 @pytest.fixture(scope="module")
@@ -199,31 +197,6 @@ def test_a_head_of_the_project_keeps_its_landmarks(tmp_path):
     first, again = load_head(), load_head(tmp_path / "again.npz")
     assert "kept from the source" in summary.landmarks and isinstance(again.landmarks, LandmarkEmbedding)
     assert torch.equal(first.exprdirs, again.exprdirs) and torch.equal(first.region, again.region)
-
-
-def _write_obj(path: Path, vertices: np.ndarray, faces: np.ndarray) -> None:
-    lines = [f"v {x} {y} {z}" for x, y, z in vertices] + [f"f {a}/1 {b}/2 {c}/3" for a, b, c in faces + 1]
-    path.write_bytes("\r\n".join(["# mesh", *lines, ""]).encode())
-
-
-def test_a_folder_of_meshes_becomes_a_track(tmp_path):
-    vertices, faces = np.random.default_rng(0).normal(size=(12, 6, 3)), np.array([[0, 1, 2], [2, 3, 4], [3, 4, 5]])
-    for row in range(12):
-        # Without leading zeros: 10 must not come before 2.
-        _write_obj(tmp_path / f"mesh_{row}.obj", vertices[row], faces)
-    found, triangles = read_mesh_sequence(tmp_path, scale=0.5)
-    np.testing.assert_allclose(found, 0.5 * vertices, atol=1e-6)
-    np.testing.assert_array_equal(triangles, faces)
-    validate_track(track_of_meshes(found, triangles), "meshes")
-
-    _write_obj(tmp_path / "mesh_7.obj", vertices[7], faces[:, [0, 2, 1]])
-    with pytest.raises(HeadModelError, match=r"mesh_7\.obj.*mixed topologies"):
-        read_mesh_sequence(tmp_path)
-    (tmp_path / "mesh_7.ply").write_text("ply")
-    with pytest.raises(HeadModelError, match="both"):
-        read_mesh_sequence(tmp_path)
-    with pytest.raises(HeadModelError, match="no folder"):
-        read_mesh_sequence(tmp_path / "none")
 
 
 def _command(*arguments: object, home: Path) -> subprocess.CompletedProcess:

@@ -147,9 +147,7 @@ def test_short_videos_are_drawn_from_as_a_whole():
 
 def test_long_videos_come_round_a_few_frames_at_a_time():
     torch.manual_seed(0)
-    sampler = HeadPixelSamplerConfig(frames_at_hand=40, frames_per_batch=8, new_frames_per_batch=2).setup(
-        num_rays_per_batch=64
-    )
+    sampler = HeadPixelSamplerConfig(frames_at_hand=40, frames_per_batch=8).setup(num_rays_per_batch=64)
     hands, seen = [], torch.zeros(200, dtype=torch.long)
     for _ in range(1000):
         pictures = sampler._pictures(Draw(), 200)
@@ -183,7 +181,7 @@ def anonymous():
 def train(subject):
     config = methods.with_steps(methods.flame_nerf_cpu.config, 4).pipeline
     config.datamanager.data = Path(subject)
-    config.datamanager.picture_memory = 1 << 16
+    config.datamanager.image_memory = 1 << 16
     config.datamanager.train_num_rays_per_batch = 64
     config.datamanager.pixel_sampler.frames_at_hand = 20
     config.model.sampling.mesh_memory = 1 << 22

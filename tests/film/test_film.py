@@ -27,7 +27,7 @@ from flame_nerf.film import (
     play_times,
     provide_ffmpeg,
     render_film,
-    render_pictures,
+    render_images,
     side_by_side,
     write_camera_path,
 )
@@ -268,16 +268,16 @@ def test_a_film_shows_the_moments_given(tmp_path):
 
 def test_one_camera_serves_a_sweep_and_one_moment_an_orbit():
     model = GreyModel()
-    assert len(list(render_pictures(model, mean_camera(ring()), moments([0, 0.5, 1])))) == 3
-    assert len(list(render_pictures(model, ring(), moments([0.5])))) == 3
+    assert len(list(render_images(model, mean_camera(ring()), moments([0, 0.5, 1])))) == 3
+    assert len(list(render_images(model, ring(), moments([0.5])))) == 3
     with pytest.raises(FilmError, match="3 cameras for 2 moments"):
-        list(render_pictures(model, ring(), moments([0, 1])))
+        list(render_images(model, ring(), moments([0, 1])))
 
 
 def test_without_moments_the_cameras_times_decide():
     model = GreyModel()
     model.override = moments([0.9])[0]
-    list(render_pictures(model, orbit_cameras(ring(), torch.zeros(3), 3, times=[0.0, 0.5, 1.0])))
+    list(render_images(model, orbit_cameras(ring(), torch.zeros(3), 3, times=[0.0, 0.5, 1.0])))
     assert [grey for grey, _ in model.seen] == [0.0, 0.5, 1.0]
 
 

@@ -44,7 +44,7 @@ def test_depth_is_compared_along_the_optical_axis():
     wall = outputs | {"depth": 0.5 * norm, "directions_norm": norm}
     batch = batch | {"depth_prior": torch.full((1, 8, 8), 0.5)}
     batch["depth_prior"][0, 0, 0] = 0.501
-    loss = DepthTerm(DepthTermConfig(kind="ranking", equal_threshold=0.01)).loss(wall, batch)
+    loss = DepthTerm(DepthTermConfig(kind="ranking")).loss(wall, batch)
     assert float(loss) < 1e-6
 
 

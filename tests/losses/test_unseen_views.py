@@ -129,7 +129,7 @@ def test_beside_the_back_nothing_is_to_be_and_far_away_nothing_is_asked(term):
 def without_tolerance(sides: UnseenSides) -> UnseenSides:
     """The same, but what cameras saw is left alone."""
     other = copy.copy(sides)
-    other.config = dataclasses.replace(sides.config, seen_tolerance=math.inf)
+    other.config = dataclasses.replace(sides.config, observed_tolerance=math.inf)
     return other
 
 

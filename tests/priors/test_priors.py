@@ -21,7 +21,7 @@ from flame_nerf.datamanager import PinholeRays
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.losses.head_views import HeadViews
 from flame_nerf.losses.semantic import SemanticPrior
-from flame_nerf.losses.view_geometry import crop_picture, nearest_view, perturb_camera, square_window, window_rays
+from flame_nerf.losses.view_geometry import crop_image, nearest_view, perturb_camera, square_window, window_rays
 from flame_nerf.priors import ImageEncoderConfig, PriorUnavailable, hub, load_image_encoder
 from flame_nerf.priors.image_encoder import NetworkEncoder, _ScaleGradient
 
@@ -283,7 +283,7 @@ def test_window_rays_are_the_cameras_where_cells_are_pixels():
 def test_crop_is_the_mean_over_areas_on_the_background():
     random = np.random.default_rng(0)
     rgba = random.integers(0, 256, (40, 60, 4)).astype(np.uint8)
-    got = crop_picture(rgba, (12.0, 4.0, 32.0), 8, (1.0, 0.0, 0.5)).numpy()
+    got = crop_image(rgba, (12.0, 4.0, 32.0), 8, (1.0, 0.0, 0.5)).numpy()
     pixels = rgba / 255.0
     composed = pixels[..., :3] * pixels[..., 3:] + np.array([1.0, 0.0, 0.5]) * (1 - pixels[..., 3:])
     want = composed[4:36, 12:44].reshape(8, 4, 8, 4, 3).mean(axis=(1, 3)).transpose(2, 0, 1)
@@ -291,7 +291,7 @@ def test_crop_is_the_mean_over_areas_on_the_background():
     # A square with edges between pixels: a ramp stays a ramp.
     ramp = np.full((40, 60, 4), 255, np.uint8)
     ramp[..., :3] = (np.arange(60) * 4)[None, :, None]
-    columns = crop_picture(ramp, (10.25, 3.0, 30.0), 10, GREY)[0, 5].numpy() * 255
+    columns = crop_image(ramp, (10.25, 3.0, 30.0), 10, GREY)[0, 5].numpy() * 255
     assert np.allclose(columns, 4 * (10.25 + 3 * (np.arange(10) + 0.5) - 0.5), atol=0.05)
 
 

@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 from flame_nerf.canonical import CanonicalMapping
 from flame_nerf.heads import load_head
 from flame_nerf.refinement import PoseRefinement, PoseRefinementConfig, TrackRefinement, TrackRefinementConfig
+from flame_nerf.refinement.pose import LEARN_EVERY
 from flame_nerf.refinement.time_spline import TimeSpline
 from flame_nerf.subject import HeadTrack
 
@@ -54,7 +55,7 @@ def test_steps_between_take_their_rays_as_corrected_and_learn_nothing():
     module, bundle = refinement(np.random.default_rng(2).normal(scale=0.3, size=(8, 3))), rays(8)
     with torch.no_grad():
         module.calibration += 1e-3
-    every = module.config.every
+    every = LEARN_EVERY
     assert every > 1
     learning, between = (module.training_rays(bundle, step) for step in (1000 * every, 1000 * every + 1))
     for a, b in zip(learning, between, strict=True):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from flame_nerf.render.compositing import distortion, render_packed
+from flame_nerf.render.compositing import render_packed
 
 
 @dataclass
@@ -93,7 +93,7 @@ def test_gradcheck() -> None:
     def call(sigma: Tensor, rgb: Tensor, background: Tensor, t_start: Tensor, t_end: Tensor) -> tuple[Tensor, ...]:
         moved = Samples(samples.ray_index, t_start, t_end, samples.offsets)
         out = render_packed(sigma, rgb, moved, 4, background)
-        return *out[:3], out.weights, distortion(out.weights, moved, 4)
+        return *out[:3], out.weights
 
     inputs = (sigma, rgb, background, samples.t_start, samples.t_end)
     assert torch.autograd.gradcheck(call, tuple(value.clone().requires_grad_() for value in inputs))
@@ -159,19 +159,6 @@ def test_constant_medium_is_beer_lambert() -> None:
     samples = Samples(torch.zeros(n, dtype=torch.long), edges[:-1], edges[1:], torch.tensor([0, n]))
     out = render_packed(torch.full((n,), 3.0).double(), torch.ones(n, 3).double(), samples, 1)
     assert out.accumulation.item() == pytest.approx(1 - math.exp(-3.0), rel=1e-12)
-
-
-def test_distortion_against_pairs() -> None:
-    counts = [4, 0, 1, 6]
-    samples = make_samples(counts)
-    weights = torch.rand(11, dtype=torch.float64)
-    middle, length = (samples.t_start + samples.t_end) / 2, samples.t_end - samples.t_start
-    expected = torch.zeros(4, dtype=torch.float64)
-    for ray in range(4):
-        own = range(int(samples.offsets[ray]), int(samples.offsets[ray + 1]))
-        expected[ray] = sum(weights[i] * weights[j] * (middle[i] - middle[j]).abs() for i in own for j in own)
-        expected[ray] += sum(weights[i] ** 2 * length[i] for i in own) / 3
-    torch.testing.assert_close(distortion(weights, samples, 4), expected)
 
 
 def test_arrays_of_other_lengths_are_refused() -> None:

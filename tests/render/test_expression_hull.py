@@ -136,7 +136,7 @@ def test_not_in_training_nor_where_it_is_turned_off(tmp_path):
     assert not asked
     model.eval().get_outputs_for_camera(pipeline.datamanager.eval_dataset.cameras[:1])
     assert asked == [1]
-    pipeline = pipeline_of(tmp_path / "off", seen_expressions_only=False)
+    pipeline = pipeline_of(tmp_path / "off", observed_expressions_only=False)
     torch.nn.init.normal_(pipeline.model.renderer.field.condition_scale.weight)
     pipeline.model.eval()
     assert (told(pipeline, 20.0) == 20.0).all()
@@ -144,8 +144,8 @@ def test_not_in_training_nor_where_it_is_turned_off(tmp_path):
 
 def test_the_baselines_are_told_any_expression_and_insta_only_its_own(tmp_path):
     for method in (nerface, flame_nerf_insta):
-        assert not getattr(method.config.pipeline.model.sampling, "seen_expressions_only", False)
-    pipeline = pipeline_of(tmp_path / "insta", flame_nerf_insta, seen_expressions_only=True)
+        assert not getattr(method.config.pipeline.model.sampling, "observed_expressions_only", False)
+    pipeline = pipeline_of(tmp_path / "insta", flame_nerf_insta, observed_expressions_only=True)
     renderer = pipeline.model.renderer
     torch.nn.init.normal_(renderer.field.condition_shift.weight)
     effect = renderer.condition_effect()

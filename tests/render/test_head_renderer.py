@@ -65,7 +65,7 @@ def test_densities_fall_from_the_mesh_to_the_shells_edge_but_for_hair(track, in_
     apart = distances(middles, np.asarray(track.vertices[0], np.float64), track.faces)
     nearest = apart.argmin(axis=1)
     region = np.asarray(track.region_names)[track.region[nearest]]
-    thickness = np.array([getattr(shell, name) for name in region])
+    thickness = np.array([shell.by_region()[name] for name in region])
     assert {"scalp", "skin", "neck"} <= set(region)
     inside = is_inside(middles, np.asarray(track.vertices[0], np.float64), track.faces)
     assert 0.1 < inside.mean() < 0.9

@@ -76,15 +76,15 @@ def test_another_expression_keeps_a_cell_open():
 
 
 def test_what_was_dense_is_forgotten_when_exploring_finds_it_empty():
-    grid = OccupancyGrid(BOX, OccupancyConfig(resolution=4, memory=0.5))
+    grid = OccupancyGrid(BOX, OccupancyConfig(resolution=4))
     cells = torch.arange(64)
     grid.learn(cells, torch.full((64,), 100.0), exploring=True)
-    for _ in range(10):
+    for _ in range(60):
         grid.learn(cells, torch.zeros(64), exploring=True)
     assert grid.highest.max() < 0.2
-    elsewhere = OccupancyGrid(BOX, OccupancyConfig(resolution=4, memory=0.5))
+    elsewhere = OccupancyGrid(BOX, OccupancyConfig(resolution=4))
     elsewhere.learn(cells, torch.full((64,), 100.0), exploring=True)
-    for _ in range(10):
+    for _ in range(60):
         elsewhere.learn(cells[:5], torch.zeros(5), exploring=True)
     assert (elsewhere.highest[5:] == 100).all(), "cells that no ray came through keep what is known of them"
     fresh = OccupancyGrid(BOX, OccupancyConfig(resolution=4))

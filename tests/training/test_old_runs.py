@@ -114,6 +114,34 @@ def test_an_option_that_is_gone_is_named_once(monkeypatch, capsys, change, store
     assert (said in written) if said else written == ""
 
 
+def test_the_kept_config_is_loaded_without_a_word(capsys):
+    model = loaded((KEPT / "config.yml").read_text()).pipeline.model
+    assert model.sampling.observed_expressions_only and model.unseen.observed_tolerance == 0.004
+    assert capsys.readouterr().out == ""
+
+
+def test_options_of_a_base_class_are_known_in_those_derived_from_it(capsys):
+    stored = "!!python/object:flame_nerf.baselines.insta.InstaModelConfig\nmouth_weight: 20.0\nnever_was: 3\n"
+    loaded(stored)
+    written = " ".join(capsys.readouterr().out.split())
+    assert "InstaModelConfig.mouth_weight: 20.0 is not used, it is 40 in every run now" in written
+    assert "InstaModelConfig.never_was: this version has no such option" in written
+
+
+def test_changed_options_are_of_classes_that_stand_and_names_that_do_not():
+    configs = {}
+    waiting = [old_runs.StoredConfig]
+    while waiting:
+        config = waiting.pop()
+        configs[config.__name__] = config
+        waiting += config.__subclasses__()
+    for key, change in old_runs.CHANGED.items():
+        config, name = key.split(".")
+        names = {field.name for field in dataclasses.fields(configs[config])}
+        assert name not in names, key
+        assert not isinstance(change, old_runs.Renamed) or change.name in names, key
+
+
 def test_every_config_of_ours_can_be_loaded_from_an_older_version():
     def configs(value):
         if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -61,7 +61,7 @@ def test_advice_names_settings_that_the_method_has(tmp_path):
     on_gpu, on_cpu = (advice(config, where, tmp_path / "none") for where in (True, False))
     assert "--pipeline.datamanager.train-num-rays-per-batch (now 8192)" in on_gpu
     assert "--pipeline.model.field.log2-hashmap-size (now 19)" in on_gpu and "Nothing was saved yet" in on_gpu
-    assert on_cpu.startswith("This machine's memory is full. Lower --pipeline.datamanager.picture-memory")
+    assert on_cpu.startswith("This machine's memory is full. Lower --pipeline.datamanager.image-memory")
     without_grid = advice(copy.deepcopy(methods.nerface.config), True, tmp_path)
     assert "train-num-rays-per-batch" in without_grid and "log2-hashmap-size" not in without_grid
 
@@ -77,7 +77,7 @@ def test_full_memory_ends_with_advice_and_a_whole_checkpoint(subject, tmp_path, 
         return whole(step)
 
     trainer.train_iteration = fails
-    with pytest.raises(SystemExit, match=r"(?s)picture-memory.*step-000000002\.ckpt is whole: --load-dir"):
+    with pytest.raises(SystemExit, match=r"(?s)image-memory.*step-000000002\.ckpt is whole: --load-dir"):
         trainer.train()
     saved = list(trainer.checkpoint_dir.iterdir())
     assert [path.name for path in saved] == ["step-000000002.ckpt"]
