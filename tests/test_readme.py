@@ -171,7 +171,7 @@ def test_serves(text, avatar):
 
 def test_the_options_that_the_page_praises_are_there(folder, monkeypatch, capfd):
     """The table of `ns-train` options: all given at once, a name without a value looked up."""
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
     rows = re.search(r"^\| option of `ns-train`.*?\n\n", page, re.MULTILINE | re.DOTALL)[0].split("\n")[2:-2]
     assert len(rows) > 5
     options = [span for row in rows for span in re.findall(r"`([^`]+)`", row.split("|")[1])]

@@ -10,7 +10,7 @@ from flame_nerf.canonical import MappingConfig, MeshShift
 from flame_nerf.field import FieldConfig
 from flame_nerf.methods import flame_nerf, flame_nerf_cpu, flame_nerf_insta
 from flame_nerf.motion import SubjectMotion
-from flame_nerf.render.head_renderer import HeadRenderer, SamplingConfig
+from flame_nerf.render.head_renderer import NEAR, HeadRenderer, SamplingConfig
 from flame_nerf.render.occupancy import OccupancyConfig
 from flame_nerf.render.shell_config import ShellConfig
 from flame_nerf.render.step_rays import Moments, StepRays
@@ -59,7 +59,7 @@ def test_densities_fall_from_the_mesh_to_the_shells_edge_but_for_hair(track, in_
     origins, directions = rays()
     samples = falling.mapping.sample_shell(
         [falling.meshes.get(0)], torch.zeros(60, dtype=torch.long), origins, directions,
-        shell=falling.shell, behind=falling.config.behind, step=falling.config.step, near=falling.config.near,
+        shell=falling.shell, behind=falling.config.behind, step=falling.config.step, near=NEAR,
     )  # fmt: skip
     middles = samples.positions(origins, directions).double().numpy()
     apart = distances(middles, np.asarray(track.vertices[0], np.float64), track.faces)
