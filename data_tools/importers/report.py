@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from data_tools.importers.capture import Capture, Shot
-from data_tools.importers.config import ImportSummary
-from data_tools.importers.inputs.pictures import matte_of, read_picture
+from data_tools.importers.config import ImportingError, ImportSummary
+from data_tools.importers.inputs.mattes import matte_of
 from data_tools.importers.overlay import Verdict
+from data_tools.runs.picture_files import read_picture
 
 SHOWN = 6
 """Pictures with the mesh drawn on them."""
@@ -87,7 +88,7 @@ def reasons_in_short(frames: tuple[tuple[str, str], ...]) -> list[str]:
 
 def _overlay(capture: Capture, shot: Shot) -> UInt8[np.ndarray, "h w 3"]:
     """The picture with what is cut away darkened and the mesh's front drawn on it."""
-    decoded = read_picture(shot.picture)
+    decoded = read_picture(shot.picture, ImportingError)
     matte = matte_of(decoded, shot.matte, shot.segmentation)
     scale = SIDE / max(decoded.rgb.shape[:2])
     size = (max(1, round(decoded.rgb.shape[1] * scale)), max(1, round(decoded.rgb.shape[0] * scale)))

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from data_tools.importers.config import ImportingError
-from data_tools.importers.inputs.kinds import check_kind
+from data_tools.runs.file_kinds import check_kind
 
 _PLY_TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
@@ -44,7 +44,7 @@ def read_mesh(path: Path, known: Topology | None = None) -> tuple[Float[np.ndarr
     Raises:
         ImportingError: it is missing, damaged, or of another kind.
     """
-    check_kind(path, "an OBJ or PLY file")
+    check_kind(path, ImportingError, "an OBJ or PLY file")
     data = path.read_bytes()
     try:
         if data[:3] == b"ply":
