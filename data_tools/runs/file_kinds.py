@@ -6,7 +6,7 @@ from pathlib import Path
 
 LOOKED_AT = 4096
 """Bytes of a file that are looked at."""
-ZIP, PICKLE, NUMPY = b"PK", b"\x80", b"\x93NUMPY"
+ZIP, PICKLE = b"PK", b"\x80"
 """How torch's and numpy's files begin."""
 PAGES = (b"<!doctype html", b"<html", b"<?xml")
 

@@ -142,7 +142,7 @@ class NerfaceRenderer(nn.Module):
 
     def pose(self, frame: PosedFrame) -> None:
         """Nothing to prepare: a moment is its condition."""
-        return None
+        return
 
     def forward(
         self,

@@ -75,6 +75,7 @@ class DepthTerm:
         weight = solid * (last(batch["mask"].to(depth.device))[..., 0] > SOLID)
         if self.config.kind == "smoothness":
             return depth_smoothness_loss(depth, last(batch["image"].to(depth.device)), weight)
+        assert prior is not None, "only smoothness goes without"
         pairs = draw_depth_pairs(patches, size, self.config.pairs, device=depth.device)
         equal = self.config.equal_threshold
         if self.config.kind == "hinge":

@@ -128,7 +128,7 @@ def _relative(root: Path, path: Path) -> str:
     return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else absolute.as_posix()
 
 
-def _track_arrays(track: HeadTrack) -> dict[str, np.ndarray]:
+def _track_arrays(track: HeadTrack) -> dict[str, Any]:
     # Vertices may be mapped from disk and larger than memory: what has its type already is not copied.
     arrays = {
         "faces": np.asarray(track.faces, np.int32),

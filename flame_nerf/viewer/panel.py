@@ -84,10 +84,6 @@ class HeadPanel(ViewerControl):
         """`FOLLOW_TIME`, `FRAME` or `SLIDERS`."""
         return FOLLOW_TIME if self._mode is None else self._mode.value
 
-    def follow_time(self) -> None:
-        """Shows the moment of the viewer's own time slider or camera path."""
-        self._switch(FOLLOW_TIME)
-
     def show_frame(self, index: int) -> None:
         """Shows a stored frame; clamped to those there are."""
         with self._lock:

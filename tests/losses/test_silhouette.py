@@ -143,7 +143,7 @@ def test_what_is_behind_the_head_is_there_where_the_head_is_at_its_height(track)
 
 
 def test_a_collar_that_rises_to_the_back_cuts_what_is_hidden_there(track):
-    x, y, z = track.canonical_vertices.T
+    _x, y, z = track.canonical_vertices.T
     hidden = torch.from_numpy(z < -0.02)
     seen_there = torch.from_numpy((y > -0.05 - 0.5 * z).astype(np.float32))
     share = _as_beside_it(seen_there.where(~hidden, 1.0), hidden, track.canonical_vertices)

@@ -301,7 +301,7 @@ def test_window_holds_the_matte_and_stays_in_the_picture(box):
     alpha = np.zeros((40, 60), np.uint8)
     alpha[y0:y1, x0:x1] = 255
     left, top, side = square_window(alpha)
-    assert 0 <= left and 0 <= top and left + side <= 60 and top + side <= 40
+    assert left >= 0 and top >= 0 and left + side <= 60 and top + side <= 40
     assert side >= min(40, max(x1 - x0, y1 - y0))
     if side < 40:
         assert left <= x0 and left + side >= x1 and top <= y0 and top + side >= y1

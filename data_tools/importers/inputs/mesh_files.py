@@ -75,7 +75,7 @@ def _obj(data: bytes) -> tuple[np.ndarray, bytes]:
     lines = data.replace(b"\t", b" ").splitlines()
     rows = [line[2:] for line in lines if line.startswith(b"v ")]
     numbers = np.array(b" ".join(rows).split(), dtype=np.float64)
-    if len(rows) and len(numbers) == len(rows) * (len(numbers) // len(rows)):
+    if rows and len(numbers) == len(rows) * (len(numbers) // len(rows)):
         # Colours may follow the places.
         vertices = numbers.reshape(len(rows), -1)[:, :3]
     else:

@@ -31,7 +31,7 @@ MATTE_FOLDERS = ("matte", "mattes", "mask", "masks", "alpha", "matted")
 LIDS_SEEN = 0.05
 """Share of a closed eyelid that is worth a word."""
 _ARRAY_MAKERS = [
-    (getattr(np._core.multiarray, name), f"numpy.{core}.multiarray.{name}")
+    (getattr(np._core.multiarray, name), f"numpy.{core}.multiarray.{name}")  # type: ignore[attr-defined]
     for core in ("core", "_core")
     for name in ("_reconstruct", "scalar")
 ]
