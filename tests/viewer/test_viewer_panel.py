@@ -9,8 +9,7 @@ import torch
 import viser
 from nerfstudio.cameras.cameras import Cameras
 from synthetic import DISTANCE, look_at_origin
-from synthetic_head import make_head
-from test_motion import COUNT, make_track
+from synthetic_head import make_head, make_track
 
 from flame_nerf.heads import load_head
 from flame_nerf.motion import SubjectMotion
@@ -19,6 +18,7 @@ from flame_nerf.viewer.panel import FOLLOW_TIME, FRAME, SLIDERS
 from flame_nerf.viewer.render_tab import set_field_of_view
 from flame_nerf.viewer.sliders import GAZE_LEFT, GAZE_UP, JAW_ANGLE, slider_groups
 
+COUNT = 11
 ARKIT_SAMPLE = ("browInnerUp", "cheekPuff", "eyeBlinkLeft", "jawOpen", "mouthSmileLeft", "noseSneerLeft", "tongueOut")
 
 
