@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from training_speed import make_trainer, measure, settle, train_step
 
+from flame_nerf.render.picture import camera_rays, render_in_parts
+
 NERFACTO_CPU_RAYS = 512
 """Rays of nerfacto's step on a processor: at its 4096, ten minutes are a hundred steps or fewer."""
 JUDGED_FRAMES, JUDGED_PIXELS = 6, 500
@@ -153,17 +155,11 @@ class Judge:
 def shown_pixels(model: Any, camera: Any, pixels: torch.Tensor) -> torch.Tensor:
     """Colours [N, 3] of some pixels of a picture, which a slow method could not render as a whole."""
     size = model.config.eval_num_rays_per_chunk
-    if hasattr(model, "moment"):
-        mesh, condition, shift = model.moment(camera)
-        origins, directions = model.rays_of(camera)
+    if hasattr(model, "timeline"):
+        moments = model.timeline.of_camera(camera)
+        rays = camera_rays(camera, moments, model.refinement.pose, model.background.color).part(pixels)
         with model.shown_weights():
-            parts = [
-                model.renderer(
-                    origins[part], directions[part], [mesh], torch.zeros_like(part), condition,
-                    model.background.color, shift=shift,
-                )["rgb"]
-                for part in pixels.split(size)
-            ]  # fmt: skip
+            parts = [render_in_parts(model.renderer, rays, model.conditioning(moments), size)["rgb"]]
     else:
         rays = camera.generate_rays(camera_indices=0, keep_shape=True).flatten()
         parts = [model(rays[part])["rgb"] for part in pixels.split(size)]

@@ -10,6 +10,7 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from flame_nerf.losses.functions import color_loss
+from flame_nerf.render.picture import camera_rays
 
 if TYPE_CHECKING:
     from flame_nerf.model import FlameNerfModel
@@ -39,26 +40,19 @@ def refine_pose_on_frame(
         lr: metres a step.
 
     Returns:
-        A correction to put into the camera's metadata as "pose_correction", or for `model.rays_of(camera, more=...)`.
+        A correction to put into the camera's metadata as "pose_correction", or for `camera_rays(..., correction=...)`.
     """
     correction = torch.zeros(6, device=model.device, requires_grad=True)
     optimizer = torch.optim.Adam([correction], lr=lr)
     pixels = region.flatten().nonzero()[:, 0].to(model.device)
     target = picture.reshape(-1, 3).to(model.device)
-    mesh, condition, shift = model.moment(camera)
+    moments = model.timeline.of_camera(camera)
+    condition, pose, color = model.conditioning(moments), model.refinement.pose, model.background.color
     with model.shown_weights():
         for _ in range(steps):
             chosen = pixels[torch.randint(len(pixels), (rays,), device=model.device)]
-            origins, directions = model.rays_of(camera, correction)
-            outputs = model.renderer(
-                origins[chosen],
-                directions[chosen],
-                [mesh],
-                torch.zeros_like(chosen),
-                condition,
-                model.background.color,
-                shift=shift,
-            )
+            rays = camera_rays(camera, moments, pose, color, correction).part(chosen)
+            outputs = model.renderer(model.renderer.prepare(rays, model.renderer.known_empty()), condition)
             optimizer.zero_grad()
             color_loss(outputs["rgb"], target[chosen]).backward(inputs=[correction])
             optimizer.step()

@@ -34,8 +34,8 @@ class Speed:
     step_ms: float
     """Wall time of a step."""
     mapping_share: float
-    """Part of a step that goes into sampling, mapping and meshes, or into waiting for what a worker thread does of it;
-    0 for methods without."""
+    """Part of a step that goes into preparing its rays, which is sampling, mapping and meshes, or into waiting for what
+    a worker thread does of it; 0 for methods without."""
 
 
 def make_trainer(config: Any, subject: Path, downscale: int) -> Any:
@@ -82,11 +82,8 @@ def measure(trainer: Any, warmup: int, blocks: int, steps: int, first: int = 0) 
     """Train `warmup` steps and then time blocks of steps; `first` is how many steps were taken before."""
     model, clock = trainer.pipeline.model, Stopwatch()
     renderer = getattr(model, "renderer", None)
-    if getattr(renderer, "mapping", None) is not None:
-        clock.watch(renderer.mapping, "sample_shell", "to_canonical", "carry_samples")
-        clock.watch(renderer.meshes, "get_many")
-    if getattr(model, "_march_ahead", None) is not None:
-        clock.watch(model._march_ahead, "take")
+    if getattr(model, "training_rays", None) is not None:
+        clock.watch(model.training_rays, "prepare")
     # All that a step renders counts, its views from aside too.
     samples = {"num_marched": 0.0, "num_samples": 0.0}
 

@@ -59,6 +59,11 @@ def _print(summary: TrackSummary) -> None:
     console.print(f"Frames        {summary.frames} ({left_out} left out), {summary.frames_per_second:.1f} a second")
     console.print(f"Landmarks     {summary.reprojection_px:.2f} px off, {share:.2f} % of the {summary.noun}'s height")
     console.print(f"Outline       {summary.outline_iou:.3f} IoU with the matte, {summary.band}")
+    if summary.closures is not None:
+        console.print(f"Lids          {summary.closures_followed} of {summary.closures} closures of an eye followed")
+    if summary.registered is not None:
+        change = f"{summary.look_before:.1f} to {summary.look_after:.1f} grey levels from the person's own look"
+        console.print(f"Registration  {change}, {len(summary.by_landmarks)} frames by landmarks alone")
     console.print(f"Head turns    {low:.0f} to {high:+.0f} degrees")
     console.print(f"Subject       {escape(str(summary.subject))}")
     console.print(f"Report        {escape(str(summary.report))}")

@@ -43,7 +43,10 @@ class Demo:
     """Pictures in each film, shown as many a second as the subject has."""
 
     def run(self) -> None:
+        import torch
+
         from data_tools.tracking import TrackingError, track
+        from flame_nerf import methods
         from flame_nerf.avatar.training import train, training_config
         from flame_nerf.film import film_held_out, film_orbit, film_sweep
         from flame_nerf.film.kept import FilmFolder
@@ -58,7 +61,8 @@ class Demo:
             raise UserError(str(error)) from error
 
         _headline("2/3 Training the avatar")
-        config = training_config(subject, self.output, self.steps)
+        method = methods.flame_nerf if torch.cuda.is_available() else methods.flame_nerf_cpu
+        config = training_config(method.config, subject, self.output, self.steps)
         pipeline = train(config)
 
         _headline("3/3 Filming")
@@ -227,8 +231,8 @@ class Move:
 
     def run(self) -> None:
         from flame_nerf.avatar.config_file import read_config, write_config
-        from flame_nerf.avatar.moved import follow
         from flame_nerf.subject import load_subject
+        from flame_nerf.training.moved import follow
 
         config = read_config(self.config)
         follow(config, self.config, self.data)

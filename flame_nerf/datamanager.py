@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from flame_nerf.data.dataset import FlameNerfDataset
 from flame_nerf.data.image_cache import PictureCache
 from flame_nerf.data.pixel_sampler import HeadPixelSamplerConfig
+from flame_nerf.data.step_plan import StepPlan
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.motion import without_timestep
 from flame_nerf.runtime.command_line import loaded_config
@@ -60,11 +61,11 @@ class FlameNerfDataManager(VanillaDataManager[FlameNerfDataset]):
     """Nerfstudio's stored datamanager over a cache of byte pictures instead of collated float batches.
 
     Attributes:
-        patches_at: whether a step is to bring patches; set by whoever knows the losses' schedule.
+        schedule: plans a step; a training whose losses want more than rays brings its own.
     """
 
     config: FlameNerfDataManagerConfig
-    patches_at: Callable[[int], bool] = staticmethod(lambda step: False)
+    schedule: Callable[[int], StepPlan] = StepPlan
     _ahead: tuple[int, Future[Drawn]] | None = None
 
     def setup_train(self) -> None:
@@ -117,9 +118,8 @@ class FlameNerfDataManager(VanillaDataManager[FlameNerfDataset]):
         return draw
 
     def _draw(self, step: int, generator: torch.Generator | None = None) -> Drawn:
-        sampler = self.train_pixel_sampler
-        sampler.patches_wanted, sampler.generator = self.patches_at(step), generator
-        batch = sampler.sample(next(self.iter_train_image_dataloader))
+        pictures = next(self.iter_train_image_dataloader)
+        batch = self.train_pixel_sampler.sample(pictures, self.schedule(step), generator)
         rays = self.train_ray_generator(batch["indices"])
         # Where pixels were drawn is the host's business; what they show goes to the device once, not for every term.
         shown = {

@@ -18,12 +18,10 @@ from nerfstudio.fields.base_field import Field
 from torch import Tensor, nn
 
 from flame_nerf.encodings import HashGrid, Implementation, spherical_harmonics
+from flame_nerf.kernels.availability import cpu_kernels_cover
 from flame_nerf.kernels.cpu.field_function import FieldShape, evaluate_field
-from flame_nerf.kernels.cpu.field_layout import make_plan, pack_frames, pack_weights
+from flame_nerf.kernels.cpu.field_layout import MAX_LOG_DENSITY, make_plan, pack_frames, pack_weights
 from flame_nerf.runtime.old_runs import StoredConfig
-
-# exp() beyond this is opaque at any step length and only endangers float32.
-_MAX_LOG_DENSITY = 15.0
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -216,10 +214,9 @@ class FlameNerfField(Field):
                 parameter.requires_grad_(True)
 
     def is_compiled(self, points: Tensor) -> bool:
-        """Whether the kernels cover this device and precision."""
-        floats = points.dtype == torch.float32 == self.density_network[0].weight.dtype
-        wanted = self.config.compiled and self.config.precision != "bfloat16"
-        return wanted and floats and points.device.type == "cpu" and self.grid.backend == "numba"
+        """Whether the kernels evaluate the field at these points."""
+        wanted = self.config.compiled and self.config.precision != "bfloat16" and self.grid.backend == "numba"
+        return wanted and cpu_kernels_cover(points, self.density_network[0].weight)
 
     def _in_kernels(
         self, p_canonical: Tensor, directions: Tensor, condition: Tensor, condition_index: Tensor
@@ -328,7 +325,7 @@ class _TruncatedExp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
-        y = torch.exp(x.clamp(max=_MAX_LOG_DENSITY))
+        y = torch.exp(x.clamp(max=MAX_LOG_DENSITY))
         ctx.save_for_backward(y)
         return y
 

@@ -108,6 +108,24 @@ def path_json(path: Path) -> None:
     path.write_text(json.dumps(content))
 
 
+def packed(path: Path) -> None:
+    """The trained avatar that lies beside, packed into a file."""
+    from flame_nerf.avatar.pack import pack
+
+    if not path.exists():
+        (config,) = path.parent.glob("outputs/subject/*/*/config.yml")
+        pack(config, path)
+
+
+def unpacked(folder: Path) -> None:
+    """The trained avatar that lies beside, packed and unpacked."""
+    from flame_nerf.avatar.unpack import unpack
+
+    if not folder.exists():
+        packed(folder.with_name("packed.zip"))
+        unpack(folder.with_name("packed.zip"), folder)
+
+
 def nerface_data(folder: Path) -> None:
     """NeRFace's dataset of the real clip: a track of ours in its layout."""
     clip = folder / "clip.mp4"

@@ -24,7 +24,8 @@ class Line:
 
 def pages() -> list[Path]:
     """The pages whose commands a user is told to give."""
-    return [ROOT / "README.md", ROOT / "data_tools/animal/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    named = ("README.md", "CONTRIBUTING.md", "data_tools/animal/README.md")
+    return [*(ROOT / name for name in named), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def printed_lines() -> list[Line]:

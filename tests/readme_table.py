@@ -61,6 +61,9 @@ class Installs:
 class Serves:
     """A viewer: started, asked for its page, and stopped."""
 
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+    """What lies in the folder of the trained avatar besides."""
+
 
 TRAINING = "nerfstudio.scripts.train.main"
 STEPS = (
@@ -92,9 +95,11 @@ COMMANDS: dict[str, Runs | Parses | Installs | Serves] = {
     "pip install uv && uv run pytest": Installs(),
     "uv run pytest -m slow": Installs(),
     "uv run --no-sync pytest": Installs(),
+    "uv run ruff check .": Installs(),
     "uv run --group build-head python -m data_tools.open_head": Installs(),
     "uv run": Installs(),
     "uv sync": Installs(),
+    "pip install uv": Installs(),
     "uv sync --extra pytorch3d": Installs(),
     "python3 -m venv .env && . .env/bin/activate": Installs(),
     "pip uninstall -y opencv-contrib-python; "
@@ -116,7 +121,6 @@ COMMANDS: dict[str, Runs | Parses | Installs | Serves] = {
     "flame-nerf-data track VIDEO.mp4 subject/": Runs(
         {"VIDEO.mp4": made.video}, makes=("subject/transforms.json",), needs="mediapipe"
     ),
-    "flame-nerf-data track --help": Runs(fast=True),
     "flame-nerf-data batch videos/ subjects/ --train flame-nerf --workers 4 --gpus 4": Parses(
         "needs four GPUs; test_batch.py gives it without them", "data_tools.cli.batch"
     ),
@@ -157,7 +161,6 @@ COMMANDS: dict[str, Runs | Parses | Installs | Serves] = {
     "flame-nerf-data depth subject/": Runs({"subject": made.subject}, "--prior mesh", ("subject/depths/*",), fast=True),
     # Training.
     "ns-train --help": Runs(),
-    "ns-train flame-nerf": Runs(extra="--help"),
     "ns-train flame-nerf --help": Runs(),
     "ns-train flame-nerf --data subject/": Parses("is set up for a GPU", TRAINING),
     "ns-train flame-nerf --machine.num-devices 2": Parses("needs two GPUs", TRAINING),
@@ -183,6 +186,24 @@ COMMANDS: dict[str, Runs | Parses | Installs | Serves] = {
     "flame-nerf export-track outputs/…/config.yml refined/": Runs(
         makes=tuple(f"refined/{name}" for name in SUBJECT), avatar=True
     ),
+    "ns-export pointcloud --load-config outputs/…/config.yml --output-dir cloud": Runs(
+        extra="--num-points 500", makes=("cloud/*.ply",), avatar=True
+    ),
+    "ns-export poisson --load-config outputs/…/config.yml --output-dir mesh": Runs(
+        extra="--num-points 2000 --texture-method point_cloud", makes=("mesh/*.ply",), avatar=True
+    ),
+    "ns-export tsdf --load-config outputs/…/config.yml --output-dir mesh --use-bounding-box False": Runs(
+        extra="--resolution 32 --texture-method point_cloud", makes=("mesh/*.ply",), avatar=True
+    ),
+    # An avatar that goes places.
+    "flame-nerf move outputs/…/config.yml --data subject/": Runs(avatar=True),
+    "flame-nerf pack outputs/…/config.yml me.zip": Runs(makes=("me.zip",), avatar=True),
+    "flame-nerf drive me.zip --sweep jawOpen": Runs(
+        {"me.zip": made.packed}, "--frames 3", ("outputs/films/jawOpen.mp4",), avatar=True
+    ),
+    "flame-nerf info me.zip": Runs({"me.zip": made.packed}, avatar=True),
+    "flame-nerf unpack me.zip me/": Runs({"me.zip": made.packed}, makes=("me/config.yml",), avatar=True),
+    "ns-viewer --load-config me/config.yml --viewer.websocket-host 127.0.0.1": Serves({"me": made.unpacked}),
     # The animal's page.
     "flame-nerf-data synth-animal fox": Runs(extra="--frames 4 --size 64", makes=("fox/animal.mp4", "fox/mattes/*")),
     "flame-nerf-data track fox/animal.mp4 fox/subject --head fox/animal_head.npz --keypoints fox/keypoints.csv "

@@ -16,8 +16,8 @@ from synthetic import RADII, ellipsoid, look_at_origin, make_subject
 
 from flame_nerf import methods
 from flame_nerf.canonical import CanonicalMapping
+from flame_nerf.canonical.surface_normals import surface_normals
 from flame_nerf.dataparser import FlameNerfDataParserConfig
-from flame_nerf.render.surface_normals import surface_normals
 from flame_nerf.runtime import compatibility
 from flame_nerf.runtime.command_line import loaded_config, prepare_export
 
@@ -119,12 +119,12 @@ def test_the_pictures_of_an_export_show_the_moment_that_the_config_names(pipelin
     pictures = {"neutral": picture(model, camera), "open": picture(model, camera, frame_idx=torch.tensor([[OPEN]]))}
     assert own not in (OPEN, SHUT) and not same(pictures["neutral"], pictures["open"])
     assert same(pictures["neutral"], model.get_outputs_for_camera_ray_bundle(rays_of(camera)))
-    model.config.default_timestep = OPEN
+    model.timeline.default_timestep = OPEN
     try:
         assert same(pictures["open"], model.get_outputs_for_camera_ray_bundle(rays_of(camera)))
         assert same(pictures["open"], picture(model, camera))
     finally:
-        model.config.default_timestep = None
+        model.timeline.default_timestep = None
 
 
 def test_rays_with_times_see_those(pipeline, camera):

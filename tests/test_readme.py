@@ -144,6 +144,8 @@ def test_serves(text, avatar):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    for name, make in COMMANDS[text].inputs.items():
+        make(avatar / name)
     (command,) = _ours(text)
     words = [_found(word, avatar) for word in command]
     log = avatar / "viewer.log"

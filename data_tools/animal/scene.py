@@ -7,8 +7,6 @@ mattes/00000.png ..., animal_head.npz (the head model) and truth.npz.
 from __future__ import annotations
 
 import csv
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +25,9 @@ from data_tools.runs.progress import StageBars
 from data_tools.synth.noise import Noise, ramp
 from data_tools.tracking.camera import FLIP
 from flame_nerf.film import FilmError, FilmWriter
+from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel, save_head
+from flame_nerf.runtime.files import whole_folder
 
 FPS = 25.0
 FOCAL, DISTANCE = 1.5, 0.65
@@ -102,16 +102,13 @@ def film_animal(folder: Path, config: AnimalConfig | None = None, silent: bool =
         raise AnimalError(f"{config}: expected at least 1 frame, an even size from 32 on, and noise of 0 or more")
     if folder.exists():
         raise AnimalError(f"{folder}: is there already; name a new folder, or remove that one")
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
-        (part / "mattes").mkdir(parents=True)
-        with StageBars(silent) as bars, bars.stage("Filming the animal", config.frames) as advance:
-            _film(part, config, advance)
-        os.replace(part, folder)
+        with whole_folder(folder) as spare:
+            (spare / "mattes").mkdir()
+            with StageBars(silent) as bars, bars.stage("Filming the animal", config.frames) as advance:
+                _film(spare, config, advance)
     except (OSError, FilmError) as error:
         raise AnimalError(f"{folder}: cannot be written ({error})") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _film(folder: Path, config: AnimalConfig, on_frame: Callable[[], None]) -> None:
@@ -156,7 +153,7 @@ def _geometry(head: HeadModel, act: Performance, size: int) -> dict[str, np.ndar
         "expression": act.expression,
         "identity": act.identity,
         "pose": act.pose,
-        "keypoints": focal * camera[..., :2] / camera[..., 2:] + size / 2,
+        "keypoints": perspective(camera, focal, size / 2),
         "keypoints_head": points,
     }
 

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from scipy.interpolate import PchipInterpolator
 
 from data_tools.synth.noise import ramp
+from flame_nerf.geometry import axis_angle_to_matrix
 
 SIDES = {"left": 1.0, "right": -1.0}
 """The subject's own sides; x points to its left."""
@@ -337,7 +338,5 @@ def _joints(shape: Shape) -> dict[str, Float[np.ndarray, "3"]]:
 def _turned(
     points: Float[np.ndarray, "N 3"], about: Float[np.ndarray, "3"], axis: Float[np.ndarray, "3"], angle_deg: float
 ) -> Float[np.ndarray, "N 3"]:
-    """Points turned about an axis through a point (Rodrigues)."""
-    angle, arm = np.radians(angle_deg), points - about
-    along = (arm @ axis)[:, None] * axis
-    return about + along + (arm - along) * np.cos(angle) + np.cross(axis, arm) * np.sin(angle)
+    """Points turned about an axis through a point."""
+    return about + (points - about) @ axis_angle_to_matrix(axis * np.radians(angle_deg)).T

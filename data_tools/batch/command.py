@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from rich.table import Table
 
 from data_tools.batch.config import BatchConfig, BatchError
 from data_tools.batch.jobs import Job, JobResult
+from flame_nerf.runtime.files import whole
 
 SUMMARY = "summary.json"
 _COLOURS = {"done": "green", "done before": "dim", "failed": "red", "interrupted": "yellow"}
@@ -110,9 +110,8 @@ def _run(jobs: Sequence[Job], config: BatchConfig, console: Console) -> tuple[li
 
 
 def _write_summary(path: Path, results: Sequence[JobResult]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps([asdict(result) for result in results], indent=1))
-    os.replace(part, path)
+    with whole(path) as spare:
+        spare.write_text(json.dumps([asdict(result) for result in results], indent=1))
 
 
 def _print(results: Sequence[JobResult], subjects: Path) -> None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from flame_nerf.runtime.files import whole
+
 Status = Literal["done", "done before", "failed", "interrupted"]
 
 POLL_SECONDS = 0.2
@@ -220,9 +222,8 @@ def _frames(job: Job) -> int | None:
 
 
 def _write(path: Path, content: dict) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content))
-    os.replace(part, path)
+    with whole(path) as spare:
+        spare.write_text(json.dumps(content))
 
 
 def python_module(module: str) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from data_tools.convert_head.config import ConvertConfig, ConvertSummary
 from data_tools.convert_head.regions import has_eyes, regions_from_groups, regions_from_landmarks, regions_from_shape
 from data_tools.convert_head.reshape import carried_by_head, cut_to, to_head_axes
 from flame_nerf.heads import HeadModel, HeadModelError, LandmarkEmbedding, load_head, save_head
-from flame_nerf.heads.flame_smpl import HeadFile, read_arrays, read_statistical_head
+from flame_nerf.heads.array_files import read_arrays
+from flame_nerf.heads.flame_smpl import HeadFile, read_statistical_head
 from flame_nerf.heads.masks_landmarks import read_landmarks, read_vertex_groups
 from flame_nerf.heads.registry import remember_head
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from jaxtyping import Float, Int
 
 from data_tools.importers.config import ImportingError
 from data_tools.importers.inputs.mesh_files import MeshFiles
+from data_tools.runs.frame_names import natural
 from flame_nerf.heads import HeadModelError
 from flame_nerf.subject import HeadTrack
 
@@ -35,7 +35,8 @@ def read_mesh_sequence(
     folder = Path(folder)
     if not folder.is_dir():
         raise HeadModelError(f"{folder} is no folder of meshes: give one with .obj or .ply files")
-    paths = sorted((path for path in folder.iterdir() if path.suffix.lower() in ENDINGS), key=_natural)
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS]
+    paths.sort(key=lambda path: natural(path.stem.lower()))
     if not paths:
         raise HeadModelError(f"{folder} holds no .obj or .ply files: check the path")
     kinds = {path.suffix.lower() for path in paths}
@@ -63,8 +64,3 @@ def track_of_meshes(vertices: Float[np.ndarray, "T V 3"], faces: Int[np.ndarray,
         region=np.zeros(len(faces), dtype=np.int8),
         region_names=("skin",),
     )
-
-
-def _natural(path: Path) -> tuple:
-    """frame_2 before frame_10."""
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.stem.lower()))

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from data_tools.ray_casting import MeshRays
+from flame_nerf.geometry import perspective, world_to_camera
 from flame_nerf.subject import Frame, Subject
 
 
@@ -87,10 +88,9 @@ def rasterise_pytorch3d(
     from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
     from pytorch3d.structures import Meshes
 
-    (fl_x, fl_y, cx, cy), (width, height) = intrinsics, size
-    local = (vertices - c2w[:3, 3]) @ c2w[:3, :3]
-    depth = -local[:, 2]
-    x, y = fl_x * local[:, 0] / depth + cx, -fl_y * local[:, 1] / depth + cy
+    width, height = size
+    camera = world_to_camera(vertices, c2w)
+    depth, (x, y) = camera[:, 2], perspective(camera, intrinsics[:2], intrinsics[2:]).T
     unit = min(size) / 2
     screen = np.stack([(width / 2 - x) / unit, (height / 2 - y) / unit, depth], axis=1)
     mesh = Meshes(

@@ -25,6 +25,7 @@ from data_tools.runs.pictures import load_grey, load_picture, save_picture
 from data_tools.runs.progress import StageBars
 from data_tools.runs.workspace import stage_key
 from flame_nerf.data.depth_maps import spread
+from flame_nerf.runtime.files import take_place, whole
 from flame_nerf.subject import Frame, Subject, SubjectError, load_subject
 from flame_nerf.subject.types import TRACK_FILE, TRANSFORMS_FILE
 
@@ -213,23 +214,15 @@ def _limits(nearness: Float[np.ndarray, "H W"], head: Bool[np.ndarray, "H W"]) -
 def _finish(root: Path, part: Path, names: list[str], record: dict[str, Any]) -> None:
     """Put the finished folder in place and name it in transforms.json."""
     (part / KEY_FILE).unlink()
-    shutil.rmtree(root / FOLDER, ignore_errors=True)
-    os.replace(part, root / FOLDER)
+    take_place(part, root / FOLDER)
     path = root / TRANSFORMS_FILE
     # Edited, not written anew: other tools may have left fields there that mean something to them.
     meta = json.loads(path.read_bytes())
     for entry, name in zip(meta["frames"], names, strict=True):
         entry["depth_file_path"] = f"{FOLDER}/{name}"
     meta["flame_nerf"]["depth"] = record
-    new = path.with_name(f".{path.name}.part")
-    try:
-        with open(new, "w") as file:
-            file.write(json.dumps(meta, indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
+    with whole(path, alone=True) as spare:
+        spare.write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
 
 def report(summary: DepthSummary) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,18 +11,15 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int
 
+from flame_nerf.runtime.files import whole
+
 
 def write_once(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Write a file under another name first; one that is there already is left alone."""
     if path.exists():
         return
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with open(part, "wb") as file:
-            write(file)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(path, alone=True, synced=False) as spare, spare.open("wb") as file:
+        write(file)
 
 
 def write_picture(path: Path, channels: np.ndarray) -> None:

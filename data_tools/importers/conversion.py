@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from data_tools.runs.picture_files import read_picture
 from data_tools.runs.pictures import save_picture
 from data_tools.runs.progress import StageBars
 from data_tools.runs.workspace import Workspace, stage_key
+from flame_nerf.runtime.files import whole
 
 BLOCK = 64
 """Meshes that are made, carried and written at a time: 4 MB of vertices for FLAME."""
@@ -77,9 +77,8 @@ def convert_pictures(run: Run, shots: tuple[Shot, ...], size: tuple[int, int]) -
         if matte is not None and not mask.exists():
             save_picture(mask, resized(matte, size))
         if not image.exists() and copied:
-            part = image.with_name(f".{image.name}.part")
-            shutil.copyfile(shot.picture, part)
-            os.replace(part, image)
+            with whole(image, alone=True, synced=False) as spare:
+                shutil.copyfile(shot.picture, spare)
         elif not image.exists():
             save_picture(image, resized(decoded.rgb, size))
         names[index] = image.name, None if matte is None else mask.name

@@ -13,7 +13,8 @@ from jaxtyping import Float
 
 from data_tools.importers.config import ImportConfig, ImportingError
 from flame_nerf.heads import HeadModel, HeadModelError, load_head
-from flame_nerf.heads.flame_smpl import read_arrays, read_statistical_head
+from flame_nerf.heads.array_files import read_arrays
+from flame_nerf.heads.flame_smpl import read_statistical_head
 from flame_nerf.heads.registry import remembered_heads
 
 FLAME_JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")

@@ -21,6 +21,7 @@ from data_tools.importers.inputs.places import pictures_in
 from data_tools.importers.overlay import Judged, OutlineTest
 from data_tools.runs.frame_names import frame_numbers, match_by_name, natural, stem_of
 from data_tools.runs.picture_files import read_picture
+from flame_nerf.geometry import vertex_normals
 
 LOOKED_AT = 24
 """Frames, of those with much movement, that are laid on the files."""
@@ -280,7 +281,7 @@ class _Overlay:
             pixels = np.floor(camera.project(vertices[points]))
             towards = camera.c2w[:3, 3] - vertices[points]
             towards /= np.linalg.norm(towards, axis=1, keepdims=True)
-            seen = (_normals(vertices, faces)[points] * towards).sum(axis=1) > FACING
+            seen = (vertex_normals(vertices, faces)[points] * towards).sum(axis=1) > FACING
             seen &= np.isfinite(pixels).all(axis=1)
             seen &= ((pixels >= 0) & (pixels < rgb.shape[1::-1])).all(axis=1)
             column, row = pixels[seen].astype(int).T
@@ -289,14 +290,6 @@ class _Overlay:
         usual = np.nanmedian(colours[:, often], axis=0)
         off = np.abs(colours[:, often] - usual).mean(axis=-1)
         return np.array([np.nanmean(row) if np.isfinite(row).any() else np.nan for row in off])
-
-
-def _normals(vertices: Float[np.ndarray, "V 3"], faces: np.ndarray) -> Float[np.ndarray, "V 3"]:
-    corners = vertices[faces]
-    each = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros_like(vertices)
-    np.add.at(normals, faces.reshape(-1), np.repeat(each, 3, axis=0))
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
 def _mattes_like(shots: list[Shot]) -> dict[str, Path] | None:

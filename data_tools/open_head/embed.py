@@ -27,8 +27,9 @@ from data_tools.open_head.detection import (
     open_detector,
     pose_with_jaw,
 )
-from data_tools.open_head.render import MeshView, camera_around, vertex_normals
+from data_tools.open_head.render import MeshView, camera_around
 from data_tools.open_head.surface import Surface, named, nearest_on_edges
+from flame_nerf.geometry import vertex_normals
 from flame_nerf.heads import HeadModel, LandmarkEmbedding
 
 logger = logging.getLogger(__name__)

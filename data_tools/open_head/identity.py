@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 
 from data_tools.open_head.mesh import mirrored
 from data_tools.open_head.source import Source, face_local_changes, phenotype_weights
+from flame_nerf.geometry import polar_rotation
 
 # Spread of a head target, MakeHuman's slider running from -1 to 1; and of what its two sides differ by. With the
 # phenotypes' spreads below, the sampled heads' breadth and length vary by 8 and 11 mm (standard deviation), measured
@@ -60,10 +61,7 @@ def align(
     """Rigid motion x -> R x + t that lays each person's skull on the reference's (Kabsch, no scale)."""
     target = reference[skull] - reference[skull].mean(0)
     centre = people[:, skull].mean(1)
-    u, _, vt = np.linalg.svd((people[:, skull] - centre[:, None]).transpose(0, 2, 1) @ target)
-    flip = np.ones((len(people), 3))
-    flip[:, 2] = np.sign(np.linalg.det(u @ vt))
-    rotation = ((u * flip[:, None]) @ vt).transpose(0, 2, 1)
+    rotation = polar_rotation((people[:, skull] - centre[:, None]).transpose(0, 2, 1) @ target).transpose(0, 2, 1)
     return rotation, reference[skull].mean(0) - np.einsum("sij,sj->si", rotation, centre)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from data_tools.ray_casting import MeshRays, SurfacePoints
+from flame_nerf.geometry import perspective, vertex_normals, world_to_camera
 
 
 def camera_around(
@@ -27,16 +28,6 @@ def camera_around(
     c2w[:3, :3] = np.stack([right, np.cross(backward, right), backward], axis=1)
     c2w[:3, 3] = np.array(target) + distance * backward
     return c2w
-
-
-def vertex_normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "V 3"]:
-    """Unit normals, faces weighted by area."""
-    corner = vertices[faces]
-    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-    total = np.zeros_like(vertices)
-    for k in range(3):
-        np.add.at(total, faces[:, k], normal)
-    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-20)
 
 
 class MeshView:
@@ -65,8 +56,7 @@ class MeshView:
 
     def project(self, points: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 2"]:
         """Image points (x, y) in pixels."""
-        local = (points - self.c2w[:3, 3]) @ self.c2w[:3, :3]
-        return local[..., :2] * [1.0, -1.0] / -local[..., 2:] * self.focal_px + self.size / 2
+        return perspective(world_to_camera(points, self.c2w), self.focal_px, self.size / 2)
 
     def lambert(
         self, albedo: Callable[[SurfacePoints], Float[np.ndarray, "R 3"]] | None = None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
+
+from flame_nerf.runtime.files import whole
 
 _SETTINGS = {
     # Level 1: five times faster than the default for a tenth more bytes.
@@ -25,12 +26,8 @@ def save_picture(path: Path, picture: UInt8[np.ndarray, "H W *C"]) -> None:
     """
     order = picture if picture.ndim == 2 else picture[..., ::-1]
     data = cv2.imencode(path.suffix, order, _SETTINGS[path.suffix])[1]
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(path, alone=True, synced=False) as spare:
+        spare.write_bytes(data)
 
 
 def load_picture(path: Path) -> UInt8[np.ndarray, "H W 3"]:

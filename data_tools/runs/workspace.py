@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from data_tools.runs.progress import StageBars
+from flame_nerf.runtime.files import whole
 
 VERSION = 2
 """Raised when a stage's results change meaning, so that older ones are not reused."""
@@ -51,9 +51,8 @@ class Workspace:
 
     def finish(self, stage: str, key: str, note: dict[str, Any]) -> None:
         """Mark a stage as finished."""
-        part = self._marker(stage).with_suffix(".part")
-        part.write_text(json.dumps({"key": key, "note": note}))
-        os.replace(part, self._marker(stage))
+        with whole(self._marker(stage), alone=True, synced=False) as spare:
+            spare.write_text(json.dumps({"key": key, "note": note}))
 
     def run(
         self,
@@ -87,13 +86,8 @@ class Workspace:
     def save(self, stage: str, name: str, **arrays: np.ndarray) -> None:
         """Store arrays among a stage's parts, whole or not at all."""
         target = self.folder / stage / f"{name}.npz"
-        part = target.with_suffix(".part")
-        try:
-            with open(part, "wb") as file:
-                np.savez(file, **arrays)
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+        with whole(target, alone=True, synced=False) as spare, spare.open("wb") as file:
+            np.savez(file, **arrays)
 
     def load(self, stage: str, name: str) -> dict[str, np.ndarray] | None:
         """Arrays of a stage's part, or None if it is not there."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,7 +32,9 @@ from data_tools.synth.render import DEPTH_UNIT, Camera, Moment, Shot
 from data_tools.tracking.fit.fitted import LIPS_APART
 from data_tools.tracking.result import MOST_TEST, TEST_SHARE
 from flame_nerf.film import FilmError, FilmWriter
+from flame_nerf.geometry import perspective, world_to_camera
 from flame_nerf.heads import HeadModel, load_head
+from flame_nerf.runtime.files import whole_folder
 from flame_nerf.subject import Frame, HeadTrack, Subject, SubjectError, load_subject, write_subject
 
 FOCAL = 1.45
@@ -93,18 +93,15 @@ def synthesise(subject_dir: str | Path, config: SynthConfig | None = None, silen
     target = Path(subject_dir).absolute()
     _check_target(target, config.overwrite)
     started = time.perf_counter()
-    part = target.with_name(f".{target.name}.part")
     try:
-        with disk_errors(target, SynthError, "It starts again from the beginning."):
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-            with StageBars(silent) as bars:
-                subjects = _film_all(part, config, bars)
-            _take_name(part, target)
+        with (
+            disk_errors(target, SynthError, "It starts again from the beginning."),
+            whole_folder(target, alone=True) as spare,
+            StageBars(silent) as bars,
+        ):
+            subjects = _film_all(spare, config, bars)
     except FilmError as error:
         raise SynthError(str(error)) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     angles = np.array([(f["yaw_deg"], f["pitch_deg"]) for f in subjects[0].extra["synth"]["frames"]])
     low, high = angles.min(axis=0), angles.max(axis=0)
     return SynthSummary(
@@ -138,15 +135,6 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise SynthError(f"{target}: holds something that is no synthetic subject. Name another folder, or clear it.")
     if not overwrite:
         raise SynthError(f"{target}: already holds a synthetic subject. Use --overwrite, or name another folder.")
-
-
-def _take_name(part: Path, target: Path) -> None:
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(part, target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _film_all(root: Path, config: SynthConfig, bars: StageBars) -> list[Subject]:
@@ -326,5 +314,4 @@ class _Crew:
 def _pixels(
     points: Float[np.ndarray, "L 3"], c2w: Float[np.ndarray, "4 4"], focal: float, middle: float
 ) -> Float[np.ndarray, "L 2"]:
-    camera = (points - c2w[:3, 3]) @ c2w[:3, :3]
-    return focal * camera[:, :2] / -camera[:, 2:] * [1.0, -1.0] + middle
+    return perspective(world_to_camera(points, c2w), focal, middle)

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_matrix, identity, vstack
 from scipy.spatial import cKDTree
 
-from data_tools.open_head.render import vertex_normals
 from data_tools.synth.noise import Noise, ramp
+from flame_nerf.geometry import vertex_normals
 
 HALVINGS = 3
 """How often the scalp's triangles are split in four: edges of about 1.5 mm."""

@@ -11,7 +11,9 @@ from jaxtyping import Float
 from data_tools.synth.noise import ramp
 from data_tools.tracking.camera import FLIP
 from data_tools.tracking.fit.neck import neck_pose, torso_in_head
-from flame_nerf.heads import HeadModel, axis_angle_to_matrix
+from flame_nerf.geometry import axis_angle_to_matrix
+from flame_nerf.heads import HeadModel
+from flame_nerf.heads.eyes import personal_head
 
 FPS = 25.0
 """Frames a second of every film."""
@@ -156,7 +158,8 @@ def _act(
     # float32 from here on: the stored coefficients are to give exactly the stored mesh.
     expression, pose = expression.astype(np.float32), pose.float()
     with torch.no_grad():
-        vertices = head.vertices(identity, torch.from_numpy(expression), pose).numpy()
+        rest, _ = head.rest(identity)
+        vertices = personal_head(head, rest).vertices(identity, torch.from_numpy(expression), pose).numpy()
     torso = torso_in_head(head, pose.double()).numpy()
     # The body stands, and the head is carried by it: where the chest is in the head frame tells where the head is.
     chest = vertices[:, head.skinning_weights[:, 0].numpy() > 0.99].mean(axis=1).astype(np.float64)

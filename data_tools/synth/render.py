@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, UInt8, UInt16
 
-from data_tools.open_head.render import vertex_normals
 from data_tools.synth import lighting
 from data_tools.synth.figure import Figure
 from data_tools.synth.paint import to_srgb
+from flame_nerf.geometry import vertex_normals
 
 SAMPLES = 3
 """Rays along a pixel's side. Odd, so that one goes through the pixel's centre, which depth is taken from."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Int
 
 from data_tools.tracking.fit.face_points import Detector
 from data_tools.tracking.fit.fitted import Fitted
 from data_tools.tracking.observe.video import Sampled
+from data_tools.tracking.photometric.stage import Registration
 from data_tools.tracking.result import Quality
 
 SMALL_FACE_PX = 64
@@ -67,6 +69,28 @@ def warnings_of(
     if at_border:
         found.append(f"The head touches the picture's edge in {at_border} frames: what is outside cannot be learned.")
     return tuple(found)
+
+
+def registration_warnings(registration: Registration | None, kept: Int[np.ndarray, " T"]) -> tuple[str, ...]:
+    """What did not go well with laying the frames against the person's own look.
+
+    Args:
+        kept: number of each frame among the sampled ones.
+    """
+    if registration is None:
+        return ()
+    if not registration.kept:
+        return (
+            "The frames do not agree on how the person looks (light that changes, a covered face, heavy compression): "
+            "poses follow the landmarks alone.",
+        )
+    alone = kept[registration.alone]
+    if len(alone) == 0:
+        return ()
+    return (
+        f"{len(alone)} frames do not show the person as the others do (overexposed, dark, covered, cut off) and follow "
+        f"their landmarks alone: {_runs(alone.tolist())}.",
+    )
 
 
 def _runs(numbers: list[int]) -> str:

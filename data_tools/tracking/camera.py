@@ -14,16 +14,6 @@ FLIP = np.diag([1.0, -1.0, -1.0])
 """Between OpenCV's camera axes and OpenGL's, and the rotation of a head that looks straight into the camera."""
 
 
-def project(
-    points_camera: Float[Tensor | np.ndarray, "*T L 3"],
-    focal: Tensor | float,
-    centre: Float[Tensor | np.ndarray, "2"],
-) -> Float[Tensor | np.ndarray, "*T L 2"]:
-    """Pixels of points given in camera coordinates, tensors (differentiable) or arrays. Points must lie in front of the
-    camera."""
-    return focal * points_camera[..., :2] / points_camera[..., 2:] + centre
-
-
 def to_camera(
     points_head: Float[Tensor, "*T L 3"], rotation: Float[Tensor, "*T 3 3"], translation: Float[Tensor, "*T 3"]
 ) -> Float[Tensor, "*T L 3"]:

@@ -44,6 +44,10 @@ class TrackConfig:
     mattes: Path | None = None
     """Mattes made by another program: a folder with one picture a frame, numbered as the frames are, or a video.
     Needed with --keypoints; not given: the person is cut out."""
+    photometric: bool = True
+    """Lay every frame against the person's own look, learned from the video: poses, face shape and expressions come out
+    several times truer than by landmarks alone, and avatars sharper. Frames that do not show it (overexposed, covered)
+    keep to their landmarks. `--no-photometric` leaves it out, and saves about half of the time."""
     flow: bool = False
     """Follow the head from frame to frame by optical flow, too. Movement comes out truer, and avatars far better within
     the poses that the video shows; beyond them they come out worse."""
@@ -87,6 +91,18 @@ class TrackSummary:
     """How far the head nods; negative is downwards."""
     frames_per_second: float
     """Video frames tracked per second of wall time, all stages that were run."""
+    registered: int | None = None
+    """Frames laid against the person's own look; None: not asked for, or not possible."""
+    by_landmarks: tuple[int, ...] = ()
+    """Sampled frames that do not show that look, and so follow their landmarks alone."""
+    look_before: float | None = None
+    """Median difference between pictures and look by landmarks alone, grey levels of 255,"""
+    look_after: float | None = None
+    """and once registered."""
+    closures: int | None = None
+    """Times that an eye closes, each eye by itself; None: lids are not followed on this head,"""
+    closures_followed: int | None = None
+    """and those that the mesh's lids follow."""
     warnings: tuple[str, ...] = ()
     """What the person should know before training."""
     notes: tuple[str, ...] = ()

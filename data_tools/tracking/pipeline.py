@@ -20,8 +20,9 @@ from data_tools.runs.errors import disk_errors
 from data_tools.runs.pictures import load_grey
 from data_tools.runs.progress import StageBars
 from data_tools.runs.workspace import FOLDER, Workspace, path_key, stage_key, video_key
-from data_tools.tracking.advice import warnings_of
+from data_tools.tracking.advice import registration_warnings, warnings_of
 from data_tools.tracking.config import TrackConfig, TrackingError, TrackSummary, check
+from data_tools.tracking.fit.closures import lid_warnings
 from data_tools.tracking.fit.face_points import face_points
 from data_tools.tracking.fit.fitted import lost, pose_head
 from data_tools.tracking.fit.offsets import with_bumps
@@ -34,8 +35,10 @@ from data_tools.tracking.observe.landmarks import FaceBoxes, find_face, find_lan
 from data_tools.tracking.observe.matte import UNSURE, find_mattes
 from data_tools.tracking.observe.video import Sampled, probe, sample
 from data_tools.tracking.observe.video_stream import printable_name
+from data_tools.tracking.photometric.stage import Registration
 from data_tools.tracking.report import write_report
 from data_tools.tracking.result import Quality, judge, subject_of, summary_note, summary_of, write_masks
+from data_tools.tracking.stabilised import stabilised_pictures
 from flame_nerf.heads import HeadModel
 from flame_nerf.subject import SubjectError, load_subject, write_subject
 
@@ -159,9 +162,11 @@ def _run_stages(run: Run, expected: int | None, final_key: str) -> TrackSummary:
         key, mattes, kept = _given_mattes(run, key, sampled, kept, landmarks)
         _check_enough(run, len(kept), len(pictures))
     seen = Observations.of(sampled, run.config, kept, landmarks[kept], [mattes[i] for i in kept])
-    key, state = fit(run, key, head, seen, [pictures[i] for i in kept])
+    key, state, registration = fit(run, key, head, seen, [pictures[i] for i in kept])
     components = model.shapedirs.shape[-1]
-    return _finish(run, key, head, components, seen, state, sampled, others, notes, pictures, final_key, started)
+    return _finish(
+        run, key, head, components, seen, state, registration, sampled, others, notes, pictures, final_key, started
+    )
 
 
 def _check_enough(run: Run, shown: int, total: int) -> None:
@@ -278,6 +283,7 @@ def _finish(
     components: int,
     seen: Observations,
     state: FaceState,
+    registration: Registration | None,
     sampled: Sampled,
     others: int,
     notes: tuple[str, ...],
@@ -307,15 +313,21 @@ def _finish(
         at_border = sum(_at_border(masks[row]) for row in good)
         best, detector = quality.frames(good), points.detector
         warnings = warnings_of(sampled, others, dropped, fitted, best, at_border, detector)
+        found = {} if registration is None else registration.summary(seen.kept)
         summary = dataclasses.replace(
-            _summary(run, best, dropped, warnings, started),
+            _summary(run, best, dropped, warnings + registration_warnings(registration, seen.kept), started),
             notes=sampled.notes + notes,
             lost=sampled.lost,
             noun=detector.noun,
             band=detector.band,
+            **found,
         )
+        stabilised = None
+        if registration is not None and registration.kept:
+            before = pose_head(head, points, registration.old, seen.seconds, seen.centre)
+            stabilised = stabilised_pictures(head, (before, fitted), shown, good)
         source = printable_name(run.video)
-        write_report(summary.report, summary, head, fitted, quality, shown, masks, source, detector.good)
+        write_report(summary.report, summary, head, fitted, quality, shown, masks, source, detector.good, stabilised)
         tracking = {"key": final_key, "summary": summary_note(summary)}
         record = subject_of(
             run.subject, run.video, run.config, head, fitted, seen, quality, good, shown, masks, components, tracking
@@ -332,6 +344,7 @@ def _finish(
 
 def _summary(run: Run, quality: Quality, dropped: list[int], warnings: tuple[str, ...], started: float) -> TrackSummary:
     yaw, pitch = quality.angles_deg[:, 0], quality.angles_deg[:, 1]
+    closures, followed = (None, None) if quality.lids is None else quality.lids.closures()
     return TrackSummary(
         subject=run.subject,
         report=run.subject / "report.html",
@@ -343,7 +356,9 @@ def _summary(run: Run, quality: Quality, dropped: list[int], warnings: tuple[str
         yaw_range_deg=(float(yaw.min()), float(yaw.max())),
         pitch_range_deg=(float(pitch.min()), float(pitch.max())),
         frames_per_second=len(quality.error) / (time.perf_counter() - started),
-        warnings=warnings,
+        closures=closures,
+        closures_followed=followed,
+        warnings=warnings + lid_warnings(quality.lids),
     )
 
 

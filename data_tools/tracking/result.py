@@ -16,6 +16,7 @@ from data_tools.runs.blocks import blocks_of, run_blocks
 from data_tools.runs.pictures import load_grey, save_picture
 from data_tools.tracking.camera import camera_to_head, yaw_pitch_roll
 from data_tools.tracking.config import TrackConfig, TrackSummary
+from data_tools.tracking.fit.closures import LidCurves, lid_curves
 from data_tools.tracking.fit.energy import face_height_px, mean_distance
 from data_tools.tracking.fit.face_points import FacePoints
 from data_tools.tracking.fit.fitted import Fitted
@@ -26,6 +27,7 @@ from data_tools.tracking.fit.stages import Observations
 from data_tools.tracking.masks.collar import cut_lines, find_collar, head_mask, near
 from data_tools.tracking.masks.silhouette import band_between, cover, outline_iou
 from data_tools.tracking.observe.video_stream import printable_name
+from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel
 from flame_nerf.subject import Frame, HeadTrack, Subject
 
@@ -53,6 +55,8 @@ class Quality:
     """Rows on which the outline was measured, and"""
     iou: Float[np.ndarray, " J"]
     """its agreement with the matte there."""
+    lids: LidCurves | None = None
+    """How far the eyes are open, seen and fitted; None where lids are not followed."""
 
     def frames(self, kept: np.ndarray) -> Quality:
         """The same with some of the frames; `kept` holds rows, increasing."""
@@ -65,6 +69,7 @@ class Quality:
             self.angles_deg[kept],
             tuple(row_of[self.judged[position]] for position in still),
             self.iou[still],
+            None if self.lids is None else self.lids.frames(kept),
         )
 
 
@@ -86,7 +91,8 @@ def judge(head: HeadModel, points: FacePoints, state: FaceState, seen: Observati
             band &= band_between(*ends, matte.shape)
         iou.append(outline_iou(cover(pixels, faces, matte.shape), matte, band))
     angles = np.degrees(yaw_pitch_roll(fitted.rotation))
-    return Quality(distance, distance / height, height, angles, tuple(map(int, judged)), np.array(iou))
+    lids = lid_curves(points, state, landmarks)
+    return Quality(distance, distance / height, height, angles, tuple(map(int, judged)), np.array(iou), lids)
 
 
 def write_masks(
@@ -108,7 +114,7 @@ def write_masks(
     keep_torso = keep_torso or len(collar.edge) == 0
     if not keep_torso:
         camera = np.stack([collar.points(fitted.in_camera(row)) for row in range(frames)])
-        pixels = fitted.focal * camera[..., :2] / camera[..., 2:] + fitted.centre
+        pixels = perspective(camera, fitted.focal, fitted.centre)
         lines = cut_lines(camera, pixels, _towards_feet(head, fitted), seen.seconds)
     scalp = _scalp(head)
 
@@ -217,6 +223,6 @@ def summary_note(summary: TrackSummary) -> dict[str, Any]:
 def summary_of(subject: Subject) -> TrackSummary:
     """The summary stored with a subject."""
     note = dict(subject.extra["tracking"]["summary"])
-    for name in ("dropped", "yaw_range_deg", "pitch_range_deg", "warnings", "notes"):
+    for name in ("dropped", "by_landmarks", "yaw_range_deg", "pitch_range_deg", "warnings", "notes"):
         note[name] = tuple(note.get(name, ()))
     return TrackSummary(subject=subject.root, report=subject.root / "report.html", **note)

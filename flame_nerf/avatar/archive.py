@@ -19,7 +19,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from flame_nerf.avatar.errors import AvatarError
+from flame_nerf.runtime.errors import AvatarError
 
 FORMAT, VERSION = "flame-nerf avatar", 1
 MANIFEST, LICENCE, CHECKPOINT = "avatar.json", "LICENCE.txt", "checkpoint.ckpt"

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from flame_nerf.avatar.errors import AvatarError
+from flame_nerf.runtime.errors import AvatarError
+from flame_nerf.runtime.files import whole
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
@@ -69,15 +70,11 @@ def write_config(config: TrainerConfig, path: Path) -> None:
     Raises:
         AvatarError: the disk refuses.
     """
-    part = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(yaml.dump(config), encoding="utf-8")
-        part.replace(path)
+        with whole(path) as spare:
+            spare.write_text(yaml.dump(config), encoding="utf-8")
     except OSError as error:
         raise AvatarError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class _ConfigLoader(yaml.Loader):

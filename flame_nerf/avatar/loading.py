@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flame_nerf.avatar.config_file import read_config
-from flame_nerf.avatar.errors import AvatarError
-from flame_nerf.avatar.moved import checkpoints, follow
+from flame_nerf.runtime.errors import AvatarError
+from flame_nerf.training.moved import checkpoints, follow
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flame_nerf.avatar import archive
-from flame_nerf.avatar.errors import AvatarError
 from flame_nerf.avatar.head_model import licence_text, may_be_passed_on
 from flame_nerf.avatar.loading import Avatar, open_avatar, read_checkpoint
 from flame_nerf.avatar.plain_config import plain_settings
-from flame_nerf.runtime.files import complete_file
+from flame_nerf.runtime.errors import AvatarError
+from flame_nerf.runtime.files import whole
 from flame_nerf.runtime.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def pack(config_path: Path, target: Path, data: Path | None = None) -> Packed:
         data: the subject's folder, where it is not to be found from the config.
 
     Raises:
-        AvatarError, SubjectError, FilmError: nothing to pack, or it cannot be written; what was there before stays.
+        AvatarError, SubjectError: nothing to pack, or it cannot be written; what was there before stays.
     """
     from flame_nerf.subject import load_subject
 
@@ -59,10 +59,12 @@ def pack(config_path: Path, target: Path, data: Path | None = None) -> Packed:
             raise AvatarError(f"{config_path}: is packed already; copy it")
         subject = load_subject(avatar.data)
         packed = _write_files(avatar, subject, Path(folder))
-        with complete_file(target.absolute(), "avatar") as spare:
-            with zipfile.ZipFile(spare, "w", zipfile.ZIP_DEFLATED) as file:
+        try:
+            with whole(target.absolute()) as spare, zipfile.ZipFile(spare, "w", zipfile.ZIP_DEFLATED) as file:
                 for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
                     file.write(path, path.relative_to(folder).as_posix())
+        except OSError as error:
+            raise AvatarError(f"{target}: the avatar cannot be written ({error.strerror or error})") from error
         return dataclasses.replace(packed, path=target, size=target.stat().st_size)
 
 

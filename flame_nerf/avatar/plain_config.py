@@ -8,9 +8,10 @@ import math
 import types
 import typing
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal, Union
 
-from flame_nerf.avatar.errors import AvatarError
+from flame_nerf.runtime.errors import AvatarError
 
 if TYPE_CHECKING:
     from flame_nerf.training.trainer import FlameNerfTrainerConfig
@@ -58,13 +59,10 @@ def config_of(settings: Mapping[str, Any], where: str) -> FlameNerfTrainerConfig
 
 
 def _method(name: Any, where: str) -> FlameNerfTrainerConfig:
-    from nerfstudio.plugins.types import MethodSpecification
-
-    from flame_nerf import methods
-
-    known = {
-        spec.config.method_name: spec.config for spec in vars(methods).values() if isinstance(spec, MethodSpecification)
-    }
+    # As Nerfstudio finds them, and only this package's: others' code has no part in a file from elsewhere.
+    entries = entry_points(group="nerfstudio.method_configs")
+    specifications = [entry.load() for entry in entries if entry.module.split(".")[0] == "flame_nerf"]
+    known = {found.config.method_name: found.config for found in specifications}
     if not isinstance(name, str) or name not in known:
         raise AvatarError(f"{where}: method {name!r} is unknown here, known are {', '.join(known)}; update flame-nerf")
     return known[name]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import yaml
 
 from flame_nerf.avatar.config_file import CONFIG_FILE, parse_config, read_config, write_config
-from flame_nerf.avatar.errors import AvatarError
 from flame_nerf.avatar.loading import load_pipeline, read_checkpoint
-from flame_nerf.avatar.moved import centre_of, checkpoints, has_centre
+from flame_nerf.runtime.errors import AvatarError
+from flame_nerf.training.moved import centre_of, checkpoints, has_centre
 
 if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline
@@ -25,14 +25,10 @@ STEPS_PER_SAVE = 500
 """Steps between them at most: half a minute on two cores, which is what an interruption costs."""
 
 
-def training_config(subject: Path, output: Path, steps: int) -> FlameNerfTrainerConfig:
-    """The config of `ns-train flame-nerf` (`flame-nerf-cpu` without CUDA) on a subject, without a viewer."""
-    import torch
-
-    from flame_nerf import methods
-
-    method = methods.flame_nerf if torch.cuda.is_available() else methods.flame_nerf_cpu
-    config = methods.with_steps(method.config, steps)
+def training_config(method: FlameNerfTrainerConfig, subject: Path, output: Path, steps: int) -> FlameNerfTrainerConfig:
+    """A method's config for a run of `steps` steps on a subject, without a viewer."""
+    config = copy.deepcopy(method)
+    config.max_num_iterations = steps
     config.data = subject.resolve()
     config.pipeline.datamanager.data = config.data
     config.output_dir, config.experiment_name, config.timestamp = output.resolve(), "avatar", f"{steps}-steps"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +14,14 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from flame_nerf.avatar import archive
 from flame_nerf.avatar.config_file import CONFIG_FILE, write_config
-from flame_nerf.avatar.errors import AvatarError
 from flame_nerf.avatar.head_model import own_copy
 from flame_nerf.avatar.loading import read_checkpoint
-from flame_nerf.avatar.moved import follow
 from flame_nerf.avatar.plain_config import config_of
+from flame_nerf.runtime.errors import AvatarError
+from flame_nerf.runtime.files import whole_folder
 from flame_nerf.runtime.scratch import scratch_folder
 from flame_nerf.subject.types import TRANSFORMS_FILE
+from flame_nerf.training.moved import follow
 
 if TYPE_CHECKING:
     from flame_nerf.training.trainer import FlameNerfTrainerConfig
@@ -59,17 +59,13 @@ def unpack(path: Path, folder: Path) -> Path:
     folder = Path(os.path.abspath(folder.expanduser()))
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise AvatarError(f"{folder}: exists already and is not empty; name a new folder, nothing is overwritten")
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
-        part.mkdir(parents=True)
-        config = _unpack_into(path, part)
-        follow(config, folder / CONFIG_FILE, folder / SUBJECT)
-        write_config(config, part / CONFIG_FILE)
-        os.replace(part, folder)
+        with whole_folder(folder) as spare:
+            config = _unpack_into(path, spare)
+            follow(config, folder / CONFIG_FILE, folder / SUBJECT)
+            write_config(config, spare / CONFIG_FILE)
     except OSError as error:
         raise AvatarError(f"{folder}: cannot be written ({error.strerror or error})") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return folder / CONFIG_FILE
 
 

@@ -13,17 +13,21 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
+from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.utils.rich_utils import CONSOLE
-from torch import Tensor, nn
+from torch import Tensor
 
-from flame_nerf.canonical import PosedMesh, ShellSamples
+from flame_nerf.canonical import ShellSamples
 from flame_nerf.losses.functions import color_loss
+from flame_nerf.losses.terms import LossTerms, target_colors
 from flame_nerf.losses.weights import LossWeights, Term
 from flame_nerf.model import FlameNerfModel, FlameNerfModelConfig
 from flame_nerf.render.head_renderer import HeadRenderer
+from flame_nerf.render.step_rays import StepRays
 from flame_nerf.subject import HeadTrack
 
 MOUTH_REGIONS = ("lips", "mouth", "teeth", "tongue")
@@ -84,34 +88,60 @@ class InstaRenderer(HeadRenderer):
         told = super().condition_effect()
         return told.new_zeros(len(told), self._motion.condition_dim).index_copy(1, self.columns, told)
 
-    def _told(
+    def conditioning(
         self, condition: Float[Tensor, "B C"], samples: ShellSamples
     ) -> tuple[Float[Tensor, "B+1 K"], Int[Tensor, " N"]]:
         told = condition[:, self.columns]
         told = torch.cat([told, torch.ones_like(told[:1])])
         return told, torch.where(self.told_faces[samples.face], samples.mesh_index, len(condition))
 
-    def mesh_depth(
-        self, origins: Tensor, directions: Tensor, meshes: list[PosedMesh], mesh_index: Tensor
-    ) -> dict[str, Tensor]:
+    def mesh_depth(self, rays: StepRays) -> dict[str, Tensor]:
         """What rays meet first of their meshes.
 
         Returns:
             mesh_depth [R, 1], metres along the ray, inf where nothing is met; on_mouth [R, 1] and bare [R, 1]: whether
             it is part of the mouth, and whether neither hair nor cloth lies over it.
         """
-        distance, face = self.mapping.first_hit(meshes, mesh_index, origins, directions)
+        distance, face = self.mapping.first_hit(rays.moments.meshes, rays.mesh_index, rays.origins, rays.directions)
         met = face >= 0
         on_mouth, hidden = met & self.mouth_faces[face], self.hidden_faces[face]
         found = {"mesh_depth": distance, "on_mouth": on_mouth, "bare": met & ~hidden}
         return {name: values[:, None] for name, values in found.items()}
 
     def forward(
-        self, origins: Tensor, directions: Tensor, meshes: list[PosedMesh], mesh_index: Tensor, *args, **kwargs
-    ):
+        self, rays: StepRays, condition: Float[Tensor, "B C"], step: int = 0, box: OrientedBox | None = None
+    ) -> dict[str, Tensor]:
         """As `HeadRenderer.forward`; in training with `mesh_depth`'s results besides."""
-        outputs = super().forward(origins, directions, meshes, mesh_index, *args, **kwargs)
-        return outputs | self.mesh_depth(origins, directions, meshes, mesh_index) if self.training else outputs
+        outputs = super().forward(rays, condition, step, box)
+        return outputs | self.mesh_depth(rays) if self.training else outputs
+
+
+class InstaLosses(LossTerms):
+    """INSTA's weight on the mouth, and its term on the mesh's depth."""
+
+    def __init__(self, *args: Any, mouth_weight: float, mouth_start: int):
+        """
+        Args:
+            args: of `LossTerms`.
+            mouth_weight: how often the colours of mouth and lips count.
+            mouth_start: training step from which they do.
+        """
+        super().__init__(*args)
+        self._mouth_weight, self._mouth_start = mouth_weight, mouth_start
+
+    def terms(self, outputs: dict[str, Tensor], batch: dict[str, Tensor], step: int | None) -> dict[str, Term]:
+        terms = super().terms(outputs, batch, step)
+        if step is not None:
+            counted = outputs["bare"] & (batch["mask"].to(outputs["bare"].device) > 0.5)
+            terms["mesh_depth_loss"] = lambda: mesh_depth_loss(outputs["depth"], outputs["mesh_depth"], counted)
+        return terms
+
+    def color_loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor], step: int | None) -> Float[Tensor, ""]:
+        if step is None or step < self._mouth_start:
+            return super().color_loss(outputs, batch, step)
+        weight = 1.0 + (self._mouth_weight - 1.0) * outputs["on_mouth"].float()
+        # The rest of the face keeps its own weight beside the mouth's, so this is no weighted mean.
+        return color_loss(outputs["rgb"], target_colors(outputs, batch), weight=weight) * weight.mean()
 
 
 class InstaModel(FlameNerfModel):
@@ -119,32 +149,22 @@ class InstaModel(FlameNerfModel):
 
     config: InstaModelConfig
 
-    def make_renderer(self) -> nn.Module:
+    def make_renderer(self) -> InstaRenderer:
         config, track = self.config, self.subject.track
         if config.latent_dim:
             raise ValueError("flame-nerf-insta tells the field 16 expressions and nothing else: leave latent-dim at 0.")
-        columns = told_columns(track, self._train_rows, config.told_expressions)
+        columns = told_columns(track, self.train_timesteps, config.told_expressions)
         told = ", ".join(track.expression_names[column] for column in columns)
         CONSOLE.log(f"The field is told {len(columns)} expressions near {', '.join(config.told_regions)}: {told}.")
         return InstaRenderer(
-            track, self.motion, config.mapping, config.field, config.sampling, self._pixel_size,
+            track, self.motion, config.mapping, config.field, config.sampling, self.pixel_size,
             columns=columns, told_regions=config.told_regions,
         )  # fmt: skip
 
-    def loss_terms(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Term]:
-        terms = super().loss_terms(outputs, batch)
-        if self.training:
-            counted = outputs["bare"] & (batch["mask"].to(self.device) > 0.5)
-            terms["mesh_depth_loss"] = lambda: mesh_depth_loss(outputs["depth"], outputs["mesh_depth"], counted)
-        return terms
-
-    def _color_loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Float[Tensor, ""]:
-        target = self._target(outputs, batch)
-        if not self.training or self._step < self.config.mouth_weight_start_step:
-            return color_loss(outputs["rgb"], target)
-        weight = 1.0 + (self.config.mouth_weight - 1.0) * outputs["on_mouth"].float()
-        # The rest of the face keeps its own weight beside the mouth's, so this is no weighted mean.
-        return color_loss(outputs["rgb"], target, weight=weight) * weight.mean()
+    def make_losses(self) -> InstaLosses:
+        config = self.config
+        mouth = {"mouth_weight": config.mouth_weight, "mouth_start": config.mouth_weight_start_step}
+        return super().make_losses(InstaLosses, **mouth)
 
 
 def mesh_depth_loss(

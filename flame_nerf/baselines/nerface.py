@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from nerfstudio.cameras.rays import RayBundle, RaySamples
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.field_components.encodings import NeRFEncoding
@@ -21,11 +21,12 @@ from nerfstudio.model_components.ray_samplers import PDFSampler, UniformSampler
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
 
-from flame_nerf.canonical import MeshShift
 from flame_nerf.field import Precision, arithmetic
+from flame_nerf.losses.terms import LossTerms, target_colors
 from flame_nerf.losses.weights import LossWeights, Term
 from flame_nerf.model import FlameNerfModel, FlameNerfModelConfig
-from flame_nerf.motion import PosedFrame
+from flame_nerf.render.renderer import Renderer
+from flame_nerf.render.step_rays import StepRays
 from flame_nerf.runtime.old_runs import StoredConfig
 
 DENSITY_UNIT = 10.0
@@ -124,8 +125,10 @@ class NoMeshes:
         return [None] * len(rows)
 
 
-class NerfaceRenderer(nn.Module):
-    """Renders rays through the scene box; the interface of `HeadRenderer`, without its meshes."""
+class NerfaceRenderer(Renderer):
+    """Renders rays through the scene box, without meshes."""
+
+    field: NerfaceField
 
     def __init__(self, box: Float[Tensor, "2 3"], field: NerfaceField, sampling: NerfaceSamplingConfig):
         """
@@ -140,36 +143,28 @@ class NerfaceRenderer(nn.Module):
         self.coarse_sampler = UniformSampler(num_samples=sampling.num_coarse)
         self.fine_sampler = PDFSampler(num_samples=sampling.num_fine)
 
-    def pose(self, frame: PosedFrame) -> None:
-        """Nothing to prepare: a moment is its condition."""
-        return
+    @property
+    def device(self) -> torch.device:
+        return self.box.device
 
     def forward(
-        self,
-        origins: Float[Tensor, "R 3"],
-        directions: Float[Tensor, "R 3"],
-        meshes: list[None],
-        mesh_index: Int[Tensor, " R"],
-        condition: Float[Tensor, "B C"],
-        background: Float[Tensor, "R 3"] | Float[Tensor, " 3"],
-        step: int = 0,
-        box: OrientedBox | None = None,
-        shift: MeshShift | None = None,
+        self, rays: StepRays, condition: Float[Tensor, "B C"], step: int = 0, box: OrientedBox | None = None
     ) -> dict[str, Tensor]:
-        """As `HeadRenderer.forward`, with `rgb_coarse` [R, 3], the first pass's picture, besides; no mesh, no `shift`.
+        """As `Renderer.forward`, with `rgb_coarse` [R, 3], the first pass's picture, besides.
 
         What the samples leave through belongs to the background, as if it were an opaque last sample.
         """
+        origins, directions = rays.origins, rays.directions
         near, far = way_through_box(self.box, origins, directions, self.config.near)
-        rays = (far > near).nonzero()[:, 0]
-        behind = background.expand(len(origins), 3)
-        condition = (condition * self.field.condition_scale)[mesh_index[rays]]
+        hits = (far > near).nonzero()[:, 0]
+        behind = rays.background.expand(len(origins), 3)
+        condition = (condition * self.field.condition_scale)[rays.mesh_index[hits]]
         bundle = RayBundle(
-            origins[rays],
-            directions[rays],
-            origins.new_ones(len(rays), 1),
-            nears=near[rays, None],
-            fars=far[rays, None],
+            origins[hits],
+            directions[hits],
+            origins.new_ones(len(hits), 1),
+            nears=near[hits, None],
+            fars=far[hits, None],
         )
 
         def render(network: NerfaceNetwork, samples: RaySamples) -> tuple[Tensor, Tensor]:
@@ -185,9 +180,9 @@ class NerfaceRenderer(nn.Module):
             return (weights * values).sum(dim=1), weights
 
         def all_rays(sums: Float[Tensor, "K 5"]) -> Float[Tensor, "R 5"]:
-            return sums.new_zeros(len(origins), 5).index_copy(0, rays, sums)
+            return sums.new_zeros(len(origins), 5).index_copy(0, hits, sums)
 
-        if len(rays):
+        if len(hits):
             samples = self.coarse_sampler(bundle)
             coarse, weights = render(self.field.coarse, samples)
             samples = self.fine_sampler(bundle, samples, weights.detach())
@@ -195,15 +190,15 @@ class NerfaceRenderer(nn.Module):
         else:
             # Of a picture that is larger than the head whole chunks of rays miss it; the encodings take no empty ones.
             fine = coarse = origins.new_zeros(len(origins), 5)
-        asked = float(len(rays) * (2 * self.config.num_coarse + self.config.num_fine))
+        queried = float(len(hits) * (2 * self.config.num_coarse + self.config.num_fine))
         return {
             "rgb": fine[:, :3] + (1 - fine[:, 3:4]) * behind,
             "rgb_coarse": coarse[:, :3] + (1 - coarse[:, 3:4]) * behind,
             "accumulation": fine[:, 3:4],
             "depth": fine[:, 4:] / fine[:, 3:4].clamp_min(TINY),
-            "background": background,
-            "num_samples": torch.tensor(asked),
-            "num_marched": torch.tensor(asked),
+            "background": rays.background,
+            "num_samples": torch.tensor(queried),
+            "num_marched": torch.tensor(queried),
         }
 
 
@@ -238,21 +233,28 @@ class NerfaceModelConfig(FlameNerfModelConfig):
     """How much each term of the loss counts."""
 
 
+class NerfaceLosses(LossTerms):
+    """Squared errors, of the first pass's picture too."""
+
+    def terms(self, outputs: dict[str, Tensor], batch: dict[str, Tensor], step: int | None) -> dict[str, Term]:
+        terms = super().terms(outputs, batch, step)
+        terms["coarse_color_loss"] = lambda: mse_loss(outputs["rgb_coarse"], target_colors(outputs, batch))
+        return terms
+
+    def color_loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor], step: int | None) -> Float[Tensor, ""]:
+        return mse_loss(outputs["rgb"], target_colors(outputs, batch))
+
+
 class NerfaceModel(FlameNerfModel):
     """NeRFace on a subject of this package: the head stands still in its world."""
 
     config: NerfaceModelConfig
 
-    def make_renderer(self) -> nn.Module:
+    def make_renderer(self) -> NerfaceRenderer:
         if self.config.loss_coefficients.unseen_loss:
             raise ValueError("nerface knows no mesh that unseen sides could be filled in from: leave unseen-loss at 0.")
         field = NerfaceField(self.motion.condition_dim, self.config.latent_dim, self.config.field)
         return NerfaceRenderer(self.scene_box.aabb, field, self.config.sampling)
 
-    def loss_terms(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Term]:
-        terms = super().loss_terms(outputs, batch)
-        terms["coarse_color_loss"] = lambda: mse_loss(outputs["rgb_coarse"], self._target(outputs, batch))
-        return terms
-
-    def _color_loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Float[Tensor, ""]:
-        return mse_loss(outputs["rgb"], self._target(outputs, batch))
+    def make_losses(self) -> NerfaceLosses:
+        return super().make_losses(NerfaceLosses)

@@ -1,12 +1,14 @@
-"""Which implementation of a search structure serves where."""
+"""Which implementation of a search structure, and of the way to the canonical head, serves where."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from flame_nerf.canonical.carry import CarryKernels, NumbaCarry
 from flame_nerf.canonical.search import MeshSearch
 from flame_nerf.canonical.search_numba import NumbaSearch
 
@@ -26,3 +28,12 @@ def make_search(faces: Int[Tensor, "F 3"], vertices: Float[Tensor, "V 3"], backe
 
         return WarpSearch(faces, vertices)
     raise ValueError(f"canonical backend must be 'auto', 'numba' or 'warp', not {backend!r}")
+
+
+def make_carry(backend: Backend, device: torch.device) -> CarryKernels:
+    """The kernels that belong to the search structure of a device."""
+    if backend == "numba" or (backend == "auto" and device.type == "cpu"):
+        return NumbaCarry()
+    from flame_nerf.canonical.carry_warp import WarpCarry
+
+    return WarpCarry()

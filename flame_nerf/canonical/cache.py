@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from flame_nerf.canonical.mapping import PosedMesh
+from flame_nerf.canonical.posed import PosedMesh
 
 
 class PosedMeshCache:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flame_nerf.canonical.shell import ShellSamples
+from flame_nerf.canonical.search import ShellSamples
 from flame_nerf.kernels.cpu.threads import run_in_chunks
 
 _RAYS_PER_THREAD = 256

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flame_nerf.canonical.shell import ShellSamples
+from flame_nerf.canonical.search import ShellSamples
 from flame_nerf.kernels.warp.launch import addresses, launch, load_warp, wrap
 
 

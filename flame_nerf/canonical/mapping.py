@@ -6,24 +6,25 @@ Patent CN117115331B, claims 1, 8 and 9; :mod:`frames` and :mod:`neighbourhood` h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from flame_nerf.canonical.backends import Backend, make_search
-from flame_nerf.canonical.carry import CarryKernels, NumbaCarry, carry_samples, carry_vectors
+from flame_nerf.canonical.backends import Backend, make_carry, make_search
+from flame_nerf.canonical.carry import carry_samples, carry_vectors
 from flame_nerf.canonical.frames import face_transforms, nearest_rotation, triangle_frames
 from flame_nerf.canonical.neighbourhood import (
     Neighbourhood,
     blend_transforms,
     face_neighbours,
-    weight_change_bound,
+    is_exact_per_face,
 )
-from flame_nerf.canonical.search import EmptySpace, Shell
-from flame_nerf.canonical.shell import ShellSamples, march_shell
+from flame_nerf.canonical.posed import CanonicalPoints, PosedMesh, checked_index
+from flame_nerf.canonical.search import EmptySpace, Shell, ShellSamples
+from flame_nerf.canonical.shell import march_shell
 from flame_nerf.runtime.old_runs import StoredConfig
 
 
@@ -53,40 +54,6 @@ class MappingConfig(StoredConfig):
     """Regions whose triangles scale, where `scale` is on. None given: all."""
     backend: Backend = "auto"
     """Search structure: numba (CPU), warp (CUDA or CPU), auto: numba on the CPU and warp on CUDA."""
-
-
-@dataclass
-class PosedMesh:
-    """One frame's structures, made by :meth:`CanonicalMapping.pose`. Read only."""
-
-    vertices: Float[Tensor, "V 3"]
-    """Posed vertices, world metres."""
-    transforms: Float[Tensor, "F 3 4"]
-    """Posed to canonical, per face: of the whole neighbourhood (blend per face) or of the face alone (per point)."""
-    rotations: Float[Tensor, "F 3 3"]
-    """Rotation of ``transforms``, for directions."""
-    centres: Float[Tensor, "F 3"]
-    """Face centres, world metres."""
-    usable: Float[Tensor, " F"]
-    """1 for faces with a frame, 0 for faces without area."""
-    search: Any = field(repr=False)
-    """The search structure's handle."""
-    nbytes: int
-    """Memory of all of it."""
-
-
-@dataclass
-class CanonicalPoints:
-    """Points carried to canonical space."""
-
-    points: Float[Tensor, "N 3"]
-    """Canonical positions, metres."""
-    directions: Float[Tensor, "N 3"] | None
-    """The directions that were given, turned along."""
-    face: Int[Tensor, " N"]
-    """Face whose neighbourhood carried the point; -1: none within ``max_distance``, the point is where it was."""
-    distance: Float[Tensor, " N"] | None
-    """Metres to that face in the posed mesh; None where the faces were given."""
 
 
 class CanonicalMapping:
@@ -136,7 +103,7 @@ class CanonicalMapping:
             self._scale_limit[~scaled.to(self.device)] = 1.0
         self.blend = self._choose_blend()
         self._search = make_search(self.faces, self.canonical_vertices, self.config.backend)
-        self._carrying = _make_carry(self.config.backend, self.device)
+        self._carrying = make_carry(self.config.backend, self.device)
         self._shell: tuple[Tensor, int, Shell] | None = None
 
     def _checked(self, vertices: Tensor, what: str) -> Tensor:
@@ -149,18 +116,14 @@ class CanonicalMapping:
         return vertices
 
     def _choose_blend(self) -> Literal["face", "point"]:
-        if self.config.blend != "auto":
-            return self.config.blend
-        if self.neighbours.shape[1] == 1:
-            return "face"
-        centres = self.canonical_frames.centre
-        apart = (centres[self.neighbours.clamp_min(0)] - centres[:, None]).norm(dim=2)
-        apart = float(apart.masked_fill(self.neighbours < 0, 0.0).amax(dim=1).quantile(0.999))
-        # Two members can lie on opposite sides of the face.
-        bound = weight_change_bound(
-            2 * apart, self.config.blend_reach, beta=self.config.beta, squared=self.config.squared
-        )
-        return "face" if bound <= self.config.blend_tolerance else "point"
+        config = self.config
+        if config.blend != "auto":
+            return config.blend
+        exact = is_exact_per_face(
+            self.canonical_frames.centre, self.neighbours, config.blend_reach, config.blend_tolerance,
+            beta=config.beta, squared=config.squared,
+        )  # fmt: skip
+        return "face" if exact else "point"
 
     @torch.no_grad()
     def is_inside(self, points: Float[Tensor, "N 3"], face: Int[Tensor, " N"]) -> Bool[Tensor, " N"]:
@@ -228,12 +191,12 @@ class CanonicalMapping:
         blend per face the Jacobian is the linear part of the face's transform.
         """
         distance = None
-        mesh_index = _checked_index(mesh_index, len(posed), "mesh_index", 0)
+        mesh_index = checked_index(mesh_index, len(posed), "mesh_index", 0)
         if face is None:
             at = points.detach().to(torch.float32).contiguous()
             handles = [mesh.search for mesh in posed]
             face, distance = self._search.nearest(handles, mesh_index, at, max_distance)
-        face = _checked_index(face, len(self.faces), "face", -1)
+        face = checked_index(face, len(self.faces), "face", -1)
         if len(points) == 0:
             return CanonicalPoints(points, directions, face, distance)
         if self.blend == "point":
@@ -327,7 +290,7 @@ class CanonicalMapping:
         return march_shell(
             self._search,
             [mesh.search for mesh in posed],
-            _checked_index(mesh_index, len(posed), "mesh_index", 0),
+            checked_index(mesh_index, len(posed), "mesh_index", 0),
             origins,
             directions,
             shell=self._prepared_shell(thickness, isinstance(shell, (int, float))),
@@ -360,7 +323,7 @@ class CanonicalMapping:
         Returns:
             distance along the ray (inf where it meets nothing) and the face (-1 there).
         """
-        mesh_index = _checked_index(mesh_index, len(posed), "mesh_index", 0)
+        mesh_index = checked_index(mesh_index, len(posed), "mesh_index", 0)
         rays = (values.detach().to(torch.float32).contiguous() for values in (origins, directions))
         return self._search.first_hit([mesh.search for mesh in posed], mesh_index, *rays)
 
@@ -380,22 +343,3 @@ class CanonicalMapping:
         shell = self._search.make_shell(thickness.to(torch.float32))
         self._shell = (thickness, thickness._version, shell)
         return shell
-
-
-def _make_carry(backend: Backend, device: torch.device) -> CarryKernels:
-    """The kernels that belong to a search structure."""
-    if backend == "numba" or (backend == "auto" and device.type == "cpu"):
-        return NumbaCarry()
-    from flame_nerf.canonical.carry_warp import WarpCarry
-
-    return WarpCarry()
-
-
-def _checked_index(index: Tensor, count: int, what: str, least: int) -> Tensor:
-    """The index as contiguous int64. Kernels on the CPU would read foreign memory where it is out of range."""
-    index = index.to(torch.int64).contiguous()
-    if index.device.type == "cpu" and len(index):
-        low, high = (int(value) for value in index.aminmax())
-        if low < least or high >= count:
-            raise ValueError(f"{what} must lie in {least} to {count - 1}, got {low} to {high}")
-    return index

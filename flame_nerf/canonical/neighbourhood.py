@@ -111,3 +111,29 @@ def weight_change_bound(posed_extent: float, reach: float, *, beta: float, squar
     """
     change = 2 * beta * posed_extent * (reach if squared else 1.0)
     return float(np.expm1(min(change, 50.0)))
+
+
+def is_exact_per_face(
+    centres: Float[Tensor, "F 3"],
+    neighbours: Int[Tensor, "F K"],
+    reach: float,
+    tolerance: float,
+    *,
+    beta: float,
+    squared: bool,
+) -> bool:
+    """Whether weights taken once per face are those at every point near it.
+
+    Args:
+        centres: of the faces, metres.
+        neighbours: members of each face's neighbourhood, itself first, -1 where there are fewer.
+        reach: metres from a face's centre over which that is asked for.
+        tolerance: relative change of a weight that is let pass.
+        beta, squared: of the weights.
+    """
+    if neighbours.shape[1] == 1:
+        return True
+    apart = (centres[neighbours.clamp_min(0)] - centres[:, None]).norm(dim=2)
+    apart = float(apart.masked_fill(neighbours < 0, 0.0).amax(dim=1).quantile(0.999))
+    # Two members can lie on opposite sides of the face.
+    return weight_change_bound(2 * apart, reach, beta=beta, squared=squared) <= tolerance

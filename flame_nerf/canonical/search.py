@@ -60,17 +60,38 @@ class Shell:
 
 
 @dataclass
-class MarchedRays:
-    """Packed samples, sorted by ray and then by distance."""
+class ShellSamples:
+    """N samples of R rays, packed: those of ray r are ``offsets[r]`` to ``offsets[r + 1]``, by growing distance."""
 
     ray_index: Int[Tensor, " N"]
-    mesh_index: Int[Tensor, " N"]
+    """Ray of each sample."""
     t_start: Float[Tensor, " N"]
+    """Where it begins along the ray, metres from the origin."""
     t_end: Float[Tensor, " N"]
+    """Where it ends: one step on."""
+    offsets: Int[Tensor, " R+1"]
+    """First sample of each ray."""
     face: Int[Tensor, " N"]
+    """Face nearest to the sample's middle."""
+    mesh_index: Int[Tensor, " N"]
+    """Posed mesh of each sample's ray."""
     distance: Float[Tensor, " N"]
-    counts: Int[Tensor, " R"]
+    """Metres from the sample's middle to that face."""
     skipped: int = 0
+    """Further samples of the shell that were left out because nothing is where they are."""
+
+    def __len__(self) -> int:
+        return len(self.ray_index)
+
+    @property
+    def middle(self) -> Float[Tensor, " N"]:
+        """Distance of the samples' middles along their rays, metres."""
+        return 0.5 * (self.t_start + self.t_end)
+
+    def positions(self, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> Float[Tensor, "N 3"]:
+        """The samples' middles in the rays' frame, metres. Differentiable with respect to the rays."""
+        along = self.middle[:, None]
+        return origins.index_select(0, self.ray_index) + along * directions.index_select(0, self.ray_index)
 
 
 class MeshSearch(Protocol):
@@ -109,5 +130,5 @@ class MeshSearch(Protocol):
         shell: Shell,
         settings: MarchSettings,
         empty: EmptySpace | None = None,
-    ) -> MarchedRays:
+    ) -> ShellSamples:
         """All samples of the rays inside the shell and not in empty space; ``start`` shifts a ray's grid, in steps."""

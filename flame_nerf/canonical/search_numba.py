@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flame_nerf.canonical.frames import SLIVER_RATIO
-from flame_nerf.canonical.search import EmptySpace, MarchedRays, MarchSettings, Shell
+from flame_nerf.canonical.search import EmptySpace, MarchSettings, Shell, ShellSamples
+from flame_nerf.kernels.cells import cells_per_metre
 from flame_nerf.kernels.cpu.threads import run_in_chunks
 
 LEAF_SIZE = 8
@@ -167,7 +168,7 @@ class NumbaSearch:
         shell: Shell,
         settings: MarchSettings,
         empty: EmptySpace | None = None,
-    ) -> MarchedRays:
+    ) -> ShellSamples:
         rays = len(origins)
         counts = torch.empty(rays, dtype=torch.int64)
         near, far, step, behind = map(np.float32, (settings.near, settings.far, settings.step, settings.behind))
@@ -199,7 +200,8 @@ class NumbaSearch:
         parts, skipped = zip(*run_in_chunks(work, rays, _MIN_PER_THREAD, _CHUNKS_PER_THREAD), strict=True)
         # Copies, also of a single part: a slice would keep the whole capacity alive.
         ray, mesh, face, t_start, t_end, distance = (torch.cat(list(x)) for x in zip(*parts, strict=True))
-        return MarchedRays(ray, mesh, t_start, t_end, face, distance, counts, sum(skipped))
+        offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        return ShellSamples(ray, t_start, t_end, offsets, face, mesh, distance, sum(skipped))
 
 
 def _arguments_of(empty: EmptySpace | None) -> tuple:
@@ -207,9 +209,8 @@ def _arguments_of(empty: EmptySpace | None) -> tuple:
     if empty is None:
         nothing = np.zeros(0, np.float32)
         return nothing, np.float32(0), False, nothing, nothing, 0, np.zeros(0, np.uint64)
-    low, high = empty.box.numpy()
     return (
         empty.density.numpy(), np.float32(empty.least_density), empty.unseen_too,
-        low, np.float32(empty.resolution) / (high - low), empty.resolution,
+        empty.box[0].numpy(), cells_per_metre(empty.box, empty.resolution).numpy(), empty.resolution,
         np.array([table.data_ptr() for table in empty.transforms], np.uint64),
     )  # fmt: skip

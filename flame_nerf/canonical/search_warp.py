@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flame_nerf.canonical.search import EmptySpace, MarchedRays, MarchSettings, Shell
+from flame_nerf.canonical.search import EmptySpace, MarchSettings, Shell, ShellSamples
 from flame_nerf.kernels.warp.launch import addresses, launch, load_warp, torch_stream, upload, wrap
 
 
@@ -106,7 +106,7 @@ class WarpSearch:
         shell: Shell,
         settings: MarchSettings,
         empty: EmptySpace | None = None,
-    ) -> MarchedRays:
+    ) -> ShellSamples:
         wp, rays, device = self._wp, len(origins), self._device
         bounds = torch.stack([handle.bounds for handle in handles])
         longest = max(handle.diagonal for handle in handles) + 2 * 3**0.5 * shell.most
@@ -146,4 +146,4 @@ class WarpSearch:
             packed = [wrap(x) for x in (ray, mesh, t_start, t_end, face, distance)]
             inputs = [wrap(offsets), wrap(mesh_index), wrap(start), settings.step, *dense, *packed]
             launch(self._kernels.pack, rays, inputs, device)
-        return MarchedRays(ray, mesh, t_start, t_end, face, distance, counts, left_out)
+        return ShellSamples(ray, t_start, t_end, offsets, face, mesh, distance, left_out)

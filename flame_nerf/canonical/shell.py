@@ -3,52 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from flame_nerf.canonical.search import EmptySpace, MarchSettings, MeshSearch, Shell
+from flame_nerf.canonical.search import EmptySpace, MarchSettings, MeshSearch, Shell, ShellSamples
 
 HAIR_REGIONS = ("scalp", "fur")
 """Where hair lies over the mesh."""
-
-
-@dataclass
-class ShellSamples:
-    """N samples of R rays, packed: those of ray r are ``offsets[r]`` to ``offsets[r + 1]``, by growing distance."""
-
-    ray_index: Int[Tensor, " N"]
-    """Ray of each sample."""
-    t_start: Float[Tensor, " N"]
-    """Where it begins along the ray, metres from the origin."""
-    t_end: Float[Tensor, " N"]
-    """Where it ends: one step on."""
-    offsets: Int[Tensor, " R+1"]
-    """First sample of each ray."""
-    face: Int[Tensor, " N"]
-    """Face nearest to the sample's middle."""
-    mesh_index: Int[Tensor, " N"]
-    """Posed mesh of each sample's ray."""
-    distance: Float[Tensor, " N"]
-    """Metres from the sample's middle to that face."""
-    skipped: int = 0
-    """Further samples of the shell that were left out because nothing is where they are."""
-
-    def __len__(self) -> int:
-        return len(self.ray_index)
-
-    @property
-    def middle(self) -> Float[Tensor, " N"]:
-        """Distance of the samples' middles along their rays, metres."""
-        return 0.5 * (self.t_start + self.t_end)
-
-    def positions(self, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> Float[Tensor, "N 3"]:
-        """The samples' middles in the rays' frame, metres. Differentiable with respect to the rays."""
-        along = self.middle[:, None]
-        return origins.index_select(0, self.ray_index) + along * directions.index_select(0, self.ray_index)
 
 
 def march_shell(
@@ -104,7 +68,7 @@ def march_shell(
     if rays == 0:
         index, none = torch.zeros(0, dtype=torch.int64, device=device), torch.zeros(0, device=device)
         return ShellSamples(index, none, none, torch.zeros(1, dtype=torch.int64, device=device), index, index, none)
-    found = search.march(
+    samples = search.march(
         handles,
         mesh_index.to(torch.int64).contiguous(),
         origins.detach().to(torch.float32).contiguous(),
@@ -116,17 +80,7 @@ def march_shell(
     )
     # On CUDA a march finds nothing along such rays, and has waited for the GPU already.
     _require(finite)
-    offsets = torch.nn.functional.pad(found.counts.cumsum(0), (1, 0))
-    return ShellSamples(
-        found.ray_index,
-        found.t_start,
-        found.t_end,
-        offsets,
-        found.face,
-        found.mesh_index,
-        found.distance,
-        found.skipped,
-    )
+    return samples
 
 
 def _require(finite: Bool[Tensor, ""]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
+from flame_nerf import geometry
 from flame_nerf.subject import Frame, Subject
 
 MEDIAPIPE_POINTS = 478
@@ -57,12 +58,7 @@ def head_box(subject: Subject, frame: Frame, width: int, height: int, margin: fl
 
 def project(subject: Subject, frame: Frame, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 2"]:
     """World points to pixels of the stored picture; NaN behind the camera."""
-    camera = (points - frame.c2w[:3, 3]) @ frame.c2w[:3, :3]
-    depth = np.where(camera[:, 2] < 0, -camera[:, 2], np.nan)
-    fl_x, fl_y, cx, cy = subject.intrinsics_of(frame)
-    x = fl_x * camera[:, 0] / depth + cx
-    y = -fl_y * camera[:, 1] / depth + cy
-    return np.stack([x, y], axis=1)
+    return geometry.project(points, frame.c2w, subject.intrinsics_of(frame))
 
 
 def _points(subject: Subject, frame: Frame, feature: str) -> Float[np.ndarray, "N 2"]:

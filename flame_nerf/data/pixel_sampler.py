@@ -12,6 +12,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from flame_nerf.data.image_cache import PictureCache
+from flame_nerf.data.step_plan import StepPlan
 from flame_nerf.runtime.old_runs import StoredConfig
 
 
@@ -49,38 +50,39 @@ class HeadPixelSamplerConfig(StoredConfig, PixelSamplerConfig):
 
 
 class HeadPixelSampler(PixelSampler):
-    """Draws pixels from a `PictureCache`: a handful of tensor operations, no loop over frames.
-
-    Attributes:
-        patches_wanted: whether the next steps bring patches; set before a step by whoever knows the losses' schedule.
-        generator: of the random numbers; torch's own where None.
-    """
+    """Draws pixels from a `PictureCache`: a handful of tensor operations, no loop over frames."""
 
     config: HeadPixelSamplerConfig
-    patches_wanted: bool = False
-    generator: torch.Generator | None = None
     _told_of_size: bool = False
     _at_hand: Int[Tensor, " A"] | None = None
     _coming: Int[Tensor, " C"] = torch.empty(0, dtype=torch.long)
 
-    def sample(self, image_batch: dict[str, PictureCache]) -> dict[str, Tensor]:
+    def sample(
+        self,
+        image_batch: dict[str, PictureCache],
+        plan: StepPlan | None = None,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
         """Draw one step's pixels.
 
         Args:
             image_batch: the cache under "cache".
+            plan: of the step; None: rays alone.
+            generator: of the random numbers; torch's own where None.
 
         Returns:
             indices [R, 3] (picture, row, column; sorted by picture), image [R, 3] and mask [R, 1] in 0..1. With
-            `patches_wanted` the rays of P patches of K x K pixels follow, patch by patch and row by row, from the same
-            pictures; then also num_patches P, patch_size K and, where the subject has depth maps, depth_prior
+            patches in the plan the rays of P patches of K x K pixels follow, patch by patch and row by row, from the
+            same pictures; then also num_patches P, patch_size K and, where the subject has depth maps, depth_prior
             [P, K, K] (relative, larger = nearer, NaN where unknown).
         """
         cache = image_batch["cache"].fill()
-        picture = self._pictures(len(cache))
-        row, column = self._pixels(cache, picture, self._kinds(len(picture)))
+        draw = Draw(generator)
+        picture = self._pictures(draw, len(cache))
+        row, column = self._pixels(draw, cache, picture, self._kinds(draw, len(picture)))
         extra = {}
-        if self.patches_wanted:
-            patch = self._patches(cache, picture)
+        if plan is not None and plan.patches:
+            patch = self._patches(draw, cache, picture)
             picture, row, column = (
                 torch.cat([rays, pixels.flatten()]) for rays, pixels in zip((picture, row, column), patch, strict=True)
             )
@@ -96,39 +98,39 @@ class HeadPixelSampler(PixelSampler):
             **extra,
         }
 
-    def _pictures(self, count: int) -> Int[Tensor, " R"]:
-        hand = self._hand(count)
-        chosen = hand[self._shuffled(len(hand))[: self.config.frames_per_batch]].sort().values
+    def _pictures(self, draw: Draw, count: int) -> Int[Tensor, " R"]:
+        hand = self._hand(draw, count)
+        chosen = hand[draw.shuffled(len(hand))[: self.config.frames_per_batch]].sort().values
         # Rays of one frame lie together: its search structure stays in the processor's cache.
         return chosen[torch.arange(self.num_rays_per_batch) * len(chosen) // self.num_rays_per_batch]
 
-    def _hand(self, count: int) -> Int[Tensor, " A"]:
+    def _hand(self, draw: Draw, count: int) -> Int[Tensor, " A"]:
         """Frames that this step may draw from: all, or of a long video a part that changes a little with each step."""
         size = max(self.config.frames_at_hand, self.config.frames_per_batch)
         if count <= size:
             return torch.arange(count)
         if self._at_hand is None:
-            self._at_hand = self._shuffled(count)[:size]
+            self._at_hand = draw.shuffled(count)[:size]
             return self._at_hand
         new = self.config.new_frames_per_batch
         if len(self._coming) < new:
             rest = torch.isin(torch.arange(count), self._at_hand, invert=True).nonzero()[:, 0]
-            self._coming = rest[self._shuffled(len(rest))]
+            self._coming = rest[draw.shuffled(len(rest))]
         entering, self._coming = self._coming[:new], self._coming[new:]
         # Those that have been here longest go.
         self._at_hand = torch.cat([self._at_hand, entering])[-size:]
         return self._at_hand
 
     def _patches(
-        self, cache: PictureCache, pictures: Int[Tensor, " R"]
+        self, draw: Draw, cache: PictureCache, pictures: Int[Tensor, " R"]
     ) -> tuple[Int[Tensor, "P K K"], Int[Tensor, "P K K"], Int[Tensor, "P K K"]]:
         """Picture, row and column of every pixel of the step's patches, which come from the step's pictures."""
         config = self.config
         size, strides = self._fitting(cache)
-        picture = pictures[self._any_of(len(pictures))].sort().values
-        elsewhere = (self._uniform(config.num_patches) >= config.patch_head_share).long()
-        centre = self._pixels(cache, picture, elsewhere)
-        stride = strides[self._any_of(len(strides))]
+        picture = pictures[draw.integers(len(pictures), config.num_patches)].sort().values
+        elsewhere = (draw.uniform(config.num_patches) >= config.patch_head_share).long()
+        centre = self._pixels(draw, cache, picture, elsewhere)
+        stride = strides[draw.integers(len(strides), config.num_patches)]
         span = (size - 1) * stride
         along = torch.arange(size)
         row, column = (
@@ -153,9 +155,9 @@ class HeadPixelSampler(PixelSampler):
         return size, torch.tensor(strides)
 
     def _pixels(
-        self, cache: PictureCache, picture: Int[Tensor, " R"], kind: Int[Tensor, " R"]
+        self, draw: Draw, cache: PictureCache, picture: Int[Tensor, " R"], kind: Int[Tensor, " R"]
     ) -> tuple[Int[Tensor, " R"], Int[Tensor, " R"]]:
-        along = self._uniform(3, len(picture))
+        along = draw.uniform(3, len(picture))
         box = cache.boxes[picture, (kind - 1).clamp(min=0)]
         in_box_row = box[:, 1] + (along[0] * (box[:, 3] - box[:, 1])).long()
         in_box_column = box[:, 0] + (along[1] * (box[:, 2] - box[:, 0])).long()
@@ -168,9 +170,9 @@ class HeadPixelSampler(PixelSampler):
         column = torch.where(matte, in_matte_column, in_box_column).clamp(max=cache.width - 1)
         return row, column
 
-    def _kinds(self, count: int) -> Int[Tensor, " R"]:
+    def _kinds(self, draw: Draw, count: int) -> Int[Tensor, " R"]:
         """0 matte, 1 surroundings, 2 mouth, 3 right eye, 4 left eye (boxes of the cache, moved up by one)."""
-        return torch.bucketize(self._uniform(count), self._thresholds())
+        return torch.bucketize(draw.uniform(count), self._thresholds())
 
     def _thresholds(self) -> Float[Tensor, " 4"]:
         config = self.config
@@ -178,12 +180,21 @@ class HeadPixelSampler(PixelSampler):
         shares = torch.tensor([config.matte_share, config.surroundings_share, config.mouth_share, eye, eye])
         return (shares / shares.sum()).cumsum(0)[:-1]
 
-    def _uniform(self, *shape: int) -> Float[Tensor, "..."]:
-        return torch.rand(shape, generator=self.generator)
 
-    def _shuffled(self, count: int) -> Int[Tensor, " N"]:
-        return torch.randperm(count, generator=self.generator)
+class Draw:
+    """Random numbers of one step."""
 
-    def _any_of(self, count: int) -> Int[Tensor, " P"]:
-        """One of `count` for each patch."""
-        return torch.randint(count, (self.config.num_patches,), generator=self.generator)
+    def __init__(self, generator: torch.Generator | None = None):
+        self._generator = generator
+
+    def uniform(self, *shape: int) -> Float[Tensor, "..."]:
+        """In [0, 1)."""
+        return torch.rand(shape, generator=self._generator)
+
+    def shuffled(self, count: int) -> Int[Tensor, " N"]:
+        """0 to count - 1, in any order."""
+        return torch.randperm(count, generator=self._generator)
+
+    def integers(self, below: int, count: int) -> Int[Tensor, " P"]:
+        """`count` of 0 to below - 1."""
+        return torch.randint(below, (count,), generator=self._generator)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 from jaxtyping import UInt8
 
-from flame_nerf.runtime.files import FilmError, spare_name
+from flame_nerf.film.files import FilmError
+from flame_nerf.runtime.files import whole
 
 
 def find_ffmpeg() -> str:
@@ -59,12 +62,11 @@ def provide_ffmpeg() -> None:
 
 def _link(program: Path, link: Path) -> None:
     """Puts `program` at `link`, replacing what is there in one step; a copy where links are not allowed."""
-    spare = link.with_name(f".{link.name}.{os.getpid()}")
-    try:
-        spare.symlink_to(program)
-    except OSError:
-        shutil.copy2(program, spare)
-    os.replace(spare, link)
+    with whole(link, synced=False) as spare:
+        try:
+            spare.symlink_to(program)
+        except OSError:
+            shutil.copy2(program, spare)
 
 
 class FilmWriter:
@@ -93,12 +95,11 @@ class FilmWriter:
 
     def __enter__(self) -> FilmWriter:
         self._ffmpeg = find_ffmpeg()
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FilmError(f"{self._path.parent}: the film's folder cannot be made ({error.strerror})") from error
-        self._part = spare_name(self._path)
-        self._log = tempfile.TemporaryFile()
+        with contextlib.ExitStack() as stack, self._refusals_in_words():
+            self._spare = stack.enter_context(whole(self._path))
+            self._log = stack.enter_context(tempfile.TemporaryFile())
+            stack.callback(self._stop)
+            self._closing = stack.pop_all()
         return self
 
     def add(self, picture: UInt8[np.ndarray, "H W 3"]) -> None:
@@ -126,22 +127,30 @@ class FilmWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self._closing.__exit__(kind, error, trace)
+            return
+        with self._refusals_in_words(), self._closing:
+            self._finish()
+
+    @contextlib.contextmanager
+    def _refusals_in_words(self) -> Iterator[None]:
         try:
-            if kind is None:
-                self._finish()
-        finally:
-            if self._process is not None and self._process.poll() is None:
-                self._process.kill()
-                self._process.wait()
-            self._log.close()
-            self._part.unlink(missing_ok=True)
+            yield
+        except OSError as error:
+            raise FilmError(f"{self._path}: the film cannot be put there ({error.strerror or error})") from error
+
+    def _stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
 
     def _start(self) -> None:
         height, width = (size + size % 2 for size in self._shape[:2])
         command = [self._ffmpeg, "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"]
         command += ["-s", f"{width}x{height}", "-r", f"{self._fps:g}", "-i", "-", "-an", "-c:v", "libx264"]
         command += ["-preset", "medium", "-crf", str(self._crf), "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
-        command += ["-f", "mp4", str(self._part)]
+        command += ["-f", "mp4", str(self._spare)]
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._log
@@ -161,10 +170,6 @@ class FilmWriter:
             self._fail()
         if self._process.wait() != 0:
             self._fail()
-        try:
-            os.replace(self._part, self._path)
-        except OSError as error:
-            raise FilmError(f"{self._path}: the finished film cannot be put there ({error.strerror})") from error
 
     def _fail(self) -> None:
         """Raises with the encoder's own words; says so when they mean a full disk."""

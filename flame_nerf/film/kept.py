@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from flame_nerf.runtime.files import complete_file
+from flame_nerf.film.files import complete_file
 
 RECORD = ".films.json"
 

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor
 
-from flame_nerf.runtime.files import FilmError, complete_file
+from flame_nerf.film.files import FilmError, complete_file
+from flame_nerf.geometry import axis_angle_to_matrix, mean_rotation, rotation_between
 
 
 def mean_camera(cameras: Cameras) -> Cameras:
@@ -30,12 +31,9 @@ def mean_camera(cameras: Cameras) -> Cameras:
     c2w = cameras.camera_to_worlds.reshape(-1, 3, 4).double().cpu()
     width, height = int(cameras.image_width.reshape(-1)[0]), int(cameras.image_height.reshape(-1)[0])
     fx, fy, cx, cy = (float(values.double().mean()) for values in (cameras.fx, cameras.fy, cameras.cx, cameras.cy))
-    u, _, vt = torch.linalg.svd(c2w[:, :, :3].mean(0))
-    # The nearest rotation to the mean of rotations; the sign keeps it right-handed.
-    rotation = u @ torch.diag(torch.tensor([1.0, 1.0, float(torch.det(u @ vt))], dtype=torch.float64)) @ vt
     middle = torch.tensor([(width / 2 - cx) / fx, -(height / 2 - cy) / fy, -1.0], dtype=torch.float64)
     forward = torch.tensor([0.0, 0.0, -1.0], dtype=torch.float64)
-    rotation = rotation @ _rotation_between(forward, middle / middle.norm())
+    rotation = mean_rotation(c2w[:, :, :3]) @ rotation_between(forward, middle / middle.norm())
     pose = torch.cat([rotation, c2w[:, :, 3].mean(0)[:, None]], dim=-1)
     return _perspective(pose[None], fy, width, height)
 
@@ -81,7 +79,7 @@ def orbit_cameras(
         phase = 2.0 * math.pi * step / count
         yaw = math.radians(yaw_deg) * math.sin(phase)
         pitch = math.radians(pitch_deg) * math.sin(2.0 * phase)
-        turn = _rotation_about(up, yaw) @ _rotation_about(right, -pitch)
+        turn = axis_angle_to_matrix(up * yaw) @ axis_angle_to_matrix(right * -pitch)
         poses.append(torch.cat([turn @ pose[:, :3], (centre + turn @ offset)[:, None]], dim=-1))
     old_width, old_height = int(start.width[0]), int(start.height[0])
     if width is None:
@@ -155,19 +153,3 @@ def _perspective(
         camera_type=CameraType.PERSPECTIVE,
         times=None if times is None else torch.tensor(times, dtype=torch.float32)[:, None],
     )
-
-
-def _rotation_about(axis: Float[Tensor, " 3"], angle: float) -> Float[Tensor, "3 3"]:
-    """Rotation by `angle` radians about a unit axis (Rodrigues)."""
-    x, y, z = axis.tolist()
-    cross = torch.tensor([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]], dtype=torch.float64)
-    return torch.eye(3, dtype=torch.float64) + math.sin(angle) * cross + (1.0 - math.cos(angle)) * (cross @ cross)
-
-
-def _rotation_between(a: Float[Tensor, " 3"], b: Float[Tensor, " 3"]) -> Float[Tensor, "3 3"]:
-    """Shortest rotation that takes unit vector `a` to unit vector `b`; they are never opposite here."""
-    axis = torch.linalg.cross(a, b)
-    sine = float(axis.norm())
-    if sine < 1e-12:
-        return torch.eye(3, dtype=torch.float64)
-    return _rotation_about(axis / sine, math.atan2(sine, float(a @ b)))

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from flame_nerf.runtime.files import FilmError, complete_file
+from flame_nerf.film.files import FilmError, complete_file
 
 GAP = 4
 """Pixels between the pictures of a sheet."""

@@ -15,9 +15,9 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from flame_nerf.film.encoder import FilmWriter
+from flame_nerf.film.files import FilmError
 from flame_nerf.film.pictures import contact_sheet, labelled, psnr, to_uint8, write_png
 from flame_nerf.motion import PosedFrame
-from flame_nerf.runtime.files import FilmError
 
 SHEET_PICTURES = 12
 """Pictures on a film's contact sheet."""

@@ -18,7 +18,6 @@ Metres, head frame (see flame_nerf.heads.model). Floats may be stored as float16
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from importlib import resources
@@ -30,6 +29,7 @@ import torch
 
 from flame_nerf.heads.model import HeadModel, LandmarkEmbedding
 from flame_nerf.heads.registry import remembered_heads
+from flame_nerf.runtime.files import whole
 
 FORMAT_VERSION = 1
 SHIPPED = {"anny": "open_head.npz"}
@@ -104,14 +104,8 @@ def save_head(head: HeadModel, path: str | Path, half_bases: bool = True) -> Non
     """
     arrays = _to_arrays(head, half_bases)
     _check(arrays, str(path))
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            np.savez_compressed(stream, **arrays)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(Path(path)) as spare, spare.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)
 
 
 def _to_arrays(head: HeadModel, half_bases: bool) -> dict[str, Any]:

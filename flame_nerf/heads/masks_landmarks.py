@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from flame_nerf.heads.flame_smpl import read_arrays
+from flame_nerf.heads.array_files import read_arrays
 from flame_nerf.heads.io import HeadModelError
 from flame_nerf.heads.model import LandmarkEmbedding
 

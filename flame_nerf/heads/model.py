@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from flame_nerf.geometry import axis_angle_to_matrix
+
 
 @dataclass(frozen=True)
 class LandmarkEmbedding:
@@ -256,24 +258,6 @@ class HeadModel:
                 raise KeyError(f"head model '{self.name}' has no expression '{name}'; see its expression_names")
             vector[self.expression_names.index(name)] = value
         return vector
-
-
-def axis_angle_to_matrix(rotation: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 3"]:
-    """Rodrigues' formula, exact and differentiable everywhere, at zero too.
-
-    R = I + (sin a / a) K + ((1 - cos a) / a^2) K^2 with a the angle in radians and K the cross-product matrix.
-    """
-    x, y, z = rotation.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
-    squared = (rotation * rotation).sum(-1)
-    small = squared < 1e-6
-    # The square root's gradient is infinite at zero, so the branch not taken gets a harmless angle.
-    angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
-    first = torch.where(small, 1 - squared / 6, torch.sin(angle) / angle)
-    second = torch.where(small, 0.5 - squared / 24, 2 * torch.sin(angle / 2) ** 2 / angle**2)
-    eye = torch.eye(3, dtype=rotation.dtype, device=rotation.device)
-    return eye + first[..., None, None] * cross + second[..., None, None] * (cross @ cross)
 
 
 def _map_tensors(record: Any, function: Callable[[Tensor], Tensor]) -> Any:

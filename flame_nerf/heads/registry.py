@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from flame_nerf.runtime.files import whole
+
 
 def remembered_heads() -> dict[str, Path]:
     """Names and files of the heads that were remembered; empty where there are none or the list is unreadable."""
@@ -30,10 +32,8 @@ def remember_head(name: str, path: Path | str) -> Path:
     """
     listing = _list_file()
     entries = {known: str(file) for known, file in remembered_heads().items()} | {name: str(Path(path).absolute())}
-    listing.parent.mkdir(parents=True, exist_ok=True)
-    part = listing.with_suffix(".part")
-    part.write_text(json.dumps(entries, indent=2), encoding="utf-8")
-    part.replace(listing)
+    with whole(listing) as spare:
+        spare.write_text(json.dumps(entries, indent=2), encoding="utf-8")
     return listing
 
 

@@ -12,7 +12,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from flame_nerf.data.dataset import FlameNerfDataset
-from flame_nerf.geometry import rotation_vector
+from flame_nerf.geometry import matrix_to_axis_angle
 from flame_nerf.losses.functions import semantic_loss
 from flame_nerf.losses.head_views import HeadViews
 from flame_nerf.losses.view_geometry import nearest_view, perturb_camera
@@ -146,5 +146,5 @@ class SemanticTerm:
             alike = nearest_view(c2w, centre, camera)
         size = self.config.size
         rgb = render(frame, *self._views.rays(frame, camera, jitter=True))["rgb"].view(1, size, size, 3)
-        poses = rotation_vector(torch.stack([camera, c2w[alike]])[:, :, :3])
+        poses = matrix_to_axis_angle(torch.stack([camera, c2w[alike]])[:, :, :3])
         return self._prior.loss(rgb, [alike], poses[:1], poses[1:])

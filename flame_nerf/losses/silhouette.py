@@ -19,7 +19,7 @@ from torch import Tensor
 
 from flame_nerf.canonical import MeshSearch, make_search
 from flame_nerf.canonical.shell import HAIR_REGIONS
-from flame_nerf.geometry import vertex_normals
+from flame_nerf.geometry import perspective, vertex_normals, world_to_camera
 from flame_nerf.subject import Frame, HeadTrack
 
 FRAMES_LOOKED_AT = 60
@@ -143,12 +143,11 @@ def _inside(
     lens: tuple[float, float, float, float],
 ) -> Bool[Tensor, "*N"]:
     """Whether points are seen inside a matte. Beyond the picture's border counts as it does at the border."""
-    x, y, z = ((points - c2w[:, 3]) @ c2w[:, :3]).unbind(dim=-1)
-    fl_x, fl_y, cx, cy = lens
-    depth = (-z).clamp(min=1e-6)
-    column = (fl_x * x / depth + cx).long().clamp(0, alpha.shape[1] - 1)
-    row = (-fl_y * y / depth + cy).long().clamp(0, alpha.shape[0] - 1)
-    return (alpha[row, column] > 127) & (z < 0)
+    camera = world_to_camera(points, c2w)
+    depth = camera[..., 2:]
+    pixels = perspective(torch.cat([camera[..., :2], depth.clamp(min=1e-6)], dim=-1), lens[:2], lens[2:]).long()
+    column, row = (pixels[..., axis].clamp(0, alpha.shape[1 - axis] - 1) for axis in (0, 1))
+    return (alpha[row, column] > 127) & (depth[..., 0] > 0)
 
 
 def _spread(

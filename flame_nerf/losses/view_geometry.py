@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from flame_nerf.geometry import axis_angle_to_matrix
 from flame_nerf.runtime.transfer import to_device
 
 Window = tuple[float, float, float]
@@ -107,7 +108,7 @@ def perturb_camera(
     random = to_device(torch.rand(2, generator=generator), c2w.device).to(c2w.dtype)
     yaw, pitch = (random * 2 - 1) * np.radians(max_angle_deg)
     upright = torch.eye(3, device=c2w.device, dtype=c2w.dtype)[1]
-    turn = _about(upright, yaw) @ _about(c2w[:, 0], 0.5 * pitch)
+    turn = axis_angle_to_matrix(upright * yaw) @ axis_angle_to_matrix(c2w[:, 0] * (0.5 * pitch))
     return torch.cat([turn @ c2w[:, :3], (centre + turn @ (c2w[:, 3] - centre))[:, None]], dim=1)
 
 
@@ -121,10 +122,3 @@ def nearest_view(c2w: Float[Tensor, "N 3 4"], centre: Float[Tensor, " 3"], camer
     """
     stands = torch.nn.functional.normalize(torch.cat([c2w, camera[None]])[:, :, 3] - centre, dim=1)
     return int((stands[:-1] @ stands[-1]).argmax())
-
-
-def _about(axis: Float[Tensor, " 3"], angle: Float[Tensor, ""]) -> Float[Tensor, "3 3"]:
-    """Rotation about a unit axis, by the matrix exponential of its cross product."""
-    x, y, z = axis * angle
-    zero = torch.zeros_like(x)
-    return torch.linalg.matrix_exp(torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).view(3, 3))

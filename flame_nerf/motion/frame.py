@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-CONDITION_JOINTS = ("jaw", "left_eye", "right_eye")
+EYE_JOINTS = ("left_eye", "right_eye")
+CONDITION_JOINTS = ("jaw", *EYE_JOINTS)
 """Joints whose rotation changes the look of the face beyond moving the mesh; those a head lacks are left out."""
 
 

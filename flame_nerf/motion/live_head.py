@@ -37,6 +37,10 @@ def head_of(subject: Subject) -> HeadModel | None:
 class LiveHead:
     """The subject's own head, posed by a head model.
 
+    Its coefficients are the person's (`personal_head`): a blink at 1 closes this person's eyes. A head without blinks
+    by name has them derived from its other expressions. Eyeballs are turned by their joints alone: `eyeLook…` is a turn
+    of the joint, and moves the lids along.
+
     The identity is applied once. What the tracked mesh has beyond the model (a refined shape, hair volume, a tracker's
     vertex offsets) is measured on a few frames and added to the template, so that it moves with the skin.
     """
@@ -66,8 +70,18 @@ class LiveHead:
             joint_template=joint_template,
             joint_shapedirs=head.joint_shapedirs[..., :0],
         )
+        from flame_nerf.heads.eyes import derived_blinks, look_turns, personal_head, with_still_balls
+
+        rest = torch.from_numpy(np.asarray(track.canonical_vertices, dtype=np.float32))
+        shaped = personal_head(shaped, rest)
+        self._derived = derived_blinks(shaped, rest)
+        # A track that moves eyeballs by expressions means what the model says.
+        self._turns = {} if _looks_by_expression(track) else look_turns(head)
+        shaped = with_still_balls(shaped) if self._turns else shaped
         self._no_identity = torch.zeros(0, dtype=head.template.dtype)
         self.expression_names: tuple[str, ...] = tuple(head.expression_names)
+        self.pose_names: tuple[str, ...] = (*self.expression_names, *self._derived)
+        """Expressions that `pose` takes: the model's, then those derived from them."""
         self.joint_names: tuple[str, ...] = tuple(head.joint_names)
         self._head = shaped
         self.residual: Float[Tensor, "V 3"] = self._measure_residual(track)
@@ -83,6 +97,30 @@ class LiveHead:
     def vertices(self, expression: Float[Tensor, "*T E"], pose: Float[Tensor, "*T J 3"]) -> Float[Tensor, "*T V 3"]:
         """The subject's mesh in the head frame, metres, for the model's own expression and joint order."""
         return self._head.vertices(self._no_identity, expression, pose)
+
+    @torch.no_grad()
+    def pose(
+        self, expression: Float[Tensor, " N"], pose: Float[Tensor, "J 3"]
+    ) -> tuple[Float[Tensor, "V 3"], Float[Tensor, " E"], Float[Tensor, "J 3"]]:
+        """One moment by the coefficients that people set.
+
+        Args:
+            expression: in the order of `pose_names`.
+            pose: axis-angle turn of each joint, radians.
+
+        Returns:
+            The mesh, and what a track would have stored of it: expressions in the model's order, and turns of joints.
+        """
+        count = len(self.expression_names)
+        named, turned = expression[:count].clone(), pose.clone()
+        for mixture, value in zip(self._derived.values(), expression[count:], strict=True):
+            named += value * mixture
+        shown = named.clone()
+        for name, (joint, turn) in self._turns.items():
+            column = self.expression_names.index(name)
+            turned[self.joint_names.index(joint)] += named[column] * turn
+            shown[column] = 0.0
+        return self.vertices(named, turned), shown, turned
 
     def _measure_residual(self, track: HeadTrack) -> Float[Tensor, "V 3"]:
         """Adds to the template what the stored frames show beyond the model, and returns it.
@@ -100,6 +138,11 @@ class LiveHead:
             residual = residual + step
             self._head = replace(self._head, template=self._head.template + step)
         return residual
+
+
+def _looks_by_expression(track: HeadTrack) -> bool:
+    columns = [column for column, name in enumerate(track.expression_names) if name.startswith("eyeLook")]
+    return bool(np.any(np.asarray(track.expression)[:, columns]))
 
 
 def _columns(values: np.ndarray, names: tuple[str, ...], wanted: tuple[str, ...]) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from flame_nerf.motion.frame import CONDITION_JOINTS, PosedFrame, condition_names, condition_vector
+from flame_nerf.motion.frame import EYE_JOINTS, PosedFrame, condition_names, condition_vector
 from flame_nerf.motion.live_head import LiveHead
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ class SubjectMotion:
 
     @property
     def pose_names(self) -> tuple[str, ...]:
-        """Expressions that `pose` understands: the head model's; none without one."""
-        return self._live.expression_names if self._live is not None else ()
+        """Expressions that `pose` understands: the head model's and those derived from them; none without one."""
+        return self._live.pose_names if self._live is not None else ()
 
     @property
     def pose_joints(self) -> tuple[str, ...]:
@@ -154,8 +154,8 @@ class SubjectMotion:
         return [self.at_time(float(time)) for time in times.reshape(-1)]
 
     def neutral(self) -> PosedFrame:
-        """Every coefficient zero, the neck as the subject carries it; without a head model the canonical mesh. The same
-        object each time."""
+        """Every coefficient zero, neck and eyes as the subject usually has them; without a head model the canonical
+        mesh. The same object each time."""
         if self._neutral is None:
             # Posed with the head model it need not be the canonical mesh: that may have its jaw open.
             resting = PosedFrame(self._canonical, torch.zeros(self.condition_dim))
@@ -179,7 +179,7 @@ class SubjectMotion:
         Args:
             expression: coefficients by name (the rest zero), or all of them in the order of `pose_names`.
             joints: axis-angle rotations in radians by joint name, or all of them in the order of `pose_joints`. By
-                name, jaw and eyes rest at zero and the neck as the subject carries it on average.
+                name, the jaw rests at zero, the neck as the subject carries it and the eyes where they usually look.
 
         Returns:
             mesh and condition; not differentiable.
@@ -189,13 +189,13 @@ class SubjectMotion:
         """
         if self._live is None:
             raise MotionError(f"new expressions cannot be posed: {self.why_no_head}")
-        coefficients = self._by_name(expression, self._live.expression_names, "expression", ())
+        coefficients = self._by_name(expression, self._live.pose_names, "expression", ())
         rotations = self._by_name(joints, self._live.joint_names, "joint", (3,))
         if not isinstance(joints, Tensor):
             for row, name in enumerate(self._live.joint_names):
                 if name not in (joints or {}) and name in self.joint_names:
                     rotations[row] = self._rest_pose[self.joint_names.index(name)]
-        vertices = self._live.vertices(coefficients, rotations)
+        vertices, coefficients, rotations = self._live.pose(coefficients, rotations)
         shown = coefficients[[self._live.expression_names.index(name) for name in self.expression_names]]
         turned = rotations[[self._live.joint_names.index(name) for name in self.joint_names]]
         condition = condition_vector(shown, turned, self.joint_names)
@@ -216,12 +216,23 @@ class SubjectMotion:
         return [self.pose({name: peak * value / top}) for value in rise]
 
     def _mean_carriage(self) -> Float[Tensor, "J 3"]:
-        """Rotation a joint has by itself: the track's mean for neck and head, zero for what makes an expression."""
+        """Rotation a joint has by itself: the track's mean for neck and head, its median for the eyes, whose zero is
+        the head model's and not where this person looks, and zero for the jaw, which makes an expression."""
         rest = self._pose.mean(0)
-        for name in ("root", *CONDITION_JOINTS):
+        for name in ("root", "jaw"):
             if name in self.joint_names:
                 rest[self.joint_names.index(name)] = 0.0
+        for name in EYE_JOINTS:
+            if name in self.joint_names:
+                row = self.joint_names.index(name)
+                rest[row] = self._pose[:, row].median(dim=0).values
         return rest
+
+    def rest_joint(self, name: str) -> tuple[float, float, float]:
+        """Axis-angle turn, radians, of a joint that nobody turns; zero where the track has no such joint."""
+        if name not in self.joint_names:
+            return (0.0, 0.0, 0.0)
+        return tuple(self._rest_pose[self.joint_names.index(name)].tolist())
 
     @staticmethod
     def _by_name(

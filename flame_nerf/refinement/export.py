@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from nerfstudio.utils.rich_utils import get_progress
 
+from flame_nerf.heads.eyes import personal_head
 from flame_nerf.subject import Frame, Subject, SubjectError, write_subject
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def refined_subject(subject: Subject, refinement: TrackRefinement, head: HeadMod
     if refinement.expression is not None:
         offsets = refinement.expression.cpu().offsets(torch.arange(track.num_timesteps)).numpy()
         at = [head.expression_names.index(name) for name in track.expression_names]
-        moved = np.einsum("vce,te->tvc", head.exprdirs[:, :, at].numpy(), offsets)
+        own = personal_head(head, torch.from_numpy(np.asarray(track.canonical_vertices, dtype=np.float32)))
+        moved = np.einsum("vce,te->tvc", own.exprdirs[:, :, at].numpy(), offsets)
         track = dataclasses.replace(track, expression=track.expression + offsets, vertices=track.vertices + moved)
     if refinement.identity is not None:
         offset = refinement.identity.cpu().offset.numpy()

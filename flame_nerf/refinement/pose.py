@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
 
-from flame_nerf.geometry import rotation_matrix, rotation_vector
+from flame_nerf.geometry import axis_angle_to_matrix, matrix_to_axis_angle, mean_rotation
 from flame_nerf.refinement.time_spline import TimeSpline
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.transfer import to_device
@@ -75,10 +75,8 @@ class PoseRefinement(nn.Module):
         """
         super().__init__()
         self.config = config
-        u, _, vt = torch.linalg.svd(c2w[:, :, :3].double().mean(dim=0))
-        sign = torch.diag(torch.tensor([1.0, 1.0, float(torch.det(u @ vt))], dtype=torch.float64))
         self.register_buffer("centre", centre.float())
-        self.register_buffer("reference", (u @ sign @ vt).float())
+        self.register_buffer("reference", mean_rotation(c2w[:, :, :3].double()).float())
         features = self._turn_features(c2w)
         self.register_buffer("feature_mean", features.mean(dim=0))
         # A head that never turns gives nothing to learn, and nothing to divide by.
@@ -97,11 +95,11 @@ class PoseRefinement(nn.Module):
 
     def _turn_features(self, c2w: Float[Tensor, "N 3 4"]) -> Float[Tensor, "N F"]:
         """Rotation vector from the mean camera, radians."""
-        return rotation_vector(self.reference.T @ c2w[:, :, :3].to(self.reference))
+        return matrix_to_axis_angle(self.reference.T @ c2w[:, :, :3].to(self.reference))
 
     def _exponential(self, tangent: Float[Tensor, "N 6"]) -> Float[Tensor, "N 3 4"]:
         shift, turn = tangent.split(3, dim=1)
-        return torch.cat([rotation_matrix(turn * (1 / HEAD_RADIUS)), shift[:, :, None]], dim=2)
+        return torch.cat([axis_angle_to_matrix(turn * (1 / HEAD_RADIUS)), shift[:, :, None]], dim=2)
 
     def learns(self, step: int) -> bool:
         """Whether a step of the training learns corrections."""

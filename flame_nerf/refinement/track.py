@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from flame_nerf.canonical.mesh_shift import MeshShift
 from flame_nerf.heads import HeadModel
+from flame_nerf.heads.eyes import personal_head
 from flame_nerf.refinement.expression import ExpressionRefinement, ExpressionRefinementConfig
 from flame_nerf.refinement.identity import IdentityRefinement, IdentityRefinementConfig
 from flame_nerf.refinement.pose import PoseRefinement, PoseRefinementConfig
@@ -68,7 +69,8 @@ class TrackRefinement(nn.Module):
         faces = torch.from_numpy(track.faces).long()
         if config.expression.enabled:
             rows = [head.expression_names.index(name) for name in track.expression_names]
-            directions = head.exprdirs[:, :, rows][faces].mean(dim=1)
+            own = personal_head(head, torch.from_numpy(track.canonical_vertices).float())
+            directions = own.exprdirs[:, :, rows][faces].mean(dim=1)
             expression = torch.from_numpy(track.expression).float()
             self.expression = ExpressionRefinement(config.expression, expression, directions, train_rows)
         if config.identity.enabled:

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from flame_nerf.kernels.availability import numba_problem
+from flame_nerf.canonical import ShellSamples
+from flame_nerf.kernels.availability import cpu_kernels_cover
 from flame_nerf.kernels.cpu.compositing_function import composite
 
 # exp(−50) is beyond float64's last digit beside 1. A limit keeps one opaque sample from eating the digits of the
 # running sum that the following rays need.
 _MAX_OPTICAL_DEPTH = 50.0
 _TINY = 1e-10
-
-
-class PackedSamples(Protocol):
-    """What rendering reads of a sampler's result: N samples sorted by ray, then by distance."""
-
-    ray_index: Int[Tensor, " N"]
-    """Ray of each sample."""
-    t_start: Float[Tensor, " N"]
-    """Distance along the ray at which the sample's interval begins, metres."""
-    t_end: Float[Tensor, " N"]
-    """Distance at which it ends, metres."""
-    offsets: Int[Tensor, " R+1"]
-    """First sample of each ray; the last entry is N."""
 
 
 class RenderedRays(NamedTuple):
@@ -46,7 +34,7 @@ class RenderedRays(NamedTuple):
 def render_packed(
     sigma: Float[Tensor, " N"],
     rgb: Float[Tensor, "N 3"],
-    samples: PackedSamples,
+    samples: ShellSamples,
     n_rays: int,
     background: Float[Tensor, "R 3"] | Float[Tensor, " 3"] | None = None,
 ) -> RenderedRays:
@@ -98,15 +86,13 @@ def render_packed(
     )
 
 
-def _is_compiled(sigma: Tensor, rgb: Tensor, background: Tensor, samples: PackedSamples) -> bool:
-    """Whether the kernels cover this device and precision, and the intervals need no gradient."""
-    values = (sigma, rgb, background, samples.t_start, samples.t_end)
-    plain = all(value.dtype == torch.float32 and value.device.type == "cpu" for value in values)
+def _is_compiled(sigma: Tensor, rgb: Tensor, background: Tensor, samples: ShellSamples) -> bool:
+    """Whether the kernels may do it: they have no gradient to the intervals."""
     learned = torch.is_grad_enabled() and (samples.t_start.requires_grad or samples.t_end.requires_grad)
-    return plain and not learned and numba_problem() is None
+    return not learned and cpu_kernels_cover(sigma, rgb, background, samples.t_start, samples.t_end)
 
 
-def distortion(weights: Float[Tensor, " N"], samples: PackedSamples, n_rays: int) -> Float[Tensor, " R"]:
+def distortion(weights: Float[Tensor, " N"], samples: ShellSamples, n_rays: int) -> Float[Tensor, " R"]:
     """How spread out each ray's weights are: Σᵢⱼ wᵢwⱼ|mᵢ − mⱼ| + ⅓ Σ wᵢ²δᵢ, metres (mip-NeRF 360, equation 15).
 
     Note:
@@ -126,7 +112,7 @@ def distortion(weights: Float[Tensor, " N"], samples: PackedSamples, n_rays: int
     return wide.new_zeros(n_rays).index_add(0, samples.ray_index, pairs + own).to(weights.dtype)
 
 
-def _sums_before(values: Float[Tensor, " N"], samples: PackedSamples) -> tuple[Tensor, Tensor]:
+def _sums_before(values: Float[Tensor, " N"], samples: ShellSamples) -> tuple[Tensor, Tensor]:
     """Sum over a ray's samples in front of each sample [N], and over all of them [R]. `values` in float64."""
     running = torch.nn.functional.pad(values.cumsum(dim=0), (1, 0))
     at_offsets = running.index_select(0, samples.offsets)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from flame_nerf.canonical import CanonicalMapping
-from flame_nerf.kernels.availability import numba_problem
+from flame_nerf.kernels.availability import cpu_kernels_cover
 
 THINNEST_SHELL = 1e-4
 """Metres: where a region's shell has no thickness at all, densities fall as if it had this."""
@@ -50,7 +50,7 @@ class Falloff(nn.Module):
             face: nearest faces.
             distance: from them, metres.
         """
-        if points.device.type == "cpu" and points.dtype == torch.float32 and numba_problem() is None:
+        if cpu_kernels_cover(points):
             from flame_nerf.kernels.cpu import falloff as kernels
 
             out = torch.empty(len(points))

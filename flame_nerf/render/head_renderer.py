@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from nerfstudio.data.scene_box import OrientedBox
-from torch import Tensor, nn
+from torch import Tensor
 
 from flame_nerf.canonical import (
     CanonicalMapping,
     CanonicalPoints,
     EmptySpace,
     MappingConfig,
-    MeshShift,
     PosedMesh,
     PosedMeshCache,
     ShellSamples,
 )
 from flame_nerf.canonical.shell import HAIR_REGIONS
+from flame_nerf.canonical.surface_normals import surface_normals
 from flame_nerf.field import FieldConfig, FlameNerfField, fitted_to_pixels
 from flame_nerf.motion import PosedFrame, SubjectMotion
 from flame_nerf.render.compositing import render_packed
+from flame_nerf.render.expression_hull import SeenConditions
 from flame_nerf.render.falloff import Falloff
 from flame_nerf.render.occupancy import OccupancyConfig, OccupancyGrid, select
+from flame_nerf.render.renderer import Renderer
 from flame_nerf.render.shell_config import ShellConfig
+from flame_nerf.render.step_rays import StepRays
 from flame_nerf.render.view_cone import SeenDirections
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.subject import HeadTrack
@@ -67,27 +71,19 @@ class SamplingConfig(StoredConfig):
     """Bytes of posed meshes and search structures kept between steps."""
 
 
-@dataclass(frozen=True)
-class PlacedSamples:
-    """Where samples lie in the canonical head: the last that is known of them before the field is asked."""
-
-    points: Float[Tensor, "N 3"]
-    """Their middles, metres."""
-    directions: Float[Tensor, "N 3"]
-    """Their rays' directions there."""
-    expected: Float[Tensor, " N"] | None
-    """What densities there are multiplied by; None: nothing."""
-
-
-class HeadRenderer(nn.Module):
+class HeadRenderer(Renderer):
     """Renders rays through posed heads.
 
     Attributes:
         field: what fills the canonical head.
         occupancy: where it is empty.
-        seen: directions that colours were learned for; None: all.
+        seen_directions: those that colours were learned for; None: all.
+        seen_conditions: those that the field was trained on; None: it is asked for any.
         falloff: what densities are multiplied by; None: nothing.
     """
+
+    marches = True
+    field: FlameNerfField
 
     def __init__(
         self,
@@ -124,7 +120,8 @@ class HeadRenderer(nn.Module):
             fitted_to_pixels(field, box, pixel_size),
         )
         self.occupancy = OccupancyGrid(box, sampling.occupancy)
-        self.seen: SeenDirections | None = None
+        self.seen_directions: SeenDirections | None = None
+        self.seen_conditions: SeenConditions | None = None
         self._mapping: CanonicalMapping | None = None
 
     @property
@@ -161,95 +158,79 @@ class HeadRenderer(nn.Module):
         """Search structure and frames of a moment that is not stored; milliseconds."""
         return self.mapping.pose(frame.vertices)
 
+    @property
+    def shell(self) -> Float[Tensor, " F"]:
+        return self.shell_thickness
+
+    @property
+    def in_kernels(self) -> bool:
+        return self.field.is_compiled(self.shell_thickness)
+
+    def set_training_views(self, c2w: Float[Tensor, "N 3 4"], conditions: Float[Tensor, "N C"]) -> None:
+        if self.config.seen_directions_only:
+            centre = torch.from_numpy(self._track.canonical_vertices).mean(dim=0)
+            self.seen_directions = SeenDirections(c2w, centre)
+        if self.config.seen_expressions_only:
+            self.seen_conditions = SeenConditions(conditions)
+
+    def nearest_seen(self, condition: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+        if self.seen_conditions is None:
+            return condition
+        return self.seen_conditions.nearest(condition, self.condition_effect()[:, : self._motion.condition_dim])
+
+    def networks_held(self) -> AbstractContextManager:
+        return self.field.networks_held()
+
+    def normals(self, rays: StepRays, depth: Float[Tensor, "R 1"]) -> Float[Tensor, "R 3"]:
+        ends = rays.origins + rays.directions * depth
+        return surface_normals(self.mapping, rays.moments.meshes, rays.mesh_index, ends, rays.directions)
+
     def forward(
         self,
-        origins: Float[Tensor, "R 3"],
-        directions: Float[Tensor, "R 3"],
-        meshes: list[PosedMesh],
-        mesh_index: Int[Tensor, " R"],
-        condition: Float[Tensor, "B C"],
-        background: Float[Tensor, "R 3"] | Float[Tensor, " 3"],
+        rays: StepRays,
+        condition: Float[Tensor, "B D"],
         step: int = 0,
         box: OrientedBox | None = None,
-        shift: MeshShift | None = None,
-        samples: ShellSamples | None = None,
-        placed: PlacedSamples | None = None,
     ) -> dict[str, Tensor]:
-        """March rays through the shells of their meshes. Differentiable in the field, and in origins and directions.
-
-        Args:
-            origins: metres, in the head's world.
-            directions: unit length.
-            meshes: the B moments' meshes.
-            mesh_index: moment of each ray.
-            condition: expression, jaw and gaze of each moment.
-            background: what is behind.
-            step: of the training.
-            box: nothing outside of it is rendered.
-            shift: how far corrections move the meshes; differentiable too.
-            samples: what :meth:`sample` found for these rays, where that is known already.
-            placed: what :meth:`place` made of them, where that is.
-
-        Returns:
-            rgb [R, 3], accumulation [R, 1], depth [R, 1] (metres along the ray, 0 where nothing is hit), background,
-            and how many samples lay in the shell and were asked of the field.
-        """
-        if samples is None:
-            samples = self.sample(meshes, mesh_index, origins, directions, self.known_empty(step), shift)
-        if placed is None:
-            placed = self.place(meshes, samples, origins, directions, shift)
-        looking = placed.directions
-        if self.seen is not None and not self.training:
-            looking = self.seen.nearest(placed.points, looking)
-        sigma, rgb = self._ask_field(placed.points, looking, *self._told(condition, samples))
-        if placed.expected is not None:
-            sigma = sigma * placed.expected
+        samples, points, looking = rays.samples, rays.canonical.points, rays.canonical.directions
+        if self.seen_directions is not None and not self.training:
+            looking = self.seen_directions.nearest(points, looking)
+        sigma, rgb = self._query_field(points, looking, *self.conditioning(condition, samples))
+        if rays.density_factor is not None:
+            sigma = sigma * rays.density_factor
         if self.training and self.config.occupancy.enabled:
-            self.occupancy.learn(self.occupancy.cells(placed.points), sigma, self._exploring(step))
+            self.occupancy.learn(self.occupancy.cells(points), sigma, self._exploring(step))
         if box is not None:
-            sigma = sigma * box.within(samples.positions(origins, directions)).reshape(sigma.shape)
-        rendered = render_packed(sigma, rgb, samples, len(origins), background)
+            sigma = sigma * box.within(samples.positions(rays.origins, rays.directions)).reshape(sigma.shape)
+        rendered = render_packed(sigma, rgb, samples, len(rays), rays.background)
         return {
             "rgb": rendered.rgb,
             "accumulation": rendered.accumulation,
             "depth": rendered.depth,
-            "background": background,
+            "background": rays.background,
             "num_samples": torch.tensor(float(len(samples))),
             "num_marched": torch.tensor(float(len(samples) + samples.skipped)),
         }
 
-    def known_empty(self, step: int = 0) -> EmptySpace | None:
-        """Where a step of the training need not look; None where it looks everywhere."""
+    def known_empty(self, step: int = 0, frozen: bool = False) -> EmptySpace | None:
         if not self.config.occupancy.enabled or self._exploring(step):
             return None
         # What training never met is the initial haze, in no colour of the person's: pictures leave it out.
-        return self.occupancy.empty_space(self.config.step, unseen_too=not self.training)
+        empty = self.occupancy.empty_space(self.config.step, unseen_too=not self.training)
+        return self.occupancy.frozen(empty) if frozen else empty
 
-    def sample(
-        self,
-        meshes: list[PosedMesh],
-        mesh_index: Int[Tensor, " R"],
-        origins: Float[Tensor, "R 3"],
-        directions: Float[Tensor, "R 3"],
-        empty: EmptySpace | None,
-        shift: MeshShift | None = None,
-        generator: torch.Generator | None = None,
-    ) -> ShellSamples:
-        """Samples inside the shells, and not where the head is known to be empty.
-
-        Args:
-            meshes, mesh_index, origins, directions, shift: as :meth:`forward` takes them.
-            empty: of :meth:`known_empty`.
-            generator: of the samples' jitter. By default torch's own in training, and no jitter otherwise.
-        """
+    def march(
+        self, rays: StepRays, empty: EmptySpace | None = None, generator: torch.Generator | None = None
+    ) -> StepRays:
+        """Samples inside the shells, and not where the head is known to be empty."""
         config = self.config
         # A march knows the meshes as they were tracked.
-        in_march = empty is not None and shift is None and self.mapping.can_skip
+        in_march = empty is not None and rays.moments.shift is None and self.mapping.can_skip
         samples = self.mapping.sample_shell(
-            meshes,
-            mesh_index,
-            origins,
-            directions,
+            rays.moments.meshes,
+            rays.mesh_index,
+            rays.origins,
+            rays.directions,
             shell=self.shell_thickness,
             behind=config.behind,
             step=config.step,
@@ -260,57 +241,38 @@ class HeadRenderer(nn.Module):
             generator=generator,
             empty=empty if in_march else None,
         )
+        marched = replace(rays, samples=samples)
         if empty is None or in_march:
-            return samples
+            return marched
         with torch.no_grad():
-            cells = self.occupancy.cells(self._carry(meshes, samples, origins, directions, shift).points)
+            cells = self.occupancy.cells(self._to_canonical(marched).points)
         kept = self.occupancy.kept(cells, samples)
         if empty.unseen_too:
             kept = kept[~self.occupancy.unseen(cells[kept])]
-        return select(samples, kept)
+        return replace(rays, samples=select(samples, kept))
 
-    def place(
-        self,
-        meshes: list[PosedMesh],
-        samples: ShellSamples,
-        origins: Float[Tensor, "R 3"],
-        directions: Float[Tensor, "R 3"],
-        shift: MeshShift | None = None,
-    ) -> PlacedSamples:
-        """Carry samples to the canonical head. Differentiable in origins and directions, and in the shift.
+    def carry(self, rays: StepRays) -> StepRays:
+        canonical = self._to_canonical(rays)
+        factor = self._expected(rays, canonical) if self.falloff is not None else None
+        return replace(rays, canonical=canonical, density_factor=factor)
 
-        Args:
-            samples: of :meth:`sample`.
-            meshes, origins, directions, shift: as :meth:`forward` takes them.
-        """
-        carried = self._carry(meshes, samples, origins, directions, shift)
-        expected = self._expected(samples, carried.points, shift) if self.falloff is not None else None
-        return PlacedSamples(carried.points, carried.directions, expected)
-
-    def _carry(
-        self,
-        meshes: list[PosedMesh],
-        samples: ShellSamples,
-        origins: Float[Tensor, "R 3"],
-        directions: Float[Tensor, "R 3"],
-        shift: MeshShift | None,
-    ) -> CanonicalPoints:
+    def _to_canonical(self, rays: StepRays) -> CanonicalPoints:
         """Middles and directions of samples in the canonical head."""
+        meshes, shift, samples = rays.moments.meshes, rays.moments.shift, rays.samples
         if shift is None:
-            return self.mapping.carry_samples(meshes, samples, origins, directions)
-        points = samples.positions(origins, directions)
+            return self.mapping.carry_samples(meshes, samples, rays.origins, rays.directions)
+        points = samples.positions(rays.origins, rays.directions)
         points = points - shift.posed.flatten(0, 1)[samples.mesh_index * shift.posed.shape[1] + samples.face]
-        along = directions.index_select(0, samples.ray_index)
+        along = rays.directions.index_select(0, samples.ray_index)
         carried = self.mapping.to_canonical(meshes, samples.mesh_index, points, samples.face, along)
         if shift.canonical is not None:
             carried = replace(carried, points=carried.points + shift.canonical[samples.face])
         return carried
 
     @torch.no_grad()
-    def _expected(
-        self, samples: ShellSamples, points: Float[Tensor, "N 3"], shift: MeshShift | None
-    ) -> Float[Tensor, " N"]:
-        """What densities are multiplied by where samples lie, `points` in the canonical head (metres)."""
+    def _expected(self, rays: StepRays, canonical: CanonicalPoints) -> Float[Tensor, " N"]:
+        """What densities are multiplied by where samples lie."""
+        points, samples, shift = canonical.points, rays.samples, rays.moments.shift
         if shift is not None and shift.canonical is not None:
             # The mapping's canonical mesh has not moved along.
             points = points - shift.canonical[samples.face]
@@ -320,13 +282,13 @@ class HeadRenderer(nn.Module):
         """What the field makes of a moment's condition, a linear map."""
         return self.field.condition_effect()
 
-    def _told(
-        self, condition: Float[Tensor, "B C"], samples: ShellSamples
-    ) -> tuple[Float[Tensor, "B C"], Int[Tensor, " N"]]:
-        """What the field is told, and the row of it that each sample is told: its own moment's."""
+    def conditioning(
+        self, condition: Float[Tensor, "B D"], samples: ShellSamples
+    ) -> tuple[Float[Tensor, "B D"], Int[Tensor, " N"]]:
+        """Conditions that the field is given, and the row of them that belongs to each sample: its own moment's."""
         return condition, samples.mesh_index
 
-    def _ask_field(
+    def _query_field(
         self,
         points: Float[Tensor, "N 3"],
         directions: Float[Tensor, "N 3"],

@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from flame_nerf.canonical import EmptySpace, ShellSamples
-from flame_nerf.kernels.availability import numba_problem
+from flame_nerf.kernels.availability import cpu_kernels_cover
+from flame_nerf.kernels.cells import cells_of
 from flame_nerf.runtime.old_runs import StoredConfig
 
 
@@ -63,17 +64,7 @@ class OccupancyGrid(nn.Module):
 
     def cells(self, p_canonical: Float[Tensor, "N 3"]) -> Int[Tensor, " N"]:
         """Cell of each canonical point; points outside of the box belong to the nearest."""
-        n = self.config.resolution
-        if self._is_compiled(p_canonical):
-            from flame_nerf.kernels.cpu import occupancy as kernels
-
-            cells = torch.empty(len(p_canonical), dtype=torch.int64)
-            low, high = self.aabb.numpy()
-            kernels.cells(p_canonical.detach().contiguous().numpy(), low, n / (high - low), n, cells.numpy())
-            return cells
-        unit = (p_canonical.detach() - self.aabb[0]) / (self.aabb[1] - self.aabb[0])
-        x, y, z = (unit * n).long().clamp(0, n - 1).unbind(dim=1)
-        return (x * n + y) * n + z
+        return cells_of(p_canonical.detach(), self.aabb, self.config.resolution)
 
     def kept(self, cells: Int[Tensor, " N"], samples: ShellSamples) -> Int[Tensor, " K"]:
         """Samples worth asking the field about, in their order."""
@@ -115,7 +106,7 @@ class OccupancyGrid(nn.Module):
         sigma = sigma.detach().float()
         # Only what is looked at fades: a cell between the rays of this step is as full as it was.
         memory = self.config.memory if exploring else 1.0
-        if self._is_compiled(sigma):
+        if cpu_kernels_cover(sigma):
             from flame_nerf.kernels.cpu import occupancy as kernels
 
             kernels.learn(cells.numpy(), sigma.contiguous().numpy(), np.float32(memory), self.highest.numpy())
@@ -138,10 +129,6 @@ class OccupancyGrid(nn.Module):
         # What one process looked at may have faded in it; elsewhere the highest that any of them met counts.
         merged = torch.where(both[0] >= 0, both[0], both[1])
         self.highest.copy_(merged.masked_fill(merged < 0, torch.inf))
-
-    def _is_compiled(self, values: Tensor) -> bool:
-        """Whether the kernels cover this device and precision."""
-        return values.device.type == "cpu" and values.dtype == torch.float32 and numba_problem() is None
 
 
 def select(samples: ShellSamples, kept: Int[Tensor, " K"]) -> ShellSamples:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from flame_nerf.geometry import polar_rotation
+
 STABLE_ANGLE, STABLE_SHIFT = 0.02, 2e-3
 """A track whose skull turns and shifts less than this (radians, metres) is stabilised already. The expression moves
 the scalp a little too: a fit below this would only add its own jitter to the tracker's."""
@@ -14,12 +16,8 @@ def rigid_fit(source: Float[np.ndarray, "T N 3"], target: Float[np.ndarray, "N 3
     """Rotation and translation that lay each source point set onto the target, least squares (Kabsch)."""
     source_centre, target_centre = source.mean(axis=1), target.mean(axis=0)
     covariance = np.einsum("tni,nj->tij", source - source_centre[:, None], target - target_centre)
-    u, _, vt = np.linalg.svd(covariance)
-    # Without the sign a flat or mirrored point set could be matched by a reflection.
-    sign = np.sign(np.linalg.det(u @ vt))
-    u[:, :, 2] *= sign[:, None]
     transform = np.tile(np.eye(4), (len(source), 1, 1))
-    transform[:, :3, :3] = np.swapaxes(u @ vt, 1, 2)
+    transform[:, :3, :3] = np.swapaxes(polar_rotation(covariance), 1, 2)
     transform[:, :3, 3] = target_centre - np.einsum("tij,tj->ti", transform[:, :3, :3], source_centre)
     return transform
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from flame_nerf.runtime.files import to_disk, whole
 from flame_nerf.subject.types import INTRINSICS, TRACK_FILE, TRANSFORMS_FILE, Frame, HeadTrack, Subject
 from flame_nerf.subject.validation import validate_subject
 
@@ -25,7 +24,7 @@ def write_subject(subject: Subject, root: Path | None = None) -> Path:
     folder without transforms.json is never a subject, so an interruption or a full disk leaves none behind.
 
     Args:
-        subject: picture paths absolute, or relative to the root.
+        subject: picture paths absolute, relative to the root, or, like a relative root itself, to the working folder.
         root: where to write; `subject.root` if not given.
 
     Returns:
@@ -35,36 +34,43 @@ def write_subject(subject: Subject, root: Path | None = None) -> Path:
         SubjectError: if the subject would not load again.
         OSError: if the disk refuses; nothing half-written stays.
     """
-    if root is not None:
-        subject = dataclasses.replace(subject, root=Path(root))
-    subject = dataclasses.replace(subject, root=subject.root.absolute())
+    subject = _with_absolute_paths(subject, subject.root if root is None else Path(root))
     validate_subject(subject)
 
     transforms_path, track_path = subject.root / TRANSFORMS_FILE, subject.root / TRACK_FILE
-    transforms_part, track_part = _part(transforms_path), _part(track_path)
-    text = json.dumps(_transforms(subject), indent=1).encode()
-    try:
-        _write_through(track_part, lambda file: np.savez(file, **_track_arrays(subject.track)))
-        _write_through(transforms_part, lambda file: file.write(text))
+    # The inner one takes its name first: head.npz, then transforms.json. Both are on the disk before the old one goes.
+    with (
+        whole(transforms_path, alone=True, synced=False) as transforms_spare,
+        whole(track_path, alone=True, synced=False) as track_spare,
+    ):
+        with track_spare.open("wb") as file:
+            np.savez(file, **_track_arrays(subject.track))
+        transforms_spare.write_text(json.dumps(_transforms(subject), indent=1), encoding="utf-8")
+        to_disk(track_spare)
+        to_disk(transforms_spare)
         transforms_path.unlink(missing_ok=True)
-        os.replace(track_part, track_path)
-        os.replace(transforms_part, transforms_path)
-    finally:
-        track_part.unlink(missing_ok=True)
-        transforms_part.unlink(missing_ok=True)
     return transforms_path
 
 
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
+def _with_absolute_paths(subject: Subject, root: Path) -> Subject:
+    def absolute(path: Path | None) -> Path | None:
+        if path is None or (root / path).exists():
+            return None if path is None else (root / path).absolute()
+        # `root / "images" / name` begins with the root already, and is meant from where the root is.
+        begun = any(not start.is_absolute() and path.is_relative_to(start) for start in (root, subject.root))
+        return path.absolute() if begun else (root / path).absolute()
 
-
-def _write_through(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    with open(path, "wb") as file:
-        write(file)
-        file.flush()
-        # Otherwise a crash after the rename could leave an empty file under the final name.
-        os.fsync(file.fileno())
+    frames = tuple(
+        dataclasses.replace(
+            frame,
+            file_path=absolute(frame.file_path) or frame.file_path,
+            mask_path=absolute(frame.mask_path),
+            depth_path=absolute(frame.depth_path),
+        )
+        for frame in subject.frames
+    )
+    background = absolute(subject.background)
+    return dataclasses.replace(subject, root=root.absolute(), frames=frames, background=background)
 
 
 def _transforms(subject: Subject) -> dict[str, Any]:

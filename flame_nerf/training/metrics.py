@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
+from nerfstudio.utils import colormaps
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
@@ -48,6 +50,39 @@ def psnr(rgb: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"], where: Bool
     """Peak signal-to-noise ratio in dB of the chosen pixels; 100 at most, which equal pictures get."""
     error = (rgb[where] - truth[where]).square().mean()
     return float(-10 * error.clamp_min(1e-10).log10())
+
+
+class ImageMetrics:
+    """Metrics of whole rendered pictures, and the pictures to look at."""
+
+    def __init__(self, lpips: bool):
+        """
+        Args:
+            lpips: also report LPIPS.
+        """
+        self._lpips = LazyLPIPS() if lpips else None
+
+    def __call__(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any], device: torch.device
+    ) -> tuple[dict[str, float], dict[str, Float[Tensor, "H W2 3"]]]:
+        """Metrics by name, and pictures by name: the truth beside the rendered one, opacity and depth in colours.
+
+        Args:
+            outputs: rgb [H, W, 3], accumulation [H, W, 1] and depth [H, W, 1].
+            batch: image [H, W, 3], mask [H, W, 1], boxes [3, 4] and chin_row of the same picture.
+            device: where to compute.
+        """
+        truth, rgb = batch["image"].to(device), outputs["rgb"].to(device)
+        accumulation, depth = outputs["accumulation"].to(device), outputs["depth"].to(device)
+        metrics = image_metrics(rgb, truth, batch["mask"].to(device), batch["boxes"], batch["chin_row"])
+        if self._lpips is not None:
+            metrics.update(self._lpips(rgb, truth))
+        images = {
+            "img": torch.cat([truth, rgb], dim=1),
+            "accumulation": colormaps.apply_colormap(accumulation),
+            "depth": colormaps.apply_depth_colormap(depth, accumulation=accumulation),
+        }
+        return metrics, images
 
 
 class LazyLPIPS:

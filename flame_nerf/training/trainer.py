@@ -22,6 +22,7 @@ from flame_nerf.kernels.cpu.threads import threads_for_kernels
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.scratch import ScratchError
 from flame_nerf.subject import SubjectError
+from flame_nerf.training.moved import follow_command_line
 from flame_nerf.training.out_of_memory import advice, is_out_of_memory
 
 
@@ -41,8 +42,6 @@ class FlameNerfTrainerConfig(StoredConfig, TrainerConfig):
         # How Nerfstudio's commands bring a config.yml back. Its paths are those of the day it was written; run and
         # subject may have been moved since.
         self.__dict__.update(state)
-        from flame_nerf.avatar.moved import follow_command_line
-
         follow_command_line(self)
 
 

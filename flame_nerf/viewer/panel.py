@@ -14,6 +14,7 @@ from nerfstudio.viewer.viewer_elements import ViewerControl
 from torch import Tensor
 
 from flame_nerf.film.paths import mean_camera
+from flame_nerf.motion.frame import EYE_JOINTS
 from flame_nerf.runtime.compatibility import mend_two_keyframes
 from flame_nerf.viewer.render_tab import set_field_of_view
 from flame_nerf.viewer.sliders import ANGLE_RANGE_DEG, GAZE_LEFT, GAZE_UP, JAW_ANGLE, slider_groups
@@ -145,9 +146,10 @@ class HeadPanel(ViewerControl):
         if JAW_ANGLE in radians:
             _, y, z = turns.get("jaw", (0.0, 0.0, 0.0))
             turns["jaw"] = (radians[JAW_ANGLE], y, z)
-        for eye in ("left_eye", "right_eye"):
+        for eye in EYE_JOINTS:
             if GAZE_LEFT in radians and eye in self._model.motion.pose_joints:
-                turns[eye] = (-radians[GAZE_UP], radians[GAZE_LEFT], turns.get(eye, (0.0, 0.0, 0.0))[2])
+                x, y, z = self._model.motion.rest_joint(eye)
+                turns[eye] = (x - radians[GAZE_UP], y + radians[GAZE_LEFT], z)
         return turns
 
     def _set_sliders(self, expression: dict[str, float]) -> None:
@@ -155,7 +157,9 @@ class HeadPanel(ViewerControl):
         for name, slider in self.expression_sliders.items():
             slider.value = expression.get(name, 0.0)
         jaw = self._base_joints.get("jaw", (0.0, 0.0, 0.0))
-        eyes = [self._base_joints[eye] for eye in ("left_eye", "right_eye") if eye in self._base_joints]
+        rest = self._model.motion.rest_joint
+        # Sliders at zero look where the person usually does.
+        eyes = [np.subtract(self._base_joints[e], rest(e)) for e in EYE_JOINTS if e in self._base_joints]
         gaze = np.mean(eyes, axis=0) if eyes else np.zeros(3)
         for label, angle in ((JAW_ANGLE, jaw[0]), (GAZE_LEFT, gaze[1]), (GAZE_UP, -gaze[0])):
             if label in self.angle_sliders:

@@ -27,6 +27,7 @@ from flame_nerf.canonical import CanonicalMapping, MappingConfig
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.losses.functions import color_loss
 from flame_nerf.losses.weights import LossWeights
+from flame_nerf.render.step_rays import Moments, StepRays
 
 BACKENDS = ["numba", "warp"]
 
@@ -201,11 +202,11 @@ def test_expression_changes_nothing_off_the_lips(insta):
     renderer, frame = insta.renderer.eval(), insta.motion.frame(2)
     origins, directions = frontal_rays()
     mesh, which = [renderer.pose(frame)], torch.zeros(len(origins), dtype=torch.long)
-    white = torch.ones(3)
 
     def seen(condition):
         with torch.no_grad():
-            return renderer(origins, directions, mesh, which, condition[None], white)
+            rays = StepRays(Moments(mesh, condition[None]), which, origins, directions, torch.ones(3))
+            return renderer(renderer.prepare(rays, renderer.known_empty()), condition[None])
 
     shut, opened = (seen(torch.full_like(frame.condition, value)) for value in (0.0, 0.7))
     samples = renderer.mapping.sample_shell(
@@ -219,7 +220,7 @@ def test_expression_changes_nothing_off_the_lips(insta):
     assert 5 < near_lips.sum() < 150
     assert not changed[~near_lips].any() and changed[near_lips].float().mean() > 0.8
     # Elsewhere it is told ones.
-    told, index = renderer._told(torch.full((1, len(frame.condition)), 0.3), samples)
+    told, index = renderer.conditioning(torch.full((1, len(frame.condition)), 0.3), samples)
     assert torch.equal(told[1], torch.ones(2)) and torch.equal(index == 0, lips[samples.face])
 
 
@@ -227,7 +228,8 @@ def test_mesh_depth_of_an_ellipsoid(insta):
     renderer, frame = insta.renderer, insta.motion.frame(0)
     origins, directions = frontal_rays()
     which = torch.zeros(len(origins), dtype=torch.long)
-    found = renderer.mesh_depth(origins, directions, [renderer.pose(frame)], which)
+    moments = Moments([renderer.pose(frame)], frame.condition[None])
+    found = renderer.mesh_depth(StepRays(moments, which, origins, directions))
     # |(o + t d) / r| = 1 for the head at rest; its jaw is shut in frame 0.
     radii = torch.from_numpy(RADII).float()
     o, d = origins / radii, directions / radii
@@ -249,15 +251,12 @@ def test_mouth_counts_forty_times_after_its_start(insta):
     batch = {"image": torch.rand(50, 3, generator=rng), "mask": torch.ones(50, 1)}
     on_mouth = torch.arange(50)[:, None] < 5
     outputs = {"rgb": torch.rand(50, 3, generator=rng), "background": torch.ones(3), "on_mouth": on_mouth}
-    insta.train()
-    insta._step = 499
-    plain = insta._color_loss(outputs, batch)
+    plain = insta.losses.color_loss(outputs, batch, 499)
     torch.testing.assert_close(plain, color_loss(outputs["rgb"], batch["image"]))
-    insta._step = 500
     each = torch.stack([color_loss(outputs["rgb"][i : i + 1], batch["image"][i : i + 1]) for i in range(50)])
-    torch.testing.assert_close(insta._color_loss(outputs, batch), (each * torch.where(on_mouth[:, 0], 40, 1)).mean())
-    insta.eval()
-    torch.testing.assert_close(insta._color_loss(outputs, batch), plain)
+    weighted = insta.losses.color_loss(outputs, batch, 500)
+    torch.testing.assert_close(weighted, (each * torch.where(on_mouth[:, 0], 40, 1)).mean())
+    torch.testing.assert_close(insta.losses.color_loss(outputs, batch, None), plain)
 
 
 def test_mesh_depth_loss_by_hand():
@@ -276,6 +275,13 @@ def test_insta_has_no_latent_codes(subject_root):
 
 
 # -------------------------------------------------------------------------------------------- NeRFace
+
+
+def nerface_outputs(renderer, origins, directions, background):
+    """Of a moment with zeros for a condition."""
+    condition, which = torch.zeros(1, 2), torch.zeros(len(origins), dtype=torch.long)
+    rays = StepRays(Moments([None], condition), which, origins, directions, background)
+    return renderer(renderer.prepare(rays), condition)
 
 
 def test_nerface_fills_in_no_sides(subject_root):
@@ -348,7 +354,7 @@ def test_rendering_of_a_homogeneous_block():
     origins = torch.tensor([[0.0, 0.0, 0.6], [0.03, 0.02, 0.6], [0.5, 0.0, 0.6]])
     directions = unit(torch.tensor([[0.0, 0.0, -1.0], [0.0, 0.1, -1.0], [0.0, 0.0, -1.0]]))
     background = torch.rand(3, 3)
-    out = renderer(origins, directions, [None], torch.zeros(3, dtype=torch.long), torch.zeros(1, 2), background)
+    out = nerface_outputs(renderer, origins, directions, background)
     length = torch.tensor([0.2, 0.2 / -float(directions[1, 2]), 0.0])[:, None]
     # The second ray leaves through the far side as well.
     opacity = 1 - torch.exp(-sigma * length)
@@ -369,7 +375,7 @@ def test_rays_that_all_miss_the_head_show_what_is_behind(count):
     origins = torch.tensor([0.5, 0.0, 0.6]).expand(count, 3)
     directions = torch.tensor([0.0, 0.0, -1.0]).expand(count, 3)
     background = torch.rand(count, 3)
-    out = renderer(origins, directions, [None], torch.zeros(count, dtype=torch.long), torch.zeros(1, 2), background)
+    out = nerface_outputs(renderer, origins, directions, background)
     assert torch.equal(out["rgb"], background) and torch.equal(out["rgb_coarse"], background)
     assert float(out["accumulation"].sum()) == float(out["depth"].sum()) == 0
 

@@ -1,6 +1,7 @@
 """Patches beside rays, and the depth maps that come with them."""
 
 import dataclasses
+from functools import partial
 from types import SimpleNamespace
 
 import cv2
@@ -13,10 +14,12 @@ from flame_nerf.data import depth_maps, pixel_sampler
 from flame_nerf.data.depth_maps import DepthMapError, read_depth_map, spread
 from flame_nerf.data.image_cache import PictureCache
 from flame_nerf.data.pixel_sampler import HeadPixelSamplerConfig
+from flame_nerf.data.step_plan import StepPlan
 from flame_nerf.datamanager import FlameNerfDataManagerConfig
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 
 SIZE = 48
+WITH_PATCHES = partial(StepPlan, patches=True)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +59,7 @@ def test_without_patches_a_step_is_what_it_was(root):
     torch.manual_seed(3)
     plain = data.next_train(0)[1]
     assert set(plain) == {"indices", "image", "mask"}
-    data.patches_at = lambda step: True
+    data.schedule = WITH_PATCHES
     torch.manual_seed(3)
     mixed = data.next_train(1)[1]
     assert torch.equal(mixed["indices"][:64], plain["indices"]) and torch.equal(mixed["image"][:64], plain["image"])
@@ -64,7 +67,7 @@ def test_without_patches_a_step_is_what_it_was(root):
 
 def test_patches_are_grids_of_the_steps_own_pictures_around_the_head(root):
     data = manager(root, frames_per_batch=3, num_patches=200, patch_size=5, patch_strides=(1, 3))
-    data.patches_at = lambda step: True
+    data.schedule = WITH_PATCHES
     bundle, batch = data.next_train(0)
     count, size = batch["num_patches"], batch["patch_size"]
     assert (count, size) == (200, 5)
@@ -88,17 +91,17 @@ def test_patches_are_grids_of_the_steps_own_pictures_around_the_head(root):
 
 def test_patches_larger_than_the_pictures_shrink_with_one_message(root, said):
     data = manager(root, num_patches=3, patch_size=30, patch_strides=(1, 2, 4))
-    data.patches_at = lambda step: True
+    data.schedule = WITH_PATCHES
     for step in range(3):
         batch = data.next_train(step)[1]
         assert batch["patch_size"] == 30 and len(batch["indices"]) == 64 + 3 * 900
     assert len(said) == 1 and "48x48" in said[0] and "strides 1 are used" in said[0]
     data = manager(root, num_patches=1, patch_size=16, patch_strides=(4,))
-    data.patches_at = lambda step: True
+    data.schedule = WITH_PATCHES
     data.next_train(0)
     assert len(said) == 2
     data = manager(root, num_patches=1, patch_size=100)
-    data.patches_at = lambda step: True
+    data.schedule = WITH_PATCHES
     assert data.next_train(0)[1]["patch_size"] == SIZE
 
 
@@ -109,7 +112,7 @@ def test_depth_comes_with_the_patches(root, tmp_path, said):
     for values in maps:
         values[:, :20] = 0
     with_depths(data, tmp_path, maps)
-    data.patches_at = lambda step: True
+    data.schedule = WITH_PATCHES
     batch = data.next_train(0)[1]
     picture, row, column = batch["indices"][64:].T.numpy()
     want = np.stack(maps)[picture, row, column].reshape(20, 6, 6) / 65535
@@ -124,7 +127,7 @@ def test_maps_that_say_nothing_are_named_once_and_left_out(root, tmp_path, said)
     constant, nothing = np.full((SIZE, SIZE), 9, np.uint16), np.zeros((SIZE, SIZE), np.uint16)
     bad = [None, constant, nothing, good[:20], np.dstack([good] * 3)]
     with_depths(data, tmp_path, [*bad, *[good] * (len(data.train_dataset) - len(bad))])
-    data.patches_at = lambda step: True
+    data.schedule = WITH_PATCHES
     for step in range(2):
         batch = data.next_train(step)[1]
         unusable = batch["indices"][64:].view(60, 36, 3)[:, 0, 0] < len(bad)
@@ -138,7 +141,7 @@ def test_maps_that_say_nothing_are_named_once_and_left_out(root, tmp_path, said)
 def test_with_no_usable_map_there_is_no_prior(root, tmp_path, said):
     data = manager(root, num_patches=2, patch_size=4)
     with_depths(data, tmp_path, [None] * len(data.train_dataset))
-    data.patches_at = lambda step: True
+    data.schedule = WITH_PATCHES
     assert "depth_prior" not in data.next_train(0)[1] and "depth_prior" not in data.next_train(1)[1]
     assert len(said) == 1 and "3 more" in said[0]
 

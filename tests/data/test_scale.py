@@ -13,7 +13,7 @@ import torch
 from synthetic import make_subject
 
 from flame_nerf import dataparser
-from flame_nerf.data.pixel_sampler import HeadPixelSamplerConfig
+from flame_nerf.data.pixel_sampler import Draw, HeadPixelSamplerConfig
 from flame_nerf.dataparser import stabilize_head
 from flame_nerf.motion import SubjectMotion
 from flame_nerf.runtime import scratch
@@ -136,7 +136,7 @@ def test_full_disk_is_one_clear_error(monkeypatch, root):
 
 def drawn(count: int, steps: int, **options) -> list[set[int]]:
     sampler = HeadPixelSamplerConfig(**options).setup(num_rays_per_batch=64)
-    return [set(sampler._pictures(count).tolist()) for _ in range(steps)]
+    return [set(sampler._pictures(Draw(), count).tolist()) for _ in range(steps)]
 
 
 def test_short_videos_are_drawn_from_as_a_whole():
@@ -153,7 +153,7 @@ def test_long_videos_come_round_a_few_frames_at_a_time():
     )
     hands, seen = [], torch.zeros(200, dtype=torch.long)
     for _ in range(1000):
-        pictures = sampler._pictures(200)
+        pictures = sampler._pictures(Draw(), 200)
         assert len(pictures) == 64 and len(torch.unique(pictures)) == 8
         hands.append(set(sampler._at_hand.tolist()))
         seen[torch.unique(pictures)] += 1

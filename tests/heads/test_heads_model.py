@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from flame_nerf.heads import HeadModel, LandmarkEmbedding, axis_angle_to_matrix
+from flame_nerf.heads import HeadModel, LandmarkEmbedding
 
 JOINTS = ("root", "neck", "head", "jaw", "left_eye", "right_eye")
 PARENTS = (-1, 0, 1, 2, 2, 2)
@@ -129,16 +129,6 @@ def test_gradients() -> None:
     assert torch.autograd.gradcheck(head.vertices, inputs, atol=1e-6)
     landmarks = head.landmark_points
     assert torch.autograd.gradcheck(lambda *a: landmarks(head.vertices(*a)), inputs, atol=1e-6, fast_mode=True)
-
-
-@pytest.mark.parametrize("length", [0.0, 1e-9, 5e-4, 1e-3, 1.1e-3, 0.5, np.pi, 5.0])
-def test_axis_angle_matches_scipy(length: float) -> None:
-    vectors = np.random.default_rng(2).normal(size=(50, 3))
-    vectors *= length / np.linalg.norm(vectors, axis=1, keepdims=True)
-    expected = Rotation.from_rotvec(vectors).as_matrix()
-    np.testing.assert_allclose(axis_angle_to_matrix(torch.from_numpy(vectors)).numpy(), expected, atol=1e-13)
-    single = axis_angle_to_matrix(torch.from_numpy(vectors).float())
-    np.testing.assert_allclose(single.numpy(), expected, atol=2e-6)
 
 
 def test_subset_moves_like_the_whole() -> None:

@@ -77,3 +77,11 @@ def test_obj_files_with_quads_negative_numbers_and_colours(tmp_path):
     vertices, topology = read_mesh(tmp_path / "m.obj")
     assert np.array_equal(vertices, [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
     assert topology.faces.tolist() == [[0, 1, 2], [0, 2, 3], [0, 1, 2]]
+
+
+@pytest.mark.parametrize("corner", [9, -9, 0])
+def test_a_face_that_names_no_vertex_is_named(tmp_path, corner):
+    (tmp_path / "m.obj").write_text(f"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 {corner}\n")
+    index = corner - 1 if corner > 0 else corner + 3 if corner < 0 else -1
+    with pytest.raises(ImportingError, match=rf"m.obj: a face names vertex {index} .*but there are 3"):
+        read_mesh(tmp_path / "m.obj")

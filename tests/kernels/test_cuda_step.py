@@ -4,7 +4,6 @@ import copy
 import traceback
 from collections import Counter
 from contextlib import nullcontext
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,16 @@ from synthetic import make_subject
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flame_nerf.dataparser import FlameNerfDataParserConfig
+from flame_nerf.kernels import availability
 from flame_nerf.methods import flame_nerf
 from flame_nerf.render.falloff import log_falloff
 
 WAITS = {"_local_scalar_dense", "nonzero", "_unique2", "masked_select", "equal"}
 """Operators whose result the host needs; indexing by a mask is one of them."""
 HOST_ONLY = {
-    "prefetch.py:moments_of",  # which rows of the track a batch has: indices that stay on the host
+    "moments.py:of_rays",  # which rows of the track a batch has: indices that stay on the host
     "pose.py:_training_rays",  # which cameras: likewise
-    "mapping.py:_checked_index",  # on the CPU only
+    "posed.py:checked_index",  # on the CPU only
     "shell.py:_require",  # on CUDA once, after the march has waited
     "throughput.py:metrics",  # numbers that the host made
 }
@@ -63,7 +63,7 @@ def losses(root: Path, kernels: str, steps: tuple[int, ...], watch: Watch) -> li
     model.field.compiled, model.field.precision = kernels == "numba", "float32"
     pipeline = config.setup(device="cpu", test_mode="val", world_size=1, local_rank=0)
     begin, *_ = pipeline.get_training_callbacks(TrainingCallbackAttributes(None, None, pipeline, None))
-    pipeline.model._march_ahead = None  # there is none on CUDA
+    pipeline.model.training_rays.prefetch(None)  # there is none on CUDA
     # Of one thickness: which of two equally near triangles a sample belongs to is the search structure's choice.
     renderer = pipeline.model.renderer
     renderer.shell_thickness.fill_(0.015)
@@ -90,8 +90,7 @@ def test_a_step_through_warp_is_one_through_numba_and_waits_for_nothing(root, mo
     # From 200 on poses are calibrated and empty space is skipped; 204 explores.
     steps = 0, 1, 2, 203, 204, 205
     expected = losses(root, "numba", steps, Watch())
-    for module in ("render.occupancy", "render.compositing", "render.falloff"):
-        monkeypatch.setattr(import_module(f"flame_nerf.{module}"), "numba_problem", lambda: "not on CUDA")
+    monkeypatch.setattr(availability, "numba_problem", lambda: "not on CUDA")
     watch = Watch()
     actual = losses(root, "warp", steps, watch)
     for ours, theirs in zip(actual, expected, strict=True):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from synthetic import DISTANCE, look_at_origin, make_subject
 
-from flame_nerf.geometry import rotation_vector
+from flame_nerf.geometry import matrix_to_axis_angle
 from flame_nerf.losses.depth import DepthTerm, DepthTermConfig
 from flame_nerf.losses.semantic import SemanticTerm, SemanticTermConfig
 from flame_nerf.priors import ImageEncoderConfig
@@ -136,7 +136,8 @@ def test_both_terms_reach_the_field(tmp_path, tiny_clip):
     assert [index for index, names in enumerate(logged) if "semantic_loss" in names] == [3, 6]
     model = trainer.pipeline.model
     model.zero_grad()
-    model._view_terms["semantic_loss"].loss(model._train_c2w, model._render_view).backward()
+    bundle, batch = trainer.pipeline.datamanager.next_train(9)
+    model.losses.terms(model(bundle), batch, 9)["semantic_loss"]().backward()
     assert model.renderer.field.grid.table.grad.abs().max() > 0
     others = [*model.refinement.parameters(), *model.renderer.field.get_param_groups()["network"]]
     assert all(p.grad is None or p.grad.abs().max() == 0 for p in others)
@@ -168,8 +169,8 @@ def test_every_other_view_is_the_frames_own_and_targets_are_frames_seen_alike():
         def loss(self, rgb, frames, pose_render, pose_target):
             (target,) = frames
             targets.append(target)
-            assert torch.allclose(pose_render, rotation_vector(seen[-1][None, :, :3]))
-            assert torch.allclose(pose_target, rotation_vector(c2w[target][None, :, :3]))
+            assert torch.allclose(pose_render, matrix_to_axis_angle(seen[-1][None, :, :3]))
+            assert torch.allclose(pose_target, matrix_to_axis_angle(c2w[target][None, :, :3]))
             assert rgb.shape == (1, 4, 4, 3)
             return rgb.sum()
 

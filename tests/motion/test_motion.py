@@ -95,10 +95,12 @@ def test_a_new_expression_is_the_head_model_s(track, head):
     for name in ("neck", "head"):
         turn[JOINTS.index(name)] = torch.from_numpy(track.pose[:, JOINTS.index(name)].mean(0))
     turn[JOINTS.index("jaw"), 0] = 0.3
+    eyes = [JOINTS.index(name) for name in ("left_eye", "right_eye")]
+    turn[eyes] = torch.from_numpy(track.pose[:, eyes]).median(dim=0).values
     expected = head.vertices(torch.from_numpy(track.identity), torch.tensor([0.0, 0.8]), turn)
     posed = motion.pose({"mouthSmileLeft": 0.8}, {"jaw": (0.3, 0.0, 0.0)})
     np.testing.assert_allclose(posed.vertices, expected, atol=2e-6)
-    np.testing.assert_allclose(posed.condition, [0, 0.8, 0.3, 0, 0, 0, 0, 0, 0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(posed.condition, [0, 0.8, 0.3, 0, 0, *turn[eyes].flatten().tolist()], atol=1e-6)
 
 
 def test_what_the_track_has_beyond_the_model_is_kept(head):
@@ -120,6 +122,11 @@ def test_neutral(track, head):
     for motion in (SubjectMotion(track), SubjectMotion(track, head)):
         neutral = motion.neutral()
         assert neutral.vertices.shape == track.canonical_vertices.shape
+        at = [motion.condition_names.index(f"{eye}.{axis}") for eye in ("left_eye", "right_eye") for axis in "xyz"]
+        # Eyes look where this person usually does: a head model's straight ahead may be anywhere.
+        usual = motion.conditions[:, at].median(dim=0).values if motion.can_pose else torch.zeros(6)
+        torch.testing.assert_close(neutral.condition[at], usual)
+        neutral.condition[at] = 0
         assert not neutral.condition.any()
     assert torch.equal(SubjectMotion(track).neutral().vertices, torch.from_numpy(track.canonical_vertices))
 
@@ -131,7 +138,7 @@ def test_sweep_opens_and_closes_one_expression(track, head):
         assert len(sweep) == count
         assert sweep[:, 0].max() == pytest.approx(1.0)
         np.testing.assert_allclose(sweep[:, 0], sweep.flip(0)[:, 0], atol=1e-6)
-        assert sweep[0, 0] == pytest.approx(0.0) and not sweep[:, 1:].any()
+        assert sweep[0, 0] == pytest.approx(0.0) and torch.equal(sweep[:, 1:], sweep[:1, 1:].expand(count, -1))
     with pytest.raises(MotionError, match="at least 3"):
         motion.expression_sweep("jawOpen", 2)
 

@@ -12,7 +12,6 @@ from nerfstudio.cameras.rays import RayBundle
 from scipy.spatial.transform import Rotation
 
 from flame_nerf.canonical import CanonicalMapping
-from flame_nerf.geometry import rotation_matrix, rotation_vector
 from flame_nerf.heads import load_head
 from flame_nerf.refinement import PoseRefinement, PoseRefinementConfig, TrackRefinement, TrackRefinementConfig
 from flame_nerf.refinement.time_spline import TimeSpline
@@ -34,35 +33,6 @@ def rays(count: int) -> RayBundle:
     origins = torch.randn(count, 3)
     directions = torch.nn.functional.normalize(torch.randn(count, 3), dim=-1)
     return RayBundle(origins, directions, torch.ones(count, 1), camera_indices=torch.arange(count)[:, None])
-
-
-def test_rotation_vector_against_scipy():
-    vectors = np.random.default_rng(0).normal(size=(200, 3))
-    vectors *= np.linspace(0, 3.0, 200)[:, None] / np.linalg.norm(vectors, axis=1, keepdims=True)
-    matrices = torch.from_numpy(Rotation.from_rotvec(vectors).as_matrix())
-    np.testing.assert_allclose(rotation_vector(matrices).numpy(), vectors, atol=1e-6)
-
-
-def test_rotation_matrix_against_scipy():
-    vectors = np.random.default_rng(0).normal(size=(200, 3))
-    vectors *= np.geomspace(1e-12, 7.0, 200)[:, None] / np.linalg.norm(vectors, axis=1, keepdims=True)
-    found = rotation_matrix(torch.from_numpy(vectors))
-    np.testing.assert_allclose(found.numpy(), Rotation.from_rotvec(vectors).as_matrix(), atol=1e-12)
-    single = rotation_matrix(torch.from_numpy(vectors).float())
-    np.testing.assert_allclose(single.double().numpy(), found.numpy(), atol=2e-6)
-
-
-@pytest.mark.parametrize("size", [0.0, 1e-9, 1e-3, 0.3, 3.0])
-def test_rotation_matrix_has_the_slopes_of_the_matrix_exponential(size):
-    vector = torch.tensor([[0.6, -0.48, 0.64]], dtype=torch.float64) * size
-    generators = [rotation_matrix(unit[None] * torch.pi / 2)[0] for unit in torch.eye(3, dtype=torch.float64)]
-    # The exponential of a cross product's matrix, which torch knows by itself.
-    crosses = torch.stack([0.5 * (turn - turn.T) for turn in generators])
-    found = torch.autograd.functional.jacobian(rotation_matrix, vector)
-    wanted = torch.autograd.functional.jacobian(
-        lambda v: torch.linalg.matrix_exp(torch.einsum("nk,kij->nij", v, crosses)), vector
-    )
-    torch.testing.assert_close(found, wanted, atol=1e-7, rtol=0)
 
 
 def test_features_are_centred_and_scaled_over_training():

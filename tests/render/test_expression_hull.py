@@ -96,7 +96,7 @@ def told(pipeline, value: float) -> torch.Tensor:
     camera.metadata = None
     frame = model.motion.frame(0)
     model.override = PosedFrame(frame.vertices, torch.full_like(frame.condition, value))
-    condition = model.moment(camera)[1][0]
+    condition = model.conditioning(model.timeline.of_camera(camera, model.override))[0]
     model.override = None
     return condition
 
@@ -104,7 +104,7 @@ def told(pipeline, value: float) -> torch.Tensor:
 def test_pictures_of_a_wild_expression_are_told_the_nearest_seen_one(tmp_path):
     pipeline = pipeline_of(tmp_path / "subject")
     model = pipeline.model.eval()
-    field, seen = model.renderer.field, model.motion.conditions[model._train_rows]
+    field, seen = model.renderer.field, model.motion.conditions[model.train_timesteps]
     # Untrained, a condition does nothing, and any will do.
     assert (told(pipeline, 20.0) == 20.0).all()
     torch.nn.init.normal_(field.condition_scale.weight, generator=torch.Generator().manual_seed(0))
@@ -124,13 +124,14 @@ def test_a_trained_moment_is_told_what_it_was_trained_with_and_a_held_out_one_is
     data = pipeline.datamanager
     for cameras, kept in ((data.train_dataset.cameras[2:3], True), (data.eval_dataset.cameras[:1], False)):
         tracked = model.motion.conditions[int(cameras.metadata["frame_idx"])]
-        assert torch.equal(model.moment(cameras)[1][0], tracked + corrected) == kept
+        shown = model.conditioning(model.timeline.of_camera(cameras))[0]
+        assert torch.equal(shown, tracked + corrected) == kept
 
 
 def test_not_in_training_nor_where_it_is_turned_off(tmp_path):
     pipeline = pipeline_of(tmp_path / "on")
     model, asked = pipeline.model, []
-    model._seen_conditions.nearest = lambda condition, effect: asked.append(len(condition)) or condition
+    model.renderer.seen_conditions.nearest = lambda condition, effect: asked.append(len(condition)) or condition
     model.train()(pipeline.datamanager.next_train(0)[0])
     assert not asked
     model.eval().get_outputs_for_camera(pipeline.datamanager.eval_dataset.cameras[:1])

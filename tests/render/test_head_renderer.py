@@ -13,6 +13,7 @@ from flame_nerf.motion import SubjectMotion
 from flame_nerf.render.head_renderer import HeadRenderer, SamplingConfig
 from flame_nerf.render.occupancy import OccupancyConfig
 from flame_nerf.render.shell_config import ShellConfig
+from flame_nerf.render.step_rays import Moments, StepRays
 
 SIGMA = 20.0
 """1/m: a density at which no ray is opaque."""
@@ -28,16 +29,16 @@ def renderer(track, **sampling) -> HeadRenderer:
     config = SamplingConfig(step=0.002, occupancy=OccupancyConfig(enabled=False), **sampling)
     field = FieldConfig(n_levels=2, log2_hashmap_size=8, max_resolution=32)
     found = HeadRenderer(track, SubjectMotion(track), MappingConfig(), field, config, pixel_size=0.002).eval()
-    found._ask_field = lambda points, *told: (torch.full((len(points),), SIGMA), torch.zeros(len(points), 3))
+    found._query_field = lambda points, *told: (torch.full((len(points),), SIGMA), torch.zeros(len(points), 3))
     return found
 
 
 def opacity(
     found: HeadRenderer, origins: torch.Tensor, directions: torch.Tensor, shift: MeshShift | None = None
 ) -> torch.Tensor:
-    which = torch.zeros(len(origins), dtype=torch.long)
-    condition = torch.zeros(1, found.field.condition_dim)
-    outputs = found(origins, directions, [found.meshes.get(0)], which, condition, torch.zeros(3), shift=shift)
+    which, condition = torch.zeros(len(origins), dtype=torch.long), torch.zeros(1, found.field.condition_dim)
+    moments = Moments([found.meshes.get(0)], condition, shift=shift)
+    outputs = found(found.prepare(StepRays(moments, which, origins, directions)), condition)
     return outputs["accumulation"][:, 0]
 
 
@@ -52,11 +53,14 @@ def rays() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("in_kernels", [True, False])
 def test_densities_fall_from_the_mesh_to_the_shells_edge_but_for_hair(track, in_kernels, monkeypatch):
     if not in_kernels:
-        monkeypatch.setattr("flame_nerf.render.falloff.numba_problem", lambda: "not here")
+        monkeypatch.setattr("flame_nerf.kernels.availability.numba_problem", lambda: "not here")
     shell = ShellConfig(skin=0.01, scalp=0.03, neck=0.02)
     falling = renderer(track, shell=shell, falloff=3.0)
     origins, directions = rays()
-    samples = falling.sample([falling.meshes.get(0)], torch.zeros(60, dtype=torch.long), origins, directions, None)
+    samples = falling.mapping.sample_shell(
+        [falling.meshes.get(0)], torch.zeros(60, dtype=torch.long), origins, directions,
+        shell=falling.shell, behind=falling.config.behind, step=falling.config.step, near=falling.config.near,
+    )  # fmt: skip
     middles = samples.positions(origins, directions).double().numpy()
     apart = distances(middles, np.asarray(track.vertices[0], np.float64), track.faces)
     nearest = apart.argmin(axis=1)

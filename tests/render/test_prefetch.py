@@ -10,10 +10,12 @@ import torch
 from nerfstudio.cameras.rays import RayBundle
 from synthetic import make_subject
 
+from flame_nerf.data.step_plan import StepPlan
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.kernels.cpu import threads
 from flame_nerf.methods import flame_nerf_cpu
-from flame_nerf.render.prefetch import MarchAhead
+from flame_nerf.render.prefetch import TrainingRays
+from flame_nerf.render.step_rays import StepRays
 
 
 @pytest.fixture(scope="module")
@@ -72,114 +74,124 @@ def test_what_fails_while_drawing_is_raised_where_the_rays_are_wanted(pipeline):
     def broken(step):
         raise OSError("disk gone")
 
-    data.patches_at = broken
+    data.schedule = broken
     try:
         with pytest.raises(OSError, match="disk gone"):
             look(data, 3)
         with pytest.raises(OSError, match="disk gone"):
             data.next_train(3)
     finally:
-        del data.patches_at
+        del data.schedule
 
 
 def test_patches_come_at_the_steps_that_want_them(pipeline):
     data = pipeline.datamanager
-    data.patches_at = lambda step: step == 3
+    data.schedule = lambda step: StepPlan(step, patches=step == 3)
     try:
         look(data, 3)
         assert "num_patches" in data.next_train(3)[1] and "num_patches" not in data.next_train(4)[1]
     finally:
-        del data.patches_at
+        del data.schedule
 
 
-def started(pipeline, bundle: RayBundle, step: int) -> MarchAhead:
-    """At work on these rays."""
+def rays_of(pipeline) -> TrainingRays:
+    """A model's way from bundles to rays, on a white background, with nothing ahead."""
     model = pipeline.model.train()
-    ahead = MarchAhead(model.renderer, model.refinement.pose, lambda coming: lambda: bundle)
-    ahead.start(step)
-    return ahead
+    return TrainingRays(model.timeline, model.renderer, model.refinement.pose, lambda bundle: torch.ones(3))
+
+
+def ahead_of(pipeline, bundle: RayBundle, step: int, meanwhile=lambda: None) -> StepRays:
+    """A bundle's rays, prepared beside the step before; `meanwhile` happens after the worker was started."""
+    rays = rays_of(pipeline)
+    rays.prefetch(lambda coming: lambda: bundle)
+    other = pipeline.datamanager.next_train(step - 1)[0]
+    torch.manual_seed(3)
+    rays.prepare(other, step - 1)
+    meanwhile()
+    return rays.prepare(bundle, step)
+
+
+SAMPLED = ("ray_index", "t_start", "face", "mesh_index", "distance")
 
 
 @pytest.mark.parametrize("step", [304, 305])
 def test_what_was_done_ahead_is_what_would_be_done_now(pipeline, step):
-    """Samples in each step, and their places in the canonical head in those that need no gradient to them."""
-    model, bundle = pipeline.model, pipeline.datamanager.next_train(0)[0]
-    pose = model.refinement.pose
+    """Samples, and their places in the canonical head, whether a step learns corrections (304) or not (305)."""
+    model, bundle = pipeline.model.train(), pipeline.datamanager.next_train(0)[0]
+    pose, renderer = model.refinement.pose, model.renderer
     with torch.no_grad():
         pose.calibration.fill_(2e-3)
-    torch.manual_seed(3)
-    ahead = started(pipeline, bundle, step)
-    with torch.no_grad():
-        # What training learns in the meantime is no part of it.
-        pose.calibration.fill_(1e-1)
-    found = ahead.take(bundle)
+
+    def learn() -> None:
+        # What training learns in the meantime is no part of what was prepared.
+        with torch.no_grad():
+            pose.calibration.fill_(1e-1)
+
+    found = ahead_of(pipeline, bundle, step, learn)
 
     torch.manual_seed(3)
     generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-    rows, which = torch.unique(bundle.metadata["frame_idx"][:, 0], return_inverse=True)
-    renderer = model.renderer
-    meshes = renderer.meshes.get_many(rows.tolist())
+    moments, which = model.timeline.of_rays(bundle, step=step)
+    corrections = []
     with torch.no_grad():
-        pose.calibration.fill_(2e-3)
-        rays = pose.training_rays(bundle, step)
+        for size in (2e-3, 1e-1):
+            pose.calibration.fill_(size)
+            corrections.append(pose.training_rays(bundle, step))
         pose.calibration.zero_()
-    assert not torch.equal(rays[0], bundle.origins)
-    expected = renderer.sample(meshes, which, *rays, renderer.known_empty(step), generator=generator)
+    before, after = (StepRays(moments, which, *rays) for rays in corrections)
+    assert not torch.equal(before.origins, bundle.origins)
+    expected = renderer.march(before, renderer.known_empty(step), generator)
     assert len(found.samples) > 500
-    assert torch.equal(found.moments.rows, rows) and torch.equal(found.moments.of_ray, which)
-    for name in ("ray_index", "t_start", "face", "mesh_index", "distance"):
-        assert torch.equal(getattr(found.samples, name), getattr(expected, name)), name
-    assert (found.placed is None) == pose.learns(step) == (step == 304)
-    if found.placed is not None:
-        assert torch.equal(found.origins, rays[0]) and torch.equal(found.directions, rays[1])
-        placed = renderer.place(meshes, expected, *rays)
-        for name in ("points", "directions", "expected"):
-            assert torch.equal(getattr(found.placed, name), getattr(placed, name)), name
+    assert torch.equal(found.moments.timesteps, moments.timesteps) and torch.equal(found.mesh_index, which)
+    for name in SAMPLED:
+        assert torch.equal(getattr(found.samples, name), getattr(expected.samples, name)), name
+    # A step that learns corrections corrects its rays anew, and is differentiable in them.
+    assert pose.learns(step) == found.origins.requires_grad == found.canonical.points.requires_grad == (step == 304)
+    rays = after if step == 304 else before
+    placed = renderer.carry(dataclasses.replace(rays, samples=expected.samples))
+    for name in ("origins", "directions", "density_factor"):
+        torch.testing.assert_close(getattr(found, name), getattr(placed, name), atol=1e-7, rtol=0)
+    for name in ("points", "directions"):
+        torch.testing.assert_close(getattr(found.canonical, name), getattr(placed.canonical, name), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("step", [304, 305])
-def test_a_step_looks_the_same_whether_it_was_prepared_or_not(pipeline, step, monkeypatch):
-    model, data = pipeline.model.train(), pipeline.datamanager
-    place, placed_now = model.renderer.place, []
-    monkeypatch.setattr(model.renderer, "place", lambda *args: placed_now.append(step) or place(*args))
-    model.config.random_background, model._step = False, step
-    torch.manual_seed(5)
-    bundle = data._draw(step)[0]
-    marched = started(pipeline, bundle, step).take(bundle)
-    placed_now.clear()
-    model._march_ahead, pictures = object(), []
-    for known in (marched, dataclasses.replace(marched, placed=None)):
-        model._marched = lambda rays, known=known: known
-        pictures.append(model.get_outputs(bundle))
-    model._march_ahead = None
-    del model._marched
+def test_a_step_looks_the_same_whether_it_was_prepared_ahead_or_now(pipeline, step, monkeypatch):
+    model, bundle = pipeline.model.train(), pipeline.datamanager.next_train(0)[0]
+    sample_shell = model.renderer.mapping.sample_shell
+
+    def sampled(*args, **options):
+        return sample_shell(*args, **options | {"generator": torch.Generator().manual_seed(1)})
+
+    monkeypatch.setattr(model.renderer.mapping, "sample_shell", sampled)
+    pictures = []
+    for rays in (ahead_of(pipeline, bundle, step), rays_of(pipeline).prepare(bundle, step)):
+        pictures.append(model.renderer(rays, model.conditioning(rays.moments), step))
     assert float(pictures[0]["accumulation"].detach().max()) > 0.1
     for name in ("rgb", "accumulation", "depth"):
         assert torch.equal(pictures[0][name], pictures[1][name]), name
     assert pictures[0]["rgb"].requires_grad
-    # What was carried ahead is not carried again.
-    assert len(placed_now) == (2 if step == 304 else 1)
 
 
 def test_what_was_learned_meanwhile_does_not_change_a_march(pipeline):
-    renderer, bundle = pipeline.model.renderer, pipeline.datamanager.next_train(0)[0]
+    renderer, bundle = pipeline.model.train().renderer, pipeline.datamanager.next_train(0)[0]
     highest, step = renderer.occupancy.highest, 10_001
     assert renderer.known_empty(step) is not None
     highest.fill_(1e4)
-    ahead = started(pipeline, bundle, step)
-    highest.zero_()
-    assert len(ahead.take(bundle).samples) > 500
+    assert len(ahead_of(pipeline, bundle, step, lambda: highest.zero_()).samples) > 500
     highest.fill_(torch.inf)
 
 
-def test_another_bundle_gets_nothing_and_errors_are_raised(pipeline):
+def test_another_bundle_is_prepared_now_and_errors_are_raised(pipeline):
     bundle, other = (pipeline.datamanager.next_train(0)[0] for _ in range(2))
-    ahead = started(pipeline, bundle, 0)
-    assert ahead.take(other) is None and ahead.take(bundle) is None
+    rays = rays_of(pipeline)
+    rays.prefetch(lambda coming: lambda: bundle)
+    rays.prepare(other, 0)
+    assert torch.equal(rays.prepare(other, 1).directions, other.directions)
     broken = pipeline.datamanager.next_train(0)[0]
     broken.origins = broken.origins * torch.nan
     with pytest.raises(ValueError, match="not finite"):
-        started(pipeline, broken, 0).take(broken)
+        ahead_of(pipeline, broken, 1)
 
 
 def test_two_runs_with_one_seed_are_the_same(pipeline):
@@ -206,7 +218,7 @@ def trained(pipeline, steps: int) -> list[torch.Tensor]:
         optimizer.zero_grad()
         sum(pipeline.get_train_loss_dict(step)[1].values()).backward()
         optimizer.step()
-    assert pipeline.model._march_ahead is not None
+    assert pipeline.model.training_rays.prefetches
     return [parameter.detach().clone() for parameter in parameters]
 
 

@@ -73,7 +73,7 @@ def test_the_model_asks_so_in_pictures_and_not_in_training(tmp_path):
     config.datamanager.dataparser = FlameNerfDataParserConfig(data=root)
     pipeline = config.setup(device="cpu", test_mode="val", world_size=1, local_rank=0)
     model, asked = pipeline.model, []
-    model.renderer.seen.nearest = lambda points, directions: asked.append(len(points)) or directions
+    model.renderer.seen_directions.nearest = lambda points, directions: asked.append(len(points)) or directions
     model.train()(pipeline.datamanager.next_train(0)[0])
     assert not asked
     model.eval().get_outputs_for_camera(pipeline.datamanager.eval_dataset.cameras[:1])

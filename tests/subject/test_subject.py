@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,8 +22,6 @@ def made(tmp_path_factory):
 @pytest.fixture
 def root(made, tmp_path):
     """A copy that a test may break."""
-    import shutil
-
     return shutil.copytree(made.root, tmp_path / "subject")
 
 
@@ -187,6 +187,32 @@ def test_interrupted_between_the_files_is_no_subject(root, monkeypatch):
         write_subject(load_subject(root))
     with pytest.raises(SubjectError, match="interrupted"):
         load_subject(root)
+
+
+@pytest.mark.parametrize("begin", ["root", "folder above", "absolute", "dot"])
+def test_a_relative_root_is_not_joined_twice(made, tmp_path, monkeypatch, begin):
+    shutil.copytree(made.root, tmp_path / "out" / "me")
+    (tmp_path / "out" / "me" / "transforms.json").unlink()
+    monkeypatch.chdir(tmp_path / "out" / "me" if begin == "dot" else tmp_path)
+    root = Path(".") if begin == "dot" else Path("out/me")
+    start = {"root": Path(), "folder above": root, "absolute": root.absolute(), "dot": Path()}[begin]
+
+    def moved(path):
+        return None if path is None else start / path.relative_to(made.root)
+
+    frames = tuple(
+        dataclasses.replace(frame, file_path=moved(frame.file_path), mask_path=moved(frame.mask_path))
+        for frame in made.frames
+    )
+    subject = dataclasses.replace(made, root=root, frames=frames, background=moved(made.background))
+    write_subject(subject) if begin != "root" else write_subject(dataclasses.replace(subject, root=made.root), root)
+    again = load_subject(tmp_path / "out" / "me")
+    assert [frame.file_path for frame in again.frames] == [
+        tmp_path / "out" / "me" / frame.file_path.relative_to(made.root) for frame in made.frames
+    ]
+    # Moved elsewhere it still loads: the files name each other by the root.
+    (tmp_path / "out" / "me").rename(tmp_path / "elsewhere")
+    load_subject(tmp_path / "elsewhere")
 
 
 def test_bad_subject_is_not_written(made, tmp_path):

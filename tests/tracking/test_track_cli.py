@@ -56,7 +56,10 @@ def test_the_command_on_a_real_clip(tmp_path):
     assert not (subject_dir / ".work").exists()
     _check_geometry(subject)
     page = (subject_dir / "report.html").read_text()
-    assert page.count("data:image/jpeg") == 6 and "<svg" in page and 'src="http' not in page
+    # Six frames, and the face held still before and after registration, as means and as a film.
+    assert page.count("data:image/jpeg") == 8 and page.count("data:image/webp") == 1
+    assert "<svg" in page and 'src="http' not in page
+    assert "Registration " in done.stdout
 
     again = _command(carphone(), subject_dir, "--max-frames", "40")
     assert again.returncode == 0 and "ns-train" in again.stdout and "Face landmarks" not in again.stderr

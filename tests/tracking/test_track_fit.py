@@ -7,19 +7,19 @@ import pytest
 import torch
 from track_heads import egg_head
 
-from data_tools.tracking.camera import FLIP, camera_to_head, project, yaw_pitch_roll
+from data_tools.tracking.camera import FLIP, camera_to_head, yaw_pitch_roll
 from data_tools.tracking.fit.energy import Seen, mean_distance
 from data_tools.tracking.fit.face_points import face_points
 from data_tools.tracking.fit.fitted import pose_head
 from data_tools.tracking.fit.initial_pose import first_guess
-from data_tools.tracking.fit.motion import fit_motion, rotation_vector
+from data_tools.tracking.fit.motion import fit_motion
 from data_tools.tracking.fit.newton import newton_step, second_difference
 from data_tools.tracking.fit.offsets import with_bumps
 from data_tools.tracking.fit.outline import Outline, head_vertices
 from data_tools.tracking.fit.residuals import FaceState, anchor_of, linearise
 from data_tools.tracking.fit.shape import choose_keyframes, fit_shape
 from data_tools.tracking.masks.silhouette import cover
-from flame_nerf.heads import axis_angle_to_matrix
+from flame_nerf.geometry import axis_angle_to_matrix, matrix_to_axis_angle, perspective
 
 FOCAL, CENTRE = 700.0, torch.tensor([256.0, 256.0], dtype=torch.float64)
 
@@ -50,7 +50,7 @@ def _truth(frames: int, identity_scale: float = 1.0) -> tuple:
 def _see(points, state: FaceState, noise: float = 0.0) -> Seen:
     at_head = points.points(state.identity, state.expression, state.gaze)
     camera = (at_head - anchor_of(points)) @ state.rotation.transpose(1, 2) + state.shift[:, None]
-    pixels = project(camera, state.focal, CENTRE)
+    pixels = perspective(camera, state.focal, CENTRE)
     return Seen(pixels + noise * torch.randn(pixels.shape, generator=torch.Generator().manual_seed(2)), CENTRE)
 
 
@@ -121,7 +121,7 @@ def test_the_fit_recovers_what_made_the_points():
     assert float(mean_distance(points, found, seen).mean()) < 0.45
     assert (found.identity - truth.identity).abs().max() < 0.15
     assert abs(found.focal / FOCAL - 1) < 0.02
-    off = rotation_vector(found.rotation @ truth.rotation.transpose(1, 2)).norm(dim=1)
+    off = matrix_to_axis_angle(found.rotation @ truth.rotation.transpose(1, 2)).norm(dim=1)
     assert float(torch.rad2deg(off).mean()) < 0.15
     assert float((found.expression - truth.expression).abs().mean()) < 0.04
     assert float((found.gaze - truth.gaze).abs().mean()) < 0.02
@@ -135,7 +135,7 @@ def test_windows_of_a_long_clip_meet_without_a_step(monkeypatch):
     monkeypatch.setattr("data_tools.tracking.fit.motion.WINDOW", 30)
     monkeypatch.setattr("data_tools.tracking.fit.motion.LOOKAHEAD", 10)
     pieces = fit_motion(points, start, seen, np.arange(90.0))
-    off = rotation_vector(whole.rotation @ pieces.rotation.transpose(1, 2)).norm(dim=1)
+    off = matrix_to_axis_angle(whole.rotation @ pieces.rotation.transpose(1, 2)).norm(dim=1)
     assert float(off.max()) < 2e-3
     assert float((whole.expression - pieces.expression).abs().max()) < 0.03
 
@@ -167,7 +167,7 @@ def test_the_outline_tells_what_landmarks_cannot():
     seen = _see(points, truth)
     camera = head_vertices(wide, points, truth) @ truth.rotation.transpose(1, 2)
     camera = camera + truth.translation(anchor_of(points))[:, None]
-    pixels = project(camera, FOCAL, CENTRE).numpy()
+    pixels = perspective(camera, FOCAL, CENTRE).numpy()
     faces = head.faces.numpy()
     mattes = [255 * cover(one, faces, (512, 512)).astype(np.uint8) for one in pixels]
 

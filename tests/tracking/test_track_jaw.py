@@ -13,8 +13,10 @@ from data_tools.tracking.fit.fitted import pose_head
 from data_tools.tracking.fit.initial_pose import first_guess
 from data_tools.tracking.fit.jaw import FULL_TURN, mouth_opening, opens_by_joint, rotation_of
 from data_tools.tracking.fit.motion import expressions_of, fit_motion
-from data_tools.tracking.fit.residuals import FaceState, linearise
-from flame_nerf.heads import axis_angle_to_matrix
+from data_tools.tracking.fit.outline import head_vertices
+from data_tools.tracking.fit.residuals import FaceState, anchor_of, linearise
+from data_tools.tracking.photometric.surfels import spread_surfels
+from flame_nerf.geometry import axis_angle_to_matrix
 
 FOCAL, CENTRE = 700.0, torch.tensor([256.0, 256.0], dtype=torch.float64)
 
@@ -119,3 +121,26 @@ def test_the_fit_finds_the_jaw():
     np.testing.assert_allclose(posed.mouth_open, opening, atol=1e-6)
     lips_apart = np.abs(posed.canonical - head.rest(torch.from_numpy(posed.identity))[0].numpy()).max()
     assert lips_apart > 2e-3
+
+
+def test_surfels_follow_the_jaw():
+    """Where the posed mesh has them, and with the right derivative by its opening."""
+    head = _head()
+    points = face_points(head)
+    state = _state(points, 5)
+    surfels = spread_surfels(head, points, state.identity, 300)
+    places = surfels.places(state.expression)
+    corners = head_vertices(head, points, state)[:, head.faces[torch.from_numpy(surfels.face)]]
+    posed = torch.einsum("nc,tnck->tnk", torch.from_numpy(surfels.barycentric), corners)
+    # Skinning weights are blended inside a triangle, where the mesh blends skinned corners: the same to second order.
+    off = np.abs(places + anchor_of(points).numpy() - posed.numpy())
+    assert off.mean() < 3e-5 and off.max() < 1e-3
+    step = torch.zeros_like(state.expression)
+    step[:, -1] = 1e-2
+    difference = (surfels.places(state.expression + step) - surfels.places(state.expression - step)) / 2e-2
+    assert np.abs(difference).max() > 0.01
+    # Where the jaw carries a point in part only, its turned arm stands for the one at rest.
+    np.testing.assert_allclose(surfels.by_jaw(places), difference, atol=0.1 * np.abs(difference).max())
+    assert face_points(egg_head()).jaw is None
+    plain = spread_surfels(egg_head(), face_points(egg_head()), state.identity, 50)
+    assert plain.by_jaw(plain.places(torch.zeros(1, 5, dtype=torch.float64))) is None

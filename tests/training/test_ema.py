@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flame_nerf.losses.functions import latent_loss
-from flame_nerf.render.latent_codes import LatentCodes
+from flame_nerf.render.conditioning import LatentCodes
 from flame_nerf.training.ema import WeightAverage
 
 

@@ -21,11 +21,11 @@ class SharedBatches:
         sampler.num_rays_per_batch = RAYS
         self.num_rays_per_batch = RAYS // world
 
-    def sample(self, image_batch: dict) -> dict:
+    def sample(self, image_batch: dict, *plan) -> dict:
         torch.manual_seed(1000 + self.step)
         self.step += 1
         share = slice(self.rank * self.num_rays_per_batch, (self.rank + 1) * self.num_rays_per_batch)
-        return {name: values[share] for name, values in self.sampler.sample(image_batch).items()}
+        return {name: values[share] for name, values in self.sampler.sample(image_batch, *plan).items()}
 
 
 def work(rank: int, world: int, folder: Path) -> None:

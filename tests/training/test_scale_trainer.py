@@ -137,7 +137,7 @@ def test_taken_up_again_a_run_ends_where_it_was_to_end(subject, tmp_path):
         losses, rates = {}, {}
         iteration = trainer.train_iteration
         # Each step is to draw its own rays, from its own seed: what is compared here is what the checkpoint holds.
-        trainer.pipeline.model._march_ahead = None
+        trainer.pipeline.model.training_rays.prefetch(None)
 
         def seeded(step: int):
             torch.manual_seed(step)

@@ -13,6 +13,7 @@ from synthetic_head import make_head, make_track
 
 from flame_nerf.heads import load_head
 from flame_nerf.motion import SubjectMotion
+from flame_nerf.motion.frame import EYE_JOINTS
 from flame_nerf.viewer import HeadPanel
 from flame_nerf.viewer.panel import FOLLOW_TIME, FRAME, SLIDERS
 from flame_nerf.viewer.render_tab import set_field_of_view
@@ -101,10 +102,9 @@ def test_moving_an_expression_slider_poses_the_head(server, track, head):
     move(panel.angle_sliders[JAW_ANGLE], 10.0)
     move(panel.angle_sliders[GAZE_LEFT], 20.0)
     move(panel.angle_sliders[GAZE_UP], 5.0)
-    gaze = (-np.radians(5), np.radians(20), 0.0)
-    expected = motion.pose(
-        {"jawOpen": 0.7}, {"jaw": (np.radians(10), 0.0, 0.0), "left_eye": gaze, "right_eye": gaze}
-    )  # fmt: skip
+    # Turns are counted from where the person usually looks.
+    eyes = {name: np.add(motion.rest_joint(name), (-np.radians(5), np.radians(20), 0.0)) for name in EYE_JOINTS}
+    expected = motion.pose({"jawOpen": 0.7}, {"jaw": (np.radians(10), 0.0, 0.0)} | eyes)
     assert panel.mode == SLIDERS
     torch.testing.assert_close(model.override.vertices, expected.vertices)
     torch.testing.assert_close(model.override.condition, expected.condition)

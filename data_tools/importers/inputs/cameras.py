@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data_tools.importers.config import ImportingError
+from flame_nerf.geometry import in_front, perspective, polar_rotation
 
 Axes = Literal["opengl", "opencv", "pytorch3d"]
 AXES = {
@@ -45,11 +46,9 @@ class Camera:
 
     def project(self, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 2"]:
         """World points to pixels; NaN behind the camera."""
-        camera = (points - self.c2w[:3, 3]) @ np.linalg.inv(self.c2w[:3, :3]).T
-        depth = np.where(camera[:, 2] < -1e-9, -camera[:, 2], np.nan)
-        return np.stack(
-            [self.fl_x * camera[:, 0] / depth + self.cx, -self.fl_y * camera[:, 1] / depth + self.cy], axis=1
-        )
+        # Not by `geometry.project`: a camera on trial may be no rigid motion.
+        camera = (points - self.c2w[:3, 3]) @ np.linalg.inv(self.c2w[:3, :3]).T @ AXES["opencv"][:3, :3]
+        return perspective(in_front(camera), self.intrinsics[:2], self.intrinsics[2:])
 
     def resized(self, size: tuple[int, int]) -> Camera:
         """The same camera for its picture at width x height."""
@@ -108,10 +107,9 @@ def camera_of(
         )
     if not (fl_x and fl_y and np.isfinite(intrinsics).all()):
         raise ImportingError(f"{where}: focal lengths and centre are {intrinsics}; focal lengths must not be zero.")
-    u, _, vt = np.linalg.svd(rotation)
     c2w = np.eye(4)
-    c2w[:3, :3] = (u @ vt).T
-    c2w[:3, 3] = -(u @ vt).T @ opencv_from_world[:3, 3]
+    c2w[:3, :3] = polar_rotation(rotation).T
+    c2w[:3, 3] = -c2w[:3, :3] @ opencv_from_world[:3, 3]
     return Camera(abs(fl_x), abs(fl_y), cx, cy, *size, c2w @ AXES["opencv"]), tuple(turned)
 
 

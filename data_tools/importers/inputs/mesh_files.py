@@ -61,8 +61,12 @@ def read_mesh(path: Path, known: Topology | None = None) -> tuple[Float[np.ndarr
         raise ImportingError(f"{path} holds no mesh: {len(vertices)} vertices, {len(faces)} faces.")
     if not np.isfinite(vertices).all():
         raise ImportingError(f"{path} holds NaN or infinite vertices.")
-    if faces.min() < 0 or faces.max() >= len(vertices):
-        raise ImportingError(f"{path}: a face names vertex {int(faces.max())}, but there are {len(vertices)}.")
+    outside = faces[(faces < 0) | (faces >= len(vertices))]
+    if len(outside):
+        raise ImportingError(
+            f"{path}: a face names vertex {int(outside[0])} (counted from 0), but there are {len(vertices)}. Copy it "
+            "again, it may be cut short."
+        )
     return vertices, topology
 
 

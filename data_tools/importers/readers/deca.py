@@ -19,6 +19,7 @@ from data_tools.importers.inputs.files import array, field, read_json, version_h
 from data_tools.importers.inputs.places import Places, pictures_in, why_missing
 from data_tools.runs.frame_names import natural, stem_of
 from data_tools.runs.picture_files import picture_size
+from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel
 from flame_nerf.heads.masks_landmarks import SIXTY_EIGHT as MEDIAPIPE_OF_68
 
@@ -270,14 +271,14 @@ def _refine(
 
     def solve(focal: float) -> tuple[np.ndarray, float]:
         shifts, errors = [], []
-        for at, seen in zip(turned, (pixels - centre) / focal, strict=True):
+        for at, seen, pixel in zip(turned, (pixels - centre) / focal, pixels, strict=True):
             matrix = np.zeros((2 * len(at), 3))
             matrix[::2, 0] = matrix[1::2, 1] = 1
             matrix[:, 2] = -seen.reshape(-1)
             right = (seen * at[:, 2:] - at[:, :2]).reshape(-1)
             shift = np.linalg.lstsq(matrix, right, rcond=None)[0]
             camera = at + shift
-            errors.append(focal * (camera[:, :2] / camera[:, 2:] - seen))
+            errors.append(perspective(camera, focal, centre) - pixel)
             shifts.append(shift)
         return np.array(shifts), float(np.square(errors).mean())
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 
 from data_tools.importers.capture import Capture, Scratch, Shot, capture_of
 from data_tools.importers.config import ImportConfig, ImportingError
@@ -24,6 +23,7 @@ from data_tools.importers.matching import refuse_shifted
 from data_tools.runs.file_kinds import PICKLE, ZIP, check_kind
 from data_tools.runs.frame_names import match_by_name, natural
 from data_tools.runs.picture_files import picture_size
+from flame_nerf.geometry import matrix_from_6d, matrix_to_axis_angle
 from flame_nerf.heads.registry import remembered_heads
 
 PICTURE_FOLDERS = ("input", "images", "image", "source", "frames")
@@ -250,10 +250,7 @@ def _parameters(flame: Any, where: str) -> dict[str, np.ndarray]:
 def _axis_angle(values: Any, count: int, where: str) -> np.ndarray:
     """From the first two rows of each rotation matrix, one after the other (Zhou et al. 2019)."""
     rows = array(np.asarray(values).reshape(-1), (6 * count,), where).reshape(count, 2, 3)
-    first = rows[:, 0] / np.linalg.norm(rows[:, 0], axis=1, keepdims=True)
-    second = rows[:, 1] - (first * rows[:, 1]).sum(axis=1, keepdims=True) * first
-    second = second / np.linalg.norm(second, axis=1, keepdims=True)
-    return Rotation.from_matrix(np.stack([first, second, np.cross(first, second)], axis=1)).as_rotvec()
+    return matrix_to_axis_angle(matrix_from_6d(rows))
 
 
 def _canonical(source: Path, meshes: MeshFiles, expression: np.ndarray) -> tuple[np.ndarray, str]:

@@ -23,6 +23,7 @@ from data_tools.importers.matching import refuse_shifted
 from data_tools.importers.skull import ROUNDS, SHARE
 from data_tools.runs.frame_names import natural, stem_of
 from data_tools.runs.picture_files import picture_size, read_picture
+from flame_nerf.runtime.files import whole
 from flame_nerf.subject import Subject, SubjectError, load_subject
 from flame_nerf.subject.rigid import rigid_fit
 
@@ -165,24 +166,19 @@ def _write_video(path: Path, pictures: list[Path]) -> None:
     """The pictures as a lossless video, one after the other."""
     import av
 
-    part = path.with_name(f".part.{path.name}")
     width, height = picture_size(pictures[0], ImportingError)
-    try:
-        with av.open(str(part), "w") as container:
-            stream = container.add_stream("ffv1", rate=FPS)
-            stream.width, stream.height, stream.pix_fmt = width, height, "bgr0"
-            stream.codec_context.time_base = Fraction(1, FPS)
-            for index, picture in enumerate(pictures):
-                rgb = read_picture(picture, ImportingError).rgb
-                if rgb.shape[1::-1] != (width, height):
-                    raise ImportingError(f"{picture} is {rgb.shape[1]}x{rgb.shape[0]}, the first {width}x{height}.")
-                frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-                frame.pts, frame.time_base = index, Fraction(1, FPS)
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(path, alone=True) as spare, av.open(str(spare), "w", format="matroska") as container:
+        stream = container.add_stream("ffv1", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = width, height, "bgr0"
+        stream.codec_context.time_base = Fraction(1, FPS)
+        for index, picture in enumerate(pictures):
+            rgb = read_picture(picture, ImportingError).rgb
+            if rgb.shape[1::-1] != (width, height):
+                raise ImportingError(f"{picture} is {rgb.shape[1]}x{rgb.shape[0]}, the first {width}x{height}.")
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
 
 
 class _CarriedMeshes:

@@ -8,18 +8,24 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from data_tools.tracking.camera import project, to_camera
+from data_tools.tracking.camera import to_camera
 from data_tools.tracking.fit.face_points import HEAD_SHARE_OF_EXTENT, FacePoints
+from data_tools.tracking.fit.lids import GapRows, gap_rows, highest, openings, usual_openings
 from data_tools.tracking.fit.residuals import EXPRESSION, GAZE, FaceState, Linearised, anchor_of, linearise
+from flame_nerf.geometry import perspective
 
 GRAZING = (-0.2, 0.3)
 """Cosine to the camera at which a point is a guess (a detector may invent the far cheek), and where it counts fully."""
 SPREAD = 0.3
 """Standard deviation of an expression coefficient."""
+BLINK_SPREAD = 1.0
+"""The same of a blink's: eyes are open or shut, and rarely in between."""
 SPARSITY = 1.0
 """Pull to zero of each coefficient that begins at zero: of two explanations the one with fewer expressions wins."""
 GAZE_SPREAD, GAZE_DISAGREEMENT = 0.4, 0.03
 """Standard deviations of an eye's turn and of the difference between both eyes, radians."""
+IRIS_FADE, HARDLY = (0.4, 0.7), 1e-3
+"""Share of its usual opening at which an eye's iris is hardly seen, and from which it is; and what it says then."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,15 @@ class Seen:
     trust: Float[Tensor, "T L"] | None = None
     """0..1: how sure the detector was of each point, 0 where it found none. None: of all alike."""
 
+    usual: Float[Tensor, "2"] | None = None
+    """How far each eye is open in the clip when it is open, in `openings` of the lids. None: as in these frames."""
+
     def frames(self, which) -> Seen:
-        return Seen(self.pixels[which], self.centre, None if self.trust is None else self.trust[which])
+        return Seen(self.pixels[which], self.centre, None if self.trust is None else self.trust[which], self.usual)
+
+    def usual_opening(self, points: FacePoints) -> Float[Tensor, "2"]:
+        """How far each eye is open when it is open; of points with lids."""
+        return usual_openings(points.lids, self.pixels) if self.usual is None else self.usual
 
     def say(self, points: FacePoints) -> Float[Tensor, "*T L"]:
         """Weight of each landmark before it is known how far off it is."""
@@ -50,6 +63,8 @@ class NormalEquations:
     linearised: Linearised
     weight: Float[Tensor, "T L"]
     """Of each landmark, 1 / pixels²."""
+    gaps: GapRows | None
+    """What the lids add; in hessian and gradient already."""
 
 
 def face_height(points: FacePoints) -> float:
@@ -79,30 +94,63 @@ def landmark_weights(points: FacePoints, state: FaceState, seen: Seen, linearise
     facing = ((linearised.facing - low) / (high - low)).clamp(0, 1)
     visible = detector.guess + (1 - detector.guess) * facing * facing * (3 - 2 * facing)
     distance = linearised.residual.norm(dim=-1) / (detector.outlier * height)
-    return seen.say(points) * visible / (1 + distance**2) / (detector.noise * height) ** 2
+    say = seen.say(points) * iris_seen(points, seen) * visible
+    return say / (1 + distance**2) / (detector.noise * height) ** 2
 
 
-def normal_equations(points: FacePoints, state: FaceState, seen: Seen) -> NormalEquations:
-    """Gauss-Newton model of the energy by each frame's own parameters; pose, gaze, expressions."""
+def iris_seen(points: FacePoints, seen: Seen) -> Float[Tensor, "T L"]:
+    """1 for all points but the irises, which say less the farther lids are shut: gaze is then that of the frames
+    around."""
+    result = torch.ones_like(seen.pixels[..., 0])
+    if points.lids is not None:
+        low, high = IRIS_FADE
+        opening = openings(points.lids, seen.pixels) / seen.usual_opening(points).clamp_min(1e-6)
+        share = ((opening - low) / (high - low)).clamp(HARDLY, 1)
+        for eye in (0, 1):
+            result[:, points.eye == eye] = share[:, eye, None]
+    return result
+
+
+def normal_equations(
+    points: FacePoints, state: FaceState, seen: Seen, gaze_spread: float = GAZE_SPREAD
+) -> NormalEquations:
+    """Gauss-Newton model of the energy by each frame's own parameters; pose, gaze, expressions.
+
+    Args:
+        gaze_spread: standard deviation of an eye's turn, radians.
+    """
     linearised = linearise(points, state, seen.pixels, seen.centre)
     weight = landmark_weights(points, state, seen, linearised)
     rows = linearised.frame.flatten(1, 2)
     weighted = rows * weight.float().repeat_interleave(2, dim=1)[..., None]
     hessian = (weighted.transpose(1, 2) @ rows).double()
     gradient = (weighted.transpose(1, 2) @ linearised.residual.float().flatten(1)[..., None])[..., 0].double()
-    _add_priors(points, state, hessian, gradient)
-    return NormalEquations(hessian, gradient, linearised, weight)
+    _add_priors(points, state, hessian, gradient, gaze_spread)
+    gaps = None
+    if points.lids is not None:
+        gaps = gap_rows(points.lids, seen.pixels, seen.usual_opening(points), linearised, face_height_px(points, state))
+        by = gaps.frame * gaps.weight[..., None]
+        hessian += by.transpose(1, 2) @ gaps.frame
+        gradient += (by * gaps.residual[..., None]).sum(dim=1)
+    return NormalEquations(hessian, gradient, linearised, weight, gaps)
 
 
 def _add_priors(
-    points: FacePoints, state: FaceState, hessian: Float[Tensor, "T P P"], gradient: Float[Tensor, "T P"]
+    points: FacePoints,
+    state: FaceState,
+    hessian: Float[Tensor, "T P P"],
+    gradient: Float[Tensor, "T P"],
+    gaze_spread: float,
 ) -> None:
     expression = torch.diagonal(hessian, dim1=1, dim2=2)[:, EXPRESSION]
-    expression += 1 / SPREAD**2
-    gradient[:, EXPRESSION] += state.expression / SPREAD**2
+    tight = torch.full_like(points.low, 1 / SPREAD**2)
+    if points.lids is not None:
+        tight[list(points.lids.blink)] = 1 / BLINK_SPREAD**2
+    expression += tight
+    gradient[:, EXPRESSION] += state.expression * tight
     gradient[:, EXPRESSION] += SPARSITY * (points.low == 0)
     # Gaze as (left x, left y, right x, right y): each near zero, both alike.
-    same, apart = 1 / GAZE_SPREAD**2, 1 / GAZE_DISAGREEMENT**2
+    same, apart = 1 / gaze_spread**2, 1 / GAZE_DISAGREEMENT**2
     agree = torch.eye(4, dtype=torch.float64) * (same + apart)
     for axis in (0, 1):
         agree[axis, axis + 2] = agree[axis + 2, axis] = -apart
@@ -114,13 +162,13 @@ def held(points: FacePoints, state: FaceState, gradient: Float[Tensor, "T P"]) -
     """Expressions that sit at a bound and would leave it: they are left out of the next step."""
     result = torch.zeros_like(gradient, dtype=torch.bool)
     push, now = gradient[:, EXPRESSION], state.expression
-    result[:, EXPRESSION] = ((now <= points.low) & (push > 0)) | ((now >= points.high) & (push < 0))
+    result[:, EXPRESSION] = ((now <= points.low) & (push > 0)) | ((now >= highest(points, state)) & (push < 0))
     return result
 
 
 def within_bounds(points: FacePoints, state: FaceState) -> FaceState:
     """The state with coefficients brought back between their bounds."""
-    return replace(state, expression=state.expression.clamp(points.low, points.high))
+    return replace(state, expression=state.expression.clamp(points.low, highest(points, state)))
 
 
 def mean_distance(points: FacePoints, state: FaceState, seen: Seen) -> Float[Tensor, " T"]:
@@ -135,10 +183,10 @@ def filled(points: FacePoints, state: FaceState, seen: Seen) -> Seen:
     if seen.trust is None:
         return seen
     pixels = torch.where(seen.trust[..., None] > 0, seen.pixels, fitted_pixels(points, state, seen.centre))
-    return Seen(pixels, seen.centre, seen.trust)
+    return replace(seen, pixels=pixels)
 
 
 def fitted_pixels(points: FacePoints, state: FaceState, centre: Float[Tensor, "2"]) -> Float[Tensor, "T L 2"]:
     """Where the fitted landmarks are in the pictures."""
     at_head = points.points(state.identity, state.expression, state.gaze)
-    return project(to_camera(at_head, state.rotation, state.translation(anchor_of(points))), state.focal, centre)
+    return perspective(to_camera(at_head, state.rotation, state.translation(anchor_of(points))), state.focal, centre)

@@ -15,13 +15,24 @@ from torch import Tensor
 
 from data_tools.tracking.config import TrackingError
 from data_tools.tracking.fit.jaw import JOINT, RANGE, Jaw, opens_by_joint
-from flame_nerf.heads import HeadModel, axis_angle_to_matrix
+from data_tools.tracking.fit.lids import Lids, find_lids
+from flame_nerf.geometry import axis_angle_to_matrix
+from flame_nerf.heads import HeadModel
 
 UNSEEN_EXPRESSIONS = ("tongueOut", "cheekPuff")
 """Left at zero: the face mesh has no points that see them, so they would only take up other errors."""
 GAZE_PREFIX = "eyeLook"
 """Left at zero too: gaze is carried by the eye joints, and two explanations of one movement fight."""
 EYE_JOINTS = ("left_eye", "right_eye")
+QUICK_PREFIXES = ("eyeBlink", "eyeWide", "eyeSquint")
+"""Expressions of the lids, which come and go within a frame or two."""
+NORMAL_REACH = 0.01
+"""Landmarks' normals are taken over so much of the surface, metres. Margins of lids and lips face up and down by
+themselves, and would count as turned away."""
+GAZE_SEEN = (0.7, 0.85)
+"""Share of an eye's turn up or down, and to a side, by which the detector moves its iris: the lids hide a part of it.
+Measured on pictures of the open head and of the synthetic person: 0.6 (down) to 0.9 where lids follow the eyes, down to
+0.45 where they do not; and 0.72 (eyes of 20 pixels) to 0.96."""
 GAUSSIAN_UNIT = 1 / 0.3
 """Standard deviations of a statistical expression at a fitted coefficient of 1: blendshapes spread by 0.3 of their
 range, and so all coefficients are fitted in like units."""
@@ -88,10 +99,16 @@ class FacePoints:
     eye_shape: Float[Tensor, "2 3 S"]
     """Centres of the eyes, linear in the identity."""
     normal: Float[Tensor, "L 3"]
-    """Outward normals of the mean head's surface."""
+    """Outward normals of the mean head's surface around each point."""
     detector: Detector
     jaw: Jaw | None = None
     """Of heads that open the mouth by a joint."""
+    quick: Bool[Tensor, " E"] | None = None
+    """Expressions that may change within a frame or two; None: none."""
+    lids: Lids | None = None
+    """Pairs of points on the lids, where the detector has them."""
+    gaze_seen: tuple[float, float] = (1.0, 1.0)
+    """Share of an eye's turn about x and about y that its points show."""
 
     @property
     def gaze_points(self) -> Bool[Tensor, " L"]:
@@ -100,7 +117,8 @@ class FacePoints:
     def points(
         self, identity: Float[Tensor, " S"], expression: Float[Tensor, "T E"], gaze: Float[Tensor, "T 2 2"]
     ) -> Float[Tensor, "T L 3"]:
-        """Head-frame positions in metres. `gaze` is each eye's rotation about x (down) and y (to its left), radians."""
+        """Head-frame positions in metres, as the detector sees them. `gaze` is each eye's rotation about x (down) and y
+        (to its left), radians."""
         still = self.mean + self.shape @ identity
         points = still + (expression @ self.expression.flatten(0, 1).T).unflatten(-1, still.shape)
         if self.jaw is not None:
@@ -109,7 +127,8 @@ class FacePoints:
         if not turning.any():
             return points
         centre = self.eye_centres(identity)[self.eye[turning]]
-        rotation = gaze_rotation(gaze)[:, self.eye[turning]]
+        shown = gaze * gaze.new_tensor(self.gaze_seen)
+        rotation = gaze_rotation(shown)[:, self.eye[turning]]
         turned = (rotation @ (points[:, turning] - centre)[..., None])[..., 0] + centre
         result = points.clone()
         result[:, turning] = turned
@@ -124,8 +143,11 @@ def gaze_rotation(gaze: Float[Tensor, "*T 2 2"]) -> Float[Tensor, "*T 2 3 3"]:
     return axis_angle_to_matrix(torch.cat([gaze, torch.zeros_like(gaze[..., :1])], dim=-1))
 
 
-def face_points(head: HeadModel) -> FacePoints:
+def face_points(head: HeadModel, marks: bool = True) -> FacePoints:
     """Reduce a head model to its landmark points.
+
+    Args:
+        marks: whether the points are a detector's marks; otherwise they are any places of the surface.
 
     Raises:
         TrackingError: if the head has no landmark embedding.
@@ -164,11 +186,17 @@ def face_points(head: HeadModel) -> FacePoints:
         bounds = [torch.cat([bound, bound.new_tensor([limit])]) for bound, limit in zip(bounds, RANGE, strict=True)]
     triangle = head.template[corners].double()
     normal = torch.linalg.cross(triangle[:, 1] - triangle[:, 0], triangle[:, 2] - triangle[:, 0])
+    mean = at_points(head.template)
+    normal = torch.nn.functional.normalize(normal, dim=-1)
+    normal = _over_reach(mean, normal, eye >= 0) if marks else normal
+    human = marks and detector is FACE_MESH
+    names = [head.expression_names[row] for row in fitted]
+    quick = torch.tensor([name.startswith(QUICK_PREFIXES) for name in names] + [False] * (jaw is not None))
     return FacePoints(
         index=embedding.index.long(),
         # Only their ratios count: how well points can be told at all is the fit's noise level.
         weight=embedding.weight.double() / embedding.weight.double().mean(),
-        mean=at_points(head.template),
+        mean=mean,
         shape=at_points(head.shapedirs),
         expression=expression,
         expression_rows=torch.tensor(fitted, dtype=torch.long),
@@ -178,10 +206,22 @@ def face_points(head: HeadModel) -> FacePoints:
         eye=eye,
         eye_mean=head.joint_template[eyes].double(),
         eye_shape=head.joint_shapedirs[eyes].double(),
-        normal=torch.nn.functional.normalize(normal, dim=-1),
+        normal=normal,
         detector=detector,
         jaw=jaw,
+        quick=quick,
+        lids=find_lids(embedding.index.tolist(), mean, names) if human else None,
+        gaze_seen=GAZE_SEEN if human else (1.0, 1.0),
     )
+
+
+def _over_reach(
+    places: Float[Tensor, "L 3"], normal: Float[Tensor, "L 3"], apart: Bool[Tensor, " L"]
+) -> Float[Tensor, "L 3"]:
+    """Normals of the surface around each point, by its neighbours' normals; those of points `apart` are their own."""
+    near = torch.exp(-0.5 * torch.cdist(places, places).square() / NORMAL_REACH**2)
+    around = torch.nn.functional.normalize((near * ~apart) @ normal, dim=-1)
+    return torch.where(apart[:, None], normal, around)
 
 
 def _jaw(head: HeadModel, at_points: Callable[[Tensor], Tensor]) -> Jaw:

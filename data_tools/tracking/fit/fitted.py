@@ -13,7 +13,9 @@ from data_tools.tracking.fit.jaw import mouth_opening, rotation_of
 from data_tools.tracking.fit.motion import expressions_of
 from data_tools.tracking.fit.neck import neck_pose
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
+from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel
+from flame_nerf.heads.eyes import blink_units
 
 LIPS_APART = 0.25
 """jawOpen, or the jaw joint's coefficient, of the canonical mesh: with closed lips the nearest triangle of a point
@@ -28,6 +30,7 @@ class Fitted:
     """Posed, in the head frame."""
     canonical: Float[np.ndarray, "V 3"]
     expression: Float[np.ndarray, "T E"]
+    """The person's coefficients: those of `personal_head`."""
     pose: Float[np.ndarray, "T J 3"]
     identity: Float[np.ndarray, " S"]
     rotation: Float[np.ndarray, "T 3 3"]
@@ -46,7 +49,7 @@ class Fitted:
     def in_picture(self, frame: int) -> Float[np.ndarray, "V 2"]:
         """Posed vertices of a frame in pixels."""
         camera = self.in_camera(frame)
-        return self.focal * camera[:, :2] / camera[:, 2:] + self.centre
+        return perspective(camera, self.focal, self.centre)
 
     def pixels_per_metre(self, frame: int) -> float:
         """Scale of the picture at the head's depth."""
@@ -84,6 +87,9 @@ def pose_head(
             resting[points.jaw.row] = rotation_of(torch.tensor(LIPS_APART))
         canonical = head.vertices(identity, apart, resting)
     opening = mouth_opening(head, expression, pose)
+    # Stored coefficients are the person's: with a blink at 1 the lids meet.
+    for name, unit in blink_units(head, canonical).items():
+        expression[:, head.expression_names.index(name)] /= unit
     return Fitted(
         vertices=vertices.numpy(),
         canonical=canonical.numpy(),

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from flame_nerf.heads import HeadModel, axis_angle_to_matrix
+from flame_nerf.geometry import axis_angle_to_matrix
+from flame_nerf.heads import HeadModel
 
 FULL_TURN = 0.5
 """Turn of the jaw about x at coefficient 1, radians: about as wide as a mouth opens."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from data_tools.tracking.fit.energy import Seen, held, normal_equations, within_bounds
 from data_tools.tracking.fit.face_points import FacePoints
 from data_tools.tracking.fit.newton import newton_step, second_difference
-from data_tools.tracking.fit.residuals import GAZE, POSE, FaceState
+from data_tools.tracking.fit.residuals import EXPRESSION, GAZE, POSE, FaceState
 from data_tools.tracking.observe.head_flow import SeenMotion
+from flame_nerf.geometry import matrix_to_axis_angle
 
 WINDOW, LOOKAHEAD = 500, 25
 """Frames solved together, and those beyond them that only steady the window's end: bounds memory on long videos."""
@@ -27,7 +28,9 @@ that a pixel is wide at the head,"""
 FLOW_SHARE = 0.03
 """and what is added to it for each radian or metre of movement: where the mesh is not quite the head."""
 GAZE_BEND, EXPRESSION_BEND = 0.05, 0.06
-"""The same of gaze (radians) and expression coefficients."""
+"""The same of gaze (radians) and expression coefficients,"""
+QUICK_BEND = 0.15
+"""and of those of the lids: a blink is over after four frames."""
 STEPS, PLACING_STEPS = 5, 3
 """Newton steps a window; after three the picture of the error no longer changes, but short blinks still do."""
 
@@ -53,37 +56,61 @@ def fit_motion(
         steps: Newton steps a window.
         on_frames: called with the number of frames that are done since the last call.
     """
-    frames = len(slots)
-    done = 0
-    while done < frames:
-        # A rest too short for a window of its own is done with this one.
-        stop = frames if frames - done < WINDOW + 2 * LOOKAHEAD else done + WINDOW
-        which = slice(max(0, done - 2), min(frames, stop + LOOKAHEAD))
+    for which, settled, stop in windows(len(slots)):
         window, in_window = state.frames(which), seen.frames(which)
         known = None if motion is None else motion.frames(which)
+        fixed = np.arange(len(window.shift)) < settled
         for _ in range(steps):
-            window = _step(points, window, in_window, slots[which], done - which.start, known)
+            window = motion_step(points, window, in_window, slots[which], fixed, known)
             on_frames(0)
-        state = _put(state, window, which)
-        on_frames(stop - done)
-        done = stop
+        state = put_frames(state, window, which)
+        on_frames(stop - which.start - settled)
     return state
 
 
-def _step(
+def windows(frames: int, length: int = WINDOW, lookahead: int = LOOKAHEAD) -> Iterator[tuple[slice, int, int]]:
+    """Runs of frames that are solved together, one after the other.
+
+    Yields:
+        The window's frames, how many of its first are done already, and where the frames end that are done after it;
+        the others only steady its end.
+    """
+    done = 0
+    while done < frames:
+        # A rest too short for a window of its own is done with this one.
+        stop = frames if frames - done < length + 2 * lookahead else done + length
+        start = max(0, done - 2)
+        yield slice(start, min(frames, stop + lookahead)), done - start, stop
+        done = stop
+
+
+def motion_step(
     points: FacePoints,
     state: FaceState,
     seen: Seen,
     slots: Float[np.ndarray, " T"],
-    settled: int,
-    motion: SeenMotion | None,
+    settled: Bool[np.ndarray, " T"],
+    motion: SeenMotion | None = None,
+    more: tuple[Float[np.ndarray, "T P"], Float[np.ndarray, "T P P"]] | None = None,
 ) -> FaceState:
+    """One Newton step of all frames but the settled ones.
+
+    Args:
+        more: further evidence as gradient and Hessian. Where they are of the first parameters alone, only these move.
+    """
     equations = normal_equations(points, state, seen)
-    fixed = held(points, state, equations.gradient).numpy()
-    fixed[:settled] = True
+    hessian, gradient = equations.hessian.numpy(), equations.gradient.numpy()
+    whole = gradient.shape[1]
+    size = whole if more is None else more[0].shape[1]
+    hessian, gradient = hessian[:, :size, :size], gradient[:, :size]
+    if more is not None:
+        hessian, gradient = hessian + more[1], gradient + more[0]
+    rest = np.zeros((len(gradient), whole - size))
+    fixed = held(points, state, torch.from_numpy(np.concatenate([gradient, rest], axis=1))).numpy()[:, :size]
+    fixed[settled] = True
     difference = second_difference(slots)
-    bend = _bend(state, slots, difference)
-    usual = _usual_bend(equations.gradient.shape[1])
+    bend = _bend(state, slots, difference)[:, :size]
+    usual = _usual_bend(points, whole)[:size]
     flow = None if motion is None else seen_bend(motion, slots, difference, _pixel_size(state))
     if flow is not None:
         bend[:, POSE] -= flow[0]
@@ -91,12 +118,15 @@ def _step(
     if flow is not None:
         # The fit comes from far outside of flow's error: what is an outlier is told by the usual movement.
         stiffness[:, POSE] *= (POSE_BEND / flow[1]) ** 2
-    step = newton_step(equations.hessian.numpy(), equations.gradient.numpy(), difference, bend, stiffness, fixed)
-    return within_bounds(points, state.moved(torch.from_numpy(step)))
+    step = newton_step(hessian, gradient, difference, bend, stiffness, fixed)
+    moved = state.moved(torch.from_numpy(np.concatenate([step, rest], axis=1)))
+    return within_bounds(points, moved)
 
 
-def _usual_bend(size: int) -> Float[np.ndarray, " P"]:
+def _usual_bend(points: FacePoints, size: int) -> Float[np.ndarray, " P"]:
     usual = np.full(size, EXPRESSION_BEND)
+    if points.quick is not None:
+        usual[EXPRESSION][points.quick.numpy()] = QUICK_BEND
     usual[POSE], usual[GAZE] = POSE_BEND, GAZE_BEND
     return usual
 
@@ -113,7 +143,7 @@ def pose_bend(
     state: FaceState, slots: Float[np.ndarray, " T"], difference: Float[np.ndarray, "T_minus_2 3"]
 ) -> Float[np.ndarray, "T_minus_2 6"]:
     """Second differences of turn and shift; of the turn, differences of the turns from frame to frame."""
-    between = rotation_vector(state.rotation[1:] @ state.rotation[:-1].transpose(1, 2)).numpy()
+    between = matrix_to_axis_angle(state.rotation[1:] @ state.rotation[:-1].transpose(1, 2)).numpy()
     speed = between / np.diff(slots)[:, None]
     tied = np.any(difference != 0, axis=1)
     turn = (speed[1:] - speed[:-1]) * tied[:, None]
@@ -153,23 +183,7 @@ def _differ(
     return sum(difference[:, i, None] * values[i : len(values) - 2 + i] for i in range(3))
 
 
-def rotation_vector(rotation: Float[Tensor, "*T 3 3"]) -> Float[Tensor, "*T 3"]:
-    """Axis times angle of rotation matrices, radians; angles below a half turn."""
-    twist = torch.stack(
-        [
-            rotation[..., 2, 1] - rotation[..., 1, 2],
-            rotation[..., 0, 2] - rotation[..., 2, 0],
-            rotation[..., 1, 0] - rotation[..., 0, 1],
-        ],
-        dim=-1,
-    )
-    sine = twist.norm(dim=-1) / 2
-    cosine = (rotation.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
-    angle = torch.atan2(sine, cosine)
-    return twist * torch.where(sine > 1e-9, angle / (2 * sine.clamp_min(1e-12)), 0.5)[..., None]
-
-
-def _put(state: FaceState, window: FaceState, which: slice) -> FaceState:
+def put_frames(state: FaceState, window: FaceState, which: slice) -> FaceState:
     """The state with a window's frames replaced."""
     changed = {}
     for name in ("rotation", "shift", "gaze", "expression"):

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from data_tools.tracking.camera import FLIP
-from data_tools.tracking.fit.motion import rotation_vector
 from data_tools.tracking.masks.smoothing import smooth_over_time
-from flame_nerf.heads import HeadModel, axis_angle_to_matrix
+from flame_nerf.geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from flame_nerf.heads import HeadModel
 
 TORSO_SECONDS = 1.0
 """Turns of the head that last longer than about this are taken along by the torso,"""
@@ -37,14 +37,14 @@ def neck_pose(
     Returns:
         Axis-angle per joint, zero for jaw and eyes. float64.
     """
-    away = rotation_vector(torch.from_numpy(FLIP) @ rotation)
+    away = matrix_to_axis_angle(torch.from_numpy(FLIP) @ rotation)
     lasting = away.mean(dim=0)
     slow = torch.from_numpy(smooth_over_time((away - lasting).numpy(), seconds, TORSO_SECONDS))
     torso = lasting * lasting.new_tensor(LASTING_SHARE) + TORSO_SHARE * slow
     head_in_torso = axis_angle_to_matrix(-torso) @ axis_angle_to_matrix(away)
     chain = chain_to_head(head)
     pose = torch.zeros(len(rotation), len(head.joint_names), 3, dtype=torch.float64)
-    pose[:, chain] = (rotation_vector(head_in_torso) / len(chain))[:, None]
+    pose[:, chain] = (matrix_to_axis_angle(head_in_torso) / len(chain))[:, None]
     return pose
 
 

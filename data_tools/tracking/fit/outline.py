@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from data_tools.tracking.camera import project, to_camera
+from data_tools.tracking.camera import to_camera
 from data_tools.tracking.fit.energy import Seen, face_height_px, span_rows
 from data_tools.tracking.fit.face_points import FacePoints
 from data_tools.tracking.fit.jaw import rotation_of
@@ -22,6 +22,7 @@ from data_tools.tracking.fit.motion import expressions_of
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
 from data_tools.tracking.fit.shape import Evidence
 from data_tools.tracking.masks.silhouette import OuterTest, within_band
+from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel
 
 NOISE = 0.015
@@ -54,7 +55,7 @@ class Outline:
         """Residuals at a state: how far each outline vertex lies outside the matte's edge, pixels."""
         vertices = head_vertices(self._head, self._points, state)
         camera = to_camera(vertices, state.rotation, state.translation(anchor_of(self._points)))
-        pixels = project(camera, state.focal, self._seen.centre)
+        pixels = perspective(camera, state.focal, self._seen.centre)
         height = face_height_px(self._points, state)
         parts = [
             self._of_frame(row, camera[row], pixels[row].numpy(), float(height[row]), state)

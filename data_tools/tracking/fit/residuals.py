@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from data_tools.tracking.camera import project
 from data_tools.tracking.fit.face_points import FacePoints
-from flame_nerf.heads import axis_angle_to_matrix
+from flame_nerf.geometry import axis_angle_to_matrix, perspective
 
 POSE, GAZE = slice(0, 6), slice(6, 10)
 """Columns of a frame's parameters: turn (3) and shift (3) of the head, gaze of both eyes (4), then expressions."""
@@ -89,7 +88,7 @@ def linearise(
     at_head = points.points(state.identity, state.expression, state.gaze)
     turned = (at_head - anchor_of(points)) @ state.rotation.transpose(1, 2)
     at_camera = turned + state.shift[:, None]
-    residual = project(at_camera, state.focal, centre) - seen
+    residual = perspective(at_camera, state.focal, centre) - seen
 
     x, y, z = at_camera.unbind(-1)
     zero = torch.zeros_like(x)
@@ -112,7 +111,7 @@ def linearise(
         by_frame[..., -1] = (by_head @ opened[..., None])[..., 0]
     outward = points.normal @ state.rotation.transpose(1, 2)
     facing = -(outward * at_camera).sum(-1) / at_camera.norm(dim=-1)
-    log_focal = project(at_camera, state.focal, torch.zeros_like(centre))
+    log_focal = perspective(at_camera, state.focal, torch.zeros_like(centre))
     return Linearised(residual, by_frame, by_head, log_focal, facing)
 
 
@@ -126,8 +125,8 @@ def _by_gaze(
         which = points.eye == eye
         arm = at_head[:, which] - centres[eye]
         zero = torch.zeros_like(arm[..., 0])
-        about_x = torch.stack([zero, -arm[..., 2], arm[..., 1]], -1)
-        about_y = torch.stack([arm[..., 2], zero, -arm[..., 0]], -1)
+        about_x = points.gaze_seen[0] * torch.stack([zero, -arm[..., 2], arm[..., 1]], -1)
+        about_y = points.gaze_seen[1] * torch.stack([arm[..., 2], zero, -arm[..., 0]], -1)
         moved = by_head[:, which] @ torch.stack([about_x, about_y], -1)
         result[:, which, :, 2 * eye : 2 * eye + 2] = moved
     return result

@@ -19,6 +19,7 @@ from data_tools.tracking.fit.fitted import state_from
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.stages import Observations
 from data_tools.tracking.observe.head_flow import SeenMotion, Skull, seen_motion
+from data_tools.tracking.photometric.stage import Registration, register
 from flame_nerf.heads import HeadModel
 
 
@@ -33,15 +34,18 @@ class Run:
     bars: StageBars
 
 
-def fit(run: Run, key: str, head: HeadModel, seen: Observations, pictures: list[Path]) -> tuple[str, FaceState]:
-    """Identity from keyframes, then all frames; with `config.flow` followed by optical flow in between.
+def fit(
+    run: Run, key: str, head: HeadModel, seen: Observations, pictures: list[Path]
+) -> tuple[str, FaceState, Registration | None]:
+    """Identity from keyframes, then all frames; with `config.flow` followed by optical flow in between, and with
+    `config.photometric` registered with the person's own look in the end.
 
     Args:
         key: of the stage before.
         pictures: those that show the head, as stored.
 
     Returns:
-        The key of what comes after, and the state of all frames.
+        The key of what comes after, the state of all frames, and how the registration went if there was one.
     """
     prior = stages.focal_prior(seen, run.config)
     key = stage_key(
@@ -72,7 +76,10 @@ def fit(run: Run, key: str, head: HeadModel, seen: Observations, pictures: list[
         return {}
 
     run.workspace.run(run.bars, "motion", "Fitting the motion", key, len(seen.slots), motion)
-    return key, state_from(run.workspace.load("motion", "state"))
+    state = state_from(run.workspace.load("motion", "state"))
+    if not run.config.photometric:
+        return key, state, None
+    return register(run, key, head, points, seen, pictures, state)
 
 
 def _follow(

@@ -16,6 +16,7 @@ from data_tools.tracking.fit.energy import Seen, filled
 from data_tools.tracking.fit.face_points import FACE_MESH, FacePoints, face_points
 from data_tools.tracking.fit.fitted import state_arrays
 from data_tools.tracking.fit.initial_pose import FOCAL_PRIOR, first_guess
+from data_tools.tracking.fit.lids import usual_openings
 from data_tools.tracking.fit.motion import PLACING_STEPS, fit_motion
 from data_tools.tracking.fit.outline import Outline
 from data_tools.tracking.fit.residuals import FaceState
@@ -68,7 +69,9 @@ class Observations:
         """The landmarks that a head model has."""
         found = torch.from_numpy(self.landmarks[:, points.index.numpy()])
         trust = None if points.detector is FACE_MESH else torch.nan_to_num(found[..., 2], nan=0.0)
-        return Seen(torch.nan_to_num(found[..., :2], nan=0.0), torch.from_numpy(self.centre), trust)
+        pixels = torch.nan_to_num(found[..., :2], nan=0.0)
+        usual = None if points.lids is None else usual_openings(points.lids, pixels)
+        return Seen(pixels, torch.from_numpy(self.centre), trust, usual)
 
 
 def focal_prior(seen: Observations, config: TrackConfig) -> float:

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 
 from data_tools.runs.pictures import load_grey
-from data_tools.tracking.camera import project
 from data_tools.tracking.fit.face_points import FacePoints
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
 from flame_nerf.canonical import MeshSearch, make_search
+from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel
 
 STILL = 0.006
@@ -75,7 +75,7 @@ class View:
 
     def pixels(self, points_head: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 2"]:
         """Where points of the head frame are in the picture."""
-        return project(points_head @ self.rotation.T + self.translation, self.focal, self.centre)
+        return perspective(points_head @ self.rotation.T + self.translation, self.focal, self.centre)
 
     def along(self, pixels: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N 3"]:
         """Unit directions of pixels' rays, in camera axes."""
@@ -194,7 +194,7 @@ def rigid_motion(
         turned = arm @ cv2.Rodrigues(step[:3])[0].T
         after = turned + pivot + step[3:]
         scale = focal / after[:, 2]
-        off = project(after, focal, centre) - pixels
+        off = perspective(after, focal, centre) - pixels
         say = 1 / (1 + (off**2).sum(axis=1) / OUTLIER**2)
         rows[:, 0, 3] = rows[:, 1, 4] = scale
         rows[:, :, 5] = -scale[:, None] * after[:, :2] / after[:, 2:]

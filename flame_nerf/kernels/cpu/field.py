@@ -27,16 +27,17 @@ from flame_nerf.kernels.cpu.field_layout import (
     FIRST_IN,
     FIRST_OUT,
     HIDDEN,
+    MAX_LOG_DENSITY,
     N_IN,
     N_OUT,
     SHIFT,
     WEIGHTS,
 )
 
-COMPILED_WITH = "f2558e9068ba"
+COMPILED_WITH = "54a22c8193f9"
 """Checksum of the files imported from; see `flame_nerf.kernels.cpu`."""
 
-_MAX_LOG_DENSITY = np.float32(15.0)
+_MAX_LOG_DENSITY = np.float32(MAX_LOG_DENSITY)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 

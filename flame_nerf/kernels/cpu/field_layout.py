@@ -16,6 +16,9 @@ from torch.autograd.function import once_differentiable
 WIDTH = 4
 """Numbers of rows that layers read and write are multiples of this."""
 
+MAX_LOG_DENSITY = 15.0
+"""exp() beyond this is opaque at any step length and only endangers float32."""
+
 # Columns of `Plan.layers`.
 FIRST_IN, N_IN, FIRST_OUT, N_OUT = 0, 1, 2, 3
 """Rows that a layer reads and writes, padded."""

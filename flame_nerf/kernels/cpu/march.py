@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from flame_nerf.kernels.cpu.occupancy import axis_cell
 from flame_nerf.kernels.cpu.tree import (
     BEST,
     BOX,
@@ -28,7 +29,7 @@ from flame_nerf.kernels.cpu.tree import (
     pointer,
 )
 
-COMPILED_WITH = "0fc2cbb505db"
+COMPILED_WITH = "72826ce9e69a"
 """Checksum of the files imported from; see `flame_nerf.kernels.cpu`."""
 
 _NEARLY = np.float32(1 + 1e-5)
@@ -87,12 +88,11 @@ def _mark_packets(leaves, boxes, reach, origin, inverse, t_low, t_high, t_first,
 
 @nb.njit(**INLINE)
 def _canonical_cell(row, x, y, z, low, per_metre, resolution):
-    """Cell of the canonical box, as `OccupancyGrid.cells`, in which a point lies after a transform [12]."""
+    """Cell of the canonical box (see `kernels.cells`) in which a point lies after a transform [12]."""
     cell = 0
     for axis in range(3):
         value = row[4 * axis] * x + row[4 * axis + 1] * y + row[4 * axis + 2] * z + row[4 * axis + 3]
-        along = int((value - low[axis]) * per_metre[axis])
-        cell = cell * resolution + min(max(along, 0), resolution - 1)
+        cell = cell * resolution + axis_cell(value, low[axis], per_metre[axis], resolution)
     return cell
 
 

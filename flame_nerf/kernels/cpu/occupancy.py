@@ -11,14 +11,19 @@ COMPILED_WITH = "5d5f37ff9d90"
 """Checksum of the files imported from; see `flame_nerf.kernels.cpu`."""
 
 
+@numba.njit(inline="always", **KERNEL)
+def axis_cell(along, low, per_metre, resolution):
+    """Cell of a coordinate along one axis; see `kernels.cells`."""
+    return min(max(int((along - low) * per_metre), 0), resolution - 1)
+
+
 @numba.njit(**KERNEL)
 def cells(points, low, per_metre, resolution, out):
-    """Cell of each point [N, 3]; points outside of the box belong to the nearest."""
+    """Cell of each point [N, 3]; see `kernels.cells`."""
     for i in range(len(points)):
         cell = 0
         for axis in range(3):
-            along = int((points[i, axis] - low[axis]) * per_metre[axis])
-            cell = cell * resolution + min(max(along, 0), resolution - 1)
+            cell = cell * resolution + axis_cell(points[i, axis], low[axis], per_metre[axis], resolution)
         out[i] = cell
 
 

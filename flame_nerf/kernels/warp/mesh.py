@@ -56,7 +56,7 @@ def _split(row: _MAT34):
 
 @wp.func
 def _canonical_cell(row: _MAT34, point: wp.vec3, low: wp.vec3, high: wp.vec3, resolution: int):
-    """Cell of the canonical box, as `OccupancyGrid.cells`, in which a point lies after a transform."""
+    """Cell of the canonical box, numbered as in `kernels.cells`, in which a point lies after a transform."""
     carried = row * wp.vec4(point[0], point[1], point[2], 1.0)
     cell = int(0)  # noqa: UP018  (a dynamic variable, which Warp tells from a constant by the call)
     for axis in range(3):

@@ -9,16 +9,16 @@ import torch
 from track_heads import egg_head
 
 from data_tools.runs.pictures import save_picture
-from data_tools.tracking.camera import FLIP, project
+from data_tools.tracking.camera import FLIP
 from data_tools.tracking.fit.energy import Seen
 from data_tools.tracking.fit.face_points import face_points
 from data_tools.tracking.fit.initial_pose import first_guess
-from data_tools.tracking.fit.motion import POSE_BEND, fit_motion, rotation_vector, seen_bend
+from data_tools.tracking.fit.motion import POSE_BEND, fit_motion, seen_bend
 from data_tools.tracking.fit.newton import second_difference
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
 from data_tools.tracking.observe.head_flow import SeenMotion, Skull, View, rigid_motion, seen_motion
 from flame_nerf.canonical import make_search
-from flame_nerf.heads import axis_angle_to_matrix
+from flame_nerf.geometry import axis_angle_to_matrix, matrix_to_axis_angle, perspective
 
 SIZE, FOCAL = 256, 380.0
 CENTRE = np.array([SIZE / 2, SIZE / 2])
@@ -54,7 +54,7 @@ def filmed(head, frames: int, speed: float = 1.0) -> tuple:
 
 def true_motion(state: FaceState) -> np.ndarray:
     """What `SeenMotion.moved` is to be."""
-    turn = rotation_vector(state.rotation[1:] @ state.rotation[:-1].transpose(1, 2))
+    turn = matrix_to_axis_angle(state.rotation[1:] @ state.rotation[:-1].transpose(1, 2))
     return torch.cat([turn, state.shift[1:] - state.shift[:-1]], dim=1).numpy()
 
 
@@ -137,7 +137,7 @@ def test_the_fit_follows_a_sudden_start_that_landmarks_blur():
     noise = torch.randn(40, 1, 2, generator=torch.Generator().manual_seed(0)).double()
     centre = torch.from_numpy(CENTRE)
     # All points of a frame err alike, as a detector's do.
-    seen = Seen(project(camera, FOCAL, centre) + 0.7 * noise, centre)
+    seen = Seen(perspective(camera, FOCAL, centre) + 0.7 * noise, centre)
     start, slots = first_guess(points, seen, FOCAL), np.arange(40.0)
     moved = SeenMotion(true_motion(truth), np.ones(39, dtype=bool))
 
@@ -169,7 +169,7 @@ def test_windows_of_a_long_clip_use_their_own_movements(monkeypatch):
     points, truth = filmed(head, 90)
     at_head = points.points(truth.identity, truth.expression, truth.gaze)
     camera = (at_head - anchor_of(points)) @ truth.rotation.transpose(1, 2) + truth.shift[:, None]
-    seen = Seen(project(camera, FOCAL, torch.from_numpy(CENTRE)), torch.from_numpy(CENTRE))
+    seen = Seen(perspective(camera, FOCAL, torch.from_numpy(CENTRE)), torch.from_numpy(CENTRE))
     moved, slots = SeenMotion(true_motion(truth), np.ones(89, dtype=bool)), np.arange(90.0)
     monkeypatch.setattr("data_tools.tracking.fit.motion.WINDOW", 30)
     monkeypatch.setattr("data_tools.tracking.fit.motion.LOOKAHEAD", 10)

@@ -1,4 +1,4 @@
-"""The error of whoever loads, packs or unpacks an avatar."""
+"""Errors that commands show as one line."""
 
 
 class AvatarError(RuntimeError):

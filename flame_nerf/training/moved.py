@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flame_nerf.avatar.errors import AvatarError
+from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.subject.types import TRACK_FILE, TRANSFORMS_FILE
 
 if TYPE_CHECKING:

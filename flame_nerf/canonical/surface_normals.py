@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flame_nerf.canonical import CanonicalMapping, PosedMesh
+from flame_nerf.canonical.mapping import CanonicalMapping
+from flame_nerf.canonical.posed import PosedMesh
 
 
 @torch.no_grad()

@@ -1,0 +1,159 @@
+"""Photometric registration as a stage of a run: the look first, then all frames, each window kept in the workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from data_tools.runs.workspace import stage_key
+from data_tools.tracking.fit.energy import Seen
+from data_tools.tracking.fit.face_points import FacePoints
+from data_tools.tracking.fit.fitted import state_arrays, state_from
+from data_tools.tracking.fit.motion import put_frames, windows
+from data_tools.tracking.fit.residuals import FaceState
+from data_tools.tracking.fit.stages import Observations
+from data_tools.tracking.photometric.look import LEARN_STEPS, Look, choose_atlas_frames, learn_look
+from data_tools.tracking.photometric.registration import (
+    LOOKAHEAD,
+    WINDOW,
+    Clip,
+    landmark_error,
+    register_window,
+    window_steps,
+)
+from data_tools.tracking.photometric.surfels import Visibility, spread_surfels
+from flame_nerf.heads import HeadModel
+
+if TYPE_CHECKING:
+    from data_tools.tracking.fit.run import Run
+
+FEWEST_FRAMES = 10
+"""A look is learned from so many well-fitted frames at least."""
+LANDMARKS_WORSE = 0.2
+"""By how much the clip's mean landmark error may grow, as a share of the detector's outlier distance, before the whole
+registration is not believed. Detectors err alike in all frames, so some growth is right."""
+LEAST_LIKENESS = 0.7
+"""Correlation of the usual frame with the atlas: below it the frames have no look in common."""
+MOST_ALONE = 0.5
+"""Share of frames that do not agree with the atlas, from which it is not this clip's."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """How the registration of a clip went."""
+
+    kept: bool
+    """Whether its result is used; otherwise the landmarks' is."""
+    alone: Bool[np.ndarray, " T"]
+    """Frames that follow their landmarks alone."""
+    before: float
+    """Median difference between frames and atlas by landmarks alone, and"""
+    after: float
+    """after registration, shares of full scale."""
+    old: FaceState
+    """All frames by their landmarks."""
+
+    def summary(self, kept: Int[np.ndarray, " T"]) -> dict[str, Any]:
+        """What a run's summary says of it.
+
+        Args:
+            kept: number of each frame among the sampled ones.
+        """
+        if not self.kept:
+            return {}
+        return {
+            "registered": int((~self.alone).sum()),
+            "by_landmarks": tuple(kept[self.alone].tolist()),
+            "look_before": 255 * self.before,
+            "look_after": 255 * self.after,
+        }
+
+
+def register(
+    run: Run, key: str, head: HeadModel, points: FacePoints, seen: Observations, pictures: list[Path], old: FaceState
+) -> tuple[str, FaceState, Registration]:
+    """Register all frames with the person's own look.
+
+    Args:
+        key: of the stage before.
+        pictures: of all frames, as stored.
+        old: all frames by their landmarks.
+
+    Returns:
+        Key of what comes after, state of all frames, and how it went. The state is `old` where registration would have
+        made it worse.
+    """
+    key = stage_key(key, {"stage": "photometric"})
+    landmarks = seen.of_points(points)
+    rows = choose_atlas_frames(points, old, landmarks)
+    if len(rows) < FEWEST_FRAMES:
+        return key, old, Registration(False, np.ones(len(pictures), dtype=bool), np.nan, np.nan, old)
+    workers = run.config.workers
+
+    def learn(advance: Callable[..., None]) -> dict[str, Any]:
+        look = learn_look(head, points, old, seen, rows, pictures, workers, advance)
+        run.workspace.save("look", "state", **state_arrays(look.state))
+        run.workspace.save("look", "look", **look.arrays())
+        return {}
+
+    run.workspace.run(run.bars, "look", "Learning the look", key, LEARN_STEPS, learn)
+    look = Look.of(state_from(run.workspace.load("look", "state")), run.workspace.load("look", "look"))
+    surfels = spread_surfels(head, points, old.identity).of_identity(look.state.identity)
+    visibility = Visibility(head, points, surfels, seen.centre, (seen.width, seen.height))
+    clip = Clip(points, landmarks, seen.slots, pictures, look, surfels, visibility, workers)
+    begin = put_frames(replace(old, identity=look.state.identity, focal=look.state.focal), look.state, rows)
+
+    def lay(advance: Callable[..., None]) -> dict[str, Any]:
+        state = begin
+        for which, settled, stop in windows(len(pictures), WINDOW, LOOKAHEAD):
+            name, count = f"{which.start:06d}", stop - which.start - settled
+            part = run.workspace.load("registered", name)
+            if part is None:
+                placed = bool(np.isin(np.arange(len(pictures))[which], rows).all())
+                steps = _shares(count, window_steps(placed), advance)
+                found = register_window(clip, state, old, which, settled, placed, steps)
+                part = state_arrays(found.state) | {"alone": found.alone, "off": found.off}
+                run.workspace.save("registered", name, **part)
+            else:
+                advance(count)
+            state = put_frames(state, _state_of(part), which)
+        return {}
+
+    run.workspace.run(run.bars, "registered", "Registering frames", key, len(pictures), lay)
+    state, alone, off = begin, np.zeros(len(pictures), dtype=bool), np.zeros(len(pictures))
+    for which, settled, stop in windows(len(pictures), WINDOW, LOOKAHEAD):
+        part = run.workspace.load("registered", f"{which.start:06d}")
+        state = put_frames(state, _state_of(part), which)
+        fresh = slice(which.start + settled, stop)
+        alone[fresh], off[fresh] = (part[name][settled : stop - which.start] for name in ("alone", "off"))
+    after = float(np.median(off[~alone])) if (~alone).any() else np.inf
+    believed = look.usual[2] >= LEAST_LIKENESS and after < look.before and alone.mean() <= MOST_ALONE
+    kept = believed and _landmarks_agree(points, state, old, landmarks)
+    result = Registration(bool(kept), alone if kept else np.ones_like(alone), look.before, after, old)
+    return key, state if kept else old, result
+
+
+def _state_of(part: dict[str, np.ndarray]) -> FaceState:
+    return state_from({name: value for name, value in part.items() if name not in ("alone", "off")})
+
+
+def _landmarks_agree(points: FacePoints, state: FaceState, old: FaceState, landmarks: Seen) -> bool:
+    now, then = (landmark_error(points, one, landmarks).mean() for one in (state, old))
+    return now <= then + LANDMARKS_WORSE * points.detector.outlier
+
+
+def _shares(count: int, steps: int, advance: Callable[[int], None]) -> Callable[[], None]:
+    """A function to be called `steps` times that moves a bar on by `count` in all."""
+    called = 0
+
+    def step() -> None:
+        nonlocal called
+        called += 1
+        advance(count * called // steps - count * (called - 1) // steps)
+
+    return step

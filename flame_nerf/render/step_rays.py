@@ -1,0 +1,64 @@
+"""The rays of a step: the moments that they show, and all that is known of them before the field is queried."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from flame_nerf.canonical import CanonicalPoints, MeshShift, PosedMesh, ShellSamples
+
+
+@dataclass(frozen=True)
+class Moments:
+    """B moments of the head, posed and corrected."""
+
+    meshes: Sequence[PosedMesh]
+    """Their meshes; None each where a renderer knows no mesh."""
+    condition: Float[Tensor, "B C"]
+    """Expression, jaw and gaze of each."""
+    timesteps: Int[Tensor, " B"] | None = None
+    """Their rows of the track; None for moments that are not in it."""
+    shift: MeshShift | None = None
+    """How far corrections move the meshes."""
+
+
+@dataclass(frozen=True)
+class StepRays:
+    """Rays of a training step, or of a part of a picture; `Renderer.prepare` fills in its samples."""
+
+    moments: Moments
+    """The B moments that they show."""
+    mesh_index: Int[Tensor, " R"]
+    """Which of the moments each ray shows."""
+    origins: Float[Tensor, "R 3"]
+    """Metres, in the head's world; corrected."""
+    directions: Float[Tensor, "R 3"]
+    """Of unit length; corrected."""
+    background: Float[Tensor, "R 3"] | Float[Tensor, " 3"] | None = None
+    """Colours behind each ray, or behind all; None: black."""
+    samples: ShellSamples | None = None
+    """Where the field is queried along the rays; None before the march, or where a renderer has none."""
+    canonical: CanonicalPoints | None = None
+    """The samples carried to the canonical head."""
+    density_factor: Float[Tensor, " N"] | None = None
+    """Factors of the samples' densities; None: 1 each."""
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+    def part(self, which: slice | Int[Tensor, " P"]) -> StepRays:
+        """Some of the rays, as before their march."""
+        background = self.background
+        return replace(
+            self,
+            mesh_index=self.mesh_index[which],
+            origins=self.origins[which],
+            directions=self.directions[which],
+            background=background if background is None or background.ndim == 1 else background[which],
+            samples=None,
+            canonical=None,
+            density_factor=None,
+        )

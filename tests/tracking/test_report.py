@@ -1,0 +1,81 @@
+"""The capture report as a browser finds it."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import numpy as np
+import pytest
+
+from data_tools.runs.pictures import save_picture
+from data_tools.tracking.config import TrackSummary
+from data_tools.tracking.fit.fitted import Fitted
+from data_tools.tracking.report import write_report
+from data_tools.tracking.result import Quality
+from flame_nerf.heads import load_head
+
+NASTY = "<script>x</script> & {brace} {{ 7 * 7 }}.mp4"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder, frames = tmp_path_factory.mktemp("report"), 5
+    head = load_head()
+    template = head.template.numpy().astype(np.float32)
+    ramp = np.linspace(0, 1, frames)
+    fitted = Fitted(
+        vertices=np.tile(template, (frames, 1, 1)),
+        canonical=template,
+        expression=ramp[:, None] * np.linspace(0.2, 1.0, len(head.expression_names)),
+        pose=np.zeros((frames, len(head.joint_names), 3)),
+        identity=np.zeros(head.shapedirs.shape[-1]),
+        rotation=np.tile(np.diag([1.0, -1.0, -1.0]), (frames, 1, 1)),
+        translation=np.tile([0.0, 0.0, 0.6], (frames, 1)),
+        focal=60.0,
+        centre=np.array([24.0, 32.0]),
+        mouth_open=ramp,
+    )
+    angles = np.stack([30 * ramp, -10 * ramp, 0 * ramp], axis=1)
+    quality = Quality(2 * ramp, 0.02 * ramp, np.full(frames, 100.0), angles, (0,), np.array([0.9]))
+    summary = TrackSummary(
+        folder,
+        folder / "report.html",
+        frames,
+        (3,),
+        1.0,
+        0.01,
+        0.9,
+        (0.0, 30.0),
+        (-10.0, 0.0),
+        2.0,
+        warnings=(NASTY,),
+        notes=("note",),
+    )  # fmt: skip
+    pictures, masks = ([folder / f"{kind}{row}.png" for row in range(frames)] for kind in ("picture", "mask"))
+    for picture, mask in zip(pictures, masks, strict=True):
+        save_picture(picture, np.full((64, 48, 3), 90, dtype=np.uint8))
+        save_picture(mask, np.full((64, 48), 255, dtype=np.uint8))
+    write_report(summary.report, summary, head, fitted, quality, pictures, masks, NASTY, target=0.015)
+    return summary.report.read_text(encoding="utf-8"), head
+
+
+def test_names_and_messages_stand_there_as_text(page):
+    text, _ = page
+    assert "<script" not in text and 'src="http' not in text
+    assert html.unescape(text).count(NASTY) == 3
+
+
+def test_numbers_pictures_and_charts_are_there(page):
+    text, _head = page
+    assert text.count("data:image/jpeg") == 6 and text.count("<svg") == 2 and text.count("class=mark") == 1
+    short = re.findall(r'class="tile short"><b>([^<]*)</b><span>([^<]*)', text)
+    assert short == [("0.900", "outline and matte")]
+    assert "1.00 %" in text and "0° … +30°" in text and "<li>note</li>" in text
+
+
+def test_expressions_stand_by_their_largest_value(page):
+    text, head = page
+    found = re.findall(r'class=bar><span>([^<]*)</span><em><s style="width:(\d+)%"></s><u\s+style="width:(\d+)%"', text)
+    assert [name for name, _, _ in found] == list(head.expression_names)[::-1]
+    assert found[0][1:] == ("100", "90")
