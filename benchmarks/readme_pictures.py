@@ -43,6 +43,8 @@ CHROMIUM_FLAGS = (
 
 @dataclass
 class Arguments:
+    """What the pictures are made from."""
+
     config: tyro.conf.Positional[Path]
     """config.yml of the avatar's run."""
     driver: tyro.conf.Positional[Path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -307,7 +308,7 @@ def _network(in_dim: int, width: int, layers: int, out_dim: int) -> nn.Sequentia
         raise ValueError(f"A network of the field needs at least one hidden layer, not {layers}.")
     dims = [in_dim] + [width] * layers
     modules: list[nn.Module] = []
-    for a, b in zip(dims[:-1], dims[1:], strict=True):
+    for a, b in itertools.pairwise(dims):
         modules += [nn.Linear(a, b), nn.ReLU()]
     return nn.Sequential(*modules, nn.Linear(width, out_dim))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -182,7 +182,7 @@ def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(array, order="C"))
 
 
-def _like(points: Array, values: Array | Sequence[float] | float) -> Array | float:
+def _like(points: Any, values: Any) -> Any:
     """A number as it is; a sequence as an array of the points' kind, so that it meets their last axis."""
     if not isinstance(values, tuple | list):
         return values

@@ -13,6 +13,7 @@ import io
 import pickle
 import struct
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix
@@ -239,7 +240,7 @@ _OLD_NAMES = {_Ch: ("chumpy.ch", "Ch"), _Csc: ("scipy.sparse.csc", "csc_matrix")
 class _Python2Pickler(pickle._Pickler):
     """Python's own pickler, with strings and names as Python 2 and numpy 1 wrote them."""
 
-    dispatch = dict(pickle._Pickler.dispatch)
+    dispatch: ClassVar[dict] = dict(pickle._Pickler.dispatch)
 
     def save_text(self, value: bytes | str) -> None:
         raw = value if isinstance(value, bytes) else value.encode("latin1")

@@ -244,8 +244,8 @@ def write_vhap(
     last = len(truth.expr) - 1
     (root / "transforms.json").write_text(json.dumps(top | {"frames": frames}))
     if split:
-        parts = {"train": [f for f in frames if f["timestep_index"] < last and f["camera_index"] == 0 or
-                           f["timestep_index"] < last and f["camera_index"] != cameras[-1]],
+        parts = {"train": [f for f in frames if (f["timestep_index"] < last and f["camera_index"] == 0) or
+                           (f["timestep_index"] < last and f["camera_index"] != cameras[-1])],
                  "val": [f for f in frames if f["timestep_index"] < last and f["camera_index"] == cameras[-1] != 0],
                  "test": [f for f in frames if f["timestep_index"] == last]}  # fmt: skip
         for name, part in parts.items():

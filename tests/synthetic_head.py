@@ -7,6 +7,7 @@ import torch
 from synthetic import REGIONS, ellipsoid, opened, regions
 
 from flame_nerf.heads import HeadModel
+from flame_nerf.subject import HeadTrack
 
 JOINTS = ("root", "neck", "head", "jaw", "left_eye", "right_eye")
 
@@ -50,4 +51,25 @@ def make_head(*, shapes: int = 3, turning_jaw: bool = False, seed: int = 0) -> H
         landmarks=None,
         licence="Apache-2.0",
         provenance="tests/synthetic_head.py",
+    )
+
+
+def make_track(posing_head, named_after, count=11, seed=1) -> HeadTrack:
+    """A track whose meshes are `posing_head`'s own, at a random identity and random coefficients."""
+    generator = torch.Generator().manual_seed(seed)
+    identity = torch.randn(posing_head.shapedirs.shape[-1], generator=generator)
+    expression = torch.rand(count, len(named_after.expression_names), generator=generator)
+    pose = 0.2 * torch.randn(count, len(JOINTS), 3, generator=generator)
+    canonical = posing_head.vertices(identity, torch.zeros(expression.shape[1]), torch.zeros(len(JOINTS), 3))
+    return HeadTrack(
+        faces=posing_head.faces.numpy().astype(np.int32),
+        canonical_vertices=canonical.numpy(),
+        vertices=posing_head.vertices(identity, expression, pose).numpy(),
+        expression=expression.numpy(),
+        expression_names=named_after.expression_names,
+        pose=pose.numpy(),
+        joint_names=JOINTS,
+        identity=identity.numpy(),
+        region=posing_head.region.numpy().astype(np.int8),
+        region_names=posing_head.region_names,
     )

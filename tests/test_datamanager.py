@@ -53,7 +53,7 @@ def test_rays_are_nerfstudios(root):
 
 
 def test_shares_decide_where_pixels_fall(root):
-    nothing = dict(matte_share=0.0, surroundings_share=0.0, mouth_share=0.0, eyes_share=0.0)
+    nothing = {"matte_share": 0.0, "surroundings_share": 0.0, "mouth_share": 0.0, "eyes_share": 0.0}
     data = manager(root, **{**nothing, "mouth_share": 1.0})
     batch = data.next_train(0)[1]
     boxes = torch.stack([data.train_dataset[i]["boxes"][0] for i in range(len(data.train_dataset))])

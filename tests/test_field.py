@@ -81,7 +81,7 @@ def test_expression_weights_leave_zero() -> None:
     assert torch.equal(static[0], neutral[0]) and torch.equal(static[1], neutral[1])
     optimizer = torch.optim.Adam(field.parameters(), lr=1e-2, fused=True)
     for _ in range(3):
-        sigma, rgb = field.canonical(points, directions, condition, index)
+        _sigma, rgb = field.canonical(points, directions, condition, index)
         optimizer.zero_grad()
         (rgb - 0.2).square().mean().backward()
         optimizer.step()
@@ -158,7 +158,7 @@ def test_density_neither_overflows_nor_goes_dead() -> None:
 
 def test_nerfstudio_reads_the_neutral_face() -> None:
     field = make_field(condition_color=True)
-    points, directions, condition, index = make_query(12)
+    points, directions, _condition, index = make_query(12)
     samples = RaySamples(
         Frustums(
             points.view(4, 3, 3),

@@ -175,7 +175,7 @@ class _Coat:
         region = self._region[hits.face]
         colour = self._plain[region]
         fur = np.isin(region, [REGIONS.index(name) for name in ("fur", "neck", "muzzle", "ears")])
-        x, y, z = place.T
+        x, _y, z = place.T
         pale = ramp(z, 0.055, 0.085) * np.isin(region, [REGIONS.index("fur"), REGIONS.index("muzzle")])
         # A blaze between the eyes, and a pale throat.
         pale = np.maximum(pale, ramp(np.abs(x), 0.012, 0.006) * ramp(z, 0.0, 0.03) * fur)

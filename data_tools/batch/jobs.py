@@ -171,7 +171,7 @@ def _run_once(step: Step, environment: Mapping[str, str], stop: Callable[[], boo
             raise
     if code == 0:
         return None if step.is_there() else f"it ended well but {step.folder / step.product} is not there"
-    return _last_words(step.log, begin) or f"exit status {code}" + (" (killed: out of memory?)" if code == -9 else "")
+    return last_words(step.log, begin) or f"exit status {code}" + (" (killed: out of memory?)" if code == -9 else "")
 
 
 def _end(process: subprocess.Popen) -> None:
@@ -204,7 +204,7 @@ def _resuming(run: Path | None) -> list[str]:
     return ["--load-dir", str(run / "nerfstudio_models"), "--total-steps", steps if total == "null" else total]
 
 
-def _last_words(log: Path, begin: int) -> str:
+def last_words(log: Path, begin: int) -> str:
     """The line that says what was wrong: the last one with an error's name, else the last one with words."""
     with open(log, "rb") as file:
         file.seek(begin)

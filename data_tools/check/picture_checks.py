@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +154,7 @@ def _sharpness(looks: list[_Look]) -> list[Finding]:
 def _repeats(looks: list[_Look]) -> list[Finding]:
     pairs = [
         (first, second)
-        for first, second in zip(looks, looks[1:], strict=False)
+        for first, second in itertools.pairwise(looks)
         if first.grey.shape == second.grey.shape and first.frame.timestep != second.frame.timestep
     ]
     if len(pairs) < 4:

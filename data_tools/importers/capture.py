@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from data_tools.importers.inputs.cameras import Camera
-from data_tools.importers.inputs.pictures import Segmentation
+from data_tools.importers.inputs.mattes import Segmentation
 
 if TYPE_CHECKING:
     from data_tools.importers.flame import Flame, FlameMeshes

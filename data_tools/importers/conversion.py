@@ -14,9 +14,10 @@ from jaxtyping import Float, Int
 from data_tools.importers.capture import Capture, Shot
 from data_tools.importers.config import ImportConfig, ImportingError
 from data_tools.importers.inputs.cameras import Camera
-from data_tools.importers.inputs.pictures import matte_of, read_picture, resized
+from data_tools.importers.inputs.mattes import matte_of, resized
 from data_tools.importers.skull import Skull
 from data_tools.runs.blocks import blocks_of, run_blocks
+from data_tools.runs.picture_files import read_picture
 from data_tools.runs.pictures import save_picture
 from data_tools.runs.progress import StageBars
 from data_tools.runs.workspace import Workspace, stage_key
@@ -66,7 +67,7 @@ def convert_pictures(run: Run, shots: tuple[Shot, ...], size: tuple[int, int]) -
 
     def convert(index: int) -> None:
         shot = shots[index]
-        decoded = read_picture(shot.picture)
+        decoded = read_picture(shot.picture, ImportingError)
         found = decoded.rgb.shape[1::-1]
         camera_for(shot, found)
         copied = decoded.plain and found == size

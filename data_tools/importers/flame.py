@@ -114,7 +114,6 @@ class FlameMeshes:
         self.expression = _padded(parameters.expression, len(self.head.expression_names), f"{where}: expression")
         self.pose = parameters.pose.astype(np.float32)
         self._translation, self._centred = parameters.translation, parameters.centred
-        self.stored_shape, self.stored_expression = len(parameters.shape), parameters.expression.shape[1]
 
     def __len__(self) -> int:
         return len(self.pose)

@@ -14,14 +14,15 @@ from data_tools.importers.config import ImportConfig, ImportingError, ImportSumm
 from data_tools.importers.conversion import Run, camera_for, convert_meshes, convert_pictures
 from data_tools.importers.formats import Reader, recognise
 from data_tools.importers.inputs.cameras import reading_of
-from data_tools.importers.inputs.matching import settle
-from data_tools.importers.inputs.pictures import matte_of, read_picture
+from data_tools.importers.inputs.mattes import matte_of
 from data_tools.importers.inputs.places import why_missing
+from data_tools.importers.matching import settle
 from data_tools.importers.overlay import ENOUGH, Judged, OutlineTest, Verdict
 from data_tools.importers.report import write_report
 from data_tools.importers.result import facts_of, subject_of, summary_from, warnings_of
 from data_tools.importers.skull import find_skull
 from data_tools.runs.errors import disk_errors
+from data_tools.runs.picture_files import read_picture
 from data_tools.runs.progress import StageBars
 from data_tools.runs.workspace import FOLDER, Workspace, stage_key
 from flame_nerf.subject import SubjectError, load_subject, write_subject
@@ -218,7 +219,7 @@ def _judged(capture: Capture, chosen: list[Shot], advance: Callable[[], None]) -
     """The chosen pictures' mattes with mesh and camera; None if there are no mattes."""
     judged = []
     for shot in chosen:
-        decoded = read_picture(shot.picture)
+        decoded = read_picture(shot.picture, ImportingError)
         camera = camera_for(shot, decoded.rgb.shape[1::-1])
         matte = matte_of(decoded, shot.matte, shot.segmentation)
         advance()

@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from data_tools.importers.capture import Capture, Shot
-from data_tools.importers.config import ImportSummary
-from data_tools.importers.inputs.pictures import matte_of, read_picture
+from data_tools.importers.config import ImportingError, ImportSummary
+from data_tools.importers.inputs.mattes import matte_of
 from data_tools.importers.overlay import Verdict
 from data_tools.runs.page import data_uri, mesh_on_picture, render_page
+from data_tools.runs.picture_files import read_picture
 from flame_nerf.runtime.files import whole
 
 SHOWN = 6
@@ -66,7 +67,7 @@ def reasons_in_short(frames: tuple[tuple[str, str], ...]) -> list[str]:
 
 def _overlay(capture: Capture, shot: Shot) -> UInt8[np.ndarray, "h w 3"]:
     """The picture with what is cut away darkened and the mesh's front drawn on it."""
-    decoded = read_picture(shot.picture)
+    decoded = read_picture(shot.picture, ImportingError)
     camera = shot.camera.resized(decoded.rgb.shape[1::-1])
     pixels = camera.project(capture.meshes.vertices([shot.timestep])[0].astype(np.float64))
     matte = matte_of(decoded, shot.matte, shot.segmentation)

@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from data_tools.importers.capture import Capture
-from data_tools.importers.config import ImportSummary
+from data_tools.importers.config import ImportingError, ImportSummary
 from data_tools.importers.conversion import Run
-from data_tools.importers.inputs.pictures import read_picture, resized
+from data_tools.importers.inputs.mattes import resized
 from data_tools.importers.overlay import Verdict
 from data_tools.importers.skull import Skull, regions_by_motion
+from data_tools.runs.picture_files import read_picture
 from data_tools.runs.pictures import save_picture
 from data_tools.tracking.result import MOST_TEST, TEST_SHARE
 from flame_nerf.heads import save_head
@@ -101,7 +102,7 @@ def subject_of(
     background = None
     if capture.background is not None:
         background = run.subject / "background.png"
-        save_picture(background, resized(read_picture(capture.background).rgb, size))
+        save_picture(background, resized(read_picture(capture.background, ImportingError).rgb, size))
     frames = []
     for shot, camera, image, mask in zip(capture.shots, cameras, images, masks, strict=True):
         row = row_of[shot.timestep]

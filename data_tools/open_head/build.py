@@ -52,6 +52,8 @@ PROVENANCE = (
 
 @dataclass(frozen=True)
 class BuildConfig:
+    """Options of the open head's construction."""
+
     components: int = 100
     """Identity components kept."""
     people: int = 2000

@@ -44,6 +44,8 @@ _HALF_WEIGHT = 0.003
 
 @dataclass(frozen=True)
 class EmbedConfig:
+    """Options of the landmarks' embedding in the open head."""
+
     identities: int = 16
     """People shown, the mean head among them."""
     identity_spread: float = 0.8

@@ -161,7 +161,12 @@ def _film_all(root: Path, config: SynthConfig, bars: StageBars) -> list[Subject]
     crew = _Crew(head, identity, figure, backdrop, config)
     save_picture(root / "background.png", np.rint(backdrop * 255).astype(np.uint8))
     with bars.stage("Training film", len(filmed)) as advance, FilmWriter(root / "film.mp4", FPS, CRF) as film:
-        first = crew.shoot(root, training, filmed, "train", lambda shot: (film.add(shot.film), advance(1)))
+
+        def keep(shot: Shot) -> None:
+            film.add(shot.film)
+            advance(1)
+
+        first = crew.shoot(root, training, filmed, "train", keep)
     with bars.stage("Other cameras", len(around)) as advance:
         second = crew.shoot(root / "novel_view", training, around, "novel_view", lambda shot: advance(1))
     with bars.stage("New expressions", len(unseen)) as advance:

@@ -35,8 +35,6 @@ class Hair:
     """Coordinates that hardly change along a strand: what its texture and its locks are functions of."""
     lock: Float[np.ndarray, " H"]
     """-1 between locks, 1 on top of one."""
-    from_hairline: Float[np.ndarray, " H"]
-    """Distance to the hairline, metres."""
 
 
 def hairline(
@@ -93,7 +91,7 @@ def grow_hair(
     front = ramp(base[:, 2], 0.03, 0.07)
     overhang = (0.003 + 0.010 * front) * (1.2 + locks) * np.exp(-inside / 0.015)
     shaped = base + normal * thick[:, None] + along * overhang[:, None]
-    return Hair(shaped, split, roots, strand, np.clip(locks + 0.5 * fine, -1, 1), inside)
+    return Hair(shaped, split, roots, strand, np.clip(locks + 0.5 * fine, -1, 1))
 
 
 def _strand_coordinates(points: Float[np.ndarray, "H 3"]) -> Float[np.ndarray, "H 3"]:

@@ -21,8 +21,6 @@ from flame_nerf.heads import HeadModel
 
 HEAD_STEPS, HAIR_STEPS, TORSO_STEPS = 10, 2, 3
 """Texels along an edge: about a third of a millimetre in the face."""
-CHANNELS = ("red", "green", "blue", "shine", "gloss")
-"""What a texel holds: linear albedo, strength and exponent of the specular lobe."""
 SHIRT_BELOW = 0.012
 """How far below the mask's collar the shirt begins, metres."""
 

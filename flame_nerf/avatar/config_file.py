@@ -61,7 +61,7 @@ def read_config(path: Path) -> TrainerConfig:
 
 def parse_config(text: str) -> Any:
     """What a config.yml's text describes, made of plain settings alone; yaml.YAMLError and others where it is none."""
-    return yaml.load(text, Loader=_ConfigLoader)
+    return yaml.load(text, Loader=_ConfigLoader)  # noqa: S506 -- a safe loader that knows plain settings alone
 
 
 def write_config(config: TrainerConfig, path: Path) -> None:
@@ -84,7 +84,7 @@ class _ConfigLoader(yaml.Loader):
         raise yaml.constructor.ConstructorError(None, None, f"it names the module {name!r}", mark)
 
     def find_python_name(self, name: str, mark: Any) -> Any:
-        package = name.split(".")[0]
+        package = name.split(".", maxsplit=1)[0]
         if package not in _known_packages() and not (package == "pathlib" and hasattr(pathlib, name[8:])):
             raise yaml.constructor.ConstructorError(
                 None, None, f"it names {name!r}, which no installed method has", mark

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 FREE = re.compile(
     r"(model data: )?(CC0|CC[ -]BY(?!-N)(?! N)|Apache|MIT\b|BSD|public domain|Creative Commons Attribution (?!-?Non))",
-    re.I,
+    re.IGNORECASE,
 )
 """How a licence begins that lets everybody pass the data on."""
 

@@ -129,6 +129,8 @@ class NoMeshes:
 class NerfaceRenderer(Renderer):
     """Renders rays through the scene box, without meshes."""
 
+    field: NerfaceField
+
     def __init__(self, box: Float[Tensor, "2 3"], field: NerfaceField, sampling: NerfaceSamplingConfig):
         """
         Args:

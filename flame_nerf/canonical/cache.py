@@ -44,11 +44,10 @@ class PosedMeshCache:
             if mesh is not None:
                 self._kept.move_to_end(frame)
                 return mesh
-            future = self._pending.get(frame)
-            mine = future is None
-            if mine:
-                future = self._pending[frame] = Future()
-        if mine:
+            pending = self._pending.get(frame)
+            future: Future[PosedMesh] = Future() if pending is None else pending
+            self._pending[frame] = future
+        if pending is None:
             self._fill(frame, future)
         return future.result()
 

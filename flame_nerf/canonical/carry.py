@@ -181,7 +181,7 @@ class _CarrySamples(torch.autograd.Function):
         rotations: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
         ctx.kernels, ctx.fixed = kernels, (samples, transforms, rotations)
-        return kernels.carry_samples(*ctx.fixed, _plain(origins), _plain(directions))
+        return kernels.carry_samples(samples, transforms, rotations, _plain(origins), _plain(directions))
 
     @staticmethod
     @torch.autograd.function.once_differentiable

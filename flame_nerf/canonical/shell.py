@@ -66,8 +66,8 @@ def march_shell(
     else:
         start = torch.zeros(rays, device=device)
     if rays == 0:
-        empty, none = torch.zeros(0, dtype=torch.int64, device=device), torch.zeros(0, device=device)
-        return ShellSamples(empty, none, none, torch.zeros(1, dtype=torch.int64, device=device), empty, empty, none)
+        index, none = torch.zeros(0, dtype=torch.int64, device=device), torch.zeros(0, device=device)
+        return ShellSamples(index, none, none, torch.zeros(1, dtype=torch.int64, device=device), index, index, none)
     samples = search.march(
         handles,
         mesh_index.to(torch.int64).contiguous(),

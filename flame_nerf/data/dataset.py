@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -72,7 +73,7 @@ def _shrink(picture: np.ndarray, width: int, height: int) -> np.ndarray:
 class FlameNerfDataset(InputDataset):
     """The frames of one split; pictures come composited on the evaluation background, the matte as a soft mask."""
 
-    exclude_batch_keys_from_device = ["image", "mask"]
+    exclude_batch_keys_from_device: ClassVar[list[str]] = ["image", "mask"]
 
     @property
     def subject(self) -> Subject:

@@ -141,9 +141,9 @@ def derived_blinks(head: HeadModel, rest: Float[Tensor, "V 3"]) -> dict[str, Flo
             gap = still[upper, 1] - still[lower, 1]
             wanted.append(-gap if eye == side else torch.zeros_like(gap))
             by.append(moved[upper, 1] - moved[lower, 1])
-        by, wanted = torch.cat(by) / _CLOSED, torch.cat(wanted) / _CLOSED
-        normal = by.T @ by + quiet.T @ quiet / len(others) + torch.eye(by.shape[1], dtype=by.dtype)
-        mixture = torch.linalg.solve(normal, by.T @ wanted)
+        change, gaps = torch.cat(by) / _CLOSED, torch.cat(wanted) / _CLOSED
+        normal = change.T @ change + quiet.T @ quiet / len(others) + torch.eye(change.shape[1], dtype=change.dtype)
+        mixture = torch.linalg.solve(normal, change.T @ gaps)
         closing = moved @ mixture
         upper, lower = rows[side]
         closed = (closing[lower, 1] - closing[upper, 1]).mean() / (still[upper, 1] - still[lower, 1]).mean()

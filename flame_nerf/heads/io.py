@@ -22,7 +22,7 @@ import zipfile
 import zlib
 from importlib import resources
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -108,7 +108,7 @@ def save_head(head: HeadModel, path: str | Path, half_bases: bool = True) -> Non
         np.savez_compressed(stream, **arrays)
 
 
-def _to_arrays(head: HeadModel, half_bases: bool) -> dict[str, np.ndarray]:
+def _to_arrays(head: HeadModel, half_bases: bool) -> dict[str, Any]:
     arrays: dict[str, np.ndarray] = {"format_version": np.array(FORMAT_VERSION)}
     for field in _TEXT:
         arrays[field] = np.array(getattr(head, field))
@@ -136,7 +136,7 @@ def _to_arrays(head: HeadModel, half_bases: bool) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _read(stream: BinaryIO, where: str) -> HeadModel:
+def _read(stream: IO[bytes], where: str) -> HeadModel:
     arrays = {}
     try:
         archive = np.load(stream, allow_pickle=False)

@@ -9,7 +9,9 @@ coordinates whatever the neck and the root do, and it is the shoulders that move
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -252,7 +254,7 @@ class HeadModel:
         return vector
 
 
-def _map_tensors(record, function):
+def _map_tensors(record: Any, function: Callable[[Tensor], Tensor]) -> Any:
     """A copy of a dataclass with `function` applied to its tensors, nested records included."""
     changed = {}
     for field in fields(record):

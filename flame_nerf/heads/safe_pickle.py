@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import pickle
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar, Literal
 
 import numpy as np
 
@@ -64,7 +65,10 @@ class _InertUnpickler(pickle._Unpickler):
     The private pure-Python class, since the compiled one cannot be told to leave calls undone.
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    # The stack of the reader's machine and what puts a value on it.
+    stack: list[Any]
+    append: Callable[[Any], None]
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> _Name:
         full = f"{module}.{name}"
@@ -157,6 +161,7 @@ def _plain(value: Any, done: dict[int, Any]) -> Any:
         return value
     if id(value) in done:
         return done[id(value)]
+    result: Any
     if isinstance(value, dict):
         result = done[id(value)] = {}
         result.update({key: _plain(item, done) for key, item in value.items() if isinstance(key, str | int | bytes)})
@@ -201,7 +206,9 @@ def _of_record(record: _Record, done: dict[int, Any]) -> Any:
     return record
 
 
-def _array(shape: tuple[int, ...], kind: _Record, order: str, contents: Any, done: dict[int, Any]) -> np.ndarray:
+def _array(
+    shape: tuple[int, ...], kind: _Record, order: Literal["C", "F"], contents: Any, done: dict[int, Any]
+) -> np.ndarray:
     if kind.maker == "numpy.dtype" and str(kind.arguments[0]).startswith(("O", "|O")):
         objects = np.empty(len(contents), dtype=object)
         objects[:] = [_plain(item, done) for item in contents]
@@ -219,7 +226,7 @@ def _dtype(record: _Record) -> np.dtype:
     if not (name[:1] in _NUMBER_KINDS and name[1:] in ("1", "2", "4", "8")) and not text:
         raise PlainPickleError(f"it holds an array of type {record.arguments[0]!r}, expected numbers or text")
     order = record.state[1] if isinstance(record.state, tuple) and len(record.state) > 1 else "="
-    return np.dtype(name).newbyteorder(order if order in ("<", ">") else "=")
+    return np.dtype(name).newbyteorder("<" if order == "<" else ">" if order == ">" else "=")
 
 
 def _bytes(contents: Any) -> bytes:

@@ -79,6 +79,7 @@ class DepthTerm:
         weight = solid * (last(batch["mask"].to(depth.device))[..., 0] > SOLID)
         if self.config.kind == "smoothness":
             return depth_smoothness_loss(depth, last(batch["image"].to(depth.device)), weight)
+        assert prior is not None, "only smoothness goes without"
         pairs = draw_depth_pairs(patches, size, self.config.pairs, device=depth.device)
         if self.config.kind == "hinge":
             return depth_hinge_loss(depth, prior.to(depth), pairs, weight, equal_threshold=EQUAL_THRESHOLD)

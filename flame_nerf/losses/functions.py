@@ -3,7 +3,7 @@ differentiable in the prediction."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -73,7 +73,7 @@ def draw_depth_pairs(
         device: where the result goes.
     """
     reach = size - 1 if window is None else min(window, size - 1)
-    options = {"generator": generator, "device": device if generator is None else generator.device}
+    options: dict[str, Any] = {"generator": generator, "device": device if generator is None else generator.device}
     row, column = torch.randint(size, (2, patches, count), **options)
     offset = torch.randint(-reach, reach + 1, (2, patches, count), **options)
     near = count // 2

@@ -142,6 +142,7 @@ class SemanticTerm:
             c2w: cameras of the training frames, head frame, OpenGL axes.
             render: renders rays at a training frame's moment.
         """
+        assert self._prior is not None and self._views is not None, "asked for while it is not wanted"
         self._turn += 1
         frame = int(torch.randint(len(c2w), ()))
         camera, alike = c2w[frame], frame

@@ -109,7 +109,7 @@ def outline_surface(
     # Skin beside the hair says nothing of its thickness, nor hair of what stands off skin.
     thickness = _spread(measures.nanmean(dim=0), known & hair, hair, faces)
     off_skin = _spread(measures.nanquantile(STANDOFF_QUANTILE, dim=0), known & ~hair, ~hair, faces)
-    share = _as_beside_it(inside_frames / len(measured), hidden.cpu(), track.canonical_vertices)
+    share = as_beside(inside_frames / len(measured), hidden.cpu(), track.canonical_vertices)
     return OutlineSurface(thickness, thickness + off_skin, share >= LEAST_FRAMES)
 
 
@@ -123,7 +123,7 @@ def _misses(
     return search.first_hit([structure], which, camera.expand(len(points), 3).contiguous(), along)[0].isinf()
 
 
-def _as_beside_it(
+def as_beside(
     share: Float[Tensor, " V"], hidden: Bool[Tensor, " V"], vertices: Float[np.ndarray, "V 3"]
 ) -> Float[Tensor, " V"]:
     """Values of the hidden ones replaced by means over those of the others nearest to them at about their height."""

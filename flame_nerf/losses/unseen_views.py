@@ -161,12 +161,11 @@ class UnseenSides:
         """Surface that rays shall hit at a training frame's timestep."""
         vertices = torch.from_numpy(np.asarray(self._track.vertices[self._frames[frame].timestep]))
         vertices = to_device(vertices.float(), self._faces.device)
-        if self._search is None:
-            self._search = make_search(self._faces, vertices, "auto")
+        search = self._search = self._search or make_search(self._faces, vertices, "auto")
         out = vertex_normals(vertices, self._faces)
 
         def hits(height: Float[Tensor, " V"]) -> tuple[Tensor, Tensor]:
-            return self._first_hit(vertices + height[:, None] * out, origins, directions)
+            return self._first_hit(search, vertices + height[:, None] * out, origins, directions)
 
         tolerance = self.config.observed_tolerance
         (distance, face), (_, around) = hits(self._hair), hits(self._room)
@@ -183,9 +182,11 @@ class UnseenSides:
             empty = empty | ((outer < 0) & in_shell & self._seen[around])
         return SurfaceHit(near, far, solid, empty)
 
-    def _first_hit(self, vertices: Tensor, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    def _first_hit(
+        self, search: MeshSearch, vertices: Tensor, origins: Tensor, directions: Tensor
+    ) -> tuple[Tensor, Tensor]:
         which = torch.zeros(len(origins), dtype=torch.long, device=origins.device)
         rays = origins.contiguous(), directions.contiguous()
         # One structure, refitted for each of a step's meshes: on CUDA to build one takes longer than to ask it.
-        self._structure = self._search.build(vertices.contiguous(), self._structure)
-        return self._search.first_hit([self._structure], which, *rays)
+        self._structure = search.build(vertices.contiguous(), self._structure)
+        return search.first_hit([self._structure], which, *rays)

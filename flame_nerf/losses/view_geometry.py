@@ -76,6 +76,7 @@ def window_rays(
     place = torch.arange(size, device=c2w.device, dtype=c2w.dtype)
     row, column = torch.meshgrid(place, place, indexing="ij")
     cell = torch.stack([column, row], dim=-1).reshape(-1, 2)
+    within: Tensor | float
     if jitter is False:
         within = 0.5
     else:

@@ -42,7 +42,7 @@ BLINKS = ("eyeBlinkLeft", "eyeBlinkRight")
 def plain(name: str) -> str:
     """A name without case, spaces and underscores, its side written out: what two spellings of one name share."""
     name = re.sub(
-        r"[_.\s-]([LR])$", lambda side: {"L": "Left", "R": "Right"}[side[1].upper()], name.strip(), flags=re.I
+        r"[_.\s-]([LR])$", lambda side: {"L": "Left", "R": "Right"}[side[1].upper()], name.strip(), flags=re.IGNORECASE
     )
     return re.sub(r"[\s_-]", "", name).lower()
 

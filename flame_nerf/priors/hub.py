@@ -27,7 +27,7 @@ def why_unavailable(repository: str, filenames: Iterable[str]) -> str | None:
     if offline:
         return f"{repository} is not in the local cache, and {offline[0]} is set"
     hub = os.environ.get("HF_ENDPOINT", DEFAULT_HUB)
-    if not _answers(hub):
+    if not answers(hub):
         return f"{repository} is not in the local cache, and {hub} cannot be reached"
     return None
 
@@ -38,7 +38,8 @@ def _cached(repository: str, filenames: Iterable[str]) -> bool:
     return any(isinstance(try_to_load_from_cache(repository, name), str) for name in filenames)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether anything at an address answers within `PATIENCE_S`, be it with an error."""
     found: list[bool] = []
 
     def ask() -> None:

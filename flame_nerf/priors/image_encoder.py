@@ -85,7 +85,7 @@ class NetworkEncoder:
         self.name, self.input_size = name, input_size
         self._half = device.type == "cuda"
         network = network.to(device).eval().requires_grad_(False)
-        self._network = network.half() if self._half else network
+        self.network = network.half() if self._half else network
         self._mean, self._std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (mean, std))
 
     def encode(self, pictures: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
@@ -94,10 +94,10 @@ class NetworkEncoder:
             pictures = interpolate(pictures, size, mode="bilinear", align_corners=False, antialias=True)
         normalised = (pictures - self._mean) / self._std
         if not self._half:
-            return normalize(_first(self._network(normalised)), dim=-1)
+            return normalize(_first(self.network(normalised)), dim=-1)
         # Autocast keeps what half precision is too coarse for, such as normalisation layers, in float32.
         with torch.autocast("cuda", dtype=torch.float16):
-            code = _first(self._network(_ScaleGradient.apply(normalised, 1.0 / GRADIENT_SCALE)))
+            code = _first(self.network(_ScaleGradient.apply(normalised, 1.0 / GRADIENT_SCALE)))
         return normalize(_ScaleGradient.apply(code.float(), GRADIENT_SCALE), dim=-1)
 
 

@@ -87,6 +87,7 @@ class HeadRenderer(Renderer):
     """
 
     marches = True
+    field: FlameNerfField
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ def mend_two_keyframes() -> bool:
     """
     import splines.quaternion as rotations
 
-    faulty = rotations.KochanekBartels
+    faulty: Any = rotations.KochanekBartels
     ends = [rotations.UnitQuaternion.from_axis_angle((0.0, 0.0, 1.0), angle) for angle in (0.0, 1.0)]
     try:
         with warnings.catch_warnings():

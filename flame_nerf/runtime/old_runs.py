@@ -120,7 +120,7 @@ class StoredConfig:
     """
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        fields = {field.name: field for field in dataclasses.fields(self)}
+        fields = {field.name: field for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         options = self.__dict__
         for name, value in state.items():
             if name not in fields:

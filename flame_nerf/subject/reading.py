@@ -127,8 +127,13 @@ def _frame(root: Path, path: Path, index: int, entry: Any) -> Frame:
         c2w=c2w,
         timestep=timestep,
         split=str(entry.get("split", "train")),
-        intrinsics=tuple(_number(where, entry, name) for name in INTRINSICS) if own else None,
+        intrinsics=_intrinsics(where, entry) if own else None,
     )
+
+
+def _intrinsics(where: str, entry: dict[str, Any]) -> tuple[float, float, float, float]:
+    fl_x, fl_y, cx, cy = (_number(where, entry, name) for name in INTRINSICS)
+    return fl_x, fl_y, cx, cy
 
 
 def _read_track(path: Path) -> HeadTrack:
@@ -178,10 +183,11 @@ def _read_member(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> np.nda
     A member of an archive may begin at any byte, so a mapped array may be unaligned: copy rows before handing them on
     to code that is not numpy's.
     """
-    entry = archive.zip.NameToInfo.get(f"{name}.npy")
-    if entry is None or entry.file_size < MAPPED_FROM or entry.compress_type != zipfile.ZIP_STORED:
+    members = archive.zip
+    entry = members.NameToInfo.get(f"{name}.npy") if members is not None else None
+    if members is None or entry is None or entry.file_size < MAPPED_FROM or entry.compress_type != zipfile.ZIP_STORED:
         return archive[name]
-    with archive.zip.open(entry) as member:
+    with members.open(entry) as member:
         version = np.lib.format.read_magic(member)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran_order, dtype = read_header(member)

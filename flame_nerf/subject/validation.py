@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -129,7 +130,7 @@ def _validate_frame(subject: Subject, frame: Frame) -> None:
             _picture(where, field, subject.root / path, size)
 
 
-def _picture(where: str, field: str, path, size: tuple[int, int]) -> None:
+def _picture(where: str, field: str, path: Path, size: tuple[int, int]) -> None:
     try:
         # Only the header is read: a few tens of microseconds a picture.
         with Image.open(path) as picture:

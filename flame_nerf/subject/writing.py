@@ -63,7 +63,7 @@ def _with_absolute_paths(subject: Subject, root: Path) -> Subject:
     frames = tuple(
         dataclasses.replace(
             frame,
-            file_path=absolute(frame.file_path),
+            file_path=absolute(frame.file_path) or frame.file_path,
             mask_path=absolute(frame.mask_path),
             depth_path=absolute(frame.depth_path),
         )
@@ -134,7 +134,7 @@ def _relative(root: Path, path: Path) -> str:
     return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else absolute.as_posix()
 
 
-def _track_arrays(track: HeadTrack) -> dict[str, np.ndarray]:
+def _track_arrays(track: HeadTrack) -> dict[str, Any]:
     # Vertices may be mapped from disk and larger than memory: what has its type already is not copied.
     arrays = {
         "faces": np.asarray(track.faces, np.int32),

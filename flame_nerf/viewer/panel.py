@@ -52,11 +52,11 @@ class HeadPanel(ViewerControl):
         """
         self._model = model
         self._lock = threading.RLock()
-        self._mode: GuiInputHandle | None = None
-        self._frame: GuiInputHandle | None = None
+        self.mode_choice: GuiInputHandle | None = None
+        self.frame_slider: GuiInputHandle | None = None
         self._play: GuiInputHandle | None = None
-        self._expressions: dict[str, GuiInputHandle] = {}
-        self._angles: dict[str, GuiInputHandle] = {}
+        self.expression_sliders: dict[str, GuiInputHandle] = {}
+        self.angle_sliders: dict[str, GuiInputHandle] = {}
         self._base_joints: dict[str, tuple[float, float, float]] = {}
         self._player: threading.Thread | None = None
         self._train_cameras_hidden = False
@@ -74,7 +74,7 @@ class HeadPanel(ViewerControl):
             viewer.viser_server.scene.set_up_direction("+y")
             mend_two_keyframes()
             set_field_of_view(viewer.viser_server, self._first_view()[2])
-            viewer.viser_server.on_client_connect(self._greet)
+            viewer.viser_server.on_client_connect(self.greet)
         except Exception as error:
             CONSOLE.print(f"[bold yellow]The head panel could not be made: {type(error).__name__}: {error}")
 
@@ -83,16 +83,12 @@ class HeadPanel(ViewerControl):
     @property
     def mode(self) -> str:
         """`FOLLOW_TIME`, `FRAME` or `SLIDERS`."""
-        return FOLLOW_TIME if self._mode is None else self._mode.value
-
-    def follow_time(self) -> None:
-        """Shows the moment of the viewer's own time slider or camera path."""
-        self._switch(FOLLOW_TIME)
+        return FOLLOW_TIME if self.mode_choice is None else self.mode_choice.value
 
     def show_frame(self, index: int) -> None:
         """Shows a stored frame; clamped to those there are."""
         with self._lock:
-            self._frame.value = int(np.clip(index, 0, self._model.motion.num_frames - 1))
+            self.frame_slider.value = int(np.clip(index, 0, self._model.motion.num_frames - 1))
             self._switch(FRAME)
 
     def show_expression(self, values: dict[str, float]) -> None:
@@ -105,7 +101,7 @@ class HeadPanel(ViewerControl):
     def take_frame(self) -> None:
         """Sets the sliders to the current frame's coefficients and shows them, posed by the head model."""
         with self._lock:
-            expression, joints = self._model.motion.coefficients(self._frame.value)
+            expression, joints = self._model.motion.coefficients(self.frame_slider.value)
             self._base_joints = {name: turn for name, turn in joints.items() if name in self._model.motion.pose_joints}
             self._set_sliders(expression)
             self._switch(SLIDERS)
@@ -114,8 +110,8 @@ class HeadPanel(ViewerControl):
 
     def _switch(self, mode: str) -> None:
         with self._lock:
-            if self._mode.value != mode:
-                self._mode.value = mode
+            if self.mode_choice.value != mode:
+                self.mode_choice.value = mode
             self._apply()
 
     def _apply(self) -> None:
@@ -134,9 +130,9 @@ class HeadPanel(ViewerControl):
     def _posed(self) -> PosedFrame | None:
         motion = self._model.motion
         if self.mode == FRAME:
-            return motion.frame(self._frame.value)
+            return motion.frame(self.frame_slider.value)
         if self.mode == SLIDERS:
-            values = {name: slider.value for name, slider in self._expressions.items()}
+            values = {name: slider.value for name, slider in self.expression_sliders.items()}
             return motion.pose(values, self._joint_rotations())
         return None
 
@@ -146,7 +142,7 @@ class HeadPanel(ViewerControl):
         Head axes: turning about +x lowers what points forward (opens the jaw), about +y turns it to the subject's left.
         """
         turns = dict(self._base_joints)
-        radians = {label: float(np.radians(slider.value)) for label, slider in self._angles.items()}
+        radians = {label: float(np.radians(slider.value)) for label, slider in self.angle_sliders.items()}
         if JAW_ANGLE in radians:
             _, y, z = turns.get("jaw", (0.0, 0.0, 0.0))
             turns["jaw"] = (radians[JAW_ANGLE], y, z)
@@ -158,7 +154,7 @@ class HeadPanel(ViewerControl):
 
     def _set_sliders(self, expression: dict[str, float]) -> None:
         """Moves the sliders to these coefficients and to the base joints' angles; does not show them yet."""
-        for name, slider in self._expressions.items():
+        for name, slider in self.expression_sliders.items():
             slider.value = expression.get(name, 0.0)
         jaw = self._base_joints.get("jaw", (0.0, 0.0, 0.0))
         rest = self._model.motion.rest_joint
@@ -166,8 +162,8 @@ class HeadPanel(ViewerControl):
         eyes = [np.subtract(self._base_joints[e], rest(e)) for e in EYE_JOINTS if e in self._base_joints]
         gaze = np.mean(eyes, axis=0) if eyes else np.zeros(3)
         for label, angle in ((JAW_ANGLE, jaw[0]), (GAZE_LEFT, gaze[1]), (GAZE_UP, -gaze[0])):
-            if label in self._angles:
-                self._angles[label].value = float(np.degrees(angle))
+            if label in self.angle_sliders:
+                self.angle_sliders[label].value = float(np.degrees(angle))
 
     # The page.
 
@@ -176,9 +172,9 @@ class HeadPanel(ViewerControl):
         # Under the training statistics, above the tabs: this is what people come for.
         with gui.add_folder("Head", order=self.viewer.stats_markdown.order + 0.5):
             modes = (FOLLOW_TIME, FRAME, SLIDERS) if motion.can_pose else (FOLLOW_TIME, FRAME)
-            self._mode = gui.add_dropdown("Show", modes, initial_value=FOLLOW_TIME, hint="What moves the head")
+            self.mode_choice = gui.add_dropdown("Show", modes, initial_value=FOLLOW_TIME, hint="What moves the head")
             still, last = motion.num_frames < 2, max(1, motion.num_frames - 1)
-            self._frame = gui.add_slider("Frame", 0, last, 1, 0, hint="A frame of the video", disabled=still)
+            self.frame_slider = gui.add_slider("Frame", 0, last, 1, 0, hint="A frame of the video", disabled=still)
             self._play = gui.add_checkbox("Play", False, hint="Play the frames", disabled=still)
             if motion.can_pose:
                 neutral = gui.add_button("Neutral face", hint="All sliders to zero")
@@ -188,8 +184,8 @@ class HeadPanel(ViewerControl):
                 self._build_sliders(motion)
             else:
                 gui.add_markdown(f"No expression sliders: {motion.why_no_head}.")
-        self._mode.on_update(self._by_hand(lambda: self._apply()))
-        self._frame.on_update(self._by_hand(lambda: self.show_frame(self._frame.value)))
+        self.mode_choice.on_update(self._by_hand(lambda: self._apply()))
+        self.frame_slider.on_update(self._by_hand(lambda: self.show_frame(self.frame_slider.value)))
         self._play.on_update(self._by_hand(self._start_playing))
 
     def _build_sliders(self, motion: SubjectMotion) -> None:
@@ -197,10 +193,10 @@ class HeadPanel(ViewerControl):
         for group in slider_groups(motion.pose_names, motion.pose_joints):
             with gui.add_folder(group.label, expand_by_default=group.label == "Jaw"):
                 for name in group.expressions:
-                    self._expressions[name] = gui.add_slider(name, *group.expression_range, 0.01, 0.0)
+                    self.expression_sliders[name] = gui.add_slider(name, *group.expression_range, 0.01, 0.0)
                 for name in group.angles:
-                    self._angles[name] = gui.add_slider(name, *ANGLE_RANGE_DEG[name], 0.5, 0.0, hint="degrees")
-        for slider in (*self._expressions.values(), *self._angles.values()):
+                    self.angle_sliders[name] = gui.add_slider(name, *ANGLE_RANGE_DEG[name], 0.5, 0.0, hint="degrees")
+        for slider in (*self.expression_sliders.values(), *self.angle_sliders.values()):
             slider.on_update(self._by_hand(lambda: self._switch(SLIDERS)))
 
     @staticmethod
@@ -221,15 +217,15 @@ class HeadPanel(ViewerControl):
 
     def _keep_playing(self) -> None:
         """Shows frame after frame at the video's speed until the box is unticked, leaving out those it is late for."""
-        count, begun, first = self._model.motion.num_frames, time.monotonic(), self._frame.value
+        count, begun, first = self._model.motion.num_frames, time.monotonic(), self.frame_slider.value
         fps = self._model.motion.fps
         while self._player is threading.current_thread() and self._play.value and self.viser_server.get_clients():
             index = (first + int((time.monotonic() - begun) * fps)) % count
-            if index != self._frame.value or self.mode != FRAME:
+            if index != self.frame_slider.value or self.mode != FRAME:
                 self.show_frame(index)
             time.sleep(1.0 / fps)
 
-    def _greet(self, client: ClientHandle) -> None:
+    def greet(self, client: ClientHandle) -> None:
         """Places a new client's camera in front of the face, and clears the training cameras out of its way."""
         try:
             self._place_camera(client)

@@ -272,4 +272,4 @@ def test_last_words_skip_rules_and_empty_lines(tmp_path):
     begin = log.stat().st_size
     with open(log, "a") as file:
         file.write("────── Error ──────\n/data/me: no such subject\n\n╰──────╯\n")
-    assert jobs._last_words(log, begin) == "/data/me: no such subject"
+    assert jobs.last_words(log, begin) == "/data/me: no such subject"

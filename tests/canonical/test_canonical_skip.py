@@ -73,7 +73,7 @@ def test_backends_skip_alike(head, max_samples: int, behind: float) -> None:
         empty = make_grid(other).empty_space(0.0025, unseen_too=True)
         options = {"step": 0.0025, "behind": behind, "max_samples": max_samples, "empty": empty}
         found.append(other.sample_shell(meshes, which, origins, directions, shell=shell, **options))
-    assert 0 < len(found[0]) and 0 < found[0].skipped == found[1].skipped
+    assert len(found[0]) > 0 and 0 < found[0].skipped == found[1].skipped
     for name in ("ray_index", "offsets", "mesh_index", "t_start", "t_end"):
         assert torch.equal(getattr(found[0], name), getattr(found[1], name)), name
     torch.testing.assert_close(found[0].distance, found[1].distance, atol=1e-6, rtol=0)

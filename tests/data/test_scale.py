@@ -1,6 +1,7 @@
 """Long videos: what lies on disk instead of in memory, and that a step costs the same however long the video is."""
 
 import errno
+import itertools
 import os
 import subprocess
 import sys
@@ -155,7 +156,7 @@ def test_long_videos_come_round_a_few_frames_at_a_time():
         hands.append(set(sampler._at_hand.tolist()))
         seen[torch.unique(pictures)] += 1
     assert all(len(hand) == 40 for hand in hands)
-    assert max(len(after - before) for before, after in zip(hands, hands[1:], strict=False)) == 2
+    assert max(len(after - before) for before, after in itertools.pairwise(hands)) == 2
     assert (seen > 0).all()
     # 8000 draws over 200 frames: 40 each; a stay of 20 steps brings about four, and a frame has about ten stays.
     assert seen.float().std() < 0.35 * seen.float().mean()

@@ -151,7 +151,7 @@ def test_nha(tmp_path, flame, tracked):
 def test_vhap_with_one_camera(tmp_path, flame):
     truth = make_truth("moving")
     write_vhap(tmp_path / "src", truth)
-    summary, subject = run(tmp_path, flame=flame)
+    _summary, subject = run(tmp_path, flame=flame)
     assert_same(subject, truth)
     assert_stabilised(subject)
     assert [frame.split for frame in subject.frames] == ["train"] * 4 + ["test"]

@@ -7,7 +7,7 @@ from PIL import Image
 
 from data_tools.importers import ImportingError
 from data_tools.importers.inputs.mesh_files import read_mesh
-from data_tools.importers.inputs.pictures import read_picture
+from data_tools.runs.picture_files import read_picture
 
 
 @pytest.mark.parametrize("kind", ["16-bit RGB", "16-bit grey", "RGBA", "grey", "grey with alpha", "palette", "CMYK"])
@@ -36,7 +36,7 @@ def test_pictures_of_all_kinds_become_8_bit_rgb(tmp_path, kind):
         Image.fromarray(gradient).convert("CMYK").save(path, quality=100)
     if "grey" in kind:
         wanted = np.repeat(grey[..., None], 3, axis=2)
-    found = read_picture(path)
+    found = read_picture(path, ImportingError)
     assert found.rgb.dtype == np.uint8
     assert np.abs(found.rgb.astype(int) - wanted).max() <= (8 if kind == "CMYK" else 0)
     assert (found.alpha is None) == (alpha is None) and (alpha is None or np.array_equal(found.alpha, alpha))

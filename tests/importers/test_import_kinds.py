@@ -1,6 +1,7 @@
 """Files that are not what their names say: each reader says what they are, in one line, and is right."""
 
 import io
+from functools import partial
 
 import cv2
 import numpy as np
@@ -12,8 +13,8 @@ from data_tools.importers import ImportConfig, ImportingError
 from data_tools.importers.flame import open_flame
 from data_tools.importers.inputs.files import read_npz
 from data_tools.importers.inputs.mesh_files import read_mesh
-from data_tools.importers.inputs.pictures import picture_size, read_picture
 from data_tools.importers.readers.metrical import read_frame
+from data_tools.runs.picture_files import picture_size, read_picture
 from flame_nerf.heads.registry import remember_head
 
 
@@ -28,7 +29,10 @@ def own_bytes(tmp_path) -> dict[str, bytes]:
             "frame": (tmp_path / "a.frame").read_bytes(), "npz": (tmp_path / "a.npz").read_bytes()}  # fmt: skip
 
 
-READERS = {"picture": read_picture, "mesh": read_mesh, "frame": read_frame, "npz": read_npz, "size": picture_size}
+READERS = {
+    "picture": partial(read_picture, error=ImportingError), "mesh": read_mesh, "frame": read_frame, "npz": read_npz,
+    "size": partial(picture_size, error=ImportingError),
+}  # fmt: skip
 
 
 def array_file() -> bytes:

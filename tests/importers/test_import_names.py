@@ -228,7 +228,7 @@ def test_nha_s_folders_by_number(copy, tmp_path, flame, called):
 
 
 def test_nha_s_folders_from_1_are_not_taken_for_their_neighbours(copy, tmp_path, flame):
-    source, truth = copy("nha")
+    source, _truth = copy("nha")
     for path in sorted(source.glob("frame_*"), reverse=True):
         path.rename(source / f"frame_{int(path.name[-4:]) + 1:04d}")
     with pytest.raises(ImportingError, match="frame_0000 has no folder .*frame_0005 is there and nothing names it"):

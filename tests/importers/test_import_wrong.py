@@ -145,7 +145,7 @@ def test_missing_frames_are_left_out_and_said(source, tmp_path):
     (source / "meshes" / "00003.obj").unlink()
     summary = run(source, tmp_path)
     assert summary.pictures == 4
-    assert {name: reason for name, reason in summary.left_out} == {
+    assert dict(summary.left_out) == {
         "00001": "its picture 00001.png does not exist",
         "00003": "its mesh 00003.obj does not exist",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -149,4 +150,4 @@ def test_no_layer_writes_where_another_reads(features, density, harmonics, color
     colors = plan.layers[len(density) :]
     assert (colors[:, 2] >= plan.harmonics_row + harmonics).all() and plan.layers[-1, 2] == plan.color_row
     written = [(out, out + n) for _, _, out, n, *_ in plan.layers[1:]]
-    assert all(a[1] <= b[0] for a, b in zip(written[:-1], written[1:], strict=True))
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(written))

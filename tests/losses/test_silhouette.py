@@ -10,7 +10,7 @@ import torch
 from synthetic import ellipsoid, look_at_origin
 
 from flame_nerf.geometry import vertex_normals
-from flame_nerf.losses.silhouette import _as_beside_it, outline_surface
+from flame_nerf.losses.silhouette import as_beside, outline_surface
 from flame_nerf.subject import Frame, HeadTrack
 
 SIZE, FOCAL, HAIR = 256, 500.0, 0.02
@@ -143,10 +143,10 @@ def test_what_is_behind_the_head_is_there_where_the_head_is_at_its_height(track)
 
 
 def test_a_collar_that_rises_to_the_back_cuts_what_is_hidden_there(track):
-    x, y, z = track.canonical_vertices.T
+    _x, y, z = track.canonical_vertices.T
     hidden = torch.from_numpy(z < -0.02)
     seen_there = torch.from_numpy((y > -0.05 - 0.5 * z).astype(np.float32))
-    share = _as_beside_it(seen_there.where(~hidden, 1.0), hidden, track.canonical_vertices)
+    share = as_beside(seen_there.where(~hidden, 1.0), hidden, track.canonical_vertices)
     behind = hidden.numpy()
     assert (share[behind & (y < -0.06)] < 0.5).all() and (share[behind & (y > -0.02)] > 0.5).all()
     assert torch.equal(share[~hidden], seen_there[~hidden])
@@ -155,7 +155,7 @@ def test_a_collar_that_rises_to_the_back_cuts_what_is_hidden_there(track):
 @pytest.mark.parametrize("seen", [0, 1, 3])
 def test_hardly_anything_seen(track, seen):
     hidden = torch.arange(len(track.canonical_vertices)) >= seen
-    share = _as_beside_it(torch.full((len(hidden),), 0.25), hidden, track.canonical_vertices)
+    share = as_beside(torch.full((len(hidden),), 0.25), hidden, track.canonical_vertices)
     assert torch.equal(share, torch.full((len(hidden),), 0.25))
 
 

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
-from synthetic_head import JOINTS, make_head
+from synthetic_head import JOINTS, make_head, make_track
 
 from flame_nerf.motion import MotionError, SubjectMotion, condition_vector
-from flame_nerf.subject import HeadTrack
 
 COUNT = 11
 
@@ -21,28 +20,7 @@ def head():
 
 @pytest.fixture(scope="module")
 def track(head):
-    return make_track(head, head)
-
-
-def make_track(posing_head, named_after, count=COUNT, seed=1) -> HeadTrack:
-    """A track whose meshes are `posing_head`'s own, at a random identity and random coefficients."""
-    generator = torch.Generator().manual_seed(seed)
-    identity = torch.randn(posing_head.shapedirs.shape[-1], generator=generator)
-    expression = torch.rand(count, len(named_after.expression_names), generator=generator)
-    pose = 0.2 * torch.randn(count, len(JOINTS), 3, generator=generator)
-    canonical = posing_head.vertices(identity, torch.zeros(expression.shape[1]), torch.zeros(len(JOINTS), 3))
-    return HeadTrack(
-        faces=posing_head.faces.numpy().astype(np.int32),
-        canonical_vertices=canonical.numpy(),
-        vertices=posing_head.vertices(identity, expression, pose).numpy(),
-        expression=expression.numpy(),
-        expression_names=named_after.expression_names,
-        pose=pose.numpy(),
-        joint_names=JOINTS,
-        identity=identity.numpy(),
-        region=posing_head.region.numpy().astype(np.int8),
-        region_names=posing_head.region_names,
-    )
+    return make_track(head, head, COUNT)
 
 
 def test_replay_is_the_stored_frame(track):

@@ -67,7 +67,7 @@ def test_names_and_messages_stand_there_as_text(page):
 
 
 def test_numbers_pictures_and_charts_are_there(page):
-    text, head = page
+    text, _head = page
     assert text.count("data:image/jpeg") == 6 and text.count("<svg") == 2 and text.count("class=mark") == 1
     short = re.findall(r'class="tile short"><b>([^<]*)</b><span>([^<]*)', text)
     assert short == [("0.900", "outline and matte")]

@@ -109,7 +109,7 @@ def test_second_difference_is_zero_on_a_line_at_uneven_times_and_across_a_gap():
 
 
 def test_the_fit_recovers_what_made_the_points():
-    head, points, truth = _truth(120)
+    _head, points, truth = _truth(120)
     seen = _see(points, truth, noise=0.3)
     guess = first_guess(points, seen, FOCAL)
     keys = choose_keyframes(guess, seen, 24)

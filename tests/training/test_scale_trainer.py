@@ -214,7 +214,6 @@ def test_broken_tinycudann_falls_back_once(monkeypatch, caplog):
         def find_spec(self, name, path=None, target=None):
             if name == "tinycudann":
                 raise OSError("Unknown compute capability. Ensure PyTorch with CUDA support is installed.")
-            return None
 
     # On a machine whose GPU Warp can use, that is what it falls back to, without a word.
     monkeypatch.setattr(hash_grid, "warp_cuda_problem", lambda: "no warp")

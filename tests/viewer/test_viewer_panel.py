@@ -9,8 +9,7 @@ import torch
 import viser
 from nerfstudio.cameras.cameras import Cameras
 from synthetic import DISTANCE, look_at_origin
-from synthetic_head import make_head
-from test_motion import COUNT, make_track
+from synthetic_head import make_head, make_track
 
 from flame_nerf.heads import load_head
 from flame_nerf.motion import SubjectMotion
@@ -20,6 +19,7 @@ from flame_nerf.viewer.panel import FOLLOW_TIME, FRAME, SLIDERS
 from flame_nerf.viewer.render_tab import set_field_of_view
 from flame_nerf.viewer.sliders import GAZE_LEFT, GAZE_UP, JAW_ANGLE, slider_groups
 
+COUNT = 11
 ARKIT_SAMPLE = ("browInnerUp", "cheekPuff", "eyeBlinkLeft", "jawOpen", "mouthSmileLeft", "noseSneerLeft", "tongueOut")
 
 
@@ -87,21 +87,21 @@ def test_moving_the_frame_slider_shows_that_frame(server, track, head):
     model, panel, viewer = install(server, SubjectMotion(track, head))
     assert model.override is None and panel.mode == FOLLOW_TIME
     before = viewer.renders
-    move(panel._frame, 7)
+    move(panel.frame_slider, 7)
     assert torch.equal(model.override.vertices, torch.from_numpy(track.vertices[7]))
     assert panel.mode == FRAME and viewer.renders == before + 1
-    move(panel._mode, FOLLOW_TIME)
+    move(panel.mode_choice, FOLLOW_TIME)
     assert model.override is None
 
 
 def test_moving_an_expression_slider_poses_the_head(server, track, head):
     motion = SubjectMotion(track, head)
     model, panel, _ = install(server, motion)
-    assert set(panel._expressions) == {"jawOpen", "mouthSmileLeft"}
-    move(panel._expressions["jawOpen"], 0.7)
-    move(panel._angles[JAW_ANGLE], 10.0)
-    move(panel._angles[GAZE_LEFT], 20.0)
-    move(panel._angles[GAZE_UP], 5.0)
+    assert set(panel.expression_sliders) == {"jawOpen", "mouthSmileLeft"}
+    move(panel.expression_sliders["jawOpen"], 0.7)
+    move(panel.angle_sliders[JAW_ANGLE], 10.0)
+    move(panel.angle_sliders[GAZE_LEFT], 20.0)
+    move(panel.angle_sliders[GAZE_UP], 5.0)
     # Turns are counted from where the person usually looks.
     eyes = {name: np.add(motion.rest_joint(name), (-np.radians(5), np.radians(20), 0.0)) for name in EYE_JOINTS}
     expected = motion.pose({"jawOpen": 0.7}, {"jaw": (np.radians(10), 0.0, 0.0)} | eyes)
@@ -142,28 +142,28 @@ def test_sliders_from_frame_and_neutral_face(server, track, head):
     )
     motion = SubjectMotion(quiet, head)
     model, panel, _ = install(server, motion)
-    move(panel._frame, 4)
+    move(panel.frame_slider, 4)
     panel.take_frame()
-    assert panel._expressions["jawOpen"].value == pytest.approx(track.expression[4, 0])
-    assert panel._angles[JAW_ANGLE].value == pytest.approx(np.degrees(0.2))
+    assert panel.expression_sliders["jawOpen"].value == pytest.approx(track.expression[4, 0])
+    assert panel.angle_sliders[JAW_ANGLE].value == pytest.approx(np.degrees(0.2))
     np.testing.assert_allclose(model.override.vertices, quiet.vertices[4], atol=1e-5)
     panel.show_expression({})
-    assert all(slider.value == 0 for slider in (*panel._expressions.values(), *panel._angles.values()))
+    assert all(slider.value == 0 for slider in (*panel.expression_sliders.values(), *panel.angle_sliders.values()))
     torch.testing.assert_close(model.override.vertices, motion.neutral().vertices)
 
 
 def test_without_a_head_model_frames_alone(server, track):
     model, panel, _ = install(server, SubjectMotion(track))
-    assert panel._expressions == {} and panel._angles == {}
-    assert set(panel._mode.options) == {FOLLOW_TIME, FRAME}
-    move(panel._frame, COUNT - 1)
+    assert panel.expression_sliders == {} and panel.angle_sliders == {}
+    assert set(panel.mode_choice.options) == {FOLLOW_TIME, FRAME}
+    move(panel.frame_slider, COUNT - 1)
     assert torch.equal(model.override.vertices, torch.from_numpy(track.vertices[-1]))
 
 
 def test_a_still_subject_has_a_page_too(server, head):
     model, panel, _ = install(server, SubjectMotion(make_track(head, head, count=1), head))
     panel.show_frame(3)
-    assert panel._frame.value == 0 and model.override is not None
+    assert panel.frame_slider.value == 0 and model.override is not None
 
 
 def test_a_model_without_motion_gets_no_panel_and_no_error(server):
@@ -175,10 +175,10 @@ def test_a_model_without_motion_gets_no_panel_and_no_error(server):
 def test_a_failing_renderer_does_not_stop_the_panel(server, track, head, capsys):
     model, panel, viewer = install(server, SubjectMotion(track, head))
     viewer._trigger_rerender = lambda: 1 / 0
-    move(panel._frame, 2)
+    move(panel.frame_slider, 2)
     assert model.override is not None
     model.motion.frame = lambda index: 1 / 0
-    move(panel._frame, 3)
+    move(panel.frame_slider, 3)
     assert "ZeroDivisionError" in capsys.readouterr().out
 
 
@@ -211,8 +211,8 @@ def greeted(server, track, cameras):
     viewer.camera_handles, viewer.hidden = {0: None}, []
     viewer.set_camera_visibility = viewer.hidden.append
     viewer.toggle_cameravis_button = lambda: viewer.hidden.append("button")
-    panel._greet(client)
-    panel._greet(client)
+    panel.greet(client)
+    panel.greet(client)
     return client.camera, viewer
 
 

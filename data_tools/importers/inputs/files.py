@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from data_tools.importers.config import ImportingError
-from data_tools.importers.inputs.kinds import ZIP, check_kind
 from data_tools.runs import text_files
+from data_tools.runs.file_kinds import ZIP, check_kind
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ImportingError: it is missing, damaged, or holds Python objects.
     """
-    check_kind(path, "an npz", (ZIP,))
+    check_kind(path, ImportingError, "an npz", (ZIP,))
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from data_tools.importers.config import ImportingError
-from data_tools.importers.inputs.kinds import check_kind
+from data_tools.runs.file_kinds import check_kind
 
 _PLY_TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
@@ -44,7 +44,7 @@ def read_mesh(path: Path, known: Topology | None = None) -> tuple[Float[np.ndarr
     Raises:
         ImportingError: it is missing, damaged, or of another kind.
     """
-    check_kind(path, "an OBJ or PLY file")
+    check_kind(path, ImportingError, "an OBJ or PLY file")
     data = path.read_bytes()
     try:
         if data[:3] == b"ply":
@@ -79,7 +79,7 @@ def _obj(data: bytes) -> tuple[np.ndarray, bytes]:
     lines = data.replace(b"\t", b" ").splitlines()
     rows = [line[2:] for line in lines if line.startswith(b"v ")]
     numbers = np.array(b" ".join(rows).split(), dtype=np.float64)
-    if len(rows) and len(numbers) == len(rows) * (len(numbers) // len(rows)):
+    if rows and len(numbers) == len(rows) * (len(numbers) // len(rows)):
         # Colours may follow the places.
         vertices = numbers.reshape(len(rows), -1)[:, :3]
     else:

@@ -16,9 +16,9 @@ from data_tools.importers.config import ImportConfig, ImportingError
 from data_tools.importers.flame import FlameMeshes, FlameParameters, open_flame
 from data_tools.importers.inputs.cameras import AXES_WORDS, camera_of
 from data_tools.importers.inputs.files import array, field, read_json, version_hint
-from data_tools.importers.inputs.pictures import picture_size
 from data_tools.importers.inputs.places import Places, pictures_in, why_missing
 from data_tools.runs.frame_names import natural, stem_of
+from data_tools.runs.picture_files import picture_size
 from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel
 from flame_nerf.heads.masks_landmarks import SIXTY_EIGHT as MEDIAPIPE_OF_68
@@ -140,7 +140,7 @@ class _Code:
                   for key, width in (("shape", None), ("exp", None), ("pose", 6), ("cam", 3))}  # fmt: skip
         if values["cam"][0] <= 0:
             raise ImportingError(f"{where}: cam's scale is {values['cam'][0]:g}; expected a positive number.")
-        size = picture_size(picture if picture.is_file() else usual)
+        size = picture_size(picture if picture.is_file() else usual, ImportingError)
         return cls(name, picture, size, values["shape"], values["exp"], values["pose"], values["cam"],
                    _crop(entry, size, where))  # fmt: skip
 

@@ -12,9 +12,10 @@ from data_tools.importers.config import ImportConfig, ImportingError
 from data_tools.importers.flame import FlameMeshes, FlameParameters, open_flame
 from data_tools.importers.inputs.cameras import AXES_WORDS, camera_of
 from data_tools.importers.inputs.files import array, field, frames_of, read_json
-from data_tools.importers.inputs.pictures import Segmentation, picture_size
+from data_tools.importers.inputs.mattes import Segmentation
 from data_tools.importers.inputs.places import Places, pictures_in
 from data_tools.runs.frame_names import natural, stem_of
+from data_tools.runs.picture_files import picture_size
 
 INDEX = "flame_params.json"
 FLAME_SCALE = 4.0
@@ -134,4 +135,4 @@ class _Clip:
             if not others:
                 return OLD_SIZE, OLD_SIZE
             picture = picture.parent / others[0]
-        return picture_size(picture)
+        return picture_size(picture, ImportingError)

@@ -16,8 +16,8 @@ from data_tools.importers.config import ImportConfig, ImportingError
 from data_tools.importers.flame import Flame, open_flame
 from data_tools.importers.inputs.cameras import AXES_WORDS, Axes, camera_of
 from data_tools.importers.inputs.files import array, field, number, version_hint
+from data_tools.importers.inputs.mattes import Segmentation
 from data_tools.importers.inputs.mesh_files import MeshFiles
-from data_tools.importers.inputs.pictures import Segmentation
 from data_tools.importers.inputs.places import Places, why_missing
 from data_tools.importers.inputs.transforms import Listed, listed_frames, why_transforms
 from data_tools.runs.frame_names import natural

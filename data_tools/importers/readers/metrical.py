@@ -17,12 +17,12 @@ from data_tools.importers.config import ImportConfig, ImportingError
 from data_tools.importers.flame import FLAME_JOINTS, Flame, FlameMeshes, FlameParameters, open_flame
 from data_tools.importers.inputs.cameras import AXES_WORDS, Camera, camera_of
 from data_tools.importers.inputs.files import array, field, version_hint
-from data_tools.importers.inputs.kinds import PICKLE, ZIP, check_kind
-from data_tools.importers.inputs.matching import refuse_shifted
 from data_tools.importers.inputs.mesh_files import MeshFiles
-from data_tools.importers.inputs.pictures import picture_size
 from data_tools.importers.inputs.places import Places, pictures_in, why_missing
+from data_tools.importers.matching import refuse_shifted
+from data_tools.runs.file_kinds import PICKLE, ZIP, check_kind
 from data_tools.runs.frame_names import match_by_name, natural
+from data_tools.runs.picture_files import picture_size
 from flame_nerf.geometry import matrix_from_6d, matrix_to_axis_angle
 from flame_nerf.heads.registry import remembered_heads
 
@@ -31,7 +31,7 @@ MATTE_FOLDERS = ("matte", "mattes", "mask", "masks", "alpha", "matted")
 LIDS_SEEN = 0.05
 """Share of a closed eyelid that is worth a word."""
 _ARRAY_MAKERS = [
-    (getattr(np._core.multiarray, name), f"numpy.{core}.multiarray.{name}")
+    (getattr(np._core.multiarray, name), f"numpy.{core}.multiarray.{name}")  # type: ignore[attr-defined]
     for core in ("core", "_core")
     for name in ("_reconstruct", "scalar")
 ]
@@ -186,7 +186,11 @@ def _folder(source: Path, names: tuple[str, ...], size: tuple[int, int] | None) 
     """The first folder of those names that holds pictures, of the size that was tracked if any does: the tracker leaves
     the uncropped ones beside them."""
     found = [(folder, listed) for name in names if (listed := pictures_in(folder := source / name))]
-    fitting = [folder for folder, listed in found if size is not None and picture_size(folder / listed[0]) == size]
+    fitting = [
+        folder
+        for folder, listed in found
+        if size is not None and picture_size(folder / listed[0], ImportingError) == size
+    ]
     return next(iter(fitting or [folder for folder, _ in found]), None)
 
 
@@ -196,7 +200,7 @@ def read_frame(path: Path) -> dict[str, Any]:
     Raises:
         ImportingError: it is damaged, or asks for code to be run.
     """
-    check_kind(path, "a torch file", (ZIP, PICKLE))
+    check_kind(path, ImportingError, "a torch file", (ZIP, PICKLE))
     try:
         with torch.serialization.safe_globals(_PLAIN):
             payload = torch.load(path, map_location="cpu", weights_only=True)

@@ -17,12 +17,12 @@ from data_tools.importers.capture import Capture, Scratch, Shot
 from data_tools.importers.config import ImportConfig, ImportingError
 from data_tools.importers.inputs.cameras import AXES_WORDS, Camera, camera_of
 from data_tools.importers.inputs.files import array, field, number
-from data_tools.importers.inputs.matching import refuse_shifted
-from data_tools.importers.inputs.pictures import picture_size, read_picture
 from data_tools.importers.inputs.places import pictures_in, why_missing
 from data_tools.importers.inputs.transforms import SPLIT_FILES, Listed, listed_frames, why_transforms
+from data_tools.importers.matching import refuse_shifted
 from data_tools.importers.skull import ROUNDS, SHARE
 from data_tools.runs.frame_names import natural, stem_of
+from data_tools.runs.picture_files import picture_size, read_picture
 from flame_nerf.runtime.files import whole
 from flame_nerf.subject import Subject, SubjectError, load_subject
 from flame_nerf.subject.rigid import rigid_fit
@@ -112,7 +112,7 @@ class _Entry:
 
     def camera(self) -> tuple[Camera, tuple[str, ...]]:
         """The camera in NeRFace's head frame and unit."""
-        width, height = picture_size(self.picture)
+        width, height = picture_size(self.picture, ImportingError)
         if self._content.get("intrinsics"):
             focal_x, focal_y, cx, cy = array(self._content["intrinsics"], (4,), f"{self.where}: intrinsics")
         else:
@@ -166,13 +166,13 @@ def _write_video(path: Path, pictures: list[Path]) -> None:
     """The pictures as a lossless video, one after the other."""
     import av
 
-    width, height = picture_size(pictures[0])
+    width, height = picture_size(pictures[0], ImportingError)
     with whole(path, alone=True) as spare, av.open(str(spare), "w", format="matroska") as container:
         stream = container.add_stream("ffv1", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = width, height, "bgr0"
         stream.codec_context.time_base = Fraction(1, FPS)
         for index, picture in enumerate(pictures):
-            rgb = read_picture(picture).rgb
+            rgb = read_picture(picture, ImportingError).rgb
             if rgb.shape[1::-1] != (width, height):
                 raise ImportingError(f"{picture} is {rgb.shape[1]}x{rgb.shape[0]}, the first {width}x{height}.")
             frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")

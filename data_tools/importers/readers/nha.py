@@ -11,10 +11,11 @@ from data_tools.importers.config import ImportConfig, ImportingError
 from data_tools.importers.flame import FlameMeshes, FlameParameters, open_flame
 from data_tools.importers.inputs.cameras import AXES_WORDS, Camera, camera_of
 from data_tools.importers.inputs.files import array, field, read_npz
-from data_tools.importers.inputs.matching import refuse_shifted
-from data_tools.importers.inputs.pictures import Segmentation, picture_size
+from data_tools.importers.inputs.mattes import Segmentation
 from data_tools.importers.inputs.places import Places, why_missing
+from data_tools.importers.matching import refuse_shifted
 from data_tools.runs.frame_names import frame_numbers, natural
+from data_tools.runs.picture_files import picture_size
 
 INDEX = "tracked_flame_params*.npz"
 CLOTH = 16
@@ -99,7 +100,7 @@ def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
         if not picture.is_file():
             left_out.append((place.name, "it has no image_0000.png"))
             continue
-        camera, turned = _camera(found, where, picture_size(picture))
+        camera, turned = _camera(found, where, picture_size(picture, ImportingError))
         signs.update(turned)
         shots.append(_shot(places, place, picture, camera.in_world(head_from_world[row]), row))
     if not shots:

@@ -18,10 +18,10 @@ from data_tools.importers.config import ImportConfig, ImportingError
 from data_tools.importers.flame import Flame, FlameMeshes, FlameParameters, open_flame
 from data_tools.importers.inputs.cameras import AXES_WORDS, Camera, camera_of
 from data_tools.importers.inputs.files import array, field, number, read_npz
-from data_tools.importers.inputs.pictures import picture_size
 from data_tools.importers.inputs.places import Places, why_missing
 from data_tools.importers.inputs.transforms import Listed, listed_frames, why_transforms
 from data_tools.runs.frame_names import natural
+from data_tools.runs.picture_files import picture_size
 from data_tools.runs.text_files import read_text
 
 POSE_KEYS = {"rotation": 1, "neck_pose": 1, "jaw_pose": 1, "eyes_pose": 2}
@@ -106,7 +106,7 @@ class _Entry:
         if self.sized:
             width, height = (int(number(content, name, where)) for name in ("w", "h"))
         else:
-            width, height = picture_size(self.picture)
+            width, height = picture_size(self.picture, ImportingError)
         # The field of view alone is what the older files have.
         fl_x, fl_y = (
             number(content, name, where) if name in content else side / 2 / math.tan(number(content, angle, where) / 2)

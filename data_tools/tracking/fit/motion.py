@@ -111,7 +111,7 @@ def motion_step(
     difference = second_difference(slots)
     bend = _bend(state, slots, difference)[:, :size]
     usual = _usual_bend(points, whole)[:size]
-    flow = None if motion is None else _seen_bend(motion, slots, difference, _pixel_size(state))
+    flow = None if motion is None else seen_bend(motion, slots, difference, _pixel_size(state))
     if flow is not None:
         bend[:, POSE] -= flow[0]
     stiffness = robust_stiffness(bend, usual)
@@ -155,7 +155,7 @@ def _pixel_size(state: FaceState) -> float:
     return float(state.shift[:, 2].median()) / state.focal
 
 
-def _seen_bend(
+def seen_bend(
     motion: SeenMotion, slots: Float[np.ndarray, " T"], difference: Float[np.ndarray, "T_minus_2 3"], pixel: float
 ) -> tuple[Float[np.ndarray, "T_minus_2 6"], Float[np.ndarray, "T_minus_2 6"]]:
     """Second differences of turn and shift as flow saw them, and what they usually err by.

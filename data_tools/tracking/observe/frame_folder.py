@@ -10,9 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from data_tools.importers.config import ImportingError
-from data_tools.importers.inputs.pictures import picture_size, read_picture
 from data_tools.runs.frame_names import PICTURES, frame_numbers, natural
+from data_tools.runs.picture_files import picture_size, read_picture
 from data_tools.tracking.config import TrackingError
 from data_tools.tracking.observe.video_stream import counted, printable_name
 
@@ -50,8 +49,8 @@ class FrameFolder:
         """Number and RGB picture of each frame, upright and before white; None where the file is damaged."""
         for number, path in zip(self.numbers, self.paths, strict=True):
             try:
-                picture = read_picture(path)
-            except ImportingError:
+                picture = read_picture(path, TrackingError)
+            except TrackingError:
                 yield number, None
                 continue
             rgb = picture.rgb
@@ -125,8 +124,8 @@ def numbers_of(paths: list[Path]) -> tuple[tuple[int, ...], tuple[str, ...]]:
 def _size(path: Path) -> tuple[int, int] | None:
     """Width and height as displayed; None if the file is damaged."""
     try:
-        width, height = picture_size(path)
-    except ImportingError:
+        width, height = picture_size(path, TrackingError)
+    except TrackingError:
         return None
     return (height, width) if _orientation(path) in _LYING else (width, height)
 

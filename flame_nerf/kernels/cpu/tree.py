@@ -118,6 +118,7 @@ def _outside(low, high, x):
 
 @nb.njit(**INLINE)
 def total(w, row):
+    """Sum of a packet's eight values."""
     return (w[row] + w[row + 1] + w[row + 2] + w[row + 3]) + (w[row + 4] + w[row + 5] + w[row + 6] + w[row + 7])
 
 

@@ -13,7 +13,7 @@ from data_tools.tracking.camera import FLIP
 from data_tools.tracking.fit.energy import Seen
 from data_tools.tracking.fit.face_points import face_points
 from data_tools.tracking.fit.initial_pose import first_guess
-from data_tools.tracking.fit.motion import POSE_BEND, _seen_bend, fit_motion
+from data_tools.tracking.fit.motion import POSE_BEND, fit_motion, seen_bend
 from data_tools.tracking.fit.newton import second_difference
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
 from data_tools.tracking.observe.head_flow import SeenMotion, Skull, View, rigid_motion, seen_motion
@@ -157,7 +157,7 @@ def test_flow_is_trusted_by_the_size_of_a_pixel_and_less_in_fast_movement():
     speed = np.array([0.0, 0.0, 0.02, 0.3, 0.3])
     moved = np.concatenate([speed[:, None] * [1.0, 0, 0], speed[:, None] * [0, 0, 0.2]], axis=1)
     motion = SeenMotion(moved, np.array([True, True, True, True, False]))
-    errors = {pixel: _seen_bend(motion, slots, second_difference(slots), pixel)[1] for pixel in (5e-4, 1e-3)}
+    errors = {pixel: seen_bend(motion, slots, second_difference(slots), pixel)[1] for pixel in (5e-4, 1e-3)}
     # At rest by the pixel alone, in fast movement or where a movement was not seen no better than without flow.
     np.testing.assert_allclose(errors[1e-3][0], 2 * errors[5e-4][0])
     for error in errors.values():

@@ -1,5 +1,7 @@
 """Clocks that restart, wrap, leap, stammer or are not there: no frame is lost by them, and time goes on."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -76,7 +78,7 @@ def _times(stamps: list[float | None], rate: float | None = 25.0) -> tuple[list[
 @given(st.lists(st.none() | st.floats(-1e6, 1e6), max_size=60), st.none() | st.floats(-10, 1e6))
 def test_time_rises_whatever_the_timestamps_do(stamps, rate):
     times, _ = _times(stamps, rate)
-    assert all(later > earlier for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later > earlier for earlier, later in itertools.pairwise(times))
     assert times[:1] in ([], [0.0])
 
 

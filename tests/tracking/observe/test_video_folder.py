@@ -1,5 +1,6 @@
 """A folder of pictures as a film: order, gaps, kinds of pictures, and folders that are something else."""
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_how_names_are_numbered(stems, numbers, told):
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=40, unique=True), st.sampled_from(["", "frame_", "c2_"]))
 def test_numbers_rise_from_0_whatever_the_names(values, prefix):
     found, _ = numbers_of([Path("in", f"{prefix}{value}.png") for value in sorted(values)])
-    assert found[0] == 0 and all(later > earlier for earlier, later in zip(found, found[1:], strict=False))
+    assert found[0] == 0 and all(later > earlier for earlier, later in itertools.pairwise(found))
 
 
 def test_every_kind_of_picture_becomes_rgb(tmp_path):

@@ -1,4 +1,4 @@
-"""The plain JSON of flame-nerf-data, which anything can write:
+"""The plain JSON of flame-nerf-data, which anything can write.
 
     {"units": "pixels",                     or "normalised" (0..1 of the picture); optional
      "size": [1920, 1080],                  of the pictures that pixels refer to; optional

@@ -17,10 +17,10 @@ from jaxtyping import Float
 
 from data_tools.importers.capture import Capture, Shot
 from data_tools.importers.config import ImportingError
-from data_tools.importers.inputs.pictures import read_picture
 from data_tools.importers.inputs.places import pictures_in
 from data_tools.importers.overlay import Judged, OutlineTest
 from data_tools.runs.frame_names import frame_numbers, match_by_name, natural, stem_of
+from data_tools.runs.picture_files import read_picture
 from flame_nerf.geometry import vertex_normals
 
 LOOKED_AT = 24
@@ -247,7 +247,7 @@ class _Overlay:
         mattes = _mattes_like(shots)
 
         def of_pictures(chosen: list[int], files: list[Path]) -> Float[np.ndarray, " N"]:
-            if read_picture(files[0]).alpha is not None:
+            if read_picture(files[0], ImportingError).alpha is not None:
                 return self._outline([shots[at] for at in chosen], files)
             with_matte = None if mattes is None else [mattes.get(stem_of(file.name)) for file in files]
             if with_matte is not None and all(with_matte):
@@ -262,7 +262,7 @@ class _Overlay:
             self._test = OutlineTest(np.asarray(self._meshes.faces), self._canonical)
         scores = []
         for shot, file in zip(shots, files, strict=True):
-            decoded = read_picture(file)
+            decoded = read_picture(file, ImportingError)
             matte = decoded.alpha if decoded.alpha is not None else decoded.rgb[..., 0]
             camera = shot.camera.resized(matte.shape[1::-1])
             vertices = self._meshes.vertices([shot.timestep])[0]
@@ -275,7 +275,7 @@ class _Overlay:
         points = np.unique(np.linspace(0, len(self._canonical) - 1, VERTICES).round().astype(int))
         colours = np.full((len(shots), len(points), 3), np.nan)
         for at, (shot, file) in enumerate(zip(shots, files, strict=True)):
-            rgb = read_picture(file).rgb
+            rgb = read_picture(file, ImportingError).rgb
             camera = shot.camera.resized(rgb.shape[1::-1])
             vertices = self._meshes.vertices([shot.timestep])[0].astype(np.float64)
             pixels = np.floor(camera.project(vertices[points]))
