@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import itertools
 import re
 import textwrap
 import typing
@@ -59,7 +60,7 @@ OWN = {
 def help_text(config: type, name: str) -> str:
     """The string below a field, which the command line shows."""
     body = ast.parse(textwrap.dedent(inspect.getsource(config))).body[0].body
-    for field, after in zip(body, body[1:], strict=False):
+    for field, after in itertools.pairwise(body):
         if isinstance(field, ast.AnnAssign) and field.target.id == name and isinstance(after, ast.Expr):
             return after.value.value
     return ""
