@@ -102,10 +102,11 @@ def panel(config: Path) -> np.ndarray | None:
             while time.monotonic() < deadline:
                 time.sleep(4)
                 shot = np.asarray(Image.open(io.BytesIO(page.get_screenshot_as_png())).convert("RGB"))
-                # Until the head is there and sharp, each shot differs from the one before.
-                if last is not None and (shot == last).all() and shot[100:-100, 100:500].std() > 5:
+                view = shot[100:-100, 100:500]
+                # Until the head is there and sharp, each view differs from the one before; the panel's numbers go on.
+                if last is not None and (view == last).all() and view.std() > 5:
                     break
-                last = shot
+                last = view
             return shot
         finally:
             page.quit()
