@@ -33,6 +33,8 @@ from flame_nerf.subject import load_subject
 YAWS_DEG = (-30.0, 0.0, 30.0)
 EXPRESSION = "jawOpen"
 SIZE = 256
+HEADER = 65
+"""Pixels of the page's header, which shows a logo from the net."""
 PATIENCE = 300.0
 """Seconds to wait for the viewer."""
 CHROMIUM_FLAGS = (
@@ -102,12 +104,12 @@ def panel(config: Path) -> np.ndarray | None:
             while time.monotonic() < deadline:
                 time.sleep(4)
                 shot = np.asarray(Image.open(io.BytesIO(page.get_screenshot_as_png())).convert("RGB"))
-                view = shot[100:-100, 100:500]
+                view = shot[165:-100, 100:500]
                 # Until the head is there and sharp, each view differs from the one before; the panel's numbers go on.
                 if last is not None and (view == last).all() and view.std() > 5:
                     break
                 last = view
-            return shot
+            return shot[HEADER:]
         finally:
             page.quit()
 
