@@ -7,8 +7,9 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from synthetic import make_subject
 
 from flame_nerf.data.dataset import FlameNerfDataset
-from flame_nerf.dataparser import FlameNerfDataParserConfig, rigid_fit, split_timesteps
+from flame_nerf.dataparser import FlameNerfDataParserConfig, split_timesteps
 from flame_nerf.subject import SubjectError, load_subject
+from flame_nerf.subject.rigid import rigid_fit
 
 
 @pytest.fixture(scope="module")

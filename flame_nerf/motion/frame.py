@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from jaxtyping import Float
@@ -41,7 +42,15 @@ class Moments(Sequence[PosedFrame]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> PosedFrame:
+    @overload
+    def __getitem__(self, index: int) -> PosedFrame: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Moments: ...
+
+    def __getitem__(self, index: int | slice) -> PosedFrame | Moments:
+        if isinstance(index, slice):
+            return self.picked(range(len(self))[index])
         return self._at(self._rows[index])
 
     def picked(self, rows: Sequence[int]) -> Moments:

@@ -28,7 +28,7 @@ def write_motion(motion: Motion, path: Path | str) -> Path:
     """Writes a motion; the file appears under its name only when complete.
 
     Raises:
-        FilmError: it cannot be written there.
+        MotionError: it cannot be written there.
     """
     path = Path(path)
     header: dict[str, Any] = {
@@ -39,7 +39,7 @@ def write_motion(motion: Motion, path: Path | str) -> Path:
         "joint_names": motion.joint_names,
         "provenance": asdict(motion.provenance),
     }
-    arrays = {"expression": motion.expression, "joints": motion.joints, "held": motion.held}
+    arrays: dict[str, Any] = {"expression": motion.expression, "joints": motion.joints, "held": motion.held}
     if motion.head_to_world is not None:
         arrays["head_to_world"] = motion.head_to_world
     if motion.camera is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -16,6 +18,8 @@ MAX_VALUE = 1e4
 """Size of a coefficient, a joint's turn (radians) or a place (metres) beyond which a number means something else."""
 MAX_FPS = 1000.0
 """Moments a second that anything films."""
+_NOT_GIVEN: Any = None
+"""Default of what a motion always has once it is made."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Motion:
     expression_names: tuple[str, ...]
     fps: float
     """Moments a second."""
-    joints: Float[np.ndarray, "T J 3"] | None = None
+    joints: Float[np.ndarray, "T J 3"] = _NOT_GIVEN
     """Axis-angle rotation of each joint against its parent, radians, float32. None becomes none [T, 0, 3]."""
     joint_names: tuple[str, ...] = ()
     """neck, head, jaw, left_eye, right_eye, or whatever the head model calls its joints."""
@@ -69,7 +73,7 @@ class Motion:
     """Rigid transform of the head frame (x to the person's left, y up, z out of the face; metres) into the world that
     the head moved in. None: not known."""
     camera: CameraTrack | None = None
-    held: Bool[np.ndarray, " T"] | None = None
+    held: Bool[np.ndarray, " T"] = _NOT_GIVEN
     """Moments that nobody saw: drop-outs, or the face away. They are between their neighbours. None becomes all False.
     """
     provenance: Provenance = field(default_factory=Provenance)
@@ -226,7 +230,7 @@ def _turned(rotations: Rotation, positions: np.ndarray) -> Rotation:
     return Slerp(np.arange(len(rotations)), rotations)(positions)
 
 
-def _rigid(matrices: np.ndarray, positions: np.ndarray, linear) -> np.ndarray:
+def _rigid(matrices: np.ndarray, positions: np.ndarray, linear: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     out = linear(matrices)
     out[:, :3, :3] = _turned(Rotation.from_matrix(matrices[:, :3, :3]), positions).as_matrix()
     out[:, 3] = (0, 0, 0, 1)

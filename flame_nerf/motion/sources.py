@@ -14,6 +14,7 @@ from flame_nerf.motion.performance import CameraTrack, Motion, Provenance, inter
 from flame_nerf.motion.tables import read_table, write_table
 from flame_nerf.motion.weights_json import read_weights, write_weights
 from flame_nerf.runtime.errors import MotionError
+from flame_nerf.subject.stabilized import stabilize_head
 
 if TYPE_CHECKING:
     from flame_nerf.subject import Subject
@@ -63,8 +64,7 @@ def save_motion(motion: Motion, path: Path | str) -> tuple[str, ...]:
         what that format has no place for, one sentence each.
 
     Raises:
-        MotionError: another suffix.
-        FilmError: it cannot be written there.
+        MotionError: another suffix, or it cannot be written there.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -83,8 +83,6 @@ def motion_of_subject(subject: Subject) -> Motion:
 
     Pictures that tracking left out come back as held moments between their neighbours, where their numbers tell.
     """
-    from flame_nerf.dataparser import stabilize_head
-
     subject = stabilize_head(subject)
     track, assumed = subject.track, []
     seen = {frame.timestep: frame for frame in reversed(subject.frames)}

@@ -71,7 +71,7 @@ def read_table(path: Path, fps: float | None = None, head_units: AngleUnits | No
         joints=joints,
         joint_names=joint_names,
         head_to_world=head_to_world,
-        held=columns["held"][kept] > 0.5 if "held" in columns else None,
+        held=columns["held"][kept] > 0.5 if "held" in columns else np.zeros(len(kept), bool),
         provenance=Provenance(source=what, assumed=tuple(assumed), turns_only=turns_only),
     )
     if rows.count == len(kept):
@@ -89,7 +89,7 @@ def write_table(motion: Motion, path: Path) -> tuple[str, ...]:
         what that table has no place for, one sentence each.
 
     Raises:
-        FilmError: it cannot be written there.
+        MotionError: it cannot be written there.
     """
     live_link = bool(motion.expression_names) and set(motion.expression_names) <= set(ARKIT_NAMES)
     # Timecodes tell these rates apart from what is near them, and from what counts in other frames.

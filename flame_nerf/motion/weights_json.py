@@ -61,7 +61,7 @@ def write_weights(motion: Motion, path: Path) -> tuple[str, ...]:
         what that format has no place for, one sentence each.
 
     Raises:
-        FilmError: it cannot be written there.
+        MotionError: it cannot be written there.
     """
     lost = []
     if motion.fps != LAM_FPS:

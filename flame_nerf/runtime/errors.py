@@ -11,3 +11,7 @@ class FilmError(RuntimeError):
 
 class MotionError(ValueError):
     """A moment or a motion that cannot be made or used. The text says what was asked, and what to give instead."""
+
+
+class UserError(RuntimeError):
+    """The job cannot be done as asked; the text says why and what to do. Printed without a traceback."""

@@ -123,14 +123,15 @@ class StoredConfig:
         fields = {field.name: field for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         options = self.__dict__
         for name, value in state.items():
+            present: str | None = name
             if name not in fields:
                 try:
-                    name = current_name(type(self), name, value)
+                    present = current_name(type(self), name, value)
                 except KeyError:
                     _say(f"{type(self).__name__}.{name}: this version has no such option; {value!r:.60} is not used")
                     continue
-            if name is not None:
-                options[name] = value
+            if present is not None:
+                options[present] = value
         for name, field in fields.items():
             if name in options:
                 continue

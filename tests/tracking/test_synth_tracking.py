@@ -8,8 +8,8 @@ import pytest
 
 from data_tools.synth import SynthConfig, synthesise
 from data_tools.tracking import pipeline, track
-from flame_nerf.dataparser import rigid_fit
 from flame_nerf.subject import Subject, load_subject
+from flame_nerf.subject.rigid import rigid_fit
 
 pytest.importorskip("mediapipe", reason="mediapipe is not installed: pip install 'flame-nerf[track]'")
 pytestmark = pytest.mark.slow

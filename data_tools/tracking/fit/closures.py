@@ -12,8 +12,8 @@ from data_tools.tracking.fit.face_points import FacePoints
 from data_tools.tracking.fit.lids import FADE, openings, usual_openings
 from data_tools.tracking.fit.residuals import FaceState, linearise
 
-CLOSED, ABOUT = 0.4, 0.6
-"""Share of its usual opening under which an eye is closed, and from which it surely is not."""
+CLOSED = 0.4
+"""Share of its usual opening under which an eye is closed."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,6 @@ class LidCurves:
                 total += 1
                 followed += bool((self.mesh[max(0, first - 1) : stop + 1, eye] < CLOSED).any())
         return total, followed
-
-    def false_frames(self) -> int:
-        """Frames in which an eye of the mesh is closed and the detected one open, and open a frame before and after."""
-        shut = np.pad(self.detected < ABOUT, ((1, 1), (0, 0)))
-        near = shut[:-2] | shut[1:-1] | shut[2:]
-        return int(((self.mesh < CLOSED) & self.shown & ~near).any(axis=1).sum())
 
 
 def runs(marked: Bool[np.ndarray, " T"]) -> list[tuple[int, int]]:

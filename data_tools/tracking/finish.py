@@ -1,0 +1,125 @@
+"""What a fit becomes: masks, judgement, report and, last of all, the subject itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_tools.runs.pictures import load_grey
+from data_tools.runs.workspace import stage_key
+from data_tools.tracking.advice import registration_warnings, warnings_of
+from data_tools.tracking.config import TrackSummary
+from data_tools.tracking.fit.closures import lid_warnings
+from data_tools.tracking.fit.face_points import face_points
+from data_tools.tracking.fit.fitted import lost, pose_head
+from data_tools.tracking.fit.residuals import FaceState
+from data_tools.tracking.fit.run import Run
+from data_tools.tracking.fit.stages import Observations
+from data_tools.tracking.observe.video import Sampled
+from data_tools.tracking.observe.video_stream import printable_name
+from data_tools.tracking.photometric.stage import Registration
+from data_tools.tracking.report import write_report
+from data_tools.tracking.result import Quality, judge, subject_of, summary_note, write_masks
+from data_tools.tracking.stabilised import stabilised_pictures
+from flame_nerf.heads import HeadModel
+from flame_nerf.subject import write_subject
+
+BORDER_GREY = 200
+"""Mask value from which a pixel at the picture's edge surely belongs to the head."""
+
+
+def finish(
+    run: Run,
+    key: str,
+    head: HeadModel,
+    components: int,
+    seen: Observations,
+    state: FaceState,
+    registration: Registration | None,
+    sampled: Sampled,
+    others: int,
+    notes: tuple[str, ...],
+    pictures: list[Path],
+    final_key: str,
+    started: float,
+) -> TrackSummary:
+    """Masks, judgement, report and, last of all, the subject itself."""
+    points = face_points(head)
+    fitted = pose_head(head, points, state, seen.seconds, seen.centre)
+    masks = [run.subject / "masks" / f"{row:05d}.png" for row in seen.kept]
+
+    def cut(advance: Callable[..., None]) -> dict[str, Any]:
+        (run.subject / "masks").mkdir(exist_ok=True)
+        write_masks(head, fitted, seen, masks, run.config.torso == "keep", run.config.workers, advance)
+        return {}
+
+    key = stage_key(key, {"torso": run.config.torso})
+    run.workspace.run(run.bars, "masks", "Cutting the masks", key, len(masks), cut)
+    with run.bars.stage("Report and subject", 2) as advance:
+        quality = judge(head, points, state, seen, fitted)
+        advance()
+        good = np.flatnonzero(~lost(quality.error_px, quality.face_px))
+        used = set(seen.kept[good].tolist())
+        dropped = [index for index in range(len(pictures)) if index not in used]
+        shown = [pictures[index] for index in seen.kept]
+        at_border = sum(_at_border(masks[row]) for row in good)
+        best, detector = quality.frames(good), points.detector
+        warnings = warnings_of(sampled, others, dropped, fitted, best, at_border, detector)
+        found = {} if registration is None else registration.summary(seen.kept)
+        summary = dataclasses.replace(
+            _summary(run, best, dropped, warnings + registration_warnings(registration, seen.kept), started),
+            notes=sampled.notes + notes,
+            lost=sampled.lost,
+            noun=detector.noun,
+            band=detector.band,
+            **found,
+        )
+        stabilised = None
+        if registration is not None and registration.kept:
+            before = pose_head(head, points, registration.old, seen.seconds, seen.centre)
+            stabilised = stabilised_pictures(head, (before, fitted), shown, good)
+        source = printable_name(run.video)
+        write_report(summary.report, summary, head, fitted, quality, shown, masks, source, detector.good, stabilised)
+        tracking = {"key": final_key, "summary": summary_note(summary)}
+        record = subject_of(
+            run.subject, run.video, run.config, head, fitted, seen, quality, good, shown, masks, components, tracking
+        )
+        write_subject(record, run.subject)
+        advance()
+    if not run.config.keep_work:
+        for index in dropped:
+            pictures[index].unlink(missing_ok=True)
+            (run.subject / "masks" / f"{index:05d}.png").unlink(missing_ok=True)
+        (run.subject / "images" / ".key").unlink(missing_ok=True)
+    return summary
+
+
+def _summary(run: Run, quality: Quality, dropped: list[int], warnings: tuple[str, ...], started: float) -> TrackSummary:
+    yaw, pitch = quality.angles_deg[:, 0], quality.angles_deg[:, 1]
+    closures, followed = (None, None) if quality.lids is None else quality.lids.closures()
+    return TrackSummary(
+        subject=run.subject,
+        report=run.subject / "report.html",
+        frames=len(quality.error),
+        dropped=tuple(dropped),
+        reprojection_px=float(quality.error_px.mean()),
+        reprojection_fraction=float(quality.error.mean()),
+        outline_iou=float(quality.iou.mean()),
+        yaw_range_deg=(float(yaw.min()), float(yaw.max())),
+        pitch_range_deg=(float(pitch.min()), float(pitch.max())),
+        frames_per_second=len(quality.error) / (time.perf_counter() - started),
+        closures=closures,
+        closures_followed=followed,
+        warnings=warnings + lid_warnings(quality.lids),
+    )
+
+
+def _at_border(mask: Path) -> bool:
+    """Whether a head's mask runs into the picture's upper edge or sides."""
+    cut = load_grey(mask) > BORDER_GREY
+    return bool(cut[0].any() or cut[:, 0].any() or cut[:, -1].any())

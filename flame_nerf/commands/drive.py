@@ -1,0 +1,132 @@
+"""``flame-nerf drive``: films of an avatar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from flame_nerf.commands.driver import Driver
+from flame_nerf.runtime.drive_options import LookConfig, TransferConfig
+from flame_nerf.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from nerfstudio.pipelines.base_pipeline import Pipeline
+
+    from flame_nerf.film import Sound
+
+AvatarPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG|AVATAR.zip")]
+
+
+@dataclass
+class Drive:
+    """Film a trained avatar: expressions swept, its own performance, or another's with head and sound, from a still or
+    moving camera.
+
+    Examples:
+      flame-nerf drive outputs/me/flame-nerf/2026-01-31_120000/config.yml --sweep jawOpen mouthSmileLeft
+      flame-nerf drive avatar.zip --motion subjects/ada --side-by-side
+      flame-nerf drive avatar.zip --motion take.csv --sound take.mov --background white
+      flame-nerf drive avatar.zip --motion take.npz --background transparent --format mov --width 512
+    """
+
+    config: AvatarPath
+    """The config.yml of a training run, or a file that `flame-nerf pack` wrote."""
+    output: Path = Path("outputs/films")
+    """The film to write (.mp4, .webm, .mov), or a folder for it, where it is named after what it shows; a contact sheet
+    goes beside it."""
+    format: Literal["mp4", "webm", "mov", "png"] | None = None
+    """Kind of film: H.264, VP9, ProRes, or a folder of numbered PNGs, which an interrupted run goes on with. Unless
+    given: what --output ends in, else mp4, or webm where the background is transparent."""
+    data: Path | None = None
+    """The subject's folder, where it was moved and is not found beside or above the run."""
+    sweep: tuple[str, ...] = ()
+    """Sweep these expressions of the head model, one after the other, from nothing to a little more than the video
+    showed, and back."""
+    motion: Path | None = None
+    """Perform this, as long and at the rate that it is: another subject's folder, a motion file, Live Link Face's or
+    another CSV, LAM's JSON, or a video, which is tracked first."""
+    orbit: bool = False
+    """Turn the camera around the head instead of keeping it still."""
+    frames: int | None = None
+    """Pictures in the film. By default the whole performance, its own or --motion's, and 100 for each sweep. --motion
+    gives as many as it has at most; the avatar's own performance goes back again and on where more are asked for."""
+    side_by_side: bool = False
+    """Show the driver's pictures left of the avatar's, where --motion is a subject or a video."""
+    sound: Path | None = None
+    """Video or sound file that is heard. Unless given, that of --motion's video, where it lies beside the motion."""
+    head_units: Literal["radians", "degrees", "quarter-turns"] | None = None
+    """What the angles in a CSV are in. Unless given, their range tells, and what was taken for granted is said."""
+    look: tyro.conf.OmitArgPrefixes[LookConfig] = field(default_factory=LookConfig)
+    transfer: tyro.conf.OmitArgPrefixes[TransferConfig] = field(default_factory=TransferConfig)
+
+    def run(self) -> None:
+        from flame_nerf.avatar.loading import open_avatar
+        from flame_nerf.film.destinations import sheet_beside
+
+        if self.sweep and self.motion:
+            raise UserError("--sweep and --motion both say what the face does; give one of them")
+        if self.frames is not None and self.frames < 1:
+            raise UserError(f"--frames is {self.frames}; give at least 1")
+        if self.format is not None and self.output.suffix and not self.output.is_dir():
+            raise UserError(f"--format and the name {self.output} both say what to write; give only one")
+        self.look.check()
+        self.transfer.check()
+        # What cannot be read is said before the avatar is loaded.
+        driver = Driver.of(self.motion, self.head_units, self.side_by_side) if self.motion else None
+        if self.side_by_side and (driver is None or driver.subject is None):
+            raise UserError("--side-by-side shows a driver's pictures: give --motion a subject's folder or a video")
+        sound = self._sound(driver)
+        with open_avatar(self.config, self.data) as avatar:
+            made_of = f"{avatar.checkpoint.resolve()} {self.motion} {self.sweep} {self.transfer}"
+            self._film(avatar.load(), driver, sound, made_of)
+        print(f"film: {self.film}\nsheet: {sheet_beside(self.film)}")
+
+    def _film(self, pipeline: Pipeline, driver: Driver | None, sound: Sound | None, made_of: str) -> None:
+        from flame_nerf.film import film_motion, film_orbit, film_sweep
+        from flame_nerf.film.driven import ORBIT_YAW_DEG
+
+        film, options = self.film, {"look": self.look, "sound": sound, "made_of": made_of}
+        if self.sweep:
+            film_sweep(pipeline, self.sweep, film, self.frames, orbit=self.orbit, **options)
+        elif driver is not None:
+            beside = driver.subject if self.side_by_side else None
+            more = {"transfer": self.transfer, "orbit": self.orbit, "beside": beside}
+            film_motion(pipeline, driver.motion, film, self.frames, **more, **options)
+        else:
+            yaw_deg = ORBIT_YAW_DEG if self.orbit else 0.0
+            film_orbit(pipeline, film, self.frames, yaw_deg=yaw_deg, **options)
+
+    def _sound(self, driver: Driver | None) -> Sound | None:
+        """What is heard: what was asked for, or the driver's own where its file is found and has any."""
+        from flame_nerf.film import Sound, has_sound
+
+        start = 0.0 if driver is None else driver.motion.provenance.sound_start
+        if self.sound is not None:
+            if not self.sound.is_file() or not has_sound(self.sound):
+                raise UserError(f"--sound {self.sound}: {'no sound in it' if self.sound.is_file() else 'no such file'}")
+            return Sound(self.sound, start)
+        if driver is None or driver.sound is None or self.kind == "png" or not has_sound(driver.sound):
+            return None
+        print(f"sound: {driver.sound}")
+        return Sound(driver.sound, start)
+
+    @property
+    def kind(self) -> str:
+        """mp4, webm, mov, or png for a folder of pictures."""
+        if self.format is not None:
+            return self.format
+        if self.output.suffix and not self.output.is_dir():
+            return self.output.suffix[1:].lower()
+        return "webm" if self.look.transparent else "mp4"
+
+    @property
+    def film(self) -> Path:
+        """The film's own name: `output` where that is a film's, else a file, or a folder of PNGs, in that folder."""
+        if self.output.suffix and not self.output.is_dir():
+            return self.output
+        shown = "-".join(self.sweep) or (self.motion.resolve().stem if self.motion else "performance")
+        name = f"{shown}{'-orbit' if self.orbit else ''}"
+        return self.output / (name if self.kind == "png" else f"{name}.{self.kind}")

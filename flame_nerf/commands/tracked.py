@@ -1,0 +1,42 @@
+"""Tracking a video on the way to something else: the one place where the plugin needs `data_tools`."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from flame_nerf.runtime.errors import UserError
+
+
+def track_video(video: Path, subject: Path) -> None:
+    """Track a video into a subject's folder; one that is there already is kept.
+
+    Raises:
+        UserError: the video cannot be tracked.
+    """
+    from data_tools.tracking import TrackingError, track
+
+    try:
+        track(video, subject)
+    except TrackingError as error:
+        raise UserError(str(error)) from error
+
+
+def track_into_cache(video: Path) -> Path:
+    """The subject of a video, tracked into the user's cache folder unless it is there."""
+    from flame_nerf.runtime.files import cache_folder
+
+    if not video.is_file():
+        raise UserError(f"{video}: no such file")
+    known = f"{video.resolve()} {video.stat().st_size} {video.stat().st_mtime_ns}"
+    folder = cache_folder() / "tracked" / f"{video.stem}-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
+    headline(f"Tracking {video}")
+    track_video(video, folder)
+    return folder
+
+
+def headline(text: str) -> None:
+    """A line across the terminal that says what begins."""
+    from nerfstudio.utils.rich_utils import CONSOLE
+
+    CONSOLE.rule(f"[bold]{text}")
