@@ -71,6 +71,11 @@ def decoded(path: Path, width: int = SIZE, height: int = SIZE) -> np.ndarray:
     return np.frombuffer(found, np.uint8).reshape(-1, height, width, 4)
 
 
+def test_part_of_a_performance_is_a_performance():
+    part = reds(10)[7:2:-2]
+    assert [float(moment.condition) for moment in part] == pytest.approx([0.65, 0.75, 0.85])
+
+
 def test_a_head_that_turns_is_seen_as_before_a_still_camera():
     turn = np.tile(np.eye(4), (3, 1, 1))
     turn[1, :3, :3] = Rotation.from_rotvec([0, 0.3, 0]).as_matrix()
