@@ -21,6 +21,7 @@ from flame_nerf.avatar.plain_config import config_of, plain_settings
 from flame_nerf.avatar.unpack import unpack
 from flame_nerf.heads import save_head
 from flame_nerf.heads.registry import remember_head
+from flame_nerf.runtime.drive_options import LookConfig
 from flame_nerf.subject import SubjectError, load_subject
 
 pytest_plugins = ["avatar_fixtures"]
@@ -143,7 +144,7 @@ def test_commands_take_a_packed_avatar_from_another_folder(packed, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     shutil.copy(packed, "my head.zip")
     film = Path("films/jawOpen.mp4")
-    cli.Drive(Path("my head.zip"), output=Path("films"), sweep="jawOpen", frames=3, width=16).run()
+    cli.Drive(Path("my head.zip"), output=Path("films"), sweep=("jawOpen",), frames=3, look=LookConfig(width=16)).run()
     assert film.stat().st_size > 500 and film.with_suffix(".png").exists()
     with pytest.raises(cli.UserError, match="has no pictures"):
         cli.ExportTrack(Path("my head.zip"), Path("out")).run()
@@ -175,7 +176,7 @@ def test_films_have_the_performance_s_length_and_rate(config_path, tmp_path):
 
     def driven(**options) -> tuple[int, float]:
         path = tmp_path / "film.mp4"
-        cli.Drive(config_path, output=path, width=16, **options).run()
+        cli.Drive(config_path, output=path, look=LookConfig(width=16), **options).run()
         return film_of(path)
 
     assert driven() == (6, 10.0), "its own performance, once"

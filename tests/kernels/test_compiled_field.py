@@ -21,10 +21,10 @@ ARCHITECTURES = [
     {"modulate_features": False},
     {"condition_color": True, "color_layers": 2},
     {"density_layers": 2, "direction_degree": 0, "hidden_dim": 16},
-    {"direction_degree": 3, "geometry_dim": 12, "hidden_dim": 30, "n_levels": 3},
-    {"direction_degree": 1, "geometry_dim": 6, "features_per_level": 3, "n_levels": 3},
+    {"direction_degree": 3, "hidden_dim": 30, "n_levels": 3},
+    {"direction_degree": 1, "features_per_level": 3, "n_levels": 3},
     {"features_per_level": 4},
-    {"direction_degree": 0, "geometry_dim": 0},
+    {"direction_degree": 0},
     {"n_levels": 16, "hidden_dim": 64, "max_resolution": 256},
 ]
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from flame_nerf.kernels.cpu.tree import KERNEL, ZERO, pointer
 
-COMPILED_WITH = "0fc2cbb505db"
+COMPILED_WITH = "2b169d1717de"
 """Checksum of the files imported from; see `flame_nerf.kernels.cpu`."""
 
 

@@ -29,7 +29,7 @@ from flame_nerf.kernels.cpu.tree import (
     pointer,
 )
 
-COMPILED_WITH = "72826ce9e69a"
+COMPILED_WITH = "91518ddd05f3"
 """Checksum of the files imported from; see `flame_nerf.kernels.cpu`."""
 
 _NEARLY = np.float32(1 + 1e-5)
