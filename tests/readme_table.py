@@ -189,11 +189,12 @@ COMMANDS: dict[str, Runs | Parses | Installs | Serves] = {
     "ns-export pointcloud --load-config outputs/…/config.yml --output-dir cloud": Runs(
         extra="--num-points 500", makes=("cloud/*.ply",), avatar=True
     ),
-    "ns-export poisson --load-config outputs/…/config.yml --output-dir mesh": Runs(
-        extra="--num-points 2000 --texture-method point_cloud", makes=("mesh/*.ply",), avatar=True
+    "ns-export poisson --load-config outputs/…/config.yml --output-dir mesh": Parses(
+        "needs a head that has been trained for more than moments: test_nerfstudio_contract.py runs it",
+        "nerfstudio.scripts.exporter.ExportPoissonMesh.main",
     ),
     "ns-export tsdf --load-config outputs/…/config.yml --output-dir mesh --use-bounding-box False": Runs(
-        extra="--resolution 32 --texture-method point_cloud", makes=("mesh/*.ply",), avatar=True
+        extra="--resolution 48 --num-pixels-per-side 64 --target-num-faces 400", makes=("mesh/*.ply",), avatar=True
     ),
     # An avatar that goes places.
     "flame-nerf move outputs/…/config.yml --data subject/": Runs(avatar=True),

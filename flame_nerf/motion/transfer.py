@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
 from flame_nerf.motion.arkit import BLINKS
@@ -194,7 +193,12 @@ def _head_movement(motion: Motion, avatar: SubjectMotion, config: TransferConfig
 
 def _smooth(values: np.ndarray, frames: float) -> np.ndarray:
     """Evened out over time; `frames` is the whole width of the window, four standard deviations."""
-    return values if frames < 1 or len(values) < 2 else gaussian_filter1d(values, frames / 4, axis=0, mode="nearest")
+    if frames < 1 or len(values) < 2:
+        return values
+    # Loaded where it is used: every ns-train imports this module.
+    from scipy.ndimage import gaussian_filter1d
+
+    return gaussian_filter1d(values, frames / 4, axis=0, mode="nearest")
 
 
 def is_code(name: str) -> bool:

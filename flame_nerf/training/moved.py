@@ -6,6 +6,7 @@ relative to the run, then where it was, then beside and above the run; a checkpo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -73,6 +74,10 @@ def follow_command_line(config: TrainerConfig) -> None:
         follow(config, path)
     except AvatarError as error:
         raise SystemExit(str(error)) from None
+    if Path(sys.argv[0]).stem == "ns-viewer":
+        # It writes its log into the run's folder, which it makes without those above it.
+        with contextlib.suppress(OSError):
+            config.get_base_dir().mkdir(parents=True, exist_ok=True)
 
 
 def _loaded_by_name(arguments: list[str]) -> Path | None:

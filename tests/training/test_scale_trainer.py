@@ -11,7 +11,7 @@ import torch
 from synthetic import make_subject
 
 from flame_nerf import methods
-from flame_nerf.data import dataset as pictures
+from flame_nerf.data import image_cache
 from flame_nerf.runtime.scratch import ScratchError
 from flame_nerf.training.out_of_memory import advice, is_out_of_memory
 from flame_nerf.training.trainer import cuda_problem
@@ -124,7 +124,7 @@ def test_no_room_for_mapped_pictures_ends_with_the_message_alone(subject, tmp_pa
     def full(*args):
         raise ScratchError("/var/tmp: no room for a temporary file")
 
-    monkeypatch.setattr(pictures, "scratch_array", full)
+    monkeypatch.setattr(image_cache, "scratch_array", full)
     with pytest.raises(SystemExit, match="^/var/tmp: no room"):
         trainer.train()
 

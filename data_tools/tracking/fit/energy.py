@@ -107,7 +107,7 @@ def iris_seen(points: FacePoints, seen: Seen) -> Float[Tensor, "T L"]:
         opening = openings(points.lids, seen.pixels) / seen.usual_opening(points).clamp_min(1e-6)
         share = ((opening - low) / (high - low)).clamp(HARDLY, 1)
         for eye in (0, 1):
-            result[:, points.eye == eye] = share[:, eye, None]
+            result[:, points.eye == eye] = share[:, eye, None].to(result)
     return result
 
 
