@@ -50,7 +50,7 @@ def test_renders_what_it_rendered_then(config_path):
     with np.load(KEPT / "shown.npz") as then:
         for name in then:
             shown = outputs[name].numpy()
-            # Kernels that were compiled in this very process round otherwise than those from the disk: a few pixels move.
+            # Kernels compiled in this very process round otherwise than those from the disk: a few pixels move.
             off = np.abs(shown - then[name])
             assert off.mean() < 1e-3 and off.max() < 0.05, (name, off.mean(), off.max())
 
