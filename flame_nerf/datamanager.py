@@ -20,7 +20,7 @@ from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIn
 from torch import Tensor, nn
 
 from flame_nerf.data.dataset import FlameNerfDataset
-from flame_nerf.data.image_cache import PictureCache
+from flame_nerf.data.image_cache import ImageCache
 from flame_nerf.data.pixel_sampler import HeadPixelSamplerConfig
 from flame_nerf.data.step_plan import StepPlan
 from flame_nerf.dataparser import FlameNerfDataParserConfig
@@ -132,8 +132,8 @@ class FlameNerfDataManager(VanillaDataManager[FlameNerfDataset]):
     def _rays(self, dataset: FlameNerfDataset) -> PinholeRays:
         return PinholeRays(dataset.cameras, dataset.metadata["plate"]).to(self.device)
 
-    def _cache(self, dataset: FlameNerfDataset) -> PictureCache:
-        return PictureCache(dataset, self.config.image_memory, HEAD_MARGIN)
+    def _cache(self, dataset: FlameNerfDataset) -> ImageCache:
+        return ImageCache(dataset, self.config.image_memory, HEAD_MARGIN)
 
 
 class PinholeRays(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from nerfstudio.model_components.ray_generators import RayGenerator
 from synthetic import make_subject
 
-from flame_nerf.data.image_cache import PictureCache
+from flame_nerf.data.image_cache import ImageCache
 from flame_nerf.data.pixel_sampler import HeadPixelSamplerConfig
 from flame_nerf.datamanager import FlameNerfDataManagerConfig, PinholeRays
 from flame_nerf.dataparser import FlameNerfDataParserConfig
@@ -77,8 +77,8 @@ def test_every_matte_pixel_can_be_drawn(root):
 
 def test_pictures_beyond_the_limit_are_mapped(root, monkeypatch):
     data = manager(root)
-    limited = PictureCache(data.train_dataset, memory_limit=10, head_margin=0.05).fill()
-    held = PictureCache(data.train_dataset, memory_limit=1 << 30, head_margin=0.05).fill()
+    limited = ImageCache(data.train_dataset, memory_limit=10, head_margin=0.05).fill()
+    held = ImageCache(data.train_dataset, memory_limit=1 << 30, head_margin=0.05).fill()
     assert torch.equal(limited.pictures, held.pictures) and torch.equal(limited.blocks, held.blocks)
 
 

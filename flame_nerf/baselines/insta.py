@@ -61,8 +61,8 @@ class InstaModelConfig(FlameNerfModelConfig):
     """How much each term of the loss counts. There is no mask loss: the background is random."""
 
 
-def told_columns(track: HeadTrack, train_rows: Int[Tensor, " N"], count: int) -> list[int]:
-    """Which expressions the field is told; see `CONDITION_EXPRESSIONS`. All, where there are no more."""
+def conditioning_columns(track: HeadTrack, train_rows: Int[Tensor, " N"], count: int) -> list[int]:
+    """Columns of the expression that condition the field; see `CONDITION_EXPRESSIONS`. All, where there are no more."""
     names = track.expression_names
     if all(re.search(r"\d$", name) for name in names):
         return list(range(min(count, len(names))))
@@ -71,31 +71,32 @@ def told_columns(track: HeadTrack, train_rows: Int[Tensor, " N"], count: int) ->
 
 
 class InstaRenderer(HeadRenderer):
-    """The shared renderer; the field is told a moment's expression near some regions, and ones elsewhere."""
+    """The shared renderer; the field is conditioned on a timestep's expression near some regions, on ones elsewhere."""
 
-    def __init__(self, *args, columns: list[int], told_regions: tuple[str, ...], **kwargs):
+    def __init__(self, *args, columns: list[int], conditioned_regions: tuple[str, ...], **kwargs):
         """
         Args:
-            columns: entries of the condition that the field is told.
-            told_regions: regions of the mesh near which it is told them.
+            columns: columns of the condition that the field gets.
+            conditioned_regions: regions of the mesh near which the field gets them.
             args, kwargs: of `HeadRenderer`.
         """
         super().__init__(*args, condition_dim=len(columns), **kwargs)
         self.register_buffer("columns", torch.tensor(columns), persistent=False)
-        for name, regions in (("told", told_regions), ("mouth", MOUTH_REGIONS), ("hidden", HIDDEN_REGIONS)):
-            faces = torch.from_numpy(self._track.region_faces(*regions))
+        regions = {"conditioned": conditioned_regions, "mouth": MOUTH_REGIONS, "hidden": HIDDEN_REGIONS}
+        for name, names in regions.items():
+            faces = torch.from_numpy(self._track.region_faces(*names))
             self.register_buffer(f"{name}_faces", faces, persistent=False)
 
     def condition_effect(self) -> Float[Tensor, "E C"]:
-        told = super().condition_effect()
-        return told.new_zeros(len(told), self._motion.condition_dim).index_copy(1, self.columns, told)
+        chosen = super().condition_effect()
+        return chosen.new_zeros(len(chosen), self._motion.condition_dim).index_copy(1, self.columns, chosen)
 
     def conditioning(
         self, condition: Float[Tensor, "B C"], samples: ShellSamples
     ) -> tuple[Float[Tensor, "B+1 K"], Int[Tensor, " N"]]:
-        told = condition[:, self.columns]
-        told = torch.cat([told, torch.ones_like(told[:1])])
-        return told, torch.where(self.told_faces[samples.face], samples.mesh_index, len(condition))
+        chosen = condition[:, self.columns]
+        chosen = torch.cat([chosen, torch.ones_like(chosen[:1])])
+        return chosen, torch.where(self.conditioned_faces[samples.face], samples.mesh_index, len(condition))
 
     def mesh_depth(self, rays: StepRays) -> dict[str, Tensor]:
         """What rays meet first of their meshes.
@@ -154,13 +155,14 @@ class InstaModel(FlameNerfModel):
     def make_renderer(self) -> InstaRenderer:
         config, track = self.config, self.subject.track
         if config.latent_dim:
-            raise ValueError("flame-nerf-insta tells the field 16 expressions and nothing else: leave latent-dim at 0.")
-        columns = told_columns(track, self.train_timesteps, CONDITION_EXPRESSIONS)
-        told = ", ".join(track.expression_names[column] for column in columns)
-        CONSOLE.log(f"The field is told {len(columns)} expressions near {', '.join(CONDITION_REGIONS)}: {told}.")
+            raise ValueError("flame-nerf-insta conditions its field on 16 expressions alone: leave latent-dim at 0.")
+        columns = conditioning_columns(track, self.train_timesteps, CONDITION_EXPRESSIONS)
+        names = ", ".join(track.expression_names[column] for column in columns)
+        regions = ", ".join(CONDITION_REGIONS)
+        CONSOLE.log(f"The field is conditioned on {len(columns)} expressions near {regions}: {names}.")
         return InstaRenderer(
             track, self.motion, config.mapping, config.field, config.sampling, self.pixel_size,
-            columns=columns, told_regions=CONDITION_REGIONS,
+            columns=columns, conditioned_regions=CONDITION_REGIONS,
         )  # fmt: skip
 
     def make_losses(self) -> InstaLosses:

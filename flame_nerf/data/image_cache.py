@@ -19,7 +19,7 @@ from flame_nerf.runtime.scratch import scratch_array
 from flame_nerf.subject import SubjectError
 
 
-class PictureCache:
+class ImageCache:
     """All pictures of a dataset as bytes, and where in each of them there is something to learn.
 
     Filled at the first use, so that evaluation and rendering never read the training pictures. Beyond `memory_limit`
@@ -37,7 +37,7 @@ class PictureCache:
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def fill(self) -> PictureCache:
+    def fill(self) -> ImageCache:
         """Read everything that is not read yet; returns the cache itself."""
         if not self._filled:
             self._fill()

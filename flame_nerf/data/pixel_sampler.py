@@ -12,7 +12,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from tyro.conf import Fixed
 
-from flame_nerf.data.image_cache import PictureCache
+from flame_nerf.data.image_cache import ImageCache
 from flame_nerf.data.step_plan import StepPlan
 from flame_nerf.runtime.old_runs import StoredConfig
 
@@ -55,16 +55,16 @@ class HeadPixelSamplerConfig(StoredConfig, PixelSamplerConfig):
 
 
 class HeadPixelSampler(PixelSampler):
-    """Draws pixels from a `PictureCache`: a handful of tensor operations, no loop over frames."""
+    """Draws pixels from a `ImageCache`: a handful of tensor operations, no loop over frames."""
 
     config: HeadPixelSamplerConfig
-    _told_of_size: bool = False
+    _size_reported: bool = False
     _at_hand: Int[Tensor, " A"] | None = None
     _coming: Int[Tensor, " C"] = torch.empty(0, dtype=torch.long)
 
     def sample(
         self,
-        image_batch: dict[str, PictureCache],
+        image_batch: dict[str, ImageCache],
         plan: StepPlan | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
@@ -127,7 +127,7 @@ class HeadPixelSampler(PixelSampler):
         return self._at_hand
 
     def _patches(
-        self, draw: Draw, cache: PictureCache, pictures: Int[Tensor, " R"]
+        self, draw: Draw, cache: ImageCache, pictures: Int[Tensor, " R"]
     ) -> tuple[Int[Tensor, "P K K"], Int[Tensor, "P K K"], Int[Tensor, "P K K"]]:
         """Picture, row and column of every pixel of the step's patches, which come from the step's pictures."""
         config = self.config
@@ -145,13 +145,13 @@ class HeadPixelSampler(PixelSampler):
         shape = (config.num_patches, size, size)
         return picture[:, None, None].expand(shape), row[:, :, None].expand(shape), column[:, None, :].expand(shape)
 
-    def _fitting(self, cache: PictureCache) -> tuple[int, Int[Tensor, " S"]]:
+    def _fitting(self, cache: ImageCache) -> tuple[int, Int[Tensor, " S"]]:
         """Patch size and strides that fit into the pictures; says once where that is not what was asked for."""
         config, shortest = self.config, min(cache.height, cache.width)
         size = min(config.patch_size, shortest)
         strides = [stride for stride in config.patch_strides if (size - 1) * stride < shortest] or [1]
-        if (size, strides) != (config.patch_size, list(config.patch_strides)) and not self._told_of_size:
-            self._told_of_size = True
+        if (size, strides) != (config.patch_size, list(config.patch_strides)) and not self._size_reported:
+            self._size_reported = True
             CONSOLE.log(
                 f"[yellow]Patches of {config.patch_size} rays at strides {', '.join(map(str, config.patch_strides))} "
                 f"are larger than the pictures ({cache.width}x{cache.height}): patches of {size} rays at strides "
@@ -160,7 +160,7 @@ class HeadPixelSampler(PixelSampler):
         return size, torch.tensor(strides)
 
     def _pixels(
-        self, draw: Draw, cache: PictureCache, picture: Int[Tensor, " R"], kind: Int[Tensor, " R"]
+        self, draw: Draw, cache: ImageCache, picture: Int[Tensor, " R"], kind: Int[Tensor, " R"]
     ) -> tuple[Int[Tensor, " R"], Int[Tensor, " R"]]:
         along = draw.uniform(3, len(picture))
         box = cache.boxes[picture, (kind - 1).clamp(min=0)]

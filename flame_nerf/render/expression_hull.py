@@ -15,7 +15,7 @@ _SUM_WEIGHT = 100.0
 """How much weights that sum to one count beside an effect that is met; effects are of size one."""
 
 
-class SeenConditions:
+class ExpressionHull:
     """The convex hull of the conditions that the field was trained on, in what they do to it.
 
     Inside, the field knows the look of a moment, or blends looks that it knows. Outside it extrapolates, and as a

@@ -24,13 +24,13 @@ from flame_nerf.canonical.surface_normals import surface_normals
 from flame_nerf.field import FieldConfig, FlameNerfField, fitted_to_pixels
 from flame_nerf.motion import PosedFrame, SubjectMotion
 from flame_nerf.render.compositing import render_packed
-from flame_nerf.render.expression_hull import SeenConditions
+from flame_nerf.render.expression_hull import ExpressionHull
 from flame_nerf.render.falloff import Falloff
 from flame_nerf.render.occupancy import OccupancyConfig, OccupancyGrid, select
 from flame_nerf.render.renderer import Renderer
 from flame_nerf.render.shell_config import ShellConfig
 from flame_nerf.render.step_rays import StepRays
-from flame_nerf.render.view_cone import SeenDirections
+from flame_nerf.render.view_cone import ViewCone
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.subject import HeadTrack
 
@@ -124,8 +124,8 @@ class HeadRenderer(Renderer):
             fitted_to_pixels(field, box, pixel_size),
         )
         self.occupancy = OccupancyGrid(box, sampling.occupancy)
-        self.seen_directions: SeenDirections | None = None
-        self.seen_conditions: SeenConditions | None = None
+        self.view_cone: ViewCone | None = None
+        self.expression_hull: ExpressionHull | None = None
         self._mapping: CanonicalMapping | None = None
 
     @property
@@ -173,14 +173,14 @@ class HeadRenderer(Renderer):
     def set_training_views(self, c2w: Float[Tensor, "N 3 4"], conditions: Float[Tensor, "N C"]) -> None:
         if self.config.observed_directions_only:
             centre = torch.from_numpy(self._track.canonical_vertices).mean(dim=0)
-            self.seen_directions = SeenDirections(c2w, centre)
+            self.view_cone = ViewCone(c2w, centre)
         if self.config.observed_expressions_only:
-            self.seen_conditions = SeenConditions(conditions)
+            self.expression_hull = ExpressionHull(conditions)
 
     def nearest_seen(self, condition: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
-        if self.seen_conditions is None:
+        if self.expression_hull is None:
             return condition
-        return self.seen_conditions.nearest(condition, self.condition_effect()[:, : self._motion.condition_dim])
+        return self.expression_hull.nearest(condition, self.condition_effect()[:, : self._motion.condition_dim])
 
     def networks_held(self) -> AbstractContextManager:
         return self.field.networks_held()
@@ -197,8 +197,8 @@ class HeadRenderer(Renderer):
         box: OrientedBox | None = None,
     ) -> dict[str, Tensor]:
         samples, points, looking = rays.samples, rays.canonical.points, rays.canonical.directions
-        if self.seen_directions is not None and not self.training:
-            looking = self.seen_directions.nearest(points, looking)
+        if self.view_cone is not None and not self.training:
+            looking = self.view_cone.nearest(points, looking)
         sigma, rgb = self._query_field(points, looking, *self.conditioning(condition, samples))
         if rays.density_factor is not None:
             sigma = sigma * rays.density_factor

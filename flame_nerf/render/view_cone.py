@@ -14,7 +14,7 @@ ALL_AROUND = 0.5
 """Cameras whose mean direction is shorter than this, for unit directions, surround the head: nothing is outside."""
 
 
-class SeenDirections(nn.Module):
+class ViewCone(nn.Module):
     """The cone of directions in which training cameras saw each point of the canonical head.
 
     A colour network that knows the viewing direction has learned it inside that cone; outside it tints whole sides of

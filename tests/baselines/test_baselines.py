@@ -14,7 +14,7 @@ from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCall
 from synthetic import DISTANCE, RADII, make_subject
 
 from flame_nerf import methods
-from flame_nerf.baselines.insta import mesh_depth_loss, told_columns
+from flame_nerf.baselines.insta import conditioning_columns, mesh_depth_loss
 from flame_nerf.baselines.nerface import (
     NerfaceField,
     NerfaceFieldConfig,
@@ -188,14 +188,14 @@ def test_sixteen_values_that_vary_most_or_come_first(subject_root):
     names = tuple(f"move{'abcdefghijklmnopqrst'[i]}" for i in range(20))
     named = dataclasses.replace(track, expression=expression, expression_names=names)
     rows = torch.tensor([0, 1, 2, 3, 4, 6, 7])
-    chosen = told_columns(named, rows, 16)
+    chosen = conditioning_columns(named, rows, 16)
     assert sorted(chosen) == chosen and len(chosen) == 16
     left = set(range(20)) - set(chosen)
     deviation = expression[rows.numpy()].std(axis=0)
     assert deviation[list(left)].max() < deviation[chosen].min()
     statistical = dataclasses.replace(named, expression_names=tuple(f"expr_{i:03d}" for i in range(20)))
-    assert told_columns(statistical, rows, 16) == list(range(16))
-    assert told_columns(statistical, rows, 40) == list(range(20))
+    assert conditioning_columns(statistical, rows, 16) == list(range(16))
+    assert conditioning_columns(statistical, rows, 40) == list(range(20))
 
 
 def test_expression_changes_nothing_off_the_lips(insta):

@@ -12,7 +12,7 @@ from synthetic import make_subject
 
 from flame_nerf.data import depth_maps, pixel_sampler
 from flame_nerf.data.depth_maps import DepthMapError, read_depth_map, spread
-from flame_nerf.data.image_cache import PictureCache
+from flame_nerf.data.image_cache import ImageCache
 from flame_nerf.data.pixel_sampler import HeadPixelSamplerConfig
 from flame_nerf.data.step_plan import StepPlan
 from flame_nerf.datamanager import FlameNerfDataManagerConfig
@@ -150,7 +150,7 @@ def test_depth_beyond_the_memory_limit_is_mapped(root, tmp_path):
     data = manager(root)
     good = np.arange(SIZE * SIZE, dtype=np.uint16).reshape(SIZE, SIZE) + 1
     with_depths(data, tmp_path, [good] * len(data.train_dataset))
-    cache = PictureCache(data.train_dataset, memory_limit=10, head_margin=0.05).fill()
+    cache = ImageCache(data.train_dataset, memory_limit=10, head_margin=0.05).fill()
     where = torch.tensor([3]), torch.tensor([20]), torch.tensor([30])
     assert float(cache.depth_prior(*where)[0]) == pytest.approx((20 * SIZE + 31) / 65535, rel=1e-6)
     assert isinstance(cache._depths, np.memmap)

@@ -13,7 +13,7 @@ from synthetic import make_subject
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.methods import flame_nerf_cpu, flame_nerf_insta, nerface
 from flame_nerf.motion import PosedFrame
-from flame_nerf.render.expression_hull import MOST, SLACK, SeenConditions
+from flame_nerf.render.expression_hull import MOST, SLACK, ExpressionHull
 
 CUBE = torch.tensor(list(itertools.product((0.0, 1.0), repeat=3)))
 CUBE_SLACK = SLACK * 0.75**0.5
@@ -21,7 +21,7 @@ CUBE_SLACK = SLACK * 0.75**0.5
 
 @given(st.lists(st.floats(-4.0, 5.0), min_size=3, max_size=3))
 def test_of_a_cube_the_nearest_point_is_the_clamped_one(values):
-    seen = SeenConditions(CUBE)
+    seen = ExpressionHull(CUBE)
     condition = torch.tensor([values])
     clamped = condition.clamp(0.0, 1.0)
     away = condition - clamped
@@ -29,7 +29,7 @@ def test_of_a_cube_the_nearest_point_is_the_clamped_one(values):
     torch.testing.assert_close(seen.nearest(condition, torch.eye(3)), expected, atol=2e-3, rtol=0)
     # Turned about and one entry counting double: distances are what the field makes of them.
     turn = torch.tensor([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
-    stretched = SeenConditions(CUBE / torch.tensor([1.0, 1.0, 2.0]))
+    stretched = ExpressionHull(CUBE / torch.tensor([1.0, 1.0, 2.0]))
     found = stretched.nearest(condition / torch.tensor([1.0, 1.0, 2.0]), turn)
     torch.testing.assert_close(found * torch.tensor([1.0, 1.0, 2.0]), expected, atol=2e-3, rtol=0)
 
@@ -39,7 +39,7 @@ def test_what_was_seen_and_blends_of_it_stay(seed, count, size):
     generator = np.random.default_rng(seed)
     conditions = torch.from_numpy(generator.normal(size=(count, size))).float()
     weights = torch.from_numpy(generator.dirichlet(np.full(count, 0.3), size=3)).float()
-    seen = SeenConditions(conditions)
+    seen = ExpressionHull(conditions)
     effect = torch.from_numpy(generator.normal(size=(8, size))).float()
     for inside in (conditions[:3], weights @ conditions):
         assert torch.equal(seen.nearest(inside, effect), inside)
@@ -49,7 +49,7 @@ def test_what_was_seen_and_blends_of_it_stay(seed, count, size):
 def test_what_does_nothing_stays_as_it_is(seed):
     generator = np.random.default_rng(seed)
     conditions = torch.from_numpy(generator.normal(size=(20, 5))).float()
-    seen, effect = SeenConditions(conditions), torch.from_numpy(generator.normal(size=(4, 5))).float()
+    seen, effect = ExpressionHull(conditions), torch.from_numpy(generator.normal(size=(4, 5))).float()
     effect[:, 3] = 0
     condition = conditions[:2].clone()
     condition[:, 3] += 100.0
@@ -61,7 +61,7 @@ def test_what_does_nothing_stays_as_it_is(seed):
 def test_what_is_moved_comes_to_lie_within_the_slack_and_stays_there(seed):
     generator = np.random.default_rng(seed)
     conditions = torch.from_numpy(0.2 * generator.normal(size=(30, 8))).float()
-    seen, effect = SeenConditions(conditions), torch.from_numpy(generator.normal(size=(12, 8))).float()
+    seen, effect = ExpressionHull(conditions), torch.from_numpy(generator.normal(size=(12, 8))).float()
     far = torch.from_numpy(3.0 * generator.normal(size=(4, 8))).float()
     moved = seen.nearest(far, effect)
     torch.testing.assert_close(seen.nearest(moved, effect), moved, atol=1e-3, rtol=0)
@@ -73,9 +73,9 @@ def test_what_is_moved_comes_to_lie_within_the_slack_and_stays_there(seed):
 
 
 def test_a_static_head_and_a_long_video():
-    assert SeenConditions(torch.zeros(5, 0)).nearest(torch.zeros(2, 0), torch.zeros(4, 0)).shape == (2, 0)
+    assert ExpressionHull(torch.zeros(5, 0)).nearest(torch.zeros(2, 0), torch.zeros(4, 0)).shape == (2, 0)
     conditions = torch.rand(3 * MOST + 7, 2, generator=torch.Generator().manual_seed(0))
-    seen = SeenConditions(conditions)
+    seen = ExpressionHull(conditions)
     found = seen.nearest(torch.tensor([[0.5, 3.0]]), torch.eye(2))[0]
     reach = float((conditions - conditions.mean(dim=0)).norm(dim=1).mean())
     torch.testing.assert_close(found, torch.tensor([0.5, 1 + SLACK * reach]), atol=0.02, rtol=0)
@@ -131,7 +131,7 @@ def test_a_trained_moment_is_told_what_it_was_trained_with_and_a_held_out_one_is
 def test_not_in_training_nor_where_it_is_turned_off(tmp_path):
     pipeline = pipeline_of(tmp_path / "on")
     model, asked = pipeline.model, []
-    model.renderer.seen_conditions.nearest = lambda condition, effect: asked.append(len(condition)) or condition
+    model.renderer.expression_hull.nearest = lambda condition, effect: asked.append(len(condition)) or condition
     model.train()(pipeline.datamanager.next_train(0)[0])
     assert not asked
     model.eval().get_outputs_for_camera(pipeline.datamanager.eval_dataset.cameras[:1])
