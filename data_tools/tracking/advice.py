@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int
 
-from data_tools.tracking.fit.face_points import Detector
+from data_tools.tracking.fit.face.face_points import Detector
 from data_tools.tracking.fit.fitted import Fitted
 from data_tools.tracking.observe.video import Sampled
 from data_tools.tracking.photometric.stage import Registration

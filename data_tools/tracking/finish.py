@@ -15,16 +15,16 @@ from data_tools.runs.workspace import stage_key
 from data_tools.tracking.advice import registration_warnings, warnings_of
 from data_tools.tracking.config import TrackSummary
 from data_tools.tracking.fit.closures import lid_warnings
-from data_tools.tracking.fit.face_points import face_points
+from data_tools.tracking.fit.face.face_points import face_points
 from data_tools.tracking.fit.fitted import lost, pose_head
 from data_tools.tracking.fit.residuals import FaceState
-from data_tools.tracking.fit.run import Run
 from data_tools.tracking.fit.stages import Observations
 from data_tools.tracking.observe.video import Sampled
 from data_tools.tracking.observe.video_stream import printable_name
 from data_tools.tracking.photometric.stage import Registration
 from data_tools.tracking.report import write_report
 from data_tools.tracking.result import Quality, judge, subject_of, summary_note, write_masks
+from data_tools.tracking.run import Run
 from data_tools.tracking.stabilised import stabilised_pictures
 from flame_nerf.heads import HeadModel
 from flame_nerf.subject import write_subject

@@ -23,14 +23,15 @@ from data_tools.runs.workspace import FOLDER, Workspace, path_key, stage_key, vi
 from data_tools.tracking.config import TrackConfig, TrackingError, TrackSummary, check
 from data_tools.tracking.finish import finish
 from data_tools.tracking.fit.offsets import with_bumps
-from data_tools.tracking.fit.run import Run, fit
 from data_tools.tracking.fit.stages import Observations
+from data_tools.tracking.fitting import fit
 from data_tools.tracking.observe.given_mattes import check_mattes, copy_mattes
 from data_tools.tracking.observe.keypoints import FEWEST_POINTS, head_and_keypoints, on_video
 from data_tools.tracking.observe.landmarks import FaceBoxes, find_face, find_landmarks, load_models
 from data_tools.tracking.observe.matte import UNSURE, find_mattes
 from data_tools.tracking.observe.video import Sampled, probe, sample
 from data_tools.tracking.result import summary_of
+from data_tools.tracking.run import Run
 from flame_nerf.subject import SubjectError, load_subject
 
 FEWEST_FRAMES = 10

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flame_nerf.avatar.checkpoint import first_line, read_checkpoint
 from flame_nerf.avatar.config_file import read_config
+from flame_nerf.avatar.unpack import unpacked
 from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.training.moved import checkpoints, follow
 
@@ -67,34 +69,16 @@ class Avatar:
         except SubjectError:
             raise
         except ValueError as error:
-            raise AvatarError(f"{self.origin}: {_first_line(error)}") from None
+            raise AvatarError(f"{self.origin}: {first_line(error)}") from None
         pipeline.eval()
         try:
             pipeline.load_pipeline(state, step)
         except (RuntimeError, KeyError, ValueError, TypeError) as error:
             raise AvatarError(
-                f"{self.checkpoint}: does not fit its config or its subject ({_first_line(error)}); give the "
+                f"{self.checkpoint}: does not fit its config or its subject ({first_line(error)}); give the "
                 "config.yml and the subject that it was trained with"
             ) from None
         return pipeline
-
-
-def read_checkpoint(path: Path) -> tuple[int, dict]:
-    """Step and state of a checkpoint; nothing but tensors and plain values is ever made from it.
-
-    Raises:
-        AvatarError: it is damaged, or not a checkpoint.
-    """
-    import torch
-
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-        step, state = loaded["step"], loaded["pipeline"]
-        if not isinstance(step, int) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-            raise ValueError("it holds other things than a step and tensors")
-    except Exception as error:  # noqa: BLE001 -- torch raises many kinds for a damaged file
-        raise AvatarError(f"{path}: no usable checkpoint ({_first_line(error)}); copy it again, or train") from None
-    return step, state
 
 
 @contextmanager
@@ -109,8 +93,6 @@ def open_avatar(path: Path, data: Path | None = None) -> Iterator[Avatar]:
         AvatarError: no such file, not an avatar, or its subject is not to be found.
     """
     if path.is_file() and zipfile.is_zipfile(path):
-        from flame_nerf.avatar.unpack import unpacked
-
         if data is not None:
             raise AvatarError(f"{path}: a packed avatar has its subject inside; leave --data out")
         with unpacked(path) as config:
@@ -127,7 +109,3 @@ def load_pipeline(path: Path, data: Path | None = None) -> Pipeline:
     """The trained pipeline behind a config.yml or a packed avatar; arguments and errors as for `open_avatar`."""
     with open_avatar(path, data) as avatar:
         return avatar.load()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

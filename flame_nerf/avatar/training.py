@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from flame_nerf.avatar.checkpoint import read_checkpoint
 from flame_nerf.avatar.config_file import CONFIG_FILE, parse_config, read_config, write_config
-from flame_nerf.avatar.loading import load_pipeline, read_checkpoint
+from flame_nerf.avatar.loading import load_pipeline
 from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.training.moved import centre_of, checkpoints, has_centre
 

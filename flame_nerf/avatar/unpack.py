@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from flame_nerf.avatar import archive
+from flame_nerf.avatar.checkpoint import read_checkpoint
 from flame_nerf.avatar.config_file import CONFIG_FILE, write_config
 from flame_nerf.avatar.head_model import own_copy
-from flame_nerf.avatar.loading import read_checkpoint
 from flame_nerf.avatar.plain_config import config_of
 from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.runtime.files import whole_folder

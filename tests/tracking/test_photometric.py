@@ -16,11 +16,10 @@ from data_tools.tracking.advice import registration_warnings
 from data_tools.tracking.camera import FLIP
 from data_tools.tracking.config import TrackConfig
 from data_tools.tracking.fit.energy import Seen
-from data_tools.tracking.fit.face_points import KEYPOINTS, face_points
+from data_tools.tracking.fit.face.face_points import KEYPOINTS, face_points
 from data_tools.tracking.fit.motion import motion_step
 from data_tools.tracking.fit.outline import head_vertices
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
-from data_tools.tracking.fit.run import Run
 from data_tools.tracking.fit.shape import ShapeEquations, eliminated_step
 from data_tools.tracking.fit.stages import Observations
 from data_tools.tracking.photometric import look, stage
@@ -30,6 +29,7 @@ from data_tools.tracking.photometric.bundle import SHARE, add_photometric
 from data_tools.tracking.photometric.kernels import linearise
 from data_tools.tracking.photometric.residuals import WEIGHT, PhotometricFrames
 from data_tools.tracking.photometric.surfels import Visibility, spread_surfels
+from data_tools.tracking.run import Run
 from flame_nerf.geometry import axis_angle_to_matrix, matrix_to_axis_angle, perspective
 
 SIZE, FOCAL, FRAMES = 160, 220.0, 24

@@ -13,7 +13,7 @@ from track_clips import carphone, pictures_of, steady, write_video
 
 from data_tools.runs.pictures import load_grey, load_picture, save_picture
 from data_tools.tracking import TrackConfig, TrackingError, pipeline, track
-from data_tools.tracking.fit import run as fit_run
+from data_tools.tracking.fit import stages
 from flame_nerf.subject import load_subject
 
 pytest.importorskip("mediapipe", reason="mediapipe is not installed: pip install 'flame-nerf[track]'")
@@ -113,7 +113,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, clip, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit_run.stages, "motion", interrupt)
+        patch.setattr(stages, "motion", interrupt)
         with pytest.raises(KeyboardInterrupt):
             track(clip, tmp_path / "s", silent=True)
     assert not (tmp_path / "s" / "transforms.json").exists()
@@ -124,7 +124,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, clip, monkeypatch
     with monkeypatch.context() as patch:
         for name in ("sample", "find_face", "find_landmarks", "find_mattes"):
             patch.setattr(pipeline, name, again)
-        patch.setattr(fit_run.stages, "shape", again)
+        patch.setattr(stages, "shape", again)
         summary = track(clip, tmp_path / "s", silent=True)
     assert summary.frames == 16 == len(load_subject(tmp_path / "s").frames)
 

@@ -9,7 +9,7 @@ from track_heads import egg_head
 
 from data_tools.tracking.camera import FLIP, camera_to_head, yaw_pitch_roll
 from data_tools.tracking.fit.energy import Seen, mean_distance
-from data_tools.tracking.fit.face_points import face_points
+from data_tools.tracking.fit.face.face_points import face_points
 from data_tools.tracking.fit.fitted import pose_head
 from data_tools.tracking.fit.initial_pose import first_guess
 from data_tools.tracking.fit.motion import fit_motion

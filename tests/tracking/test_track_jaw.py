@@ -8,10 +8,10 @@ from track_heads import egg_head
 
 from data_tools.tracking.camera import FLIP
 from data_tools.tracking.fit.energy import Seen, fitted_pixels, mean_distance, within_bounds
-from data_tools.tracking.fit.face_points import GAUSSIAN_UNIT, face_points
+from data_tools.tracking.fit.face.face_points import GAUSSIAN_UNIT, face_points
+from data_tools.tracking.fit.face.jaw import FULL_TURN, mouth_opening, opens_by_joint, rotation_of
 from data_tools.tracking.fit.fitted import pose_head
 from data_tools.tracking.fit.initial_pose import first_guess
-from data_tools.tracking.fit.jaw import FULL_TURN, mouth_opening, opens_by_joint, rotation_of
 from data_tools.tracking.fit.motion import expressions_of, fit_motion
 from data_tools.tracking.fit.outline import head_vertices
 from data_tools.tracking.fit.residuals import FaceState, anchor_of, linearise

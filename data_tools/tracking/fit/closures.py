@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from data_tools.tracking.fit.energy import Seen, fitted_pixels
-from data_tools.tracking.fit.face_points import FacePoints
-from data_tools.tracking.fit.lids import FADE, openings, usual_openings
+from data_tools.tracking.fit.face.face_points import FacePoints
+from data_tools.tracking.fit.face.lid_points import openings, usual_openings
+from data_tools.tracking.fit.lids import FADE
 from data_tools.tracking.fit.residuals import FaceState, linearise
 
 CLOSED = 0.4

@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from data_tools.tracking.camera import to_camera
-from data_tools.tracking.fit.face_points import HEAD_SHARE_OF_EXTENT, FacePoints
-from data_tools.tracking.fit.lids import GapRows, gap_rows, highest, openings, usual_openings
+from data_tools.tracking.fit.face.face_points import HEAD_SHARE_OF_EXTENT, FacePoints
+from data_tools.tracking.fit.face.lid_points import openings, usual_openings
+from data_tools.tracking.fit.lids import GapRows, gap_rows, highest
 from data_tools.tracking.fit.residuals import EXPRESSION, GAZE, FaceState, Linearised, anchor_of, linearise
 from flame_nerf.geometry import perspective
 

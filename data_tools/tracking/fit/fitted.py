@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from data_tools.tracking.fit.face_points import FacePoints
-from data_tools.tracking.fit.jaw import mouth_opening, rotation_of
+from data_tools.tracking.fit.face.face_points import FacePoints
+from data_tools.tracking.fit.face.jaw import mouth_opening, rotation_of
 from data_tools.tracking.fit.motion import expressions_of
 from data_tools.tracking.fit.neck import neck_pose
 from data_tools.tracking.fit.residuals import FaceState, anchor_of

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from data_tools.tracking.fit.energy import Seen
-from data_tools.tracking.fit.face_points import FacePoints
+from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
 
 FOCAL_PRIOR = 1.35

@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from data_tools.tracking.fit.energy import Seen, held, normal_equations, within_bounds
-from data_tools.tracking.fit.face_points import FacePoints
+from data_tools.tracking.fit.face.face_points import FacePoints
+from data_tools.tracking.fit.head_flow import SeenMotion
 from data_tools.tracking.fit.newton import newton_step, second_difference
 from data_tools.tracking.fit.residuals import EXPRESSION, GAZE, POSE, FaceState
-from data_tools.tracking.observe.head_flow import SeenMotion
 from flame_nerf.geometry import matrix_to_axis_angle
 
 WINDOW, LOOKAHEAD = 500, 25

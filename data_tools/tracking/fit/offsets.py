@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from data_tools.tracking.fit.face_points import EYE_JOINTS
+from data_tools.tracking.fit.face.face_points import EYE_JOINTS
 from flame_nerf.heads import HeadModel
 from flame_nerf.heads.eyes import BLINKS
 

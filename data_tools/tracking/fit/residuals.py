@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from data_tools.tracking.fit.face_points import FacePoints
+from data_tools.tracking.fit.face.face_points import FacePoints
 from flame_nerf.geometry import axis_angle_to_matrix, perspective
 
 POSE, GAZE = slice(0, 6), slice(6, 10)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from data_tools.tracking.fit.energy import Seen, held, normal_equations, within_bounds
-from data_tools.tracking.fit.face_points import FacePoints
+from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.residuals import POSE, FaceState
 
 KEYFRAMES = 32

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 
 from data_tools.tracking.fit.energy import Seen
-from data_tools.tracking.fit.face_points import FacePoints
+from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.outline import Outline
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.shape import ShapeEquations, shape_equations, shape_step

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from data_tools.runs.pictures import load_grey
 from data_tools.tracking.fit.energy import Seen, filled, mean_distance
-from data_tools.tracking.fit.face_points import FacePoints
+from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.motion import motion_step
 from data_tools.tracking.fit.outline import Outline
 from data_tools.tracking.fit.residuals import GAZE, POSE, FaceState

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from data_tools.runs.workspace import stage_key
 from data_tools.tracking.fit.energy import Seen
-from data_tools.tracking.fit.face_points import FacePoints
+from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.fitted import state_arrays, state_from
 from data_tools.tracking.fit.motion import put_frames, windows
 from data_tools.tracking.fit.residuals import FaceState
@@ -27,10 +27,8 @@ from data_tools.tracking.photometric.registration import (
     window_steps,
 )
 from data_tools.tracking.photometric.surfels import Visibility, spread_surfels
+from data_tools.tracking.run import Run
 from flame_nerf.heads import HeadModel
-
-if TYPE_CHECKING:
-    from data_tools.tracking.fit.run import Run
 
 FEWEST_FRAMES = 10
 """A look is learned from so many well-fitted frames at least."""

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from data_tools.ray_casting import MeshRays
-from data_tools.tracking.fit.face_points import FacePoints, face_points
+from data_tools.tracking.fit.face.face_points import FacePoints, face_points
 from data_tools.tracking.fit.outline import head_part, head_vertices
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
 from flame_nerf.geometry import perspective

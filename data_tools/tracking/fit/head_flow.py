@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 
 from data_tools.runs.pictures import load_grey
-from data_tools.tracking.fit.face_points import FacePoints
+from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
 from flame_nerf.canonical import MeshSearch, make_search
 from flame_nerf.geometry import perspective

@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from data_tools.tracking.config import TrackingError
-from data_tools.tracking.fit.jaw import JOINT, RANGE, Jaw, opens_by_joint
-from data_tools.tracking.fit.lids import Lids, find_lids
+from data_tools.tracking.fit.face.jaw import JOINT, RANGE, Jaw, opens_by_joint
+from data_tools.tracking.fit.face.lid_points import Lids, find_lids
 from flame_nerf.geometry import axis_angle_to_matrix
 from flame_nerf.heads import HeadModel
 

@@ -11,12 +11,12 @@ from track_heads import egg_head
 from data_tools.runs.pictures import save_picture
 from data_tools.tracking.camera import FLIP
 from data_tools.tracking.fit.energy import Seen
-from data_tools.tracking.fit.face_points import face_points
+from data_tools.tracking.fit.face.face_points import face_points
+from data_tools.tracking.fit.head_flow import SeenMotion, Skull, View, rigid_motion, seen_motion
 from data_tools.tracking.fit.initial_pose import first_guess
 from data_tools.tracking.fit.motion import POSE_BEND, fit_motion, seen_bend
 from data_tools.tracking.fit.newton import second_difference
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
-from data_tools.tracking.observe.head_flow import SeenMotion, Skull, View, rigid_motion, seen_motion
 from flame_nerf.canonical import make_search
 from flame_nerf.geometry import axis_angle_to_matrix, matrix_to_axis_angle, perspective
 

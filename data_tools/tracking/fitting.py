@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_tools.runs.blocks import blocks_of, run_blocks
-from data_tools.runs.progress import StageBars
-from data_tools.runs.workspace import Workspace, path_key, stage_key
-from data_tools.tracking.config import TrackConfig
+from data_tools.runs.workspace import path_key, stage_key
 from data_tools.tracking.fit import stages
-from data_tools.tracking.fit.face_points import FacePoints
+from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.fitted import state_from
+from data_tools.tracking.fit.head_flow import SeenMotion, Skull, seen_motion
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.stages import Observations
-from data_tools.tracking.observe.head_flow import SeenMotion, Skull, seen_motion
 from data_tools.tracking.photometric.stage import Registration, register
+from data_tools.tracking.run import Run
 from flame_nerf.heads import HeadModel
-
-
-@dataclass(frozen=True)
-class Run:
-    """What all stages of a run share."""
-
-    video: Path
-    subject: Path
-    config: TrackConfig
-    workspace: Workspace
-    bars: StageBars
 
 
 def fit(
