@@ -76,11 +76,12 @@ class LossTerms:
             "mask_loss": lambda: mask_loss(accumulation, matte),
             "opacity_entropy_loss": lambda: opacity_entropy_loss(accumulation),
         }
-        if self._latent_codes is not None:
-            terms["latent_regularizer"] = lambda: latent_loss(self._latent_codes)
+        codes = self._latent_codes
+        if codes is not None:
+            terms["latent_regularizer"] = lambda: latent_loss(codes)
         if step is not None:
             terms["depth_loss"] = lambda: self._depth.loss(outputs, batch)
-            if self.views:
+            if self._c2w is not None and self._render is not None:
                 terms |= wanted_terms(self.views, step, self._c2w, partial(self._render, step))
             terms |= self._penalties(step)
         return terms

@@ -17,6 +17,9 @@ class Background(nn.Module):
         color: behind everything that has no plate.
     """
 
+    color: Float[Tensor, " 3"]
+    plate: Float[Tensor, "H W 3"] | None
+
     def __init__(self, color: Float[Tensor, " 3"], plate: Float[Tensor, "H W 3"] | None):
         """
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from flame_nerf.render.renderer import Renderer
@@ -18,6 +18,8 @@ class LatentCodes(nn.Module):
 
     For what neither pose nor expression says: light, a collar, a lock of hair.
     """
+
+    trained: Bool[Tensor, " T"]
 
     def __init__(self, num_rows: int, dim: int, trained_rows: Int[Tensor, " N"]):
         """

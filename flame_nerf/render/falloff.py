@@ -22,6 +22,8 @@ class Falloff(nn.Module):
         by_face: logarithm at each face, and slope per metre.
     """
 
+    by_face: Float[Tensor, "F 2"]
+
     def __init__(self, falloff: float, thickness: Float[Tensor, " F"], flat: Bool[Tensor, " F"]):
         """
         Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -10,7 +11,6 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
-from flame_nerf.canonical import PosedMesh
 from flame_nerf.motion import PosedFrame, SubjectMotion, stored_row, unstored_frame
 from flame_nerf.refinement import TrackRefinement
 from flame_nerf.render.renderer import Renderer
@@ -55,7 +55,7 @@ class Timeline:
         self._motion, self._renderer, self._refinement = motion, renderer, refinement
         self.default_timestep = default_timestep
         self._conditions = motion.conditions
-        self._still: tuple[PosedFrame, PosedMesh] | None = None
+        self._still: tuple[PosedFrame, Any] | None = None
 
     def of_camera(self, camera: Cameras | RayBundle, override: PosedFrame | None = None) -> Moments:
         """The one moment that a camera shows.
@@ -69,9 +69,10 @@ class Timeline:
             return self.at([timestep], corrected="as_tracked" not in (camera.metadata or {}))
         frame = (override or unstored_frame(camera, self._motion)).to(self._renderer.device)
         # A still moment is asked for again and again while the camera moves: its structures are kept.
-        if self._still is None or self._still[0] is not frame:
-            self._still = frame, self._renderer.pose(frame)
-        return Moments([self._still[1]], frame.condition[None])
+        still = self._still
+        if still is None or still[0] is not frame:
+            still = self._still = frame, self._renderer.pose(frame)
+        return Moments([still[1]], frame.condition[None])
 
     def of_rays(
         self, rays: RayBundle, override: PosedFrame | None = None, step: int | None = None

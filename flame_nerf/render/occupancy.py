@@ -58,6 +58,9 @@ class OccupancyGrid(nn.Module):
     sample wrongly left out is a hole in the head. `behind` keeps them few.
     """
 
+    aabb: Float[Tensor, "2 3"]
+    highest: Float[Tensor, " cells"]
+
     def __init__(self, aabb: Float[Tensor, "2 3"], config: OccupancyConfig):
         super().__init__()
         self.config = config

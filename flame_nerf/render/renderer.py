@@ -11,7 +11,7 @@ from jaxtyping import Float
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor, nn
 
-from flame_nerf.canonical import EmptySpace, PosedMesh
+from flame_nerf.canonical import EmptySpace
 from flame_nerf.motion import PosedFrame
 from flame_nerf.render.step_rays import StepRays
 
@@ -106,8 +106,9 @@ class Renderer(nn.Module):
         """
         return None
 
-    def pose(self, frame: PosedFrame) -> PosedMesh | None:
-        """Search structure and frames of a moment that is not in the track."""
+    def pose(self, frame: PosedFrame) -> Any:
+        """Search structure and frames (`PosedMesh`) of a moment that is not in the track; None where a method has no
+        mesh."""
         return None
 
     @property

@@ -21,6 +21,8 @@ class ViewCone(nn.Module):
     the face. There a point is given the colour that it has at the cone's border.
     """
 
+    eye: Float[Tensor, " 3"]
+
     def __init__(self, c2w: Float[Tensor, "N 3 4"], centre: Float[Tensor, " 3"]):
         """
         Args:
