@@ -24,7 +24,7 @@ from flame_nerf.heads import load_head
 from flame_nerf.render.shell_config import ShellConfig
 from flame_nerf.subject import load_subject
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 import canonical_oracle as oracle  # noqa: E402
 
 RAYS = 1024

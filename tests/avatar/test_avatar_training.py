@@ -17,7 +17,7 @@ from flame_nerf.training.trainer import FlameNerfTrainer
 SCRIPT = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path.insert(0, {support!r})
 from avatar_runs import small_config
 from flame_nerf.avatar.training import train
 config = small_config(Path("me"), Path("out").absolute(), "avatar")
@@ -32,7 +32,7 @@ train(config)
 @pytest.mark.slow
 def test_killed_training_goes_on_from_the_last_checkpoint(tmp_path, monkeypatch):
     subject_with_head(tmp_path / "me")
-    script = SCRIPT.format(tests=str(Path(__file__).parents[1]), steps=100_000)
+    script = SCRIPT.format(support=str(Path(__file__).parents[1] / "support"), steps=100_000)
     folder = tmp_path / "out/avatar/flame-nerf-cpu/t/nerfstudio_models"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 

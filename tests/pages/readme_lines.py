@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROGRAMS = re.compile(r"(flame-nerf(-data)?|ns-[a-z-]+|uvx?|pip3?|python3?)$")
 """First words by which a line of code is a command."""
 SHELLS = ("", "bash", "sh", "shell", "console")

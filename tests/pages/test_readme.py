@@ -43,12 +43,12 @@ def _marked(kind: type) -> list:
 def test_every_command_is_known_and_none_has_gone():
     unknown = [f"{line.page}: {text}" for text, line in LINES.items() if text not in COMMANDS]
     assert not unknown, (
-        "tests/readme_table.py says nothing of\n  "
+        "tests/pages/readme_table.py says nothing of\n  "
         + "\n  ".join(unknown)
         + ("\nGive each an entry in COMMANDS, under just that text; the top of the file says how.")
     )
     gone = [text for text in COMMANDS if text not in LINES]
-    assert not gone, "no page prints these any more; take them out of tests/readme_table.py:\n  " + "\n  ".join(gone)
+    assert not gone, "no page prints these; take them out of tests/pages/readme_table.py:\n  " + "\n  ".join(gone)
 
 
 def test_commands_are_found_wherever_a_page_prints_them():
