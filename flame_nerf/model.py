@@ -39,6 +39,7 @@ from flame_nerf.render.renderer import Renderer
 from flame_nerf.runtime.command_line import prepare_export
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.subject import Frame, Subject
+from flame_nerf.training.checkpoints import refuse_missing
 from flame_nerf.training.ema import WeightAverage
 from flame_nerf.training.metrics import ImageMetrics
 from flame_nerf.training.throughput import Throughput
@@ -169,6 +170,7 @@ class FlameNerfModel(Model):
         # Every process computes its buffers itself, and agrees with the others where it must (the occupancy grid);
         # DistributedDataParallel would send them all around before each step.
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
+        self.register_load_state_dict_post_hook(refuse_missing)
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
         groups = self.renderer.field.get_param_groups()

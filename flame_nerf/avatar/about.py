@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from flame_nerf.avatar.archive import read_manifest
-from flame_nerf.avatar.checkpoint import read_checkpoint
 from flame_nerf.avatar.loading import open_avatar
+from flame_nerf.training.checkpoints import read_checkpoint
 
 
 def describe(path: Path, data: Path | None = None) -> dict[str, Any]:

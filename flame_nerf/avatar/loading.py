@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flame_nerf.avatar.checkpoint import first_line, read_checkpoint
 from flame_nerf.avatar.config_file import read_config
 from flame_nerf.avatar.unpack import unpacked
 from flame_nerf.runtime.errors import AvatarError
-from flame_nerf.training.moved import checkpoints, follow
+from flame_nerf.training.checkpoints import checkpoints_in, first_line, newest_usable, read_checkpoint
+from flame_nerf.training.moved import follow
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
@@ -38,18 +38,18 @@ class Avatar:
 
     @property
     def checkpoint(self) -> Path:
-        """The last checkpoint, or the one of the step that the config names.
+        """The last checkpoint that can be used.
 
         Raises:
             AvatarError: there is none.
         """
-        found = checkpoints(self.config)
-        if not found:
+        folder = self.config.get_checkpoint_dir()
+        if not checkpoints_in(folder):
             raise AvatarError(
-                f"{self.origin}: no checkpoint in {self.config.get_checkpoint_dir()}; train until one is saved, or "
-                "copy that folder along with config.yml"
+                f"{self.origin}: no checkpoint in {folder}; train until one is saved, or copy that folder along with "
+                "config.yml"
             )
-        return found[-1]
+        return newest_usable(folder)
 
     def load(self) -> Pipeline:
         """The trained pipeline in evaluation mode.
@@ -62,7 +62,8 @@ class Avatar:
 
         from flame_nerf.subject import SubjectError
 
-        step, state = read_checkpoint(self.checkpoint)
+        path = self.checkpoint
+        step, state = read_checkpoint(path)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
             pipeline = self.config.pipeline.setup(device=device, test_mode="test")
@@ -73,9 +74,9 @@ class Avatar:
         pipeline.eval()
         try:
             pipeline.load_pipeline(state, step)
-        except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        except (RuntimeError, KeyError, ValueError, TypeError, SystemExit) as error:
             raise AvatarError(
-                f"{self.checkpoint}: does not fit its config or its subject ({first_line(error)}); give the "
+                f"{path}: does not fit its config or its subject ({first_line(error)}); give the "
                 "config.yml and the subject that it was trained with"
             ) from None
         return pipeline

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flame_nerf.avatar import archive
-from flame_nerf.avatar.checkpoint import read_checkpoint
 from flame_nerf.avatar.head_model import licence_text, may_be_passed_on
 from flame_nerf.avatar.loading import Avatar, open_avatar
 from flame_nerf.avatar.plain_config import plain_settings
 from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.runtime.files import whole
 from flame_nerf.runtime.scratch import scratch_folder
+from flame_nerf.training.checkpoints import read_checkpoint
 
 if TYPE_CHECKING:
     from flame_nerf.subject import Subject

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from flame_nerf.avatar.checkpoint import read_checkpoint
 from flame_nerf.avatar.config_file import CONFIG_FILE, parse_config, read_config, write_config
 from flame_nerf.avatar.loading import load_pipeline
 from flame_nerf.runtime.errors import AvatarError
-from flame_nerf.training.moved import centre_of, checkpoints, has_centre
+from flame_nerf.training.checkpoints import checkpoints_in, read_checkpoint
+from flame_nerf.training.moved import centre_of, has_centre
 
 if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline
@@ -55,7 +55,7 @@ def train(config: FlameNerfTrainerConfig) -> Pipeline:
         print(f"going on from step {last[0] + 1} of {config.max_num_iterations}: {last[1]}")
     checkpoint_folder = config.get_checkpoint_dir()
     aside = checkpoint_folder.with_name(f"{checkpoint_folder.name}_before")
-    if last is None and checkpoints(config):
+    if last is None and checkpoints_in(checkpoint_folder):
         # Of other settings, or of another track: not this run's, and not to be lost before this one is done.
         shutil.rmtree(aside, ignore_errors=True)
         checkpoint_folder.replace(aside)
@@ -78,7 +78,7 @@ def last_checkpoint(config: FlameNerfTrainerConfig) -> tuple[int, Path] | None:
 
     A finished run counts whatever it was configured with: its folder is named after its steps.
     """
-    for path in reversed(checkpoints(config)):
+    for path in reversed(checkpoints_in(config.get_checkpoint_dir())):
         try:
             step, state = read_checkpoint(path)
         except AvatarError:

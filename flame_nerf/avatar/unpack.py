@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from flame_nerf.avatar import archive
-from flame_nerf.avatar.checkpoint import read_checkpoint
 from flame_nerf.avatar.config_file import CONFIG_FILE, write_config
 from flame_nerf.avatar.head_model import own_copy
 from flame_nerf.avatar.plain_config import config_of
@@ -21,6 +20,7 @@ from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.runtime.files import whole_folder
 from flame_nerf.runtime.scratch import scratch_folder
 from flame_nerf.subject.types import TRANSFORMS_FILE
+from flame_nerf.training.checkpoints import read_checkpoint
 from flame_nerf.training.moved import follow
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ import numpy as np
 
 from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.subject.types import TRACK_FILE, TRANSFORMS_FILE
+from flame_nerf.training.checkpoints import checkpoints_in, newest_usable, step_of
 
 if TYPE_CHECKING:
     import torch
@@ -72,6 +73,10 @@ def follow_command_line(config: TrainerConfig) -> None:
         return
     try:
         follow(config, path)
+        folder = config.get_checkpoint_dir()
+        # The stock commands take the highest number for the newest checkpoint, usable or not; ns-train starts anew.
+        if config.load_step is None and Path(sys.argv[0]).stem != "ns-train" and checkpoints_in(folder):
+            config.load_step = step_of(newest_usable(folder))
     except AvatarError as error:
         raise SystemExit(str(error)) from None
     if Path(sys.argv[0]).stem == "ns-viewer":
@@ -148,11 +153,6 @@ def has_centre(subject: Path, centre: np.ndarray) -> bool:
     return mean.shape == centre.shape and bool(np.abs(mean - centre).max() < SAME_CENTRE)
 
 
-def checkpoints(config: TrainerConfig) -> list[Path]:
-    """A run's checkpoints, the last one last; empty where there are none."""
-    return sorted(config.get_checkpoint_dir().glob("step-*.ckpt"))
-
-
 def centre_of(state: dict[str, torch.Tensor]) -> np.ndarray | None:
     """Mean of the canonical head that a checkpoint's state was trained on; None where the method does not keep it."""
     return state[CENTRE].double().numpy() if CENTRE in state else None
@@ -161,12 +161,12 @@ def centre_of(state: dict[str, torch.Tensor]) -> np.ndarray | None:
 def _centre(config: TrainerConfig) -> np.ndarray | None:
     import torch
 
-    for path in reversed(checkpoints(config)):
+    for path in reversed(checkpoints_in(config.get_checkpoint_dir())):
         try:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["pipeline"]
             return centre_of(state)
         except Exception:  # noqa: BLE001 -- whoever loads it says what is wrong with it
-            return None
+            continue
     return None
 
 

@@ -20,9 +20,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from tyro.conf import Fixed
 
 from flame_nerf.kernels.cpu.threads import threads_for_kernels
+from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.scratch import ScratchError
 from flame_nerf.subject import SubjectError
+from flame_nerf.training.checkpoints import KEPT, checkpoints_in, newest_usable, read_checkpoint, step_of
+from flame_nerf.training.finite import Finite
 from flame_nerf.training.moved import follow_command_line
 from flame_nerf.training.out_of_memory import advice, is_out_of_memory
 
@@ -69,6 +72,7 @@ class FlameNerfTrainer(Trainer):
                 data.train_num_rays_per_batch = min(data.train_num_rays_per_batch, config.cpu_rays_per_batch)
                 data.eval_num_rays_per_batch = min(data.eval_num_rays_per_batch, config.cpu_rays_per_batch)
         super().__init__(config, local_rank, world_size)
+        self._finite = Finite(self.checkpoint_dir)
 
     def setup(self, test_mode: str = "val") -> None:
         with self._plain_errors():
@@ -87,7 +91,9 @@ class FlameNerfTrainer(Trainer):
 
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
         with threads_for_kernels() if self.pipeline.model.trains_in_kernels else nullcontext():
-            return super().train_iteration(step)
+            loss, terms, metrics = super().train_iteration(step)
+        self._finite.note(loss, terms, step)
+        return loss, terms, metrics
 
     @contextmanager
     def _plain_errors(self) -> Iterator[None]:
@@ -107,7 +113,24 @@ class FlameNerfTrainer(Trainer):
             raise SystemExit(text) from error
 
     def _load_checkpoint(self) -> None:
-        super()._load_checkpoint()
+        """As Nerfstudio's; but of a folder the last checkpoint that can be used is taken.
+
+        Raises:
+            SystemExit: there is none, or it is not of this config.
+        """
+        config, named = self.config, self.config.load_step
+        try:
+            if config.load_dir is not None and named is None:
+                config.load_step = step_of(newest_usable(config.load_dir))
+            elif config.load_dir is not None:
+                read_checkpoint(config.load_dir / f"step-{named:09d}.ckpt")
+            elif config.load_checkpoint is not None:
+                read_checkpoint(config.load_checkpoint)
+            super()._load_checkpoint()
+        except AvatarError as error:
+            raise SystemExit(str(error)) from None
+        finally:
+            config.load_step = named
         if self.config.total_steps is not None:
             self.config.max_num_iterations = max(0, self.config.total_steps - self._start_step)
 
@@ -119,6 +142,7 @@ class FlameNerfTrainer(Trainer):
         """
         if not comms.is_main_process():
             return
+        self._finite.check(self.pipeline.model, step)
         folder, name = self.checkpoint_dir, f"step-{step:09d}.ckpt"
         # Beside the folder: whoever resumes takes every name inside for a checkpoint.
         part = self.checkpoint_dir = folder.with_name(f".{folder.name}.part")
@@ -133,9 +157,8 @@ class FlameNerfTrainer(Trainer):
             self.checkpoint_dir = folder
             shutil.rmtree(part, ignore_errors=True)
         if self.config.save_only_latest_checkpoint:
-            for other in folder.glob("*.ckpt"):
-                if other.name != name:
-                    other.unlink()
+            for other in checkpoints_in(folder)[:-KEPT]:
+                other.unlink()
 
     def setup_optimizers(self) -> Optimizers:
         groups = {name: dict(group) for name, group in self.config.optimizers.items()}
