@@ -111,10 +111,12 @@ def test_full_disk_leaves_earlier_checkpoints_alone(subject, tmp_path, monkeypat
     assert not list(trainer.base_dir.glob("**/*.part"))
     monkeypatch.undo()
     trainer.save_checkpoint(9)
-    assert [path.name for path in trainer.checkpoint_dir.iterdir()] == ["step-000000009.ckpt"]
-    trainer.config.save_only_latest_checkpoint = False
     trainer.save_checkpoint(11)
-    assert len(list(trainer.checkpoint_dir.iterdir())) == 2
+    kept = ["step-000000009.ckpt", "step-000000011.ckpt"]
+    assert [path.name for path in sorted(trainer.checkpoint_dir.iterdir())] == kept, "the last, and the one before"
+    trainer.config.save_only_latest_checkpoint = False
+    trainer.save_checkpoint(13)
+    assert len(list(trainer.checkpoint_dir.iterdir())) == 3
 
 
 @pytest.mark.slow
@@ -163,7 +165,8 @@ def test_taken_up_again_a_run_ends_where_it_was_to_end(subject, tmp_path):
     first.stop_after = 5
     begun, _ = losses_of(first)
     assert sorted(begun) == list(range(6))
-    assert [path.name for path in first.checkpoint_dir.iterdir()] == ["step-000000006.ckpt"]
+    kept = ["step-000000005.ckpt", "step-000000006.ckpt"]
+    assert [path.name for path in sorted(first.checkpoint_dir.iterdir())] == kept
     shutil.copytree(first.checkpoint_dir, tmp_path / "load")
     # Nerfstudio saves with the number of the step that it no longer took.
     saved = torch.load(tmp_path / "load/step-000000006.ckpt", weights_only=True)
