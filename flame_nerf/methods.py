@@ -161,7 +161,7 @@ nerface = MethodSpecification(
         viewer=ViewerConfig(num_rays_per_chunk=1 << 12, websocket_host=LOCAL),
         vis="viewer",
     ),
-    description="Baseline: NeRFace, a NeRF told the expression, in the head's frame. Slow on a processor.",
+    description="Baseline: NeRFace, a NeRF conditioned on the expression, in the head's frame. Slow on a processor.",
 )
 
 flame_nerf_insta = MethodSpecification(

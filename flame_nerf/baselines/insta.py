@@ -1,6 +1,6 @@
 """INSTA's choices (Zielonka et al., "Instant Volumetric Head Avatars", 2023) over the shared renderer and field.
 
-What is its own here: what the field is told and where, and two loss terms. Its mapping, sizes and optimisers are
+What is its own here: what conditions the field and where, and two loss terms. Its mapping, sizes and optimisers are
 settings of the shared parts, in `flame_nerf.methods`.
 
 Where it had to be carried over rather than set: its FLAME head has no inside of the mouth, ours may have one; hair and

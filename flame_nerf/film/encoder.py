@@ -128,8 +128,8 @@ def has_sound(path: Path) -> bool:
     Raises:
         FilmError: there is no ffmpeg.
     """
-    told = subprocess.run([find_ffmpeg(), "-hide_banner", "-i", str(path)], capture_output=True, check=False)
-    return b"Audio:" in told.stderr
+    about = subprocess.run([find_ffmpeg(), "-hide_banner", "-i", str(path)], capture_output=True, check=False)
+    return b"Audio:" in about.stderr
 
 
 class FilmWriter:

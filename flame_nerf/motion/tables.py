@@ -45,8 +45,8 @@ def read_table(path: Path, fps: float | None = None, head_units: AngleUnits | No
     names, values, times_text = _read(path)
     what, assumed = path.name, []
     columns = {plain(name): values[:, index] for index, name in enumerate(names)}
-    rows, told = _rows(what, columns, times_text, len(values), fps)
-    assumed += told
+    rows, more = _rows(what, columns, times_text, len(values), fps)
+    assumed += more
     angles = [name for name in _ANGLED if name in columns]
     for name in angles:
         _finite(what, name, columns[name])

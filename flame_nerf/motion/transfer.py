@@ -162,8 +162,8 @@ def _joints(motion: Motion, avatar: SubjectMotion, config: TransferConfig) -> Fl
             continue
         turns = _smooth(turns, config.smoothing * motion.fps)
         # Jaw and eyes rest at zero in a moment alone; how it carries its neck nobody knows.
-        told = motion.seconds >= LEAST_SECONDS or name not in CONDITION_JOINTS
-        relative = neutral.get(name, np.zeros(3)) + turns - told * turns.mean(axis=0)
+        rests = motion.seconds >= LEAST_SECONDS or name not in CONDITION_JOINTS
+        relative = neutral.get(name, np.zeros(3)) + turns - rests * turns.mean(axis=0)
         out[:, row] = turns + config.strength * (relative - turns)
     return out
 

@@ -20,7 +20,7 @@ class ExpressionHull:
 
     Inside, the field knows the look of a moment, or blends looks that it knows. Outside it extrapolates, and as a
     condition scales the features of the hash grid, what comes out soon is specks in the air and false colours. A moment
-    out there is posed by its mesh all the same, but the field is told of it what acts like the nearest blend.
+    out there is posed by its mesh all the same, but the field is conditioned on what acts like the nearest blend.
 
     Distances are between effects, not between conditions: an expression that training never moved does nothing, and
     one that changes the mouth much is worth more than one that shades a cheek.
@@ -53,13 +53,13 @@ class ExpressionHull:
         if reach < 1e-9:
             return condition
         system = np.vstack([acts.T / reach, np.full((1, len(acts)), _SUM_WEIGHT)])
-        told = condition.detach().cpu().double().numpy().copy()
-        for row, apart in enumerate(told - self._mean):
+        moved = condition.detach().cpu().double().numpy().copy()
+        for row, apart in enumerate(moved - self._mean):
             wanted = linear @ apart / reach
             weights, _ = nnls(system, np.append(wanted, _SUM_WEIGHT), maxiter=100 * max(system.shape))
             weights /= weights.sum()
             distance = float(np.linalg.norm(wanted - system[:-1] @ weights))
             if distance > SLACK:
                 blend = self._mean + self._apart.T @ weights
-                told[row] = blend + (told[row] - blend) * (SLACK / distance)
-        return condition.new_tensor(told)
+                moved[row] = blend + (moved[row] - blend) * (SLACK / distance)
+        return condition.new_tensor(moved)
