@@ -1,8 +1,8 @@
 """NeRFace (Gafni et al., "Dynamic Neural Radiance Fields for Monocular 4D Facial Avatar Reconstruction", 2021).
 
-A NeRF in the head's frame conditioned on the expression: no mesh, so whatever moves must be said by the expression or by
-the moment's latent code. What is its own here: the two networks, samples along the whole way through the scene box, and
-the loss on both passes. Everything else is shared.
+A NeRF in the head's frame conditioned on the expression: no mesh, so whatever moves must be said by the expression or
+by the moment's latent code. What is its own here: the two networks, samples along the whole way through the scene box,
+and the loss on both passes. Everything else is shared.
 """
 
 from __future__ import annotations
