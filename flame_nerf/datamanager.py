@@ -1,4 +1,4 @@
-"""Training batches: rays of few frames, drawn from a cache of byte pictures."""
+"""Training batches: pixels of few frames, drawn from a cache of byte pictures, and their rays."""
 
 from __future__ import annotations
 

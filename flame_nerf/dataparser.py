@@ -19,7 +19,7 @@ from tyro.conf import Fixed
 
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.subject import Frame, Subject, SubjectError, load_subject
-from flame_nerf.subject.stabilized import stabilize_head
+from flame_nerf.subject.stabilised import stabilize_head
 from flame_nerf.subject.types import TRANSFORMS_FILE
 
 FRAMES_MEASURED = 50

@@ -29,7 +29,7 @@ from data_tools.synth.performance import (
     training_performance,
 )
 from data_tools.synth.render import DEPTH_UNIT, Camera, Moment, Shot
-from data_tools.tracking.fit.fitted import LIPS_APART
+from data_tools.tracking.fit.fit_result import LIPS_APART
 from data_tools.tracking.result import MOST_TEST, TEST_SHARE
 from flame_nerf.film import FilmError, FilmWriter
 from flame_nerf.geometry import perspective, world_to_camera

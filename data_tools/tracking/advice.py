@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from data_tools.tracking.fit.face.face_points import Detector
-from data_tools.tracking.fit.fitted import Fitted
+from data_tools.tracking.fit.fit_result import Fitted
 from data_tools.tracking.observe.video import Sampled
 from data_tools.tracking.photometric.stage import Registration
 from data_tools.tracking.result import Quality

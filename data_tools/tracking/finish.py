@@ -16,7 +16,7 @@ from data_tools.tracking.advice import registration_warnings, warnings_of
 from data_tools.tracking.config import TrackSummary
 from data_tools.tracking.fit.closures import lid_warnings
 from data_tools.tracking.fit.face.face_points import face_points
-from data_tools.tracking.fit.fitted import lost, pose_head
+from data_tools.tracking.fit.fit_result import lost, pose_head
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.stages import Observations
 from data_tools.tracking.observe.video import Sampled

@@ -12,7 +12,7 @@ from data_tools.runs.blocks import blocks_of, run_blocks
 from data_tools.runs.workspace import path_key, stage_key
 from data_tools.tracking.fit import stages
 from data_tools.tracking.fit.face.face_points import FacePoints
-from data_tools.tracking.fit.fitted import state_from
+from data_tools.tracking.fit.fit_result import state_from
 from data_tools.tracking.fit.head_flow import SeenMotion, Skull, seen_motion
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.stages import Observations

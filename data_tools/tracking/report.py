@@ -12,7 +12,7 @@ from data_tools.runs.charts import curves
 from data_tools.runs.page import data_uri, mesh_on_picture, render_page
 from data_tools.runs.pictures import load_grey, load_picture
 from data_tools.tracking.config import TrackSummary
-from data_tools.tracking.fit.fitted import Fitted
+from data_tools.tracking.fit.fit_result import Fitted
 from data_tools.tracking.result import Quality
 from data_tools.tracking.stabilised import Stabilised
 from flame_nerf.heads import HeadModel

@@ -19,7 +19,7 @@ from data_tools.tracking.config import TrackConfig, TrackSummary
 from data_tools.tracking.fit.closures import LidCurves, lid_curves
 from data_tools.tracking.fit.energy import face_height_px, mean_distance
 from data_tools.tracking.fit.face.face_points import FacePoints
-from data_tools.tracking.fit.fitted import Fitted
+from data_tools.tracking.fit.fit_result import Fitted
 from data_tools.tracking.fit.neck import torso_in_head
 from data_tools.tracking.fit.outline import brow_and_chin, head_part
 from data_tools.tracking.fit.residuals import FaceState

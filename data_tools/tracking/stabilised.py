@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 
 from data_tools.ray_casting import MeshRays
 from data_tools.runs.pictures import load_picture
-from data_tools.tracking.fit.fitted import Fitted
+from data_tools.tracking.fit.fit_result import Fitted
 from data_tools.tracking.fit.outline import head_part
 from flame_nerf.heads import HeadModel
 

@@ -1,4 +1,7 @@
-"""Which implementation of a search structure, and of the way to the canonical head, serves where."""
+"""Which implementation of a search structure, and of the way to the canonical head, serves where.
+
+What may run on this machine at all, `flame_nerf.kernels.availability` says.
+"""
 
 from __future__ import annotations
 

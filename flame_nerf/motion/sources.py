@@ -14,7 +14,7 @@ from flame_nerf.motion.performance import CameraTrack, Motion, Provenance, inter
 from flame_nerf.motion.tables import read_table, write_table
 from flame_nerf.motion.weights_json import read_weights, write_weights
 from flame_nerf.runtime.errors import MotionError
-from flame_nerf.subject.stabilized import stabilize_head
+from flame_nerf.subject.stabilised import stabilize_head
 
 if TYPE_CHECKING:
     from flame_nerf.subject import Subject

@@ -16,8 +16,8 @@ from flame_nerf.data.pixel_sampler import Draw, HeadPixelSamplerConfig
 from flame_nerf.motion import SubjectMotion
 from flame_nerf.runtime import scratch
 from flame_nerf.runtime.scratch import ScratchError, scratch_array, scratch_folder
-from flame_nerf.subject import SubjectError, load_subject, reading, stabilized
-from flame_nerf.subject.stabilized import stabilize_head
+from flame_nerf.subject import SubjectError, load_subject, reading, stabilised
+from flame_nerf.subject.stabilised import stabilize_head
 
 # ------------------------------------------------------------------------------------------- the track, mapped
 
@@ -75,8 +75,8 @@ def test_stabilising_in_blocks_changes_nothing(tmp_path, monkeypatch):
     subject = make_subject(tmp_path / "moving", size=16, count=9, moving_head=True)
     whole = stabilize_head(subject)
     assert whole is not subject
-    monkeypatch.setattr(stabilized, "ROWS_AT_ONCE", 4)
-    monkeypatch.setattr(stabilized, "TURNED_MEMORY", 0)
+    monkeypatch.setattr(stabilised, "ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(stabilised, "TURNED_MEMORY", 0)
     parts = stabilize_head(subject)
     assert isinstance(parts.track.vertices, np.memmap)
     assert np.allclose(parts.track.vertices, whole.track.vertices, atol=1e-7)

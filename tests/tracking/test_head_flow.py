@@ -14,8 +14,8 @@ from data_tools.tracking.fit.energy import Seen
 from data_tools.tracking.fit.face.face_points import face_points
 from data_tools.tracking.fit.head_flow import SeenMotion, Skull, View, rigid_motion, seen_motion
 from data_tools.tracking.fit.initial_pose import first_guess
-from data_tools.tracking.fit.motion import POSE_BEND, fit_motion, seen_bend
 from data_tools.tracking.fit.newton import second_difference
+from data_tools.tracking.fit.pose_and_expression import POSE_BEND, fit_motion, seen_bend
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
 from flame_nerf.canonical import make_search
 from flame_nerf.geometry import axis_angle_to_matrix, matrix_to_axis_angle, perspective
@@ -171,7 +171,7 @@ def test_windows_of_a_long_clip_use_their_own_movements(monkeypatch):
     camera = (at_head - anchor_of(points)) @ truth.rotation.transpose(1, 2) + truth.shift[:, None]
     seen = Seen(perspective(camera, FOCAL, torch.from_numpy(CENTRE)), torch.from_numpy(CENTRE))
     moved, slots = SeenMotion(true_motion(truth), np.ones(89, dtype=bool)), np.arange(90.0)
-    monkeypatch.setattr("data_tools.tracking.fit.motion.WINDOW", 30)
-    monkeypatch.setattr("data_tools.tracking.fit.motion.LOOKAHEAD", 10)
+    monkeypatch.setattr("data_tools.tracking.fit.pose_and_expression.WINDOW", 30)
+    monkeypatch.setattr("data_tools.tracking.fit.pose_and_expression.LOOKAHEAD", 10)
     found = fit_motion(points, first_guess(points, seen, FOCAL), seen, slots, motion=moved)
     np.testing.assert_allclose(true_motion(found), moved.moved, atol=1e-4)

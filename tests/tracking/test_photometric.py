@@ -17,8 +17,8 @@ from data_tools.tracking.camera import FLIP
 from data_tools.tracking.config import TrackConfig
 from data_tools.tracking.fit.energy import Seen
 from data_tools.tracking.fit.face.face_points import KEYPOINTS, face_points
-from data_tools.tracking.fit.motion import motion_step
 from data_tools.tracking.fit.outline import head_vertices
+from data_tools.tracking.fit.pose_and_expression import motion_step
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
 from data_tools.tracking.fit.shape import ShapeEquations, eliminated_step
 from data_tools.tracking.fit.stages import Observations

@@ -10,7 +10,7 @@ import pytest
 
 from data_tools.runs.pictures import save_picture
 from data_tools.tracking.config import TrackSummary
-from data_tools.tracking.fit.fitted import Fitted
+from data_tools.tracking.fit.fit_result import Fitted
 from data_tools.tracking.report import write_report
 from data_tools.tracking.result import Quality
 from flame_nerf.heads import load_head

@@ -10,12 +10,12 @@ from track_heads import egg_head
 from data_tools.tracking.camera import FLIP, camera_to_head, yaw_pitch_roll
 from data_tools.tracking.fit.energy import Seen, mean_distance
 from data_tools.tracking.fit.face.face_points import face_points
-from data_tools.tracking.fit.fitted import pose_head
+from data_tools.tracking.fit.fit_result import pose_head
 from data_tools.tracking.fit.initial_pose import first_guess
-from data_tools.tracking.fit.motion import fit_motion
 from data_tools.tracking.fit.newton import newton_step, second_difference
 from data_tools.tracking.fit.offsets import with_bumps
 from data_tools.tracking.fit.outline import Outline, head_vertices
+from data_tools.tracking.fit.pose_and_expression import fit_motion
 from data_tools.tracking.fit.residuals import FaceState, anchor_of, linearise
 from data_tools.tracking.fit.shape import choose_keyframes, fit_shape
 from data_tools.tracking.masks.silhouette import cover
@@ -132,8 +132,8 @@ def test_windows_of_a_long_clip_meet_without_a_step(monkeypatch):
     seen = _see(points, truth, noise=0.3)
     start = replace(first_guess(points, seen, FOCAL), identity=truth.identity)
     whole = fit_motion(points, start, seen, np.arange(90.0))
-    monkeypatch.setattr("data_tools.tracking.fit.motion.WINDOW", 30)
-    monkeypatch.setattr("data_tools.tracking.fit.motion.LOOKAHEAD", 10)
+    monkeypatch.setattr("data_tools.tracking.fit.pose_and_expression.WINDOW", 30)
+    monkeypatch.setattr("data_tools.tracking.fit.pose_and_expression.LOOKAHEAD", 10)
     pieces = fit_motion(points, start, seen, np.arange(90.0))
     off = matrix_to_axis_angle(whole.rotation @ pieces.rotation.transpose(1, 2)).norm(dim=1)
     assert float(off.max()) < 2e-3

@@ -10,10 +10,10 @@ from data_tools.tracking.camera import FLIP
 from data_tools.tracking.fit.energy import Seen, fitted_pixels, mean_distance, within_bounds
 from data_tools.tracking.fit.face.face_points import GAUSSIAN_UNIT, face_points
 from data_tools.tracking.fit.face.jaw import FULL_TURN, mouth_opening, opens_by_joint, rotation_of
-from data_tools.tracking.fit.fitted import pose_head
+from data_tools.tracking.fit.fit_result import pose_head
 from data_tools.tracking.fit.initial_pose import first_guess
-from data_tools.tracking.fit.motion import expressions_of, fit_motion
 from data_tools.tracking.fit.outline import head_vertices
+from data_tools.tracking.fit.pose_and_expression import expressions_of, fit_motion
 from data_tools.tracking.fit.residuals import FaceState, anchor_of, linearise
 from data_tools.tracking.photometric.surfels import spread_surfels
 from flame_nerf.geometry import axis_angle_to_matrix

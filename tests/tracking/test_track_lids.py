@@ -14,11 +14,11 @@ from data_tools.tracking.fit.closures import LidCurves, lid_warnings
 from data_tools.tracking.fit.energy import Seen, fitted_pixels, normal_equations
 from data_tools.tracking.fit.face.face_points import GAZE_SEEN, face_points
 from data_tools.tracking.fit.face.lid_points import openings, usual_openings
-from data_tools.tracking.fit.fitted import pose_head
+from data_tools.tracking.fit.fit_result import pose_head
 from data_tools.tracking.fit.initial_pose import first_guess
 from data_tools.tracking.fit.lids import closed_at
-from data_tools.tracking.fit.motion import fit_motion
 from data_tools.tracking.fit.offsets import with_bumps
+from data_tools.tracking.fit.pose_and_expression import fit_motion
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.shape import fit_shape, shape_equations
 from data_tools.tracking.pipeline import track

@@ -18,7 +18,7 @@ from data_tools.tracking.camera import to_camera
 from data_tools.tracking.fit.energy import Seen, face_height_px, span_rows
 from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.face.jaw import rotation_of
-from data_tools.tracking.fit.motion import expressions_of
+from data_tools.tracking.fit.pose_and_expression import expressions_of
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
 from data_tools.tracking.fit.shape import Evidence
 from data_tools.tracking.masks.silhouette import OuterTest, within_band

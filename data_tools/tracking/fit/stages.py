@@ -15,11 +15,11 @@ from data_tools.tracking.config import TrackConfig
 from data_tools.tracking.fit.energy import Seen, filled
 from data_tools.tracking.fit.face.face_points import FACE_MESH, FacePoints, face_points
 from data_tools.tracking.fit.face.lid_points import usual_openings
-from data_tools.tracking.fit.fitted import state_arrays
+from data_tools.tracking.fit.fit_result import state_arrays
 from data_tools.tracking.fit.head_flow import SeenMotion
 from data_tools.tracking.fit.initial_pose import FOCAL_PRIOR, first_guess
-from data_tools.tracking.fit.motion import PLACING_STEPS, fit_motion
 from data_tools.tracking.fit.outline import Outline
+from data_tools.tracking.fit.pose_and_expression import PLACING_STEPS, fit_motion
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.shape import choose_keyframes, fit_shape
 from data_tools.tracking.observe.video import Sampled

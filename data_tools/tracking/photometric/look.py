@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from data_tools.runs.pictures import load_grey
 from data_tools.tracking.fit.energy import Seen, filled, mean_distance
 from data_tools.tracking.fit.face.face_points import FacePoints
-from data_tools.tracking.fit.motion import motion_step
 from data_tools.tracking.fit.outline import Outline
+from data_tools.tracking.fit.pose_and_expression import motion_step
 from data_tools.tracking.fit.residuals import GAZE, POSE, FaceState
 from data_tools.tracking.fit.shape import KEYFRAMES, choose_keyframes
 from data_tools.tracking.fit.stages import Observations

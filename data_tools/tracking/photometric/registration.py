@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 
 from data_tools.tracking.fit.energy import Seen, face_height_px, mean_distance
 from data_tools.tracking.fit.face.face_points import FacePoints
-from data_tools.tracking.fit.motion import motion_step
+from data_tools.tracking.fit.pose_and_expression import motion_step
 from data_tools.tracking.fit.residuals import GAZE, POSE, FaceState
 from data_tools.tracking.photometric.look import Look
 from data_tools.tracking.photometric.residuals import Agreement, PhotometricFrames

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Int
 from data_tools.runs.workspace import stage_key
 from data_tools.tracking.fit.energy import Seen
 from data_tools.tracking.fit.face.face_points import FacePoints
-from data_tools.tracking.fit.fitted import state_arrays, state_from
-from data_tools.tracking.fit.motion import put_frames, windows
+from data_tools.tracking.fit.fit_result import state_arrays, state_from
+from data_tools.tracking.fit.pose_and_expression import put_frames, windows
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.stages import Observations
 from data_tools.tracking.photometric.look import LEARN_STEPS, Look, choose_atlas_frames, learn_look

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 
 from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.face.jaw import mouth_opening, rotation_of
-from data_tools.tracking.fit.motion import expressions_of
 from data_tools.tracking.fit.neck import neck_pose
+from data_tools.tracking.fit.pose_and_expression import expressions_of
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
 from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel
