@@ -1,8 +1,8 @@
 """The field's networks on ranges of points, forward and backward; compiled, for the CPU.
 
 Both networks are one list of layers over the rows of a block's workspace (laid out by `field_layout`): features of the
-grid at the top, then each layer's outputs. The harmonics of the viewing direction follow the density network's outputs, so
-that the colour network's inputs lie in one piece without a copy. Backward computes a block's activations again: that
+grid at the top, then each layer's outputs. The harmonics of the viewing direction follow the density network's outputs,
+so that the colour network's inputs lie in one piece without a copy. Backward computes a block's activations again: that
 takes less time than to write them to memory and read them back.
 """
 
