@@ -1,0 +1,1 @@
+"""An avatar in formats that other programs open."""
