@@ -1,1 +1,1 @@
-"""An avatar in formats that other programs open."""
+"""An avatar as files for other programs: web pages, meshes that move."""
