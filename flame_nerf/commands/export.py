@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from flame_nerf.commands.drive import AvatarPath
+from flame_nerf.commands.export_gltf import ExportGltf
 
 
 @dataclass
@@ -30,14 +31,6 @@ class ExportWeb:
     """The file to write."""
     data: Path | None = None
     """The subject's folder, where it was moved and is not found beside or above the run."""
-
-    def run(self) -> None:
-        raise NotImplementedError
-
-
-@dataclass
-class ExportGltf:
-    """Stands here until flame_nerf/commands/export_gltf.py brings it (and `obj`)."""
 
     def run(self) -> None:
         raise NotImplementedError

@@ -1,0 +1,119 @@
+"""``flame-nerf export gltf`` and ``flame-nerf export obj``: an avatar's head as meshes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from flame_nerf.commands.drive import AvatarPath
+from flame_nerf.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from flame_nerf.heads import HeadModel
+
+
+@dataclass
+class ExportGltf:
+    """Write an avatar as a textured head that Blender, three.js, Unity and Unreal pose: one .glb (glTF 2.0).
+
+    Expressions are morph targets under ARKit's names (or the head model's own), and the skin hangs on joints for neck,
+    jaw and eyes. It is a mesh: hair is as thick as the head model's scalp. Set an `eyeLook…` target or turn the eye's
+    joint, not both. Pose correctives and joints that follow the expression, which FLAME has, have no place in glTF:
+    how far the file is from the head model over the performance is printed (0.0 mm for the open head).
+
+    The head model's shapes are in the file. One whose licence does not let everybody pass it on (FLAME) needs
+    --with-head-model. Ask whoever is shown before you give the file away.
+
+    Examples:
+      flame-nerf export gltf outputs/me/flame-nerf/2026-01-31_120000/config.yml me.glb --animation
+      flame-nerf export gltf avatar.zip me.glb --size 2048
+    """
+
+    config: AvatarPath
+    """The config.yml of a training run, or a file that `flame-nerf pack` wrote."""
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="HEAD.glb")]
+    """The file to write."""
+    data: Path | None = None
+    """The subject's folder, where it was moved and is not found beside or above the run."""
+    animation: bool = False
+    """Put the recorded performance into it, at its own rate: morph weights, turns of the joints, the head's movement.
+    """
+    head_moves: bool = True
+    """Whether the animation has the head's movement, too; without, the head stands still and the face alone moves."""
+    pose: int | None = None
+    """Timestep of the video whose colours the texture has; the neutral face's unless given. What a moment hides, as the
+    inside of a closed mouth, is taken from others that show it."""
+    size: int | None = None
+    """Rows and columns of the texture; unless given what holds the training pictures, 512 to 2048."""
+    lit: bool = False
+    """Let the scene's lights fall on the head. Without, colours are shown as they are: they have the video's light in
+    them."""
+    with_head_model: bool = False
+    """Write the file though the head model's licence does not let everybody pass it on: for your own use."""
+
+    def run(self) -> None:
+        from flame_nerf.avatar.loading import open_avatar
+
+        if self.file.suffix.lower() != ".glb":
+            raise UserError(f"{self.file}: name a .glb to write, as in `flame-nerf export gltf {self.config} me.glb`")
+        if self.size is not None and not 16 <= self.size <= 8192:
+            raise UserError(f"--size is {self.size}; give 16 to 8192 texels")
+        with open_avatar(self.config, self.data) as avatar:
+            self._write(avatar.load().model)
+
+    def _write(self, model: Any) -> None:
+        from flame_nerf.export.atlas import region_scales, unwrap
+        from flame_nerf.export.bake import bake_texture, fitting_size
+        from flame_nerf.export.gltf import Take, write_gltf
+        from flame_nerf.export.skeleton import furthest_from_head_model, performance_of, skeleton_of, to_head_frame
+
+        track, last = model.subject.track, model.motion.num_frames - 1
+        if self.pose is not None and not 0 <= self.pose <= last:
+            raise UserError(f"--pose is {self.pose}; give a timestep from 0 to {last}, or leave it out")
+        skeleton = skeleton_of(model)
+        _check_licence(model.head, self.file, self.with_head_model)
+        size = self.size or fitting_size(model)
+        scales = region_scales(track.region, track.region_names)
+        atlas = unwrap(track.canonical_vertices, skeleton.triangles, scales, size)
+        moment = model.motion.neutral() if self.pose is None else model.motion.frame(self.pose)
+        texture = bake_texture(model, atlas, moment)
+        performance = performance_of(model, self.head_moves)
+        frames = performance.movement @ to_head_frame(model, performance.turns)
+        write_gltf(
+            self.file,
+            skeleton,
+            atlas,
+            texture,
+            to_head_frame(model, skeleton.resting[None])[0],
+            Take(performance, frames) if self.animation else None,
+            lit=self.lit,
+            asset={"copyright": _copyright(model)},
+        )
+        distance = 1000 * furthest_from_head_model(model, skeleton, performance)
+        print(f"head: {self.file} ({self.file.stat().st_size / 1e6:.1f} MB)")
+        joints = ", ".join(skeleton.joint_names)
+        print(f"  {len(skeleton.names)} morph targets; joints: {joints}; texture {size}x{size}")
+        if self.animation:
+            print(f"  animation: {len(performance.weights)} moments at {performance.fps:g} a second")
+        print(f"  farthest from the head model over the performance: {distance:.1f} mm")
+        print(f"  head model {model.head.name!r} inside: {model.head.licence}")
+
+
+def _check_licence(head: HeadModel, path: Path, allowed: bool) -> None:
+    """Refuses to write a head model that may not be passed on, unless the user said that it is for themselves."""
+    from flame_nerf.avatar.head_model import may_be_passed_on
+
+    if not may_be_passed_on(head.licence) and not allowed:
+        raise UserError(
+            f"{path}: the shapes of the head model {head.name!r} would be in it, whose licence does not let everybody "
+            f"pass it on ({head.licence.splitlines()[0][:120]}); for your own use give --with-head-model, or write "
+            "meshes alone with `flame-nerf export obj`"
+        )
+
+
+def _copyright(model: Any) -> str:
+    subject = model.subject.licence or "no licence was noted: ask whoever made it"
+    return f"Person, video and texture: {subject}. Head model {model.head.name}: {model.head.licence}"
