@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from flame_nerf.commands.drive import AvatarPath
-from flame_nerf.commands.export_gltf import ExportGltf
+from flame_nerf.commands.export_gltf import ExportGltf, ExportObj
 
 
 @dataclass
@@ -38,10 +38,12 @@ class ExportWeb:
 
 @dataclass
 class Export:
-    """Write an avatar as files for other programs: a web page, a mesh that moves."""
+    """Write an avatar as files for other programs: a web page, a textured head that moves, meshes."""
 
     kind: Annotated[
-        Annotated[ExportWeb, tyro.conf.subcommand("web")] | Annotated[ExportGltf, tyro.conf.subcommand("gltf")],
+        Annotated[ExportWeb, tyro.conf.subcommand("web")]
+        | Annotated[ExportGltf, tyro.conf.subcommand("gltf")]
+        | Annotated[ExportObj, tyro.conf.subcommand("obj")],
         tyro.conf.arg(name=""),
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -117,3 +117,52 @@ def _check_licence(head: HeadModel, path: Path, allowed: bool) -> None:
 def _copyright(model: Any) -> str:
     subject = model.subject.licence or "no licence was noted: ask whoever made it"
     return f"Person, video and texture: {subject}. Head model {model.head.name}: {model.head.licence}"
+
+
+@dataclass
+class ExportObj:
+    """Write the head's mesh at each moment of its performance: numbered OBJ or PLY files of one topology, in metres.
+
+    These are the meshes that the avatar was trained on, vertex for vertex, also where the head model itself may not be
+    passed on: the terms of one such as FLAME may reach meshes that were posed with it. For textures and morph targets
+    see `flame-nerf export gltf`.
+
+    Examples:
+      flame-nerf export obj outputs/me/flame-nerf/2026-01-31_120000/config.yml meshes
+      flame-nerf export obj avatar.zip meshes --format ply --space world
+    """
+
+    config: AvatarPath
+    """The config.yml of a training run, or a file that `flame-nerf pack` wrote."""
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
+    """Folder for the files, named by their timestep; files of the same names are written over."""
+    data: Path | None = None
+    """The subject's folder, where it was moved and is not found beside or above the run."""
+    format: Literal["obj", "ply"] = "obj"
+    """Kind of file."""
+    space: Literal["head", "world"] = "head"
+    """Coordinates: head, in which the skull stands still (x to the person's left, y up, z out of the face), or world,
+    in which the subject's cameras are given."""
+
+    def run(self) -> None:
+        from flame_nerf.avatar.head_model import may_be_passed_on
+        from flame_nerf.avatar.loading import open_avatar
+        from flame_nerf.export.obj import write_meshes
+        from flame_nerf.motion import head_of
+        from flame_nerf.subject import load_subject
+        from flame_nerf.subject.stabilized import stabilize_head
+
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder}: is a file; name a folder for the meshes")
+        with open_avatar(self.config, self.data) as avatar:
+            subject = load_subject(avatar.data)
+            track = (stabilize_head(subject) if self.space == "head" else subject).track
+            paths = write_meshes(
+                self.folder, track.num_timesteps, lambda row: track.vertices[row], track.faces, self.format
+            )
+            head = head_of(subject)
+        print(f"meshes: {self.folder} ({len(paths)} files, {paths[0].name} to {paths[-1].name})")
+        print(f"  {subject.fps:g} a second; metres, {self.space} coordinates")
+        if head is None or not may_be_passed_on(head.licence):
+            licence = "its licence is not known" if head is None else head.licence
+            print(f"  posed with the head model {subject.head_model!r}, whose terms may reach them: {licence}")

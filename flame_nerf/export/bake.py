@@ -40,7 +40,7 @@ OPAQUE = 0.5
 _LIFT = 3e-4
 """Metres above a surface from which rays leave it, so that they do not meet it."""
 _RAYS = 1 << 14
-_NEIGHBOURS = 8
+_NEIGHBOURS = 48
 
 
 def bake_texture(model: Any, atlas: Atlas, moment: PosedFrame) -> UInt8[np.ndarray, "size size 3"]:
@@ -219,7 +219,8 @@ def _spread(
     colour: Float[np.ndarray, "N 3"],
     known: Bool[np.ndarray, " N"],
 ) -> Float[np.ndarray, "N 3"]:
-    """What is not known takes the mean colour of its nearest neighbours on the head, of its own region if any is."""
+    """What is not known takes the mean colour of its nearest neighbours on the head, the nearer the more; of its own
+    region, if any of it is known."""
     from scipy.spatial import cKDTree
 
     if known.all() or not known.any():
@@ -231,8 +232,10 @@ def _spread(
         missing = np.flatnonzero(~known & (region == row))
         own = np.flatnonzero(known & (region == row))
         own = own if len(own) else np.flatnonzero(known)
-        _, nearest = cKDTree(points[own]).query(points[missing], k=min(_NEIGHBOURS, len(own)))
-        colour[missing] = colour[own[nearest.reshape(len(missing), -1)]].mean(axis=1)
+        distance, nearest = cKDTree(points[own]).query(points[missing], k=range(1, min(_NEIGHBOURS, len(own)) + 1))
+        share = 1 / (distance + 1e-5) ** 2
+        shared = np.einsum("nk,nkc->nc", share, colour[own[nearest]])
+        colour[missing] = shared / share.sum(axis=1, keepdims=True)
     return colour
 
 
