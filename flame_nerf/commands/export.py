@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +10,7 @@ import tyro
 
 from flame_nerf.commands.drive import AvatarPath
 from flame_nerf.commands.export_gltf import ExportGltf, ExportObj
+from flame_nerf.export.web_config import WebConfig
 
 
 @dataclass
@@ -32,8 +33,17 @@ class ExportWeb:
     data: Path | None = None
     """The subject's folder, where it was moved and is not found beside or above the run."""
 
+    with_head_model: bool = False
+    """Also where the head model's licence does not let everybody pass it on: for your own use."""
+    web: tyro.conf.OmitArgPrefixes[WebConfig] = field(default_factory=WebConfig)
+
     def run(self) -> None:
-        raise NotImplementedError
+        from flame_nerf.avatar.loading import open_avatar
+        from flame_nerf.export.web import export_web
+
+        with open_avatar(self.config, self.data) as avatar:
+            page = export_web(avatar.load(), self.page, self.web, with_head_model=self.with_head_model)
+        print(f"page: {page.path} ({page.size / 1e6:.1f} MB)")
 
 
 @dataclass

@@ -1,0 +1,201 @@
+"""One HTML file that shows an avatar, without a network or a server."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flame_nerf.avatar.head_model import may_be_passed_on
+from flame_nerf.export.web_config import WebConfig
+from flame_nerf.runtime.errors import UserError
+from flame_nerf.runtime.files import complete_file
+
+if TYPE_CHECKING:
+    from nerfstudio.pipelines.base_pipeline import Pipeline
+
+    from flame_nerf.export.layers import LayeredHead
+
+SCRIPTS = ("web_head.js", "web_draw.js", "web_page.js")
+LEAST_COSINE, FADE = 0.1, 0.06
+"""Of the angle between a surface and the eye: how obliquely a layer's opacity is still taken to be looked through, and
+below what cosine it fades away. The page's shader and what textures are fitted with have them alike."""
+COLOUR_QUALITY, OPACITY_QUALITY = 88, 85
+"""WebP's, 0 to 100."""
+
+
+@dataclass(frozen=True)
+class WebPage:
+    """What came of it."""
+
+    path: Path
+    size: int
+    """Bytes."""
+
+
+def export_web(
+    pipeline: Pipeline, path: Path, config: WebConfig | None = None, *, with_head_model: bool = False
+) -> WebPage:
+    """Writes an avatar as one HTML file, which appears under its name only when it is whole.
+
+    Args:
+        pipeline: a trained avatar's.
+        path: the .html to write.
+        with_head_model: also where the head model's licence does not let everybody pass it on.
+
+    Raises:
+        UserError: the avatar has no head model, or one that may not be passed on, or no surface; or the file cannot be
+            written.
+    """
+    from flame_nerf.export.atlas import region_scales, unwrap
+    from flame_nerf.export.layers import bake, extents
+    from flame_nerf.export.substance import Substance
+
+    config, model = config or WebConfig(), pipeline.model
+    check(model, path, with_head_model)
+    substance = Substance(model)
+    track = model.subject.track
+    vertices, triangles = track.canonical_vertices.astype(np.float64), track.faces.astype(np.int64)
+    atlas = unwrap(vertices, triangles, region_scales(track.region, track.region_names), config.texture_size)
+    inner, outer = extents(substance, vertices, triangles, model.renderer.shell.cpu().numpy())
+    layered = bake(substance, atlas, vertices, triangles, inner, outer, config.layers)
+    text = page_text(pipeline, layered)
+    with complete_file(path, "page", UserError) as spare:
+        spare.write_text(text, encoding="utf-8")
+    return WebPage(path, len(text.encode()))
+
+
+def check(model: Any, path: Path, with_head_model: bool) -> None:
+    """Says what a page would lack or must not hold, before the work begins.
+
+    Raises:
+        UserError: see `export_web`.
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"{path}: a page's name ends in .html")
+    if model.motion.live is None:
+        raise UserError(f"{model.subject.root}: a page poses the head by itself, but {model.motion.why_no_head}")
+    head = model.head
+    if not (with_head_model or may_be_passed_on(head.licence)):
+        raise UserError(
+            f"the page would hold the shapes and expressions of the head model {head.name!r}, whose licence does not let "
+            f"everybody pass them on ({head.licence[:80]}); for your own use, add --with-head-model"
+        )
+
+
+def page_text(pipeline: Pipeline, layered: LayeredHead) -> str:
+    """The page's HTML."""
+    import jinja2
+    from markupsafe import Markup
+
+    from flame_nerf import __version__
+
+    loader = jinja2.PackageLoader("flame_nerf.export")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    constants = f"const LEAST_COSINE = {LEAST_COSINE}, FADE = {FADE}, NORMAL_SWEEPS = {_normal_sweeps()};"
+    script = "\n".join([constants, *(loader.get_source(environment, name)[0] for name in SCRIPTS)])
+    model = pipeline.model
+    document = json.dumps(avatar_document(pipeline, layered), allow_nan=False, separators=(",", ":"))
+    return environment.get_template("web_page.html").render(
+        title=model.subject.root.name,
+        generator=f"flame-nerf {__version__}",
+        about=_about(model),
+        # A "<" in a name must not end the script that holds it.
+        avatar=Markup(document.replace("<", "\\u003c")),
+        script=Markup(script),
+    )
+
+
+def avatar_document(pipeline: Pipeline, layered: LayeredHead) -> dict[str, Any]:
+    """All that the page's script knows of an avatar."""
+    from flame_nerf.export.performance import performance, rest_joints
+    from flame_nerf.export.rig import rig
+    from flame_nerf.film.paths import mean_camera
+
+    model = pipeline.model
+    live, centre = model.motion.live, model.motion.centre.cpu().tolist()
+    camera = mean_camera(pipeline.datamanager.train_dataset.cameras)
+    base = np.eye(4)
+    base[:3] = camera.camera_to_worlds[0].double().numpy()
+    shorter = min(int(camera.width.reshape(-1)[0]), int(camera.height.reshape(-1)[0]))
+    return {
+        "rig": rig(live),
+        "rest": rest_joints(model, live).tolist(),
+        "look": look_document(layered) | {"centre": centre},
+        "performance": performance(model, base),
+        "camera": {
+            "c2w": base[:3].reshape(-1).tolist(),
+            "centre": centre,
+            "focal": float(camera.fy.reshape(-1)[0]) / shorter,
+        },
+        "groups": _slider_document(model),
+    }
+
+
+def look_document(layered: LayeredHead) -> dict[str, Any]:
+    """Layers and textures as the page's painter reads them."""
+    from flame_nerf.export.web_arrays import array, indices, webp
+
+    atlas = layered.atlas
+    extent = np.stack([layered.inner, layered.outer], axis=1).astype(np.float32)
+    colour = [webp(texture[..., :3], COLOUR_QUALITY) for texture in layered.textures]
+    opacity = [webp(texture[..., 3], OPACITY_QUALITY) for texture in layered.textures]
+    return {
+        "layers": len(layered.textures),
+        "size": atlas.size,
+        "source": indices(atlas.source),
+        "corners": indices(atlas.triangles),
+        "uv": array(np.round(np.clip(atlas.uv, 0, 1) * 65535).astype(np.uint16)),
+        "extent": array(extent),
+        "changes": array(np.zeros(len(extent), np.uint8)),
+        "colour": colour,
+        "opacity": opacity,
+        "bases": [],
+    }
+
+
+def _slider_document(model: Any) -> list[dict[str, Any]]:
+    """The groups of sliders that the viewer has, with labels for people."""
+    from flame_nerf.viewer.sliders import ANGLE_RANGE_DEG, slider_groups
+
+    motion, groups = model.motion, []
+    for group in slider_groups(motion.pose_names, motion.pose_joints):
+        sliders = [
+            {"name": name, "label": spoken(name, group.label), "range": list(group.expression_range), "angle": False}
+            for name in group.expressions
+        ]
+        sliders += [
+            {"name": name, "label": spoken(name, ""), "range": list(ANGLE_RANGE_DEG[name]), "angle": True}
+            for name in group.angles
+        ]
+        groups.append({"label": group.label, "sliders": sliders})
+    return groups
+
+
+def spoken(name: str, group: str) -> str:
+    """A name as people read it: `mouthSmileLeft` in the group "Mouth" is "Smile left"."""
+    import re
+
+    words = re.sub(r"(?<=[a-z])(?=[A-Z0-9])|_", " ", name).lower().split()
+    if len(words) > 1 and group.lower().startswith(words[0]):
+        words = words[1:]
+    text = " ".join(words)
+    return text[:1].upper() + text[1:]
+
+
+def _about(model: Any) -> str:
+    head, subject = model.head, model.subject
+    licence = subject.licence or "no licence was noted; ask whoever made it"
+    return (
+        f"An avatar of a person, learned from a video; whoever is shown has a say in where it goes. Video and avatar: "
+        f"{licence}. Head model {head.name!r}: {head.licence}"
+    )
+
+
+def _normal_sweeps() -> int:
+    from flame_nerf.export.layers import NORMAL_SWEEPS
+
+    return NORMAL_SWEEPS
