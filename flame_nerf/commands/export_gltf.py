@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from flame_nerf.commands.drive import AvatarPath
 from flame_nerf.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from flame_nerf.heads import HeadModel
 
 
 @dataclass
@@ -65,6 +62,7 @@ class ExportGltf:
             self._write(avatar.load().model)
 
     def _write(self, model: Any) -> None:
+        from flame_nerf.avatar.head_model import check_may_be_written
         from flame_nerf.export.atlas import region_scales, unwrap
         from flame_nerf.export.bake import bake_texture, fitting_size
         from flame_nerf.export.gltf import Take, write_gltf
@@ -74,7 +72,7 @@ class ExportGltf:
         if self.pose is not None and not 0 <= self.pose <= last:
             raise UserError(f"--pose is {self.pose}; give a timestep from 0 to {last}, or leave it out")
         skeleton = skeleton_of(model)
-        _check_licence(model.head, self.file, self.with_head_model)
+        check_may_be_written(model.head, self.file, self.with_head_model)
         size = self.size or fitting_size(model)
         scales = region_scales(track.region, track.region_names)
         atlas = unwrap(track.canonical_vertices, skeleton.triangles, scales, size)
@@ -100,18 +98,6 @@ class ExportGltf:
             print(f"  animation: {len(performance.weights)} moments at {performance.fps:g} a second")
         print(f"  farthest from the head model over the performance: {distance:.1f} mm")
         print(f"  head model {model.head.name!r} inside: {model.head.licence}")
-
-
-def _check_licence(head: HeadModel, path: Path, allowed: bool) -> None:
-    """Refuses to write a head model that may not be passed on, unless the user said that it is for themselves."""
-    from flame_nerf.avatar.head_model import may_be_passed_on
-
-    if not may_be_passed_on(head.licence) and not allowed:
-        raise UserError(
-            f"{path}: the shapes of the head model {head.name!r} would be in it, whose licence does not let everybody "
-            f"pass it on ({head.licence.splitlines()[0][:120]}); for your own use give --with-head-model, or write "
-            "meshes alone with `flame-nerf export obj`"
-        )
 
 
 def _copyright(model: Any) -> str:

@@ -128,9 +128,7 @@ def to_head_frame(model: Any, turns: Float[np.ndarray, "T J 3"]) -> Float[np.nda
     return np.linalg.inv(placed.double().numpy())
 
 
-def furthest_from_head_model(
-    model: Any, skeleton: Skeleton, performance: Performance, count: int = 40
-) -> float:
+def furthest_from_head_model(model: Any, skeleton: Skeleton, performance: Performance, count: int = 40) -> float:
     """Largest distance, metres, between a skeleton and the head model that it stands for, over a performance.
 
     What makes it more than rounding: correctives that follow the joints, joints that follow the expression (FLAME has
