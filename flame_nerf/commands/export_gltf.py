@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -97,7 +98,11 @@ class ExportGltf:
         if self.animation:
             print(f"  animation: {len(performance.weights)} moments at {performance.fps:g} a second")
         print(f"  farthest from the head model over the performance: {distance:.1f} mm")
-        print(f"  head model {model.head.name!r} inside: {model.head.licence}")
+        print(f"  head model {model.head.name!r} inside: {_one_line(model.head.licence)}")
+
+
+def _one_line(licence: str) -> str:
+    return textwrap.shorten(licence, 110, placeholder=" …")
 
 
 def _copyright(model: Any) -> str:
@@ -150,5 +155,5 @@ class ExportObj:
         print(f"meshes: {self.folder} ({len(paths)} files, {paths[0].name} to {paths[-1].name})")
         print(f"  {subject.fps:g} a second; metres, {self.space} coordinates")
         if head is None or not may_be_passed_on(head.licence):
-            licence = "its licence is not known" if head is None else head.licence
+            licence = "its licence is not known" if head is None else _one_line(head.licence)
             print(f"  posed with the head model {subject.head_model!r}, whose terms may reach them: {licence}")

@@ -19,6 +19,7 @@ from nerfstudio.cameras.rays import RayBundle
 
 from flame_nerf.canonical import PosedMesh
 from flame_nerf.export.atlas import Atlas
+from flame_nerf.export.fill import filled
 from flame_nerf.film.rendering import progress_bar
 from flame_nerf.geometry import vertex_normals
 from flame_nerf.motion import PosedFrame
@@ -40,7 +41,6 @@ OPAQUE = 0.5
 _LIFT = 3e-4
 """Metres above a surface from which rays leave it, so that they do not meet it."""
 _RAYS = 1 << 14
-_NEIGHBOURS = 48
 
 
 def bake_texture(model: Any, atlas: Atlas, moment: PosedFrame) -> UInt8[np.ndarray, "size size 3"]:
@@ -83,9 +83,10 @@ def bake_texture(model: Any, atlas: Atlas, moment: PosedFrame) -> UInt8[np.ndarr
                 colour[part] += there[:, None] * rgb
                 weight[part] += there
                 progress.advance(task, len(part))
-    known = weight > 0.1
-    colour[known] /= weight[known, None]
-    colour = _spread(model, atlas, triangles, colour, known)
+    np.divide(colour, weight[:, None], out=colour, where=weight[:, None] > 0)
+    track = model.subject.track
+    canonical = np.asarray(track.canonical_vertices, np.float64)
+    colour = filled(atlas, canonical, triangles, track.region, colour, weight)
     return np.round(255 * np.clip(atlas.picture(colour), 0, 1)).astype(np.uint8)
 
 
@@ -210,33 +211,6 @@ def _look(
     opacity = outputs["accumulation"]
     rgb = (outputs["rgb"] - outputs["background"] * (1 - opacity)) / opacity.clamp_min(1e-6)
     return rgb.clamp(0, 1).cpu().double().numpy(), opacity[:, 0].cpu().double().numpy()
-
-
-def _spread(
-    model: Any,
-    atlas: Atlas,
-    triangles: Int[np.ndarray, "F 3"],
-    colour: Float[np.ndarray, "N 3"],
-    known: Bool[np.ndarray, " N"],
-) -> Float[np.ndarray, "N 3"]:
-    """What is not known takes the mean colour of its nearest neighbours on the head, the nearer the more; of its own
-    region, if any of it is known."""
-    from scipy.spatial import cKDTree
-
-    if known.all() or not known.any():
-        return colour
-    points = atlas.at_texels(model.subject.track.canonical_vertices.astype(np.float64), triangles)
-    region = np.asarray(model.subject.track.region)[atlas.texel_triangle[atlas.covered]]
-    colour = colour.copy()
-    for row in np.unique(region[~known]):
-        missing = np.flatnonzero(~known & (region == row))
-        own = np.flatnonzero(known & (region == row))
-        own = own if len(own) else np.flatnonzero(known)
-        distance, nearest = cKDTree(points[own]).query(points[missing], k=range(1, min(_NEIGHBOURS, len(own)) + 1))
-        share = 1 / (distance + 1e-5) ** 2
-        shared = np.einsum("nk,nkc->nc", share, colour[own[nearest]])
-        colour[missing] = shared / share.sum(axis=1, keepdims=True)
-    return colour
 
 
 @contextmanager
