@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from flame_nerf.commands.drive import AvatarPath
+from flame_nerf.commands.driver import Driver
 from flame_nerf.runtime.errors import UserError
 
 
@@ -27,7 +28,7 @@ class ExportGltf:
 
     Examples:
       flame-nerf export gltf outputs/me/flame-nerf/2026-01-31_120000/config.yml me.glb --animation
-      flame-nerf export gltf avatar.zip me.glb --size 2048
+      flame-nerf export gltf avatar.zip me.glb --motion take.csv --size 2048
     """
 
     config: AvatarPath
@@ -39,6 +40,9 @@ class ExportGltf:
     animation: bool = False
     """Put the recorded performance into it, at its own rate: morph weights, turns of the joints, the head's movement.
     """
+    motion: Path | None = None
+    """Put this performance into it instead: another subject's folder, a motion file, Live Link Face's or another CSV,
+    LAM's JSON, or a video, which is tracked first."""
     head_moves: bool = True
     """Whether the animation has the head's movement, too; without, the head stands still and the face alone moves."""
     pose: int | None = None
@@ -59,27 +63,39 @@ class ExportGltf:
             raise UserError(f"{self.file}: name a .glb to write, as in `flame-nerf export gltf {self.config} me.glb`")
         if self.size is not None and not 16 <= self.size <= 8192:
             raise UserError(f"--size is {self.size}; give 16 to 8192 texels")
+        # What cannot be read is said before the avatar is loaded.
+        driver = Driver.of(self.motion, None) if self.motion is not None else None
         with open_avatar(self.config, self.data) as avatar:
-            self._write(avatar.load().model)
+            self._write(avatar.load().model, driver)
 
-    def _write(self, model: Any) -> None:
+    def _write(self, model: Any, driver: Driver | None) -> None:
         from flame_nerf.avatar.head_model import check_may_be_written
         from flame_nerf.export.atlas import region_scales, unwrap
         from flame_nerf.export.bake import bake_texture, fitting_size
         from flame_nerf.export.gltf import Take, write_gltf
-        from flame_nerf.export.skeleton import furthest_from_head_model, performance_of, skeleton_of, to_head_frame
+        from flame_nerf.export.skeleton import (
+            furthest_from_head_model,
+            performance_by,
+            performance_of,
+            skeleton_of,
+            to_head_frame,
+        )
 
+        animated = self.animation or driver is not None
         track, last = model.subject.track, model.motion.num_frames - 1
         if self.pose is not None and not 0 <= self.pose <= last:
             raise UserError(f"--pose is {self.pose}; give a timestep from 0 to {last}, or leave it out")
         skeleton = skeleton_of(model)
         check_may_be_written(model.head, self.file, self.with_head_model)
+        if driver is None:
+            performance = performance_of(model, self.head_moves)
+        else:
+            performance = performance_by(model, driver.motion, self.head_moves)
         size = self.size or fitting_size(model)
         scales = region_scales(track.region, track.region_names)
         atlas = unwrap(track.canonical_vertices, skeleton.triangles, scales, size)
         moment = model.motion.neutral() if self.pose is None else model.motion.frame(self.pose)
         texture = bake_texture(model, atlas, moment)
-        performance = performance_of(model, self.head_moves)
         frames = performance.movement @ to_head_frame(model, performance.turns)
         write_gltf(
             self.file,
@@ -87,7 +103,7 @@ class ExportGltf:
             atlas,
             texture,
             to_head_frame(model, skeleton.resting[None])[0],
-            Take(performance, frames) if self.animation else None,
+            Take(performance, frames) if animated else None,
             lit=self.lit,
             asset={"copyright": _copyright(model)},
         )
@@ -95,7 +111,7 @@ class ExportGltf:
         print(f"head: {self.file} ({self.file.stat().st_size / 1e6:.1f} MB)")
         joints = ", ".join(skeleton.joint_names)
         print(f"  {len(skeleton.names)} morph targets; joints: {joints}; texture {size}x{size}")
-        if self.animation:
+        if animated:
             print(f"  animation: {len(performance.weights)} moments at {performance.fps:g} a second")
         print(f"  farthest from the head model over the performance: {distance:.1f} mm")
         print(f"  head model {model.head.name!r} inside: {_one_line(model.head.licence)}")

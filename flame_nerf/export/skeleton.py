@@ -15,12 +15,12 @@ from jaxtyping import Float, Int
 
 from flame_nerf.motion.arkit import arkit_name
 from flame_nerf.motion.sources import motion_of_subject
-from flame_nerf.motion.transfer import head_movement
+from flame_nerf.motion.transfer import head_movement, transferred
 from flame_nerf.runtime.drive_options import TransferConfig
 from flame_nerf.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from flame_nerf.motion import LiveHead
+    from flame_nerf.motion import LiveHead, Motion
 
 MOST_JOINTS = 4
 """Joints that carry one vertex: what every program can read."""
@@ -61,7 +61,7 @@ class Performance:
     turns: Float[np.ndarray, "T J 3"]
     """Of its joints, axis-angle against their parents, radians."""
     movement: Float[np.ndarray, "T 4 4"]
-    """Rigid movement of the head frame, from where the head is on average."""
+    """Rigid movement of the head frame: of the subject's own, from where its head is on average."""
     fps: float
 
 
@@ -117,8 +117,25 @@ def performance_of(model: Any, head_moves: bool = True) -> Performance:
     for row, name in enumerate(own.pose_joints):
         if name in motion.joint_names:
             turns[:, row] = motion.joints[:, motion.joint_names.index(name)]
-    as_it_was = TransferConfig(head_gain=1.0 if head_moves else 0.0, head_from="mean", smoothing=0.0)
+    as_it_was = TransferConfig(head_gain=float(head_moves), head_from="mean", smoothing=0.0)
     return Performance(weights, turns, head_movement(motion, own, as_it_was), motion.fps)
+
+
+def performance_by(model: Any, motion: Motion, head_moves: bool = True) -> Performance:
+    """Another's performance on the head of a trained model, as `flame-nerf drive --motion` has it.
+
+    Args:
+        motion: what the driver did.
+        head_moves: see `performance_of`; the movement is from where the head is at first.
+
+    Raises:
+        MotionError: it cannot be carried to this head.
+    """
+    config = TransferConfig(head_gain=float(head_moves))
+    performed = transferred(motion, model.motion, config, head_model=model.head.name)
+    return Performance(
+        performed.expression, performed.joints.astype(np.float64), performed.head_movement, performed.fps
+    )
 
 
 def to_head_frame(model: Any, turns: Float[np.ndarray, "T J 3"]) -> Float[np.ndarray, "T 4 4"]:
