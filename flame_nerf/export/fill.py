@@ -9,6 +9,8 @@ from flame_nerf.export.atlas import Atlas
 
 SURE = 0.5
 """Weight from which a texel's own colour counts alone."""
+_CLOSEST = 0.1
+"""Share of a piece of which nothing is known that takes the colours of what is nearest; the rest follows it."""
 _LEAST = 0.1
 """Weight below which it tells nothing of its vertices."""
 
@@ -52,7 +54,8 @@ def filled(
     of_vertex[triangles] = np.asarray(region, np.int64)[:, None]
     for allowed in (of_vertex[edges[:, 0]] == of_vertex[edges[:, 1]], np.ones(len(edges), bool)):
         at_vertex, has = _harmonic(at_vertex, has, edges[allowed], vertices)
-    at_vertex = _nearest(at_vertex, has, vertices)
+    at_vertex, has = _seeded(at_vertex, has, edges, vertices)
+    at_vertex, _ = _harmonic(at_vertex, has, edges, vertices)
     smooth = np.einsum("nk,nkc->nc", atlas.texel_barycentric[covered], at_vertex[corners])
     own = np.clip(weight / SURE, 0, 1)[:, None] * tells[:, None]
     return np.where(own > 0, own * colour, 0.0) + (1 - own) * smooth
@@ -87,14 +90,28 @@ def _harmonic(
     return values, known
 
 
-def _nearest(
-    values: Float[np.ndarray, "V 3"], known: Bool[np.ndarray, " V"], vertices: Float[np.ndarray, "V 3"]
-) -> Float[np.ndarray, "V 3"]:
+def _seeded(
+    values: Float[np.ndarray, "V 3"],
+    known: Bool[np.ndarray, " V"],
+    edges: Int[np.ndarray, "E 2"],
+    vertices: Float[np.ndarray, "V 3"],
+) -> tuple[Float[np.ndarray, "V 3"], Bool[np.ndarray, " V"]]:
+    """Of each piece of which nothing is known, the vertices that are closest to something known take its value: of a
+    row of teeth those in front, which the lips touch, not the hindmost, which are nearer to the neck."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
     from scipy.spatial import cKDTree
 
     if known.all():
-        return values
-    _, nearest = cKDTree(vertices[known]).query(vertices[~known])
-    values = values.copy()
-    values[~known] = values[known][nearest]
-    return values
+        return values, known
+    joined = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), (len(vertices),) * 2)
+    _, piece = connected_components(joined, directed=False)
+    missing = np.flatnonzero(~known)
+    distance, nearest = cKDTree(vertices[known]).query(vertices[missing])
+    colours, values, known = values[known], values.copy(), known.copy()
+    for one in np.unique(piece[missing]):
+        rows = np.flatnonzero(piece[missing] == one)
+        close = rows[distance[rows] <= np.quantile(distance[rows], _CLOSEST)]
+        values[missing[close]] = colours[nearest[close]]
+        known[missing[close]] = True
+    return values, known

@@ -86,3 +86,16 @@ def test_where_nothing_is_known_nothing_is_made_up(scene):
     vertices, triangles, atlas, places = scene
     found = filled(atlas, vertices, triangles, nobody(triangles), np.zeros_like(places), np.zeros(len(places)))
     assert not found.any()
+
+
+def test_a_row_of_teeth_has_the_colour_of_the_lips_in_front_of_it():
+    vertices, triangles = ball(60)
+    row = vertices * (0.1, 0.1, 1.0)
+    lips, neck = vertices * 0.2 + (0, 0, 0.125), vertices * 0.2 + (0, 0, -0.135)
+    pieces = np.concatenate([row, lips, neck])
+    wired = np.concatenate([triangles + piece * len(vertices) for piece in range(3)])
+    atlas = unwrap(pieces, wired, size=128)
+    piece = atlas.texel_triangle[atlas.covered] // len(triangles)
+    colour = np.array([[0.0, 0.0, 0.0], [0.8, 0.3, 0.3], [0.1, 0.1, 0.4]])[piece]
+    found = filled(atlas, pieces, wired, nobody(wired), colour, (piece > 0) * 1.0)
+    np.testing.assert_allclose(found[piece == 0], np.tile([0.8, 0.3, 0.3], ((piece == 0).sum(), 1)), atol=1e-6)
