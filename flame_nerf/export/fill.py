@@ -9,8 +9,9 @@ from flame_nerf.export.atlas import Atlas
 
 SURE = 0.5
 """Weight from which a texel's own colour counts alone."""
-_CLOSEST = 0.1
-"""Share of a piece of which nothing is known that takes the colours of what is nearest; the rest follows it."""
+_CLOSE = 2.0
+"""How many times farther than the closest a vertex of a piece of which nothing is known may be from what is known to
+take its colour; the rest of the piece follows those."""
 _LEAST = 0.1
 """Weight below which it tells nothing of its vertices."""
 
@@ -111,7 +112,7 @@ def _seeded(
     colours, values, known = values[known], values.copy(), known.copy()
     for one in np.unique(piece[missing]):
         rows = np.flatnonzero(piece[missing] == one)
-        close = rows[distance[rows] <= np.quantile(distance[rows], _CLOSEST)]
+        close = rows[distance[rows] <= _CLOSE * distance[rows].min()]
         values[missing[close]] = colours[nearest[close]]
         known[missing[close]] = True
     return values, known
