@@ -91,7 +91,7 @@ def test_where_nothing_is_known_nothing_is_made_up(scene):
 def test_a_row_of_teeth_has_the_colour_of_the_lips_in_front_of_it():
     vertices, triangles = ball(60)
     row = vertices * (0.1, 0.1, 1.0)
-    lips, neck = vertices * 0.2 + (0, 0, 0.125), vertices * 0.2 + (0, 0, -0.135)
+    lips, neck = vertices * 0.2 + (0, 0, 0.125), vertices * 0.2 + (0, 0, -0.15)
     pieces = np.concatenate([row, lips, neck])
     wired = np.concatenate([triangles + piece * len(vertices) for piece in range(3)])
     atlas = unwrap(pieces, wired, size=128)
