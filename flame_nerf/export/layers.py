@@ -30,6 +30,10 @@ _FIRST, _LAST, _NOTHING = 0.004, 0.97, 0.1
 so little on it that its extents are made up."""
 _EMPTY_HALF, _THINNEST = 0.002, 0.001
 """Metres: made-up extents, to either side; and the least that layers span."""
+_UNFOLDINGS, _LEAST_AREA, _MOST_AREA = 24, 0.1, 9.0
+"""Rounds in which offsets are shortened, and how small and large a triangle may get by them, as a share of its area."""
+_LOOK_SAMPLES, _CHANGE = 8, 0.05
+"""Points along a normal that make its look, and how far a colour must change for the look to be another."""
 _SLAB_SAMPLES = 3
 """Points along a normal that make a texel's slab."""
 
@@ -45,6 +49,11 @@ class LayeredHead:
     """Where it begins; above `inner`."""
     textures: Float[np.ndarray, "K S S 4"]
     """Colour, not premultiplied, and opacity along the normal, 0..1; the innermost layer first."""
+
+    changes: Float[np.ndarray, " V"]
+    """1 at vertices around which the look follows the face, else 0."""
+    bases: Float[np.ndarray, "K B T T 4"]
+    """What is added to each texture for each unit of B weights, in the same atlas with T texels a side."""
 
     @property
     def offsets(self) -> Float[np.ndarray, "K V"]:
@@ -124,7 +133,42 @@ def extents(
     outer, inner = _spread(outer, mean, np.maximum), _spread(inner, mean, np.minimum)
     for _ in range(4):
         outer, inner = mean @ outer, mean @ inner
+    outer, inner = (_unfolded(values, vertices, normals, triangles) for values in (outer, inner))
     return inner, np.maximum(outer, inner + _THINNEST)
+
+
+def changing(
+    substance: Substance,
+    vertices: Float[np.ndarray, "V 3"],
+    triangles: Int[np.ndarray, "F 3"],
+    inner: Float[np.ndarray, " V"],
+    outer: Float[np.ndarray, " V"],
+    conditions: Float[np.ndarray, "N C"],
+) -> Float[np.ndarray, " V"]:
+    """1 at vertices whose look, from outside, is another under any of some conditions, and at their neighbours; else 0.
+
+    Args:
+        inner, outer: of `extents`.
+        conditions: beside the mean of training.
+    """
+    mean = neighbour_mean(triangles, len(vertices))
+    normals = smooth_normals(vertices, triangles, mean)
+    share = (np.arange(_LOOK_SAMPLES) + 0.5) / _LOOK_SAMPLES
+    offset = outer[:, None] + (inner - outer)[:, None] * share
+    points = torch.from_numpy((vertices[:, None] + normals[:, None] * offset[..., None]).reshape(-1, 3))
+    length = ((outer - inner) / _LOOK_SAMPLES)[:, None]
+
+    def look(condition: torch.Tensor | None) -> Float[np.ndarray, "V 3"]:
+        sigma, colour = substance(points, condition)
+        clear = np.exp(-sigma.numpy().reshape(offset.shape) * length)
+        through = np.concatenate([np.ones((len(clear), 1)), np.cumprod(clear, axis=1)[:, :-1]], axis=1)
+        return ((through * (1 - clear))[..., None] * colour.numpy().reshape(*offset.shape, 3)).sum(axis=1)
+
+    usual, most = look(None), np.zeros(len(vertices))
+    for condition in conditions:
+        change = np.abs(look(torch.from_numpy(condition).float()) - usual).max(axis=1)
+        most = np.maximum(most, change)
+    return _spread((most > _CHANGE).astype(np.float64), mean, np.maximum)
 
 
 def bake(
@@ -163,11 +207,36 @@ def bake(
         values = np.concatenate([colour, opacity[:, None]], axis=1).astype(np.float32)
         textures[layer, ..., :3] = atlas.picture(values[:, :3], known=opacity > 0.01)
         textures[layer, ..., 3] = atlas.picture(values[:, 3])
-    return LayeredHead(atlas, inner, outer, textures)
+    still = np.zeros((count, 0, 1, 1, 4), np.float32)
+    return LayeredHead(atlas, inner, outer, textures, np.zeros(len(vertices)), still)
 
 
 def _unit(vectors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def _unfolded(
+    offset: Float[np.ndarray, " V"],
+    vertices: Float[np.ndarray, "V 3"],
+    normals: Float[np.ndarray, "V 3"],
+    triangles: Int[np.ndarray, "F 3"],
+) -> Float[np.ndarray, " V"]:
+    """Offsets shortened until no triangle of the layer at that offset is turned over, or blown up."""
+
+    def doubled(points: np.ndarray) -> np.ndarray:
+        corners = points[triangles]
+        return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+
+    rest = doubled(vertices)
+    area = np.maximum((rest * rest).sum(axis=1), 1e-20)
+    offset = offset.copy()
+    for _ in range(_UNFOLDINGS):
+        ratio = (doubled(vertices + normals * offset[:, None]) * rest).sum(axis=1) / area
+        bad = (ratio < _LEAST_AREA) | (ratio > _MOST_AREA)
+        if not bad.any():
+            break
+        offset[np.unique(triangles[bad])] *= 0.8
+    return offset
 
 
 def _spread(values: np.ndarray, mean: scipy.sparse.csr_matrix, extreme: np.ufunc) -> np.ndarray:
