@@ -17,10 +17,14 @@ from flame_nerf.export.web_config import FADE, LEAST_COSINE
 
 MOST_OPAQUE = 0.9995
 """Opacity that a texel may have: beyond it nothing shows through, and its logarithm ends."""
-_RATE, _LAST_RATE, _BASE_RATE = 0.12, 0.005, 0.02
+_RATE, _LAST_RATE, _BASE_RATE = 0.12, 0.005, 0.01
 """Adam's step for textures, at first and in the end, in logits; and for bases, in colour and opacity."""
-_PULL, _BASE_PULL = 2e-4, 1e-4
+_FEW, _BASE_FEW = 2e-3, 1e-2
+"""Adam's epsilon: gradients much below it, of texels that are hardly seen, move them little."""
+_PULL, _BASE_PULL = 2e-3, 1e-2
 """How much a texel is drawn to what was baked, and a base to nothing, beside a pixel's squared error."""
+_NOTHING = 0.032
+"""Root of the opacity that is none."""
 _OPACITY_WEIGHT = 0.5
 """How much a pixel's opacity counts beside its colours."""
 
@@ -43,7 +47,7 @@ class LayerView:
 
     def __init__(self, layered: LayeredHead, triangles: Int[np.ndarray, "F 3"]) -> None:
         self._layered, self._triangles = layered, triangles
-        self._mean = neighbour_mean(triangles, len(layered.inner))
+        self._mean = neighbour_mean(triangles, layered.offsets.shape[1])
         self._uv = layered.atlas.uv.astype(np.float64)
         self._corners = layered.atlas.triangles.astype(np.int64)
 
@@ -129,7 +133,7 @@ def composite(
         layer, at = seen.layer[row], seen.at[row]
         change = sum(weight * sampled(bases, layer * len(weights) + b, at) for b, weight in enumerate(weights))
         value = value.index_add(0, row, change).clamp(0, 1)
-    alpha = opacity_of(value[:, 3], seen.cosine)[:, None]
+    alpha = opacity_of(value[:, 3].square(), seen.cosine)[:, None]
     shade = torch.cat([value[:, :3] * alpha, alpha], dim=1)
     picture = torch.zeros(pixels, 4)
     for layer in range(count):
@@ -161,13 +165,14 @@ def distil(
 
     baked = torch.from_numpy(layered.textures)
     logits = torch.cat(
-        [torch.logit(baked[..., :3].clamp(0.004, 0.996)), torch.logit(baked[..., 3:].clamp(0.0008, 0.998))], -1
+        [torch.logit(baked[..., :3].clamp(0.004, 0.996)), torch.logit(baked[..., 3:].clamp(0.03, 0.999))], -1
     )
     start = logits.clone()
     logits.requires_grad_(True)
     count, amount = len(baked), len(appearance.constant)
     bases = torch.zeros(count * amount, base_size, base_size, 4, requires_grad=True) if amount else None
-    groups = [{"params": [logits]}] + ([{"params": [bases]}] if bases is not None else [])
+    groups = [{"params": [logits], "eps": _FEW}]
+    groups += [{"params": [bases], "eps": _BASE_FEW}] if bases is not None else []
     adam = torch.optim.Adam(groups, lr=_RATE, betas=(0.9, 0.99), fused=True)
     look, random, size = LayerView(layered, triangles), np.random.default_rng(seed), len(views[0].picture)
     order = np.concatenate([random.permutation(len(views)) for _ in range(-(-steps // len(views)))])[:steps]
@@ -192,7 +197,7 @@ def distil(
             adam.step()
     with torch.no_grad():
         textures = torch.sigmoid(logits)
-        # A haze below what eight bits can hold would be rounded up to it.
-        textures[..., 3][textures[..., 3] < 0.006] = 0.0
+        # What the fit began with where nothing was.
+        textures[..., 3][textures[..., 3] < _NOTHING] = 0.0
     changed = np.zeros((0, base_size, base_size, 4), np.float32) if bases is None else bases.detach().numpy()
     return replace(layered, textures=textures.numpy(), bases=changed.reshape(count, amount, base_size, base_size, 4))

@@ -104,7 +104,7 @@ def layered_head(pipeline: Pipeline, camera: FirstCamera, config: WebConfig) -> 
     from flame_nerf.export.appearance import extreme_conditions, main_effects
     from flame_nerf.export.atlas import region_scales, unwrap
     from flame_nerf.export.distil import distil
-    from flame_nerf.export.layers import bake, changing, extents
+    from flame_nerf.export.layers import bake, changing, layer_offsets
     from flame_nerf.export.substance import Substance
     from flame_nerf.export.views import own_views
 
@@ -113,14 +113,15 @@ def layered_head(pipeline: Pipeline, camera: FirstCamera, config: WebConfig) -> 
     vertices, triangles = track.canonical_vertices.astype(np.float64), track.faces.astype(np.int64)
     print("Laying out and baking textures")
     atlas = unwrap(vertices, triangles, region_scales(track.region, track.region_names), config.texture_size)
-    inner, outer = extents(substance, vertices, triangles, model.renderer.shell.cpu().numpy())
-    layered = bake(substance, atlas, vertices, triangles, inner, outer, config.layers)
+    shell = model.renderer.shell.cpu().numpy()
+    offsets = layer_offsets(substance, vertices, triangles, shell, config.layers)
+    layered = bake(substance, atlas, vertices, triangles, offsets)
     appearance = main_effects(model, config.bases if config.views else 0)
     if not config.views:
         return layered, appearance
     seen = model.motion.conditions[model.train_timesteps].cpu().double().numpy()
     extremes = extreme_conditions(appearance, seen)
-    layered = replace(layered, changes=changing(substance, vertices, triangles, inner, outer, extremes))
+    layered = replace(layered, changes=changing(substance, vertices, triangles, offsets, extremes))
     views = own_views(pipeline, camera.c2w, camera.focal, config.view_size, config.views)
     return distil(layered, triangles, views, appearance, config.steps, max(1, config.texture_size // 2)), appearance
 
@@ -186,7 +187,7 @@ def look_document(layered: LayeredHead, weights: list[dict[str, Any]]) -> dict[s
         "source": indices(atlas.source),
         "corners": indices(atlas.triangles),
         "uv": array(np.round(np.clip(atlas.uv, 0, 1) * 65535).astype(np.uint16)),
-        "extent": array(np.stack([layered.inner, layered.outer], axis=1).astype(np.float32)),
+        "offsets": array(layered.offsets.astype(np.float32)),
         "changes": array(layered.changes.astype(np.uint8)),
         "colour": [webp(texture[..., :3], COLOUR_QUALITY) for texture in layered.textures],
         "opacity": [webp(texture[..., 3], OPACITY_QUALITY) for texture in layered.textures],
