@@ -226,6 +226,10 @@ COMMANDS: dict[str, Runs | Parses | Installs | Serves] = {
     "flame-nerf drive outputs/…/config.yml --sweep jawOpen mouthSmileLeft --width 128 --supersample 2": Runs(
         extra="--frames 3", makes=("outputs/films/jawOpen-mouthSmileLeft.mp4",), instead={"128": "16"}, avatar=True
     ),
+    # The page of a page for everybody.
+    "flame-nerf export web outputs/…/config.yml me.html": Runs(
+        extra="--views 2 --steps 2 --view-size 32 --texture-size 64 --layers 2", makes=("me.html",), avatar=True
+    ),
     # The animal's page.
     "flame-nerf-data synth-animal fox": Runs(extra="--frames 4 --size 64", makes=("fox/animal.mp4", "fox/mattes/*")),
     "flame-nerf-data track fox/animal.mp4 fox/subject --head fox/animal_head.npz --keypoints fox/keypoints.csv "

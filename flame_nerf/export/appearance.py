@@ -43,6 +43,14 @@ class Appearance:
         ]
 
 
+def extreme_conditions(appearance: Appearance, conditions: Float[np.ndarray, "N C"]) -> Float[np.ndarray, "M C"]:
+    """Of some conditions, those with the smallest and the largest weight of each base."""
+    weights = conditions @ appearance.matrix.T + appearance.constant
+    if not weights.size:
+        return conditions[:0]
+    return conditions[np.unique(np.concatenate([weights.argmin(axis=0), weights.argmax(axis=0)]))]
+
+
 def main_effects(model: Any, count: int) -> Appearance:
     """The directions in which training's conditions change the field most, at most `count` of them.
 

@@ -46,9 +46,7 @@ def performance(model: Any, base_c2w: Float[np.ndarray, "4 4"]) -> dict[str, Any
     }
 
 
-def head_movement(
-    subject: Subject, count: int, base_c2w: Float[np.ndarray, "4 4"]
-) -> Float[np.ndarray, "T 4 4"]:
+def head_movement(subject: Subject, count: int, base_c2w: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "T 4 4"]:
     """How the head moves in its own frame as the camera `base_c2w` sees it; between its neighbours where no picture
     shows a moment.
 

@@ -31,7 +31,11 @@ def rig(live: LiveHead) -> dict[str, Any]:
         "directions": sparse_directions(head.exprdirs.numpy()),
         "derived": [{"name": name, "mixture": mixture.tolist()} for name, mixture in live.derived.items()],
         "turns": [
-            {"expression": live.expression_names.index(name), "joint": live.joint_names.index(joint), "axis": turn.tolist()}
+            {
+                "expression": live.expression_names.index(name),
+                "joint": live.joint_names.index(joint),
+                "axis": turn.tolist(),
+            }
             for name, (joint, turn) in live.turns.items()
         ],
     }

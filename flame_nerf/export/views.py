@@ -75,10 +75,16 @@ def own_views(
         yaw, pitch = (np.radians(random.uniform(-limit, limit)) for limit in (widest, _PITCH_DEG))
         poses.append(orbited(c2w, centre, yaw, pitch, random.uniform(0.0, _CLOSER)))
     pictures = render_images(
-        pipeline, _cameras(np.stack(poses), focal * size, size), moments, "The avatar's own pictures", _premultiplied(model)
+        pipeline,
+        _cameras(np.stack(poses), focal * size, size),
+        moments,
+        "The avatar's own pictures",
+        _premultiplied(model),
     )
     return [
-        View(moment.vertices.double().cpu().numpy(), moment.condition.cpu().double().numpy(), pose, focal * size, picture)
+        View(
+            moment.vertices.double().cpu().numpy(), moment.condition.cpu().double().numpy(), pose, focal * size, picture
+        )
         for moment, pose, picture in zip(moments, poses, pictures, strict=True)
     ]
 
@@ -100,12 +106,16 @@ def _moment(model: Any, random: np.random.Generator, index: int) -> PosedFrame:
     names = list(motion.pose_names)
     known = dict(zip(motion.expression_names, np.abs(motion.stored_expression.numpy()).max(axis=0), strict=True))
     chance = np.array([0.1 + min(known.get(name, 1.0), 1.0) for name in names])
-    chosen = random.choice(len(names), size=min(len(names), int(random.integers(1, 4))), replace=False, p=chance / chance.sum())
+    chosen = random.choice(
+        len(names), size=min(len(names), int(random.integers(1, 4))), replace=False, p=chance / chance.sum()
+    )
     spread = 1.0 if live.head.expression_range == "unit" else 2.0
     face = {names[row]: float(random.uniform(0.3, 1.0) * spread) for row in chosen}
     if spread > 1.0:
-        face = {name: value * random.choice([-1.0, 1.0]) if name in live.expression_names else value / spread
-                for name, value in face.items()}
+        face = {
+            name: value * random.choice([-1.0, 1.0]) if name in live.expression_names else value / spread
+            for name, value in face.items()
+        }
     return motion.pose(face)
 
 

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 
 from flame_nerf.avatar.head_model import may_be_passed_on
-from flame_nerf.export.web_config import WebConfig
+from flame_nerf.export.web_config import FADE, LEAST_COSINE, WebConfig
 from flame_nerf.runtime.errors import UserError
 from flame_nerf.runtime.files import complete_file
 
 if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline
 
+    from flame_nerf.export.appearance import Appearance
     from flame_nerf.export.layers import LayeredHead
 
 SCRIPTS = ("web_head.js", "web_draw.js", "web_page.js")
-LEAST_COSINE, FADE = 0.1, 0.06
-"""Of the angle between a surface and the eye: how obliquely a layer's opacity is still taken to be looked through, and
-below what cosine it fades away. The page's shader and what textures are fitted with have them alike."""
-COLOUR_QUALITY, OPACITY_QUALITY = 88, 85
+COLOUR_QUALITY, OPACITY_QUALITY, BASE_QUALITY = 88, 85, 75
 """WebP's, 0 to 100."""
 
 
@@ -34,6 +33,16 @@ class WebPage:
     path: Path
     size: int
     """Bytes."""
+
+
+@dataclass(frozen=True, eq=False)
+class FirstCamera:
+    """The camera that a page begins with."""
+
+    c2w: Float[np.ndarray, "3 4"]
+    """Head frame, metres, OpenGL axes."""
+    focal: float
+    """Focal length as a share of the picture's shorter side."""
 
 
 def export_web(
@@ -50,19 +59,12 @@ def export_web(
         UserError: the avatar has no head model, or one that may not be passed on, or no surface; or the file cannot be
             written.
     """
-    from flame_nerf.export.atlas import region_scales, unwrap
-    from flame_nerf.export.layers import bake, extents
-    from flame_nerf.export.substance import Substance
-
     config, model = config or WebConfig(), pipeline.model
+    config.check()
     check(model, path, with_head_model)
-    substance = Substance(model)
-    track = model.subject.track
-    vertices, triangles = track.canonical_vertices.astype(np.float64), track.faces.astype(np.int64)
-    atlas = unwrap(vertices, triangles, region_scales(track.region, track.region_names), config.texture_size)
-    inner, outer = extents(substance, vertices, triangles, model.renderer.shell.cpu().numpy())
-    layered = bake(substance, atlas, vertices, triangles, inner, outer, config.layers)
-    text = page_text(pipeline, layered)
+    camera = first_camera(pipeline)
+    layered, appearance = layered_head(pipeline, camera, config)
+    text = page_text(pipeline, camera, layered, appearance)
     with complete_file(path, "page", UserError) as spare:
         spare.write_text(text, encoding="utf-8")
     return WebPage(path, len(text.encode()))
@@ -81,12 +83,50 @@ def check(model: Any, path: Path, with_head_model: bool) -> None:
     head = model.head
     if not (with_head_model or may_be_passed_on(head.licence)):
         raise UserError(
-            f"the page would hold the shapes and expressions of the head model {head.name!r}, whose licence does not let "
-            f"everybody pass them on ({head.licence[:80]}); for your own use, add --with-head-model"
+            f"the page would hold the shapes and expressions of the head model {head.name!r}, whose licence does not "
+            f"let everybody pass them on ({head.licence[:80]}); for your own use, add --with-head-model"
         )
 
 
-def page_text(pipeline: Pipeline, layered: LayeredHead) -> str:
+def first_camera(pipeline: Pipeline) -> FirstCamera:
+    """What the page shows at first: the mean training camera, held so that the head stands upright."""
+    from flame_nerf.film.driven import take_cameras
+    from flame_nerf.runtime.drive_options import LookConfig
+
+    camera = take_cameras(pipeline, 1, LookConfig())
+    c2w = camera.camera_to_worlds.reshape(-1, 3, 4)[0].double().cpu().numpy()
+    shorter = min(int(camera.width.reshape(-1)[0]), int(camera.height.reshape(-1)[0]))
+    return FirstCamera(c2w, float(camera.fy.reshape(-1)[0]) / shorter)
+
+
+def layered_head(pipeline: Pipeline, camera: FirstCamera, config: WebConfig) -> tuple[LayeredHead, Appearance]:
+    """Layers and textures of an avatar, baked from its field, then fitted to its own pictures."""
+    from flame_nerf.export.appearance import extreme_conditions, main_effects
+    from flame_nerf.export.atlas import region_scales, unwrap
+    from flame_nerf.export.distil import distil
+    from flame_nerf.export.layers import bake, changing, layer_offsets
+    from flame_nerf.export.substance import Substance
+    from flame_nerf.export.views import own_views
+
+    model = pipeline.model
+    substance, track = Substance(model), model.subject.track
+    vertices, triangles = track.canonical_vertices.astype(np.float64), track.faces.astype(np.int64)
+    print("Laying out and baking textures")
+    atlas = unwrap(vertices, triangles, region_scales(track.region, track.region_names), config.texture_size)
+    shell = model.renderer.shell.cpu().numpy()
+    offsets = layer_offsets(substance, vertices, triangles, shell, config.layers)
+    layered = bake(substance, atlas, vertices, triangles, offsets)
+    appearance = main_effects(model, config.bases if config.views else 0)
+    if not config.views:
+        return layered, appearance
+    seen = model.motion.conditions[model.train_timesteps].cpu().double().numpy()
+    extremes = extreme_conditions(appearance, seen)
+    layered = replace(layered, changes=changing(substance, vertices, triangles, offsets, extremes))
+    views = own_views(pipeline, camera.c2w, camera.focal, config.view_size, config.views)
+    return distil(layered, triangles, views, appearance, config.steps, max(1, config.texture_size // 2)), appearance
+
+
+def page_text(pipeline: Pipeline, camera: FirstCamera, layered: LayeredHead, appearance: Appearance) -> str:
     """The page's HTML."""
     import jinja2
     from markupsafe import Markup
@@ -98,7 +138,9 @@ def page_text(pipeline: Pipeline, layered: LayeredHead) -> str:
     constants = f"const LEAST_COSINE = {LEAST_COSINE}, FADE = {FADE}, NORMAL_SWEEPS = {_normal_sweeps()};"
     script = "\n".join([constants, *(loader.get_source(environment, name)[0] for name in SCRIPTS)])
     model = pipeline.model
-    document = json.dumps(avatar_document(pipeline, layered), allow_nan=False, separators=(",", ":"))
+    document = json.dumps(
+        avatar_document(pipeline.model, camera, layered, appearance), allow_nan=False, separators=(",", ":")
+    )
     return environment.get_template("web_page.html").render(
         title=model.subject.root.name,
         generator=f"flame-nerf {__version__}",
@@ -109,51 +151,52 @@ def page_text(pipeline: Pipeline, layered: LayeredHead) -> str:
     )
 
 
-def avatar_document(pipeline: Pipeline, layered: LayeredHead) -> dict[str, Any]:
+def avatar_document(model: Any, camera: FirstCamera, layered: LayeredHead, appearance: Appearance) -> dict[str, Any]:
     """All that the page's script knows of an avatar."""
     from flame_nerf.export.performance import performance, rest_joints
     from flame_nerf.export.rig import rig
-    from flame_nerf.film.paths import mean_camera
 
-    model = pipeline.model
     live, centre = model.motion.live, model.motion.centre.cpu().tolist()
-    camera = mean_camera(pipeline.datamanager.train_dataset.cameras)
-    base = np.eye(4)
-    base[:3] = camera.camera_to_worlds[0].double().numpy()
-    shorter = min(int(camera.width.reshape(-1)[0]), int(camera.height.reshape(-1)[0]))
+    base = np.concatenate([camera.c2w, [[0.0, 0.0, 0.0, 1.0]]])
     return {
         "rig": rig(live),
         "rest": rest_joints(model, live).tolist(),
-        "look": look_document(layered) | {"centre": centre},
+        "look": look_document(layered, appearance.documents(model.motion, live)) | {"centre": centre},
         "performance": performance(model, base),
-        "camera": {
-            "c2w": base[:3].reshape(-1).tolist(),
-            "centre": centre,
-            "focal": float(camera.fy.reshape(-1)[0]) / shorter,
-        },
+        "camera": {"c2w": camera.c2w.reshape(-1).tolist(), "centre": centre, "focal": camera.focal},
         "groups": _slider_document(model),
     }
 
 
-def look_document(layered: LayeredHead) -> dict[str, Any]:
-    """Layers and textures as the page's painter reads them."""
+def look_document(layered: LayeredHead, weights: list[dict[str, Any]]) -> dict[str, Any]:
+    """Layers, textures and bases as the page's painter reads them.
+
+    Args:
+        weights: of `Appearance.documents`, one for each base.
+    """
     from flame_nerf.export.web_arrays import array, indices, webp
 
-    atlas = layered.atlas
-    extent = np.stack([layered.inner, layered.outer], axis=1).astype(np.float32)
-    colour = [webp(texture[..., :3], COLOUR_QUALITY) for texture in layered.textures]
-    opacity = [webp(texture[..., 3], OPACITY_QUALITY) for texture in layered.textures]
+    atlas, bases = layered.atlas, layered.bases
+    # Bases go from -1 to 1 in units of the largest change that one makes, kept around a middle that bytes can say.
+    strength = np.maximum(np.abs(bases).max(axis=(0, 2, 3)), 1e-4)
+    stored = bases / strength[:, None, None] * (127 / 255) + 128 / 255
+    pictures = [picture for layer in stored for picture in layer]
     return {
         "layers": len(layered.textures),
         "size": atlas.size,
         "source": indices(atlas.source),
         "corners": indices(atlas.triangles),
         "uv": array(np.round(np.clip(atlas.uv, 0, 1) * 65535).astype(np.uint16)),
-        "extent": array(extent),
-        "changes": array(np.zeros(len(extent), np.uint8)),
-        "colour": colour,
-        "opacity": opacity,
-        "bases": [],
+        "offsets": array(layered.offsets.astype(np.float32)),
+        "changes": array(layered.changes.astype(np.uint8)),
+        "colour": [webp(texture[..., :3], COLOUR_QUALITY) for texture in layered.textures],
+        "opacity": [webp(texture[..., 3], OPACITY_QUALITY) for texture in layered.textures],
+        "bases": [
+            base | {"strength": (most * (255 / 127)).tolist()} for base, most in zip(weights, strength, strict=True)
+        ],
+        "baseSize": bases.shape[2],
+        "baseColour": [webp(picture[..., :3], BASE_QUALITY) for picture in pictures],
+        "baseOpacity": [webp(picture[..., 3], BASE_QUALITY) for picture in pictures],
     }
 
 

@@ -3,8 +3,8 @@
 const VERTEX = `#version 300 es
 precision highp float;
 in vec3 position, normal;
-in vec2 uv, extent;
-in float changes;
+in vec2 uv;
+in float offset, changes;
 uniform mat4 camera;
 uniform vec3 eye;
 uniform float layer, layers;
@@ -12,7 +12,7 @@ out vec2 at;
 out vec3 facing, toEye;
 out float changing;
 void main() {
-  vec3 p = position + normal * mix(extent.x, extent.y, (layer + .5) / layers);
+  vec3 p = position + normal * offset;
   at = uv; facing = normal; toEye = eye - p; changing = changes;
   gl_Position = camera * vec4(p, 1.);
   // Each layer has its own slice of the depth range, the outermost the nearest.
@@ -39,7 +39,8 @@ void main() {
     t = clamp(t, 0., 1.);
   }
   float c = abs(dot(facing, toEye)) * inversesqrt(dot(facing, facing) * dot(toEye, toEye));
-  float opacity = 1. - exp2(log2(1. - min(t.a, .9995)) / max(c, LEAST_COSINE));
+  // The texture has the root of the opacity.
+  float opacity = 1. - exp2(log2(1. - min(t.a * t.a, .9995)) / max(c, LEAST_COSINE));
   opacity *= smoothstep(0., FADE, c);
   colour = vec4(t.rgb * opacity, opacity);
 }`;
@@ -96,16 +97,16 @@ class Painter {
   }
 
   makeMesh() {
-    const { gl, source, look } = this, extent = readArray(look.extent), flags = readArray(look.changes), n = source.length;
+    const { gl, source, look } = this, stored = readArray(look.offsets), flags = readArray(look.changes), n = source.length;
     this.points = new Float32Array(3 * n); this.facing = new Float32Array(3 * n);
     this.pointBuffer = this.attribute("position", this.points, 3, gl.FLOAT, false, gl.DYNAMIC_DRAW);
     this.facingBuffer = this.attribute("normal", this.facing, 3, gl.FLOAT, false, gl.DYNAMIC_DRAW);
     this.attribute("uv", readArray(look.uv), 2, gl.UNSIGNED_SHORT, true, gl.STATIC_DRAW);
-    const extents = new Float32Array(2 * n), changes = new Float32Array(n);
-    for (let i = 0; i < n; i++) {
-      extents[2 * i] = extent[2 * source[i]]; extents[2 * i + 1] = extent[2 * source[i] + 1]; changes[i] = flags[source[i]];
-    }
-    this.attribute("extent", extents, 2, gl.FLOAT, false, gl.STATIC_DRAW);
+    const offsets = new Float32Array(this.layers * n), changes = new Float32Array(n), V = flags.length;
+    for (let k = 0; k < this.layers; k++) for (let i = 0; i < n; i++) offsets[k * n + i] = stored[k * V + source[i]];
+    for (let i = 0; i < n; i++) changes[i] = flags[source[i]];
+    this.offsetBuffer = this.attribute("offset", offsets, 1, gl.FLOAT, false, gl.STATIC_DRAW);
+    this.offsetPlace = gl.getAttribLocation(this.program, "offset");
     this.attribute("changes", changes, 1, gl.FLOAT, false, gl.STATIC_DRAW);
     this.faceCount = this.corners.length / 3;
     this.order = new Uint32Array(this.faceCount); this.key = new Uint16Array(this.faceCount);
@@ -179,7 +180,9 @@ class Painter {
     gl.clearColor(...this.background, 1);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
     const type = this.indices instanceof Uint16Array ? gl.UNSIGNED_SHORT : gl.UNSIGNED_INT;
+    gl.bindBuffer(gl.ARRAY_BUFFER, this.offsetBuffer);
     for (let k = 0; k < this.layers; k++) {
+      gl.vertexAttribPointer(this.offsetPlace, 1, gl.FLOAT, false, 0, 4 * k * source.length);
       gl.uniform1f(this.uniform.layer, k);
       gl.drawElements(gl.TRIANGLES, this.indices.length, type, 0);
     }
