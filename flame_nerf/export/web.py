@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from flame_nerf.avatar.head_model import may_be_passed_on
+from flame_nerf.avatar.head_model import check_may_be_written
 from flame_nerf.export.web_config import FADE, LEAST_COSINE, WebConfig
 from flame_nerf.runtime.errors import UserError
 from flame_nerf.runtime.files import complete_file
@@ -80,12 +80,7 @@ def check(model: Any, path: Path, with_head_model: bool) -> None:
         raise UserError(f"{path}: a page's name ends in .html")
     if model.motion.live is None:
         raise UserError(f"{model.subject.root}: a page poses the head by itself, but {model.motion.why_no_head}")
-    head = model.head
-    if not (with_head_model or may_be_passed_on(head.licence)):
-        raise UserError(
-            f"the page would hold the shapes and expressions of the head model {head.name!r}, whose licence does not "
-            f"let everybody pass them on ({head.licence[:80]}); for your own use, add --with-head-model"
-        )
+    check_may_be_written(model.head, path, with_head_model)
 
 
 def first_camera(pipeline: Pipeline) -> FirstCamera:
