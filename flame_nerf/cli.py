@@ -15,6 +15,7 @@ import tyro
 from flame_nerf import one_compile_worker
 from flame_nerf.avatar import AvatarError
 from flame_nerf.commands.drive import Drive
+from flame_nerf.commands.export import Export
 from flame_nerf.commands.motion_file import MotionFile
 from flame_nerf.commands.tracked import headline, track_video
 from flame_nerf.runtime.errors import UserError
@@ -254,6 +255,7 @@ def main() -> None:
             | Annotated[Pack, tyro.conf.subcommand("pack")]
             | Annotated[Unpack, tyro.conf.subcommand("unpack")]
             | Annotated[Move, tyro.conf.subcommand("move")]
+            | Annotated[Export, tyro.conf.subcommand("export")]
             | Annotated[ExportTrack, tyro.conf.subcommand("export-track")]
             | Annotated[Info, tyro.conf.subcommand("info")],
             tyro.conf.arg(name=""),

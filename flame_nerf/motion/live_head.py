@@ -95,6 +95,21 @@ class LiveHead:
                 f"{1000 * MAX_RESIDUAL:.0f} mm expected); give the head model that the subject was tracked with"
             )
 
+    @property
+    def head(self) -> HeadModel:
+        """The person's own head as a model without identity: its template is the person, its coefficients theirs."""
+        return self._head
+
+    @property
+    def derived(self) -> dict[str, Float[Tensor, " E"]]:
+        """Mixtures of expressions that stand for the names that `pose_names` has beyond `expression_names`."""
+        return dict(self._derived)
+
+    @property
+    def turns(self) -> dict[str, tuple[str, Float[Tensor, " 3"]]]:
+        """Joint and its axis-angle turn, radians at a coefficient of 1, of expressions that turn eyeballs."""
+        return dict(self._turns)
+
     @torch.no_grad()
     def vertices(self, expression: Float[Tensor, "*T E"], pose: Float[Tensor, "*T J 3"]) -> Float[Tensor, "*T V 3"]:
         """The subject's mesh in the head frame, metres, for the model's own expression and joint order."""

@@ -105,6 +105,11 @@ class SubjectMotion:
         return self._live is not None
 
     @property
+    def live(self) -> LiveHead | None:
+        """The subject's own head as its head model poses it; None where new expressions cannot be posed."""
+        return self._live
+
+    @property
     def pose_names(self) -> tuple[str, ...]:
         """Expressions that `pose` understands: the head model's and those derived from them; none without one."""
         return self._live.pose_names if self._live is not None else ()

@@ -1,0 +1,1 @@
+"""An avatar as files for other programs: web pages, meshes that move."""

@@ -1,0 +1,440 @@
+"""One HTML file of an avatar: what is in it, what it refuses, and that it shows the head in a real browser, offline."""
+
+import base64
+import dataclasses
+import io
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from avatar_fixtures import config_path, packed, project  # noqa: F401
+from PIL import Image
+from scipy.ndimage import minimum_filter
+from synthetic import make_subject
+from synthetic_head import make_head
+
+from flame_nerf import methods
+from flame_nerf.avatar.loading import load_pipeline
+from flame_nerf.avatar.training import train, training_config
+from flame_nerf.cli import main
+from flame_nerf.export.appearance import Appearance
+from flame_nerf.export.atlas import unwrap
+from flame_nerf.export.distil import LayerView, composite, distil, sampled
+from flame_nerf.export.layers import LayeredHead, _unfolded, neighbour_mean, smooth_normals
+from flame_nerf.export.performance import head_movement
+from flame_nerf.export.views import View, orbited
+from flame_nerf.export.web import export_web, first_camera, spoken
+from flame_nerf.export.web_arrays import columns, sparse_directions
+from flame_nerf.export.web_config import WebConfig
+from flame_nerf.heads import save_head
+from flame_nerf.runtime.errors import UserError
+from flame_nerf.subject import write_subject
+
+KEPT = Path(__file__).resolve().parents[1] / "kept_run"
+SMALL = WebConfig(layers=3, texture_size=128, bases=2, views=24, view_size=64, steps=60)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+    "--headless --no-sandbox --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader --disable-quic "
+    "--no-first-run --disable-background-networking --disable-component-update --disable-sync --disable-dev-shm-usage "
+    "--window-size=900,600"
+)
+SHARP_STEPS = 400
+PATIENCE = 240.0
+"""Seconds to wait for anything: a busy machine is not a failure."""
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The synthetic head after a few training steps, with its head model; its pipeline."""
+    folder = tmp_path_factory.mktemp("kept")
+    shutil.copytree(KEPT / "subject", folder / "subject")
+    save_head(dataclasses.replace(make_head(), licence="CC0 1.0"), folder / "subject/head_model.npz")
+    about = json.loads((folder / "subject/transforms.json").read_text())
+    about["flame_nerf"]["head_model"] = "head_model.npz"
+    (folder / "subject/transforms.json").write_text(json.dumps(about))
+    run = folder / "outputs/subject/flame-nerf-cpu/t"
+    (run / "nerfstudio_models").mkdir(parents=True)
+    shutil.copy(next(KEPT.glob("*.ckpt")), run / "nerfstudio_models")
+    (run / "config.yml").write_text((KEPT / "config.yml").read_text().replace("FOLDER", str(folder)))
+    return load_pipeline(run / "config.yml")
+
+
+@pytest.fixture(scope="session")
+def page(trained, tmp_path_factory) -> Path:
+    return export_web(trained, tmp_path_factory.mktemp("web") / "head.html", SMALL).path
+
+
+def document(path: Path) -> dict:
+    text = path.read_text(encoding="utf-8")
+    return json.loads(re.search(r'id="avatar">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def decoded(stored: dict) -> np.ndarray:
+    kinds = {"Float32Array": "<f4", "Int16Array": "<i2", "Uint16Array": "<u2", "Uint8Array": "u1", "Uint32Array": "<u4"}
+    return np.frombuffer(base64.b64decode(stored["base64"]), kinds[stored["type"]])
+
+
+# ---- the page
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(page, trained):
+    text = page.read_text(encoding="utf-8")
+    outside = re.sub(r'id="avatar">.*?</script>', "", text, flags=re.DOTALL)
+    assert not re.search(
+        r"(src|href)\s*=|@import|fetch\(|XMLHttpRequest|https?://", outside.split("About this page")[0]
+    )
+    assert "default-src 'none'" in text and page.stat().st_size < 8e6
+    stored, motion = document(page), trained.model.motion
+    assert stored["performance"]["count"] == motion.num_frames
+    shown = [slider["name"] for group in stored["groups"] for slider in group["sliders"] if not slider["angle"]]
+    assert sorted(shown) == sorted(motion.pose_names)
+
+
+def test_the_rig_in_the_page_poses_the_head_as_the_model_does(page, trained):
+    """Skinned here once more, from what the page holds, for a moment of the track."""
+    stored, live = document(page), trained.model.motion.live
+    rig, take, row = stored["rig"], stored["performance"], 3
+    count = len(rig["expressions"])
+    expression = decoded(take["expression"]).reshape(-1, count)[row] * take["expressionScale"]
+    joints = decoded(take["joints"]).reshape(-1, 3 * len(rig["joints"]))[row] * take["jointScale"]
+    expected = live.vertices(torch.from_numpy(expression).float(), torch.from_numpy(joints).float().view(-1, 3)).numpy()
+    shaped, directions = decoded(rig["template"]).reshape(-1, 3).astype(float), rig["directions"]
+    at, value = decoded(directions["row"]), decoded(directions["value"]).reshape(-1, 3)
+    for column, weight in enumerate(expression):
+        part = slice(directions["start"][column], directions["start"][column + 1])
+        shaped[at[part]] += weight * directions["scale"][column] * value[part]
+    weights = decoded(rig["weights"]).reshape(len(shaped), -1).astype(float)
+    exact = dataclasses.replace(
+        live.head,
+        template=torch.from_numpy(shaped).float(),
+        skinning_weights=torch.from_numpy(weights / weights.sum(axis=1, keepdims=True)).float(),
+    )
+    posed = exact.vertices(torch.zeros(0), torch.zeros(count), torch.from_numpy(joints).float().view(-1, 3)).numpy()
+    assert np.abs(posed - expected).max() < 2e-4
+
+
+def test_tables_and_directions_survive_sixteen_bits():
+    random = np.random.default_rng(0)
+    table = random.normal(size=(30, 4)) * (1.0, 1e-3, 50.0, 0.0)
+    stored = columns(table)
+    assert np.abs(decoded(stored).reshape(30, 4) * stored["scale"] - table).max() < 50 * 4 / 32767
+    moved = np.zeros((9, 3, 2))
+    moved[4, :, 1] = (0.01, 0.0, -0.02)
+    stored = sparse_directions(moved)
+    assert stored["start"] == [0, 0, 1] and decoded(stored["row"]).tolist() == [4]
+    assert decoded(stored["value"]) * stored["scale"][1] == pytest.approx(moved[4, :, 1], abs=1e-6)
+
+
+def test_labels_are_words():
+    assert spoken("mouthSmileLeft", "Mouth") == "Smile left"
+    assert spoken("tongueOut", "Cheeks, nose, tongue") == "Tongue out"
+    assert spoken("expression_12", "Expressions") == "12" and spoken("gaze left", "") == "Gaze left"
+
+
+# ---- refusals
+
+
+@pytest.mark.parametrize(
+    ("avatar", "words"),
+    [("no.zip", "no such file"), ("cut.zip", "cut short"), ("config.yml", "config.yml"), ("folder", "folder")],
+)
+def test_wrong_avatars_are_refused_in_one_line(tmp_path, monkeypatch, avatar, words):
+    (tmp_path / "cut.zip").write_bytes(b"PK")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["flame-nerf", "export", "web", avatar, "page.html"])
+    with pytest.raises(SystemExit, match=words) as refused:
+        main()
+    assert "\n" not in str(refused.value.code) and not Path("page.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"path": "head.txt"}, "ends in .html"),
+        ({"layers": 0}, "--layers is 0"),
+        ({"texture_size": 9999}, "--texture-size is 9999"),
+    ],
+)
+def test_wrong_options_are_refused_before_the_work(trained, tmp_path, change, words):
+    path = tmp_path / change.pop("path", "head.html")
+    with pytest.raises(UserError, match=words):
+        export_web(trained, path, WebConfig(**change))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_head_model_that_may_not_be_passed_on_needs_a_word(trained, tmp_path, monkeypatch):
+    model = trained.model
+    monkeypatch.setattr(
+        model, "head", dataclasses.replace(model.head, name="flame2020", licence="FLAME, non-commercial")
+    )
+    with pytest.raises(UserError, match="flame2020.*--with-head-model") as refused:
+        export_web(trained, tmp_path / "head.html", WebConfig(views=0))
+    assert "\n" not in str(refused.value) and not list(tmp_path.iterdir())
+    draft = WebConfig(layers=1, texture_size=64, views=0)
+    assert export_web(trained, tmp_path / "head.html", draft, with_head_model=True).path.exists()
+
+
+def test_an_avatar_without_a_head_model_is_refused(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(trained.model.motion, "_live", None)
+    monkeypatch.setattr(trained.model.motion, "why_no_head", "its head model was not found")
+    with pytest.raises(UserError, match="was not found"):
+        export_web(trained, tmp_path / "head.html")
+
+
+# ---- layers and their textures
+
+
+def sphere(rings: int = 16, radius: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices and outward triangles of a ball about the origin."""
+    polar = np.linspace(0, np.pi, rings + 1)[1:-1]
+    around = np.linspace(0, 2 * np.pi, 2 * rings, endpoint=False)
+    grid = np.stack([
+        np.outer(np.sin(polar), np.sin(around)), np.outer(np.cos(polar), np.ones_like(around)),
+        np.outer(np.sin(polar), np.cos(around)),
+    ], -1).reshape(-1, 3)  # fmt: skip
+    points = np.concatenate([grid, [[0, 1, 0], [0, -1, 0]]]) * radius
+    n, faces = 2 * rings, []
+    for j in range(n):
+        k = (j + 1) % n
+        faces += [[len(grid), j, k], [len(grid) + 1, (rings - 2) * n + k, (rings - 2) * n + j]]
+        for i in range(rings - 2):
+            a, b, c, d = i * n + j, i * n + k, (i + 1) * n + j, (i + 1) * n + k
+            faces += [[a, c, b], [b, c, d]]
+    return points, np.array(faces)
+
+
+def ball(layers: int = 2, bases: int = 1) -> tuple[LayeredHead, np.ndarray, np.ndarray]:
+    points, faces = sphere()
+    atlas = unwrap(points, faces, size=64)
+    still = np.zeros(len(points))
+    textures = np.full((layers, 64, 64, 4), 0.5, np.float32)
+    changes = np.zeros((layers, bases, 32, 32, 4), np.float32)
+    offsets = 0.0025 * np.linspace(-1, 1, layers)[:, None] + still
+    return LayeredHead(atlas, offsets, textures, np.ones(len(points)), changes), points, faces
+
+
+FRONT = np.concatenate([np.eye(3), [[0.0], [0.0], [0.5]]], axis=1)
+
+
+def test_fragments_are_where_the_ball_is_seen():
+    layered, points, faces = ball()
+    size, focal = 80, 120.0
+    seen = LayerView(layered, faces)(points, FRONT, focal, size)
+    for layer, radius in enumerate((0.0975, 0.1025)):
+        chosen = (seen.layer == layer).numpy()
+        row, column = np.divmod(seen.pixel.numpy()[chosen], size)
+        ray = np.stack([(column + 0.5 - size / 2) / focal, -(row + 0.5 - size / 2) / focal, -np.ones(len(row))], 1)
+        ray /= np.linalg.norm(ray, axis=1, keepdims=True)
+        # Where a ray from (0, 0, 0.5) first meets a ball of that radius.
+        along = -ray[:, 2] * 0.5
+        under = along**2 - 0.25 + radius**2
+        met = np.array([0, 0, 0.5]) + ray * (along - np.sqrt(np.maximum(under, 0)))[:, None]
+        normal = met / np.linalg.norm(met, axis=1, keepdims=True)
+        inside = under > 0.001
+        assert np.abs(seen.cosine.numpy()[chosen] + (ray * normal).sum(1))[inside].max() < 0.05
+        expected = np.pi * (focal * radius / np.sqrt(0.25 - radius**2)) ** 2
+        assert chosen.sum() == pytest.approx(expected, rel=0.03)
+        # The atlas leads back to the place on the mesh that is seen.
+        place = atlas_place(layered, points, faces, seen.at.numpy()[chosen])
+        close = np.abs(place / np.linalg.norm(place, axis=1, keepdims=True) - normal).max(axis=1)
+        assert np.median(close) < 0.05
+
+
+def atlas_place(layered, points, faces, at) -> np.ndarray:
+    picture = layered.atlas.picture(layered.atlas.at_texels(points, faces))
+    column, row = (np.clip(at[:, axis] * layered.atlas.size, 0, layered.atlas.size - 1).astype(int) for axis in (0, 1))
+    return picture[row, column]
+
+
+def test_layers_are_drawn_over_each_other_from_inside_out():
+    layered, points, faces = ball(layers=2, bases=0)
+    layered.textures[0] = (1, 0, 0, 1.0)
+    layered.textures[1] = (0, 0, 1, 0.5**0.5)
+    seen = LayerView(layered, faces)(points, FRONT, 120.0, 81)
+    picture = composite(seen, 2, 81 * 81, torch.from_numpy(layered.textures), None, torch.zeros(0)).view(81, 81, 4)
+    middle, corner = picture[40, 40].numpy(), picture[0, 0].numpy()
+    assert middle == pytest.approx([0.5, 0, 0.5, 1.0], abs=2e-3) and corner.max() == 0.0
+
+
+def test_look_ups_are_bilinear():
+    texture = torch.zeros(1, 4, 4, 1)
+    texture[0, 1, 2] = 1.0
+    at = torch.tensor([[2.5 / 4, 1.5 / 4], [3.0 / 4, 1.5 / 4], [3.0 / 4, 2.0 / 4], [0.0, 0.0]])
+    assert sampled(texture, torch.zeros(4, dtype=torch.long), at)[:, 0].tolist() == pytest.approx([1.0, 0.5, 0.25, 0.0])
+
+
+def test_textures_and_bases_are_found_from_pictures():
+    """Pictures of a ball that is red on the person's left, blue on the right, and brightens with the condition."""
+    layered, points, faces = ball(layers=2, bases=1)
+    random, views = np.random.default_rng(0), []
+    look, size = LayerView(layered, faces), 48
+    for _ in range(24):
+        c2w = orbited(FRONT, np.zeros(3), random.uniform(-np.pi, np.pi), random.uniform(-0.5, 0.5), 0.0)
+        condition = random.uniform(-1, 1, 1)
+        seen = look(points, c2w, 90.0, size)
+        outer = seen.layer == 1
+        place = atlas_place(layered, points, faces, seen.at[outer].numpy())
+        shade = np.stack(
+            [place[:, 0] / 0.2 + 0.5, np.full(len(place), 0.3 + 0.2 * condition[0]), 0.5 - place[:, 0] / 0.2], 1
+        )
+        picture = np.zeros((size * size, 4), np.float32)
+        picture[seen.pixel[outer].numpy()] = np.concatenate([shade, np.ones((len(shade), 1))], axis=1)
+        views.append(View(points, condition, c2w, 90.0, picture.reshape(size, size, 4)))
+    appearance = Appearance(np.ones((1, 1)), np.zeros(1), -np.ones(1), np.ones(1))
+    fitted = distil(layered, faces, views, appearance, 150, 32)
+
+    def error(head: LayeredHead, view: View) -> float:
+        bases = torch.from_numpy(head.bases).flatten(0, 1)
+        weights = torch.from_numpy(appearance.weights(view.condition)).float()
+        seen = look(view.vertices, view.c2w, view.focal, size)
+        got = composite(seen, 2, size * size, torch.from_numpy(head.textures), bases, weights)
+        inside = view.picture.reshape(-1, 4)[:, 3] > 0
+        # The rim's last pixel is thin in the layers and opaque here.
+        return float(np.median(np.abs(got.numpy() - view.picture.reshape(-1, 4))[inside]))
+
+    assert np.mean([error(fitted, view) for view in views]) < 0.02 < np.mean([error(layered, view) for view in views])
+    green = fitted.bases[:, 0, ..., 1]
+    assert green.max() > 0.1 and np.abs(fitted.bases[:, 0, ..., 0]).mean() < 0.3 * np.abs(green).mean()
+
+
+def test_offsets_never_turn_a_triangle_over():
+    points, faces = sphere()
+    # A ball seen from inside: offsets past its middle turn everything over.
+    inward = -smooth_normals(points, faces, neighbour_mean(faces, len(points)))
+    offset = _unfolded(np.full(len(points), 0.15), points, inward, faces)
+    assert 0 < offset.max() < 0.1
+    kept = _unfolded(np.full(len(points), 0.03), points, inward, faces)
+    assert kept == pytest.approx(0.03)
+
+
+def test_the_heads_movement_is_there_between_pictures_too():
+    def camera(x: float) -> np.ndarray:
+        c2w = np.eye(4)
+        c2w[0, 3] = x
+        return c2w
+
+    frames = [SimpleNamespace(timestep=t, c2w=camera(0.1 * t)) for t in (0, 1, 3)]
+    moved = head_movement(SimpleNamespace(frames=frames), 5, camera(0.0))
+    assert moved[:, 0, 3] == pytest.approx([0.0, -0.1, -0.2, -0.3, -0.3])
+    assert moved[:, :3, :3] == pytest.approx(np.tile(np.eye(3), (5, 1, 1)))
+
+
+# ---- in a browser
+
+
+@pytest.fixture(scope="module")
+def sharp(tmp_path_factory):
+    """The synthetic head, trained until it has a surface; its pipeline."""
+    folder = tmp_path_factory.mktemp("sharp")
+    subject = make_subject(folder / "subject", size=64, count=16)
+    save_head(dataclasses.replace(make_head(), licence="CC0 1.0"), folder / "subject/head_model.npz")
+    write_subject(dataclasses.replace(subject, head_model="head_model.npz"))
+    config = training_config(methods.flame_nerf_cpu.config, folder / "subject", folder / "outputs", SHARP_STEPS)
+    config.pipeline.datamanager.train_num_rays_per_batch = 1024
+    return train(config)
+
+
+@pytest.fixture
+def browser(tmp_path):
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("needs chromium and chromedriver (apt: chromium-driver)")
+    selenium = pytest.importorskip("selenium.webdriver")
+    options = selenium.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def picture_of(url: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"), float) / 255
+
+
+def own_picture(pipeline, face: dict, yaw: float, size: int) -> np.ndarray:
+    """The avatar's own picture on white, as the page's camera sees it."""
+    from flame_nerf.film.rendering import render_images
+
+    model, camera = pipeline.model, first_camera(pipeline)
+    c2w = orbited(camera.c2w, model.motion.centre.double().numpy(), yaw, 0.0, 0.0)
+    from nerfstudio.cameras.cameras import Cameras
+
+    focal = camera.focal * size
+    cameras = Cameras(torch.from_numpy(c2w[None]).float(), focal, focal, size / 2, size / 2, width=size, height=size)
+    return next(render_images(model, cameras, [model.motion.pose(face)])).astype(float) / 255
+
+
+def psnr(a: np.ndarray, b: np.ndarray, mask: np.ndarray) -> float:
+    return float(-10 * np.log10(((a - b) ** 2)[mask].mean()))
+
+
+@pytest.mark.slow
+def test_the_page_opens_from_disk_offline_turns_plays_and_shows_what_the_avatar_does(sharp, tmp_path, browser):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    page = export_web(sharp, tmp_path / "head.html", SMALL).path
+    browser.set_network_conditions(offline=True, latency=0, throughput=0)
+    browser.get(page.as_uri())
+    WebDriverWait(browser, PATIENCE).until(lambda driver: driver.execute_script("return !!window.flameNerf"))
+    wait = WebDriverWait(browser, PATIENCE)
+    asked = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert [name for name in asked if not name.startswith("blob:")] == []
+
+    size = 96
+    # Around the rim a pixel is here or there; inside it the page shows what the avatar shows.
+    for face, yaw, least, inside_least in (({}, 0.0, 21, 30), ({}, 0.35, 21, 30), ({"jawOpen": 0.9}, 0.0, 20, 28)):
+        own = own_picture(sharp, face, yaw, size)
+        browser.execute_script("flameNerf.neutral(); flameNerf.straight(); flameNerf.orbit(arguments[0], 0)", yaw)
+        asked = {"expression": face, "width": size, "height": size}
+        shown = picture_of(browser.execute_script("return flameNerf.shot(arguments[0])", asked))
+        head = (own < 0.9).any(axis=2)
+        inside = minimum_filter(head, 7)
+        assert inside.mean() > 0.05, "the avatar is in its own picture"
+        assert psnr(shown, own, head) > least and psnr(shown, own, inside) > inside_least, (face, yaw)
+        assert psnr(np.ones_like(own), own, head) < least - 8, "an empty page would not pass"
+
+    # The slider moves the face.
+    browser.execute_script("flameNerf.neutral(); flameNerf.straight()")
+    shot = "flameNerf.picture(flameNerf.camera(), 96, 96); return document.getElementById('view').toDataURL()"
+    still = picture_of(browser.execute_script(shot))
+    slider = browser.find_element("css selector", "input[data-name='jawOpen']")
+    browser.execute_script("arguments[0].value = 1; arguments[0].dispatchEvent(new Event('input'))", slider)
+    assert np.abs(picture_of(browser.execute_script(shot)) - still).mean() > 2e-3
+
+    # Play plays, and the mouse turns the head.
+    browser.find_element("id", "play").click()
+    wait.until(lambda driver: int(driver.find_element("id", "frame").get_attribute("value")) > 2)
+    browser.find_element("id", "play").click()
+    view = browser.find_element("id", "view")
+    ActionChains(browser).move_to_element(view).click_and_hold().move_by_offset(60, 0).release().perform()
+    assert browser.execute_script("return Math.abs(flameNerf.yaw)") > 0.2
+    complaints = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert not complaints
+
+
+@pytest.mark.slow
+def test_the_page_poses_the_mesh_that_the_model_poses(trained, page, browser):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(page.as_uri())
+    WebDriverWait(browser, PATIENCE).until(lambda driver: driver.execute_script("return !!window.flameNerf"))
+    motion = trained.model.motion
+    face = {"jawOpen": 0.6, motion.pose_names[0]: 0.5}
+    for name, value in face.items():
+        browser.execute_script("flameNerf.set(arguments[0], arguments[1])", name, value)
+    script = "flameNerf.picture(flameNerf.camera(), 16, 16); return [...flameNerf.head.vertices]"
+    got = np.array(browser.execute_script(script)).reshape(-1, 3)
+    assert np.abs(got - motion.pose(face).vertices.numpy()).max() < 2e-4
