@@ -24,7 +24,7 @@ def run(*arguments: str | Path, timeout: float = 120) -> subprocess.CompletedPro
 def test_help_names_the_commands_and_teaches():
     finished = run("--help")
     assert finished.returncode == 0
-    for word in ("demo", "drive", "motion", "pack", "unpack", "move", "export-track", "info"):
+    for word in ("demo", "drive", "motion", "pack", "unpack", "move", "export", "export-track", "info"):
         assert word in finished.stdout
     assert "--video" in run("demo", "--help").stdout
 
@@ -102,7 +102,7 @@ def test_demo_from_clip_to_films_and_again_without_redoing(tmp_path):
 
 
 COMMANDS = [("flame_nerf.cli", name) for name in ("demo", "drive", "motion", "pack", "unpack", "move", "info")]
-COMMANDS += [("flame_nerf.cli", "export-track")]
+COMMANDS += [("flame_nerf.cli", name) for name in ("export-track", "export")]
 COMMANDS += [("data_tools.cli", name) for name in ("track", "batch", "import", "export", "check", "convert-head")]
 COMMANDS += [("data_tools.cli", name) for name in ("depth", "synth", "synth-animal")]
 
