@@ -201,7 +201,7 @@ class HeadRenderer(Renderer):
         box: OrientedBox | None = None,
     ) -> dict[str, Tensor]:
         samples, points, looking = rays.samples, rays.canonical.points, rays.canonical.directions
-        if self.seen_directions is not None and not self.training:
+        if self.seen_directions is not None and (rays.novel or not self.training):
             looking = self.seen_directions.nearest(points, looking)
         sigma, rgb = self._query_field(points, looking, *self.conditioning(condition, samples))
         if rays.density_factor is not None:

@@ -188,7 +188,7 @@ class TrainingViews:
         moments = replace(moments, shift=moments.shift and moments.shift.detach())
         mesh_index = torch.zeros(len(origins), dtype=torch.long, device=origins.device)
         with self._renderer.networks_held():
-            view = StepRays(moments, mesh_index, *rays, self._background)
+            view = StepRays(moments, mesh_index, *rays, self._background, novel=True)
             view = self._renderer.prepare(view, self._renderer.known_empty(step))
             outputs = self._renderer(view, condition, step)
         return outputs | dict(zip(("origins", "directions"), rays, strict=True))

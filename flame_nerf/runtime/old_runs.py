@@ -84,7 +84,7 @@ CHANGED: dict[str, Renamed | Gone] = {
     **_constants("SemanticTermConfig", gamma=0.1),
     **_constants("ShellConfig", lips=0.008, mouth=0.008, teeth=0.006, tongue=0.006, eyes=0.006, eyelids=0.01),
     **_constants("ShellConfig", ears=0.015, muzzle=0.012),
-    **_constants("UnseenSidesConfig", max_angle_deg=75.0),
+    "UnseenSidesConfig.max_angle_deg": Gone(75.0, "views of unseen sides go all around the head in every run now"),
 }
 """Options that runs may still hold, as "ConfigClass.option"; of a class, those that derive from it have them too."""
 
