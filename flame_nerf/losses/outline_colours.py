@@ -16,10 +16,10 @@ from torch import Tensor
 from flame_nerf.canonical import MeshSearch, make_search
 from flame_nerf.canonical.shell import HAIR_REGIONS
 from flame_nerf.geometry import vertex_normals
-from flame_nerf.losses.silhouette import FRAMES_SAMPLED, OutlineSurface, on_rim, picture_places, spread
+from flame_nerf.losses.silhouette import FRAMES_SAMPLED, OutlineSurface, first_met, on_rim, picture_places, spread
 from flame_nerf.subject import Frame, HeadTrack
 
-INSET = 0.006
+INSET = 0.004
 """Metres inside of the outline at which its colour is taken: past its blur, the matte's error and stray hair."""
 
 
@@ -41,8 +41,13 @@ def outline_colours(
         surface: what stands off the mesh.
     """
     faces = torch.from_numpy(track.faces).long()
+    hair_faces = torch.from_numpy(track.region_faces(*HAIR_REGIONS))
     hair = torch.zeros(track.vertices.shape[1], dtype=torch.bool)
-    hair[faces[torch.from_numpy(track.region_faces(*HAIR_REGIONS))]] = True
+    hair[faces[hair_faces]] = True
+    # At the hairline a vertex is of both, and its colour may be of either.
+    hairline = torch.zeros_like(hair)
+    hairline[faces[~hair_faces]] = True
+    hairline &= hair
     standoff = surface.standoff.cpu()[:, None]
     seen: list[Float[Tensor, "V 3"]] = []
     search: MeshSearch | None = None
@@ -56,7 +61,10 @@ def outline_colours(
         places = (vertices + (standoff - INSET) * normals)[rim]
         column, row, shown = picture_places(places, c2w, intrinsics(index), rgba.shape[:2])
         values = rgba[row, column]
-        inside = shown & (values[:, 3] == 255)
+        # Nothing else may stand there: an ear before the hair behind it.
+        before = first_met(search, vertices, c2w[:, 3], places)
+        same = (before < 0) | (hair_faces[before.clamp_min(0)] == hair[rim])
+        inside = shown & same & (values[:, 3] == 255) & ~hairline[rim]
         seen.append(torch.full((len(vertices), 3), torch.nan))
         seen[-1][rim[inside]] = values[inside, :3].float() / 255
     median = torch.stack(seen).nanmedian(dim=0).values

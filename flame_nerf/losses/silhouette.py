@@ -120,17 +120,17 @@ def on_rim(
     """Vertices that lie on the outline of a posed mesh, seen from a camera, and not before other parts of it."""
     ray = torch.nn.functional.normalize(vertices - camera, dim=1)
     rim = ((ray * normals).sum(dim=1).abs() < RIM_COSINE).nonzero()[:, 0]
-    return rim[_misses(search, vertices, camera, vertices[rim] + PAST_RIM * normals[rim])]
+    return rim[first_met(search, vertices, camera, vertices[rim] + PAST_RIM * normals[rim]) < 0]
 
 
-def _misses(
+def first_met(
     search: MeshSearch, vertices: Float[Tensor, "V 3"], camera: Float[Tensor, " 3"], points: Float[Tensor, "N 3"]
-) -> Bool[Tensor, " N"]:
-    """True if rays from a camera through points meet nothing of a mesh."""
+) -> Int[Tensor, " N"]:
+    """Faces of a posed mesh that rays from a camera through points meet first; -1 where they meet none."""
     along = torch.nn.functional.normalize(points - camera, dim=1).contiguous()
     which = torch.zeros(len(points), dtype=torch.long)
     structure = search.build(vertices.contiguous())
-    return search.first_hit([structure], which, camera.expand(len(points), 3).contiguous(), along)[0].isinf()
+    return search.first_hit([structure], which, camera.expand(len(points), 3).contiguous(), along)[1]
 
 
 def as_beside(
