@@ -37,7 +37,7 @@ MAX_ANGLE_DEG = 180.0
 """Largest turn of the camera around the head: what is never rendered here stays see-through."""
 MAX_PITCH_DEG = 37.5
 """Largest turn of the camera up and down."""
-COLOUR_WEIGHT = 0.5
+COLOUR_WEIGHT = 1.0
 """Weight of the mean difference of a hidden surface's colour from the nearest outline's, beside missing opacity."""
 
 
@@ -168,8 +168,10 @@ class UnseenSides:
         off = (near - depth).clamp_min(0) + (depth - far).clamp_min(0)
         # A ray that meets nothing yet has no depth: first it has to become opaque.
         wrong = ((1 - accumulation) + accumulation.detach() * off / head_size) * met.solid + accumulation * met.empty
-        shown = rendered["rgb"] - rendered["background"] * (1 - rendered["accumulation"])
-        other = (shown - met.colour * rendered["accumulation"].detach()).abs().mean(dim=1)
+        # Of what a ray meets: a wrong colour is no reason to be more transparent.
+        behind = rendered["background"] * (1 - rendered["accumulation"])
+        shown = (rendered["rgb"] - behind) / rendered["accumulation"].clamp_min(1e-4)
+        other = accumulation.detach() * (shown - met.colour).abs().mean(dim=1)
         return (wrong + COLOUR_WEIGHT * other * met.coloured).mean()
 
     @torch.no_grad()
