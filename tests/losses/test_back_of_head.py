@@ -19,13 +19,13 @@ HAIR, SKIN = np.array([0.25, 0.15, 0.1]), np.array([0.75, 0.5, 0.35])
 def model(tmp_path_factory):
     """The synthetic head, filmed to 23 degrees to either side and trained for half a minute."""
     folder = tmp_path_factory.mktemp("back")
-    config = with_steps(copy.deepcopy(flame_nerf_cpu.config), 800)
+    config = with_steps(copy.deepcopy(flame_nerf_cpu.config), 450)
     config.data = config.pipeline.datamanager.data = make_subject(folder / "subject", size=SIZE, count=12).root
     config.output_dir, config.experiment_name, config.timestamp = folder / "runs", "back", "t"
     config.machine.seed, config.vis = 0, "tensorboard"
-    # As many views of unseen sides as in a run of the usual length.
-    config.pipeline.model.unseen.every = 2
-    config.pipeline.datamanager.train_num_rays_per_batch = 512
+    # As many views of unseen sides as a run of half the usual length has.
+    config.pipeline.model.unseen.every, config.pipeline.model.loss_starts.unseen_loss = 1, 100
+    config.pipeline.datamanager.train_num_rays_per_batch = 256
     config.pipeline.model.field.n_levels, config.pipeline.model.field.log2_hashmap_size = 5, 14
     torch.manual_seed(0)
     np.random.seed(0)
