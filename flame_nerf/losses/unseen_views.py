@@ -37,7 +37,7 @@ MAX_ANGLE_DEG = 180.0
 """Largest turn of the camera around the head: what is never rendered here stays see-through."""
 MAX_PITCH_DEG = 37.5
 """Largest turn of the camera up and down."""
-COLOUR_WEIGHT = 1.0
+COLOUR_WEIGHT = 2.0
 """Weight of the mean difference of a hidden surface's colour from the nearest outline's, beside missing opacity."""
 
 
