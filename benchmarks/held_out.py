@@ -4,7 +4,9 @@
     python benchmarks/held_out.py SUBJECT --split spread --ablate-expression
 
 Trains a method on the subject's training frames, renders the held-out ones with their tracked poses and expressions,
-and compares with the pictures on white, inside two regions: the matte above the chin, and a box around the lips.
+and compares with the pictures on white, inside three regions: the matte above the chin, a box around the lips, and a
+band along the outline above the chin. *Speck* says how ragged opacity is in that band; the truth's own is that of the
+mattes.
 Beside it stands what showing the training frame with the nearest landmarks would have scored, what the frames' poses
 score without any correction, and (--refine-pose) with the pose alone refined on the held-out frame itself. Writes
 ``result.json`` and ``sheet.png`` (truth | avatar | nearest training frame) to the output folder and prints a Markdown
@@ -37,16 +39,22 @@ LIP_MARGIN = 0.25
 """The mouth box is the lips' bounding box grown by this fraction of its size on every side."""
 
 
+BAND = 4
+"""Pixels to either side of the outline that belong to its band."""
+
+
 @dataclass(frozen=True)
 class Truth:
     """One frame's picture on white and the regions it is judged in, at the size that the method was trained at."""
 
     picture: Float[ndarray, "h w 3"]
+    matte: Float[ndarray, "h w"]
     regions: dict[str, Bool[ndarray, "h w"]]
 
 
 def read_truth(subject: Subject, frame: Frame, downscale: int) -> Truth:
-    """A frame on white by its matte, area-filtered, with the regions ``head`` (matte above the chin) and ``mouth``."""
+    """A frame on white by its matte, area-filtered, with the regions ``head`` (matte above the chin), ``mouth`` and
+    ``band`` (outline above the chin)."""
     size = (subject.width // downscale, subject.height // downscale)
     picture = cv2.imread(str(frame.file_path))[..., ::-1].astype(np.float32) / 255
     matte = cv2.imread(str(frame.mask_path), cv2.IMREAD_GRAYSCALE).astype(np.float32)[..., None] / 255
@@ -58,9 +66,17 @@ def read_truth(subject: Subject, frame: Frame, downscale: int) -> Truth:
     low, high = points[LIPS].min(0), points[LIPS].max(0)
     margin = (high - low) * LIP_MARGIN
     (left, top), (right, bottom) = low - margin, high + margin
+    inside, disc = (
+        (small_matte > 0.5).astype(np.uint8),
+        cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * BAND + 1,) * 2),
+    )
+    # The picture's border is no outline.
+    band = cv2.dilate(inside, disc) > cv2.erode(inside, disc, borderValue=1)
     return Truth(
         on_white,
+        small_matte,
         {
+            "band": band & (rows < points[CHIN, 1]),
             "head": (small_matte > 0.5) & (rows < points[CHIN, 1]),
             "mouth": (columns > left) & (columns < right) & (rows > top) & (rows < bottom),
         },
@@ -82,6 +98,12 @@ def scores(picture: Float[ndarray, "h w 3"], truth: Truth) -> dict[str, float]:
         result[f"{name} PSNR"] = float(-10 * np.log10(squared[region].mean()))
         result[f"{name} SSIM"] = float(ssim_map[region].mean())
     return result
+
+
+def speck(opacity: Float[ndarray, "h w"], truth: Truth) -> float:
+    """Mean difference of opacity from its median over 3x3 pixels, in the band along the outline, of 255."""
+    opacity = np.ascontiguousarray(opacity, np.float32)
+    return float(255 * np.abs(opacity - cv2.medianBlur(opacity, 3))[truth.regions["band"]].mean())
 
 
 def mean_scores(rows: list[dict[str, float]]) -> dict[str, float]:
@@ -181,14 +203,16 @@ def main() -> None:
         train = [by_path[Path(name).resolve()] for name in data.train_dataset.image_filenames]
         assert not {f.timestep for f in train} & {f.timestep for f in held_out}, "a held-out frame was trained on"
 
-        rows, nearest_rows = [], []
+        rows, nearest_rows, specks = [], [], []
         by_pose: dict[str, list[dict[str, float]]] = {"as tracked": [], "pose refined on the frame": []}
         for index, frame in enumerate(held_out):
             truth = read_truth(subject, frame, args.downscale)
             camera = data.eval_dataset.cameras[index : index + 1].to(pipeline.device)
             with torch.no_grad():
-                picture = pipeline.model.get_outputs_for_camera(camera)["rgb"].float().cpu().numpy()
+                outputs = pipeline.model.get_outputs_for_camera(camera)
+            picture, opacity = (outputs[key].float().cpu().numpy() for key in ("rgb", "accumulation"))
             rows.append(scores(picture, truth))
+            specks.append((speck(opacity[..., 0], truth), speck(truth.matte, truth)))
             by_pose["as tracked"].append(scores(as_tracked(pipeline.model, camera), truth))
             if args.refine_pose:
                 by_pose["pose refined on the frame"].append(scores(refined(pipeline.model, camera, truth), truth))
@@ -197,7 +221,8 @@ def main() -> None:
                 nearest_rows.append(scores(nearest, truth))
                 sheet.append([truth.picture, picture, nearest])
         name = args.method if use_expression else f"{args.method}, expression zeroed"
-        table[name] = mean_scores(rows) | {"minutes": seconds / 60}
+        ragged, ragged_truth = np.mean(specks, axis=0)
+        table[name] = mean_scores(rows) | {"speck": ragged, "speck of the truth": ragged_truth, "minutes": seconds / 60}
         for how, pose_rows in by_pose.items():
             if pose_rows:
                 table[f"{name}, {how}"] = mean_scores(pose_rows)
@@ -209,11 +234,12 @@ def main() -> None:
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     (output / "result.json").write_text(json.dumps({"scores": table, "peak memory GiB": peak_gib}, indent=1))
 
-    columns = list(mean_scores(rows)) + ["minutes"]
+    columns = list(mean_scores(rows)) + ["speck", "speck of the truth", "minutes"]
     print(f"\n{args.split}: {len(held_out)} frames held out, {len(train)} trained on, peak memory {peak_gib:.1f} GiB\n")
     print("| | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
     for name, values in table.items():
-        cells = [f"{values[c]:.3f}" if "SSIM" in c else f"{values[c]:.1f}" if c in values else "" for c in columns]
+        places = {c: 3 if "SSIM" in c else 2 if "speck" in c else 1 for c in columns}
+        cells = [f"{values[c]:.{places[c]}f}" if c in values else "" for c in columns]
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 

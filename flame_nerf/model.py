@@ -33,7 +33,7 @@ from flame_nerf.render.background import Background
 from flame_nerf.render.conditioning import Conditioning, LatentCodes
 from flame_nerf.render.head_renderer import HeadRenderer, SamplingConfig
 from flame_nerf.render.moments import Timeline
-from flame_nerf.render.picture import TrainingViews, along_bundle, camera_rays, render_in_parts, unit_rays
+from flame_nerf.render.picture import TrainingViews, along_bundle, render_in_parts, render_picture, unit_rays
 from flame_nerf.render.prefetch import TrainingRays
 from flame_nerf.render.renderer import Renderer
 from flame_nerf.runtime.command_line import prepare_export
@@ -249,7 +249,8 @@ class FlameNerfModel(Model):
 
     @torch.no_grad()
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
-        """Render a whole picture; the frame's structures are built once.
+        """Render a whole picture, its outlines anti-aliased unless the viewer moves; the frame's structures are built
+        once.
 
         Args:
             camera: one camera. Which moment is shown: "frame_idx" in its metadata (a row of the track: a dataset's own
@@ -265,8 +266,10 @@ class FlameNerfModel(Model):
         with self.shown_weights():
             moments = self.timeline.of_camera(camera, self.override)
             background = self.background.of_picture(camera, height, width)
-            rays = camera_rays(camera, moments, self.refinement.pose, background)
-            outputs = render_in_parts(self.renderer, rays, self.conditioning(moments), size, obb_box)
+            outputs = render_picture(
+                self.renderer, camera, moments, self.refinement.pose, background, self.conditioning(moments), size,
+                obb_box, smooth=not self.panel.is_moving,
+            )  # fmt: skip
         shown = [name for name in ("rgb", "accumulation", "depth", "background") if name in outputs]
         return {name: outputs[name].view(height, width, -1).to(camera.device) for name in shown}
 

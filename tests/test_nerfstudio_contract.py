@@ -20,6 +20,7 @@ from flame_nerf.canonical.surface_normals import surface_normals
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.runtime import compatibility
 from flame_nerf.runtime.command_line import loaded_config, prepare_export
+from flame_nerf.viewer import HeadPanel
 
 COUNT = 10
 OPEN, SHUT = 5, 0
@@ -77,6 +78,13 @@ def camera(pipeline):
     return pipeline.datamanager.train_dataset.cameras[3:4]
 
 
+@pytest.fixture
+def one_ray_a_pixel(monkeypatch):
+    """Pictures as the viewer has them while it moves, without the further rays of outlines."""
+    monkeypatch.setattr(HeadPanel, "is_moving", True)
+
+
+@pytest.mark.usefixtures("one_ray_a_pixel")
 def test_rays_without_metadata_see_what_a_picture_without_it_shows(pipeline, camera):
     model = pipeline.model
     expected = picture(model, camera)
@@ -113,6 +121,7 @@ def test_evaluation_sees_each_ray_s_own_timestep_and_exports_see_one(pipeline):
         pipeline.eval()
 
 
+@pytest.mark.usefixtures("one_ray_a_pixel")
 def test_the_pictures_of_an_export_show_the_moment_that_the_config_names(pipeline, camera):
     model = pipeline.model
     own = int(camera.metadata["frame_idx"])
@@ -127,6 +136,7 @@ def test_the_pictures_of_an_export_show_the_moment_that_the_config_names(pipelin
         model.timeline.default_timestep = None
 
 
+@pytest.mark.usefixtures("one_ray_a_pixel")
 def test_rays_with_times_see_those(pipeline, camera):
     model = pipeline.model
     rays = rays_of(camera, metadata={}).flatten()

@@ -21,7 +21,10 @@ class MarchSettings:
     step: float
     """Length of every sample."""
     behind: float
-    """Distance a ray continues behind its first hit; inf: through the whole head."""
+    """Depth below the face it hits first that a ray goes to; inf: through the whole head."""
+    grazing: float
+    """Distance after that hit at which it ends though it is not so deep; at `behind` or less, every ray ends `behind`
+    after its hit."""
     near: float
     """Nothing is sampled before this distance along the ray."""
     far: float

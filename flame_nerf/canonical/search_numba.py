@@ -171,11 +171,12 @@ class NumbaSearch:
     ) -> ShellSamples:
         rays = len(origins)
         counts = torch.empty(rays, dtype=torch.int64)
-        near, far, step, behind = map(np.float32, (settings.near, settings.far, settings.step, settings.behind))
+        near, far, step = map(np.float32, (settings.near, settings.far, settings.step))
+        behind, grazing = np.float32(settings.behind), np.float32(settings.grazing)
         cast = self._addresses(handles), mesh_index.numpy(), origins.numpy(), directions.numpy()
-        hit, met = np.full(rays, np.inf, np.float32), np.empty(rays, np.int64)
+        stop = np.full(rays, np.inf, np.float32)
         march = (
-            start.numpy(), hit, near, far, step, behind, settings.max_samples, self._leaves, self._order,
+            start.numpy(), stop, near, far, step, settings.max_samples, self._leaves, self._order,
             shell.derived["values"], shell.derived["reach"],
         )  # fmt: skip
         known = _arguments_of(empty)
@@ -191,7 +192,7 @@ class NumbaSearch:
             reals = [torch.empty(room, dtype=torch.float32) for _ in range(3)]
             ray, mesh, face, t_start, t_end, distance = (x.numpy() for x in integers + reals)
             if np.isfinite(behind):
-                self._casting.first_hit(begin, end, *cast, near, self._leaves, self._order, hit, met)
+                self._casting.stop_behind(begin, end, *cast, near, self._leaves, self._order, behind, grazing, stop)
             used, skipped = self._marching.sample_shell(
                 begin, end, *cast, *march, packets, *known, counts.numpy(), ray, mesh, t_start, t_end, face, distance
             )

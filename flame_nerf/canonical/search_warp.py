@@ -130,8 +130,8 @@ class WarpSearch:
             [
                 wrap(meshes, wp.uint64), wrap(bounds, wp.vec3), wrap(mesh_index), self._vec3(origins),
                 self._vec3(directions), wrap(start), wrap(shell.derived["values"]), shell.most, settings.near,
-                settings.far, settings.step, min(settings.behind, 1e30), per_ray, *known, wrap(counts), wrap(skipped),
-                *dense,
+                settings.far, settings.step, min(settings.behind, 1e30), settings.grazing, per_ray, *known,
+                wrap(counts), wrap(skipped), *dense,
             ],
             device,
         )  # fmt: skip

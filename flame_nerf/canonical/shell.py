@@ -25,6 +25,7 @@ def march_shell(
     shell: Shell,
     step: float,
     behind: float,
+    grazing: float,
     near: float,
     far: float,
     max_samples: int,
@@ -36,15 +37,17 @@ def march_shell(
 
     A ray is cut into pieces ``[(k + u) step, (k + u + 1) step]``, u uniform in [0, 1) for the whole ray with ``jitter``
     and 0 without. A piece is kept where the distance from its middle to the mesh is at most the thickness of the shell
-    at the nearest face, between ``near`` and ``far`` and not more than ``behind`` metres behind the ray's first hit of
-    the mesh after ``near``. Nothing that meets this is left out, but for what exceeds ``max_samples`` on a ray.
+    at the nearest face, between ``near`` and ``far``, and not behind the ray's end: where it is ``behind`` metres below
+    the plane of the face that it hits first after ``near``, or ``grazing`` metres after that hit if that comes sooner,
+    though never less than ``behind`` after it. Were it cut at a distance instead, rays that graze the mesh would end in
+    the middle of the surface. Nothing that meets this is left out, but for what exceeds ``max_samples`` on a ray.
 
     Args:
         search, handles: the structure and its posed meshes.
         mesh_index: posed mesh of each ray.
         origins: world metres.
         directions: of unit length.
-        shell, step, behind, near, far: metres.
+        shell, step, behind, grazing, near, far: metres.
         generator: of the jitter; on the rays' device.
         empty: samples in there are left out.
 
@@ -75,7 +78,7 @@ def march_shell(
         directions.detach().to(torch.float32).contiguous(),
         start,
         shell,
-        MarchSettings(step, behind, near, far, max_samples),
+        MarchSettings(step, behind, grazing, near, far, max_samples),
         empty,
     )
     # On CUDA a march finds nothing along such rays, and has waited for the GPU already.

@@ -91,13 +91,11 @@ def outline_surface(
         normals = vertex_normals(vertices, faces)
         c2w, lens = torch.from_numpy(frames[index].c2w[:3]).float(), intrinsics(index)
         alpha = torch.from_numpy(np.ascontiguousarray(matte(index)))
-        ray = torch.nn.functional.normalize(vertices - c2w[:, 3], dim=1)
         pixels = round(SLACK * lens[0] / float((vertices.mean(dim=0) - c2w[:, 3]).norm()))
         wide = cv2.dilate(alpha.numpy(), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1,) * 2))
         inside_frames += _inside(torch.from_numpy(wide), vertices, c2w, lens)
-        rim = ((ray * normals).sum(dim=1).abs() < RIM_COSINE).nonzero()[:, 0]
         search = search or make_search(faces, vertices, "auto")
-        rim = rim[_misses(search, vertices, c2w[:, 3], vertices[rim] + PAST_RIM * normals[rim])]
+        rim = on_rim(search, vertices, normals, c2w[:, 3])
         height = along[:, None] * most[rim]
         inside = _inside(alpha, vertices[rim] + height[..., None] * normals[rim], c2w, lens)
         # The first place outside of the matte ends it.
@@ -107,20 +105,32 @@ def outline_surface(
     measures = torch.stack(measured)
     known = ~measures.isnan().all(dim=0)
     # Skin beside the hair says nothing of its thickness, nor hair of what stands off skin.
-    thickness = _spread(measures.nanmean(dim=0), known & hair, hair, faces)
-    off_skin = _spread(measures.nanquantile(STANDOFF_QUANTILE, dim=0), known & ~hair, ~hair, faces)
+    thickness = spread(measures.nanmean(dim=0), known & hair, hair, faces)
+    off_skin = spread(measures.nanquantile(STANDOFF_QUANTILE, dim=0), known & ~hair, ~hair, faces)
     share = as_beside(inside_frames / len(measured), hidden.cpu(), track.canonical_vertices)
     return OutlineSurface(thickness, thickness + off_skin, share >= LEAST_FRAMES)
 
 
-def _misses(
+def on_rim(
+    search: MeshSearch,
+    vertices: Float[Tensor, "V 3"],
+    normals: Float[Tensor, "V 3"],
+    camera: Float[Tensor, " 3"],
+) -> Int[Tensor, " N"]:
+    """Vertices that lie on the outline of a posed mesh, seen from a camera, and not before other parts of it."""
+    ray = torch.nn.functional.normalize(vertices - camera, dim=1)
+    rim = ((ray * normals).sum(dim=1).abs() < RIM_COSINE).nonzero()[:, 0]
+    return rim[first_met(search, vertices, camera, vertices[rim] + PAST_RIM * normals[rim]) < 0]
+
+
+def first_met(
     search: MeshSearch, vertices: Float[Tensor, "V 3"], camera: Float[Tensor, " 3"], points: Float[Tensor, "N 3"]
-) -> Bool[Tensor, " N"]:
-    """True if rays from a camera through points meet nothing of a mesh."""
+) -> Int[Tensor, " N"]:
+    """Faces of a posed mesh that rays from a camera through points meet first; -1 where they meet none."""
     along = torch.nn.functional.normalize(points - camera, dim=1).contiguous()
     which = torch.zeros(len(points), dtype=torch.long)
     structure = search.build(vertices.contiguous())
-    return search.first_hit([structure], which, camera.expand(len(points), 3).contiguous(), along)[0].isinf()
+    return search.first_hit([structure], which, camera.expand(len(points), 3).contiguous(), along)[1]
 
 
 def as_beside(
@@ -143,14 +153,26 @@ def _inside(
     lens: tuple[float, float, float, float],
 ) -> Bool[Tensor, "*N"]:
     """Whether points are seen inside a matte. Beyond the picture's border counts as it does at the border."""
+    column, row, before = picture_places(points, c2w, lens, alpha.shape)
+    return (alpha[row, column] > 127) & before
+
+
+def picture_places(
+    points: Float[Tensor, "*N 3"],
+    c2w: Float[Tensor, "3 4"],
+    lens: tuple[float, float, float, float],
+    size: tuple[int, int],
+) -> tuple[Int[Tensor, "*N"], Int[Tensor, "*N"], Bool[Tensor, "*N"]]:
+    """Column and row of the pixel that shows each point, or of the border's nearest to it, in a picture of `size`
+    (height, width), and whether the point is before the camera."""
     camera = world_to_camera(points, c2w)
     depth = camera[..., 2:]
     pixels = perspective(torch.cat([camera[..., :2], depth.clamp(min=1e-6)], dim=-1), lens[:2], lens[2:]).long()
-    column, row = (pixels[..., axis].clamp(0, alpha.shape[1 - axis] - 1) for axis in (0, 1))
-    return (alpha[row, column] > 127) & (depth[..., 0] > 0)
+    column, row = (pixels[..., axis].clamp(0, size[1 - axis] - 1) for axis in (0, 1))
+    return column, row, depth[..., 0] > 0
 
 
-def _spread(
+def spread(
     values: Float[Tensor, " V"], known: Bool[Tensor, " V"], wanted: Bool[Tensor, " V"], faces: Int[Tensor, "F 3"]
 ) -> Float[Tensor, " V"]:
     """Values of all wanted vertices, harmonic between the known ones; zero elsewhere, and without any known one."""

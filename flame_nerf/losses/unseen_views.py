@@ -16,6 +16,7 @@ from flame_nerf.canonical import MeshSearch, make_search
 from flame_nerf.data.dataset import FlameNerfDataset
 from flame_nerf.geometry import vertex_normals
 from flame_nerf.losses.head_views import HeadViews
+from flame_nerf.losses.outline_colours import outline_colours
 from flame_nerf.losses.semantic import RenderView
 from flame_nerf.losses.silhouette import FRAMES_SAMPLED, outline_surface
 from flame_nerf.losses.view_geometry import perturb_camera
@@ -32,8 +33,12 @@ MARGIN = 0.2
 """Part of the head's size that a view shows around it: what hangs in the air there is to go."""
 
 
-MAX_ANGLE_DEG = 75.0
-"""Largest turn of the camera around the head: past the ears. Farther, the back hides what the term is to teach."""
+MAX_ANGLE_DEG = 180.0
+"""Largest turn of the camera around the head: what is never rendered here stays see-through."""
+MAX_PITCH_DEG = 37.5
+"""Largest turn of the camera up and down."""
+COLOUR_WEIGHT = 2.0
+"""Weight of the mean difference of a hidden surface's colour from the nearest outline's, beside missing opacity."""
 
 
 @dataclass
@@ -63,6 +68,10 @@ class SurfaceHit(NamedTuple):
     """True if they shall hit it; otherwise near and far mean nothing."""
     empty: Bool[Tensor, " R"]
     """True if they shall hit nothing: beside the head, or on a part of the mesh that the person has not."""
+    colour: Float[Tensor, "R 3"]
+    """What they shall show of a surface that no camera saw, in 0..1."""
+    coloured: Bool[Tensor, " R"]
+    """True if that is known."""
 
 
 def unseen_faces(track: HeadTrack, frames: Sequence[Frame]) -> Bool[Tensor, " F"]:
@@ -93,7 +102,7 @@ class UnseenSides:
     turns away from them. The surface is the posed mesh under the hair that the outlines show; where it is missed beside
     an unseen side nothing is to be, nor where the mattes say that the mesh is not part of the person. What cameras saw
     may lie anywhere within a tolerance of the mesh, and within what stands off it in the video's outlines: the video
-    knows better where. Colour is the field's own guess from what lies near.
+    knows better where. What none saw has the colour of the nearest outline.
     """
 
     def __init__(
@@ -125,6 +134,10 @@ class UnseenSides:
         hidden = torch.ones(len(self._room), dtype=torch.bool)
         hidden[track.faces[~unseen]] = False
         found = outline_surface(track, frames, dataset.intrinsics, dataset.matte, self._room, hidden)
+        colours, known = outline_colours(track, frames, dataset.intrinsics, dataset.get_numpy_image, found)
+        corners = torch.from_numpy(track.faces).long()
+        self._colour = colours[corners].mean(dim=1).to(device)
+        self._coloured = (unseen & known[corners].all(dim=1)).to(device)
         self._hair, self._standoff, unseen = found.thickness.to(device), found.standoff.to(device), unseen.to(device)
         there = found.is_there.to(device)[self._faces].all(dim=1)
         self._solid, self._seen, self._empty = unseen & there, ~unseen & there, ~there
@@ -137,16 +150,17 @@ class UnseenSides:
         return step % self.config.every == 0
 
     def loss(self, c2w: Float[Tensor, "N 3 4"], render: RenderView, head_size: float = 0.2) -> Float[Tensor, ""]:
-        """Mean over rays: (1 - opacity) + |depth - where it may be| / head size on the surface, opacity beside it.
+        """Mean over rays: (1 - opacity) + |depth - where it may be| / head size on the surface, and on hidden ones the
+        difference of colour; opacity beside it.
 
         Args:
             c2w: cameras of the training frames, head frame, OpenGL axes.
-            render: renders rays at a training frame's moment; besides accumulation and depth, origins and directions
-                are the rays after correction.
+            render: renders rays at a training frame's moment; besides rgb, background, accumulation and depth, origins
+                and directions are the rays after correction.
             head_size: metres of depth error that count like missing opacity.
         """
         frame = int(torch.randint(len(c2w), ()))
-        camera = perturb_camera(c2w[frame], self._centre, MAX_ANGLE_DEG)
+        camera = perturb_camera(c2w[frame], self._centre, MAX_ANGLE_DEG, max_pitch_deg=MAX_PITCH_DEG)
         rendered = render(frame, *self._views.rays(frame, camera, jitter=True))
         met = self.surface(frame, rendered["origins"], rendered["directions"])
         accumulation, depth = rendered["accumulation"][:, 0], rendered["depth"][:, 0]
@@ -154,7 +168,11 @@ class UnseenSides:
         off = (near - depth).clamp_min(0) + (depth - far).clamp_min(0)
         # A ray that meets nothing yet has no depth: first it has to become opaque.
         wrong = ((1 - accumulation) + accumulation.detach() * off / head_size) * met.solid + accumulation * met.empty
-        return wrong.mean()
+        # Of what a ray meets: a wrong colour is no reason to be more transparent.
+        behind = rendered["background"] * (1 - rendered["accumulation"])
+        shown = (rendered["rgb"] - behind) / rendered["accumulation"].clamp_min(1e-4)
+        other = accumulation.detach() * (shown - met.colour).abs().mean(dim=1)
+        return (wrong + COLOUR_WEIGHT * other * met.coloured).mean()
 
     @torch.no_grad()
     def surface(self, frame: int, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> SurfaceHit:
@@ -180,7 +198,8 @@ class UnseenSides:
             far = torch.where(seen, torch.maximum(inner_distance, distance), distance)
             solid = solid | seen
             empty = empty | ((outer < 0) & in_shell & self._seen[around])
-        return SurfaceHit(near, far, solid, empty)
+        coloured = hit & self._coloured[face] & solid
+        return SurfaceHit(near, far, solid, empty, self._colour[face], coloured)
 
     def _first_hit(
         self, search: MeshSearch, vertices: Tensor, origins: Tensor, directions: Tensor

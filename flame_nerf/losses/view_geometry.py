@@ -94,21 +94,24 @@ def perturb_camera(
     centre: Float[Tensor, " 3"],
     max_angle_deg: float,
     generator: torch.Generator | None = None,
+    max_pitch_deg: float | None = None,
 ) -> Float[Tensor, "3 4"]:
     """The camera carried around the head by a random angle, so that the head's centre stays where it is in the picture.
 
     Turns about the head's upright axis (y) by up to `max_angle_deg` to either side, and about the camera's own
-    horizontal axis by up to half of that.
+    horizontal axis by up to `max_pitch_deg`.
 
     Args:
         c2w: camera-to-world in the head's frame, OpenGL axes.
         centre: middle of the head, metres.
         max_angle_deg: 0 returns the camera as it is.
+        max_pitch_deg: by default half of `max_angle_deg`.
     """
-    random = to_device(torch.rand(2, generator=generator), c2w.device).to(c2w.dtype)
-    yaw, pitch = (random * 2 - 1) * np.radians(max_angle_deg)
+    random = to_device(torch.rand(2, generator=generator), c2w.device).to(c2w.dtype) * 2 - 1
+    yaw = random[0] * np.radians(max_angle_deg)
+    pitch = random[1] * np.radians(0.5 * max_angle_deg if max_pitch_deg is None else max_pitch_deg)
     upright = torch.eye(3, device=c2w.device, dtype=c2w.dtype)[1]
-    turn = axis_angle_to_matrix(upright * yaw) @ axis_angle_to_matrix(c2w[:, 0] * (0.5 * pitch))
+    turn = axis_angle_to_matrix(upright * yaw) @ axis_angle_to_matrix(c2w[:, 0] * pitch)
     return torch.cat([turn @ c2w[:, :3], (centre + turn @ (c2w[:, 3] - centre))[:, None]], dim=1)
 
 

@@ -59,8 +59,12 @@ class SamplingConfig(StoredConfig):
     """Length of a sample along the ray (by default sqrt(3)/1024, the method's). A larger step has fewer samples and is
     faster in proportion; surfaces become softer and thin structures are missed."""
     behind: float = 0.02
-    """Distance a ray continues behind its first hit of the mesh; inf: through the whole head. Larger values tolerate a
-    mesh that lies too far out, and cost samples in proportion."""
+    """Depth below the mesh, where it hits it first, that a ray goes to; inf: through the whole head. Larger values
+    tolerate a mesh that lies too far out, and cost samples in proportion."""
+    grazing: float = 0.05
+    """Distance after that hit at which a ray ends though it is not `behind` deep yet. Smaller has fewer samples and
+    specks along the outline of hair, where rays end in the middle of the surface; 0: every ray ends `behind` after its
+    hit, as older versions had it."""
     occupancy: OccupancyConfig = field(default_factory=OccupancyConfig)
     """Skipping of space that is known to be empty."""
     observed_directions_only: bool = True
@@ -197,7 +201,7 @@ class HeadRenderer(Renderer):
         box: OrientedBox | None = None,
     ) -> dict[str, Tensor]:
         samples, points, looking = rays.samples, rays.canonical.points, rays.canonical.directions
-        if self.view_cone is not None and not self.training:
+        if self.view_cone is not None and (rays.novel or not self.training):
             looking = self.view_cone.nearest(points, looking)
         sigma, rgb = self._query_field(points, looking, *self.conditioning(condition, samples))
         if rays.density_factor is not None:
@@ -237,6 +241,7 @@ class HeadRenderer(Renderer):
             rays.directions,
             shell=self.shell_thickness,
             behind=config.behind,
+            grazing=config.grazing,
             step=config.step,
             near=NEAR,
             far=FAR,

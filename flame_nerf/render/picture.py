@@ -12,6 +12,7 @@ from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor
 
 from flame_nerf.refinement import PoseRefinement
+from flame_nerf.render.antialias import averaged, outline_pixels, places_within
 from flame_nerf.render.conditioning import Conditioning
 from flame_nerf.render.moments import Timeline
 from flame_nerf.render.renderer import Renderer
@@ -24,22 +25,25 @@ def camera_rays(
     pose: PoseRefinement,
     background: Float[Tensor, "HW 3"] | Float[Tensor, " 3"],
     correction: Float[Tensor, " 6"] | None = None,
+    places: Float[Tensor, "R 2"] | None = None,
 ) -> StepRays:
-    """Rays of a camera's pixels, row by row, the track's error corrected.
+    """Rays of a camera's pixels, row by row, or of places in its picture, the track's error corrected.
 
     Args:
         camera: one camera. Only a dataset's own ("frame_idx" in its metadata) is corrected, and with "as_tracked"
             there not even that.
         moments: the one that it shows.
         pose: corrects it.
-        background: behind each pixel, or behind all.
+        background: behind each ray, or behind all.
         correction: a further one of the dataset's camera, as `PoseRefinement.correct_tracked_camera` takes it; by
             default "pose_correction" of its metadata. Differentiable in it.
+        places: rows and columns in the picture, pixels; the middle of the first pixel is 0.5, 0.5. None: the middles of
+            all.
     """
     metadata = camera.metadata or {}
     correction = metadata.get("pose_correction") if correction is None else correction
     camera = camera.to(pose.centre.device)
-    rays = camera.generate_rays(camera_indices=0, keep_shape=True)
+    rays = camera.generate_rays(camera_indices=0, coords=places, keep_shape=True)
     origins, directions = rays.origins.reshape(-1, 3), rays.directions.reshape(-1, 3)
     if "frame_idx" in metadata and "as_tracked" not in metadata:
         timestep = int(torch.as_tensor(metadata["frame_idx"]).flatten()[0])
@@ -81,6 +85,39 @@ def render_in_parts(
         parts.append(renderer(part, condition, box=box))
     of_rays = [name for name, values in parts[0].items() if values.ndim == 2]
     return {name: torch.cat([part[name] for part in parts]) for name in of_rays}
+
+
+def render_picture(
+    renderer: Renderer,
+    camera: Cameras,
+    moments: Moments,
+    pose: PoseRefinement,
+    background: Float[Tensor, "HW 3"] | Float[Tensor, " 3"],
+    condition: Float[Tensor, "B D"],
+    size: int,
+    box: OrientedBox | None = None,
+    smooth: bool = True,
+) -> dict[str, Tensor]:
+    """A whole picture of a camera, pixels row by row, as :func:`render_in_parts` gives it.
+
+    Args:
+        camera, moments, pose, background: as of :func:`camera_rays`.
+        condition, size, box: as of :func:`render_in_parts`.
+        smooth: anti-alias the outlines, which takes half as long again.
+    """
+    outputs = render_in_parts(renderer, camera_rays(camera, moments, pose, background), condition, size, box)
+    if not smooth:
+        return outputs
+    height, width = int(camera.height), int(camera.width)
+    pixels = outline_pixels(outputs["accumulation"].view(height, width))
+    if len(pixels) == 0:
+        return outputs
+    places = places_within(pixels, width)
+    if background.ndim == 2:
+        background = background[pixels.repeat_interleave(len(places) // len(pixels))]
+    rays = camera_rays(camera, moments, pose, background, places=places)
+    finer = averaged(render_in_parts(renderer, rays, condition, size, box))
+    return outputs | {name: outputs[name].index_copy(0, pixels, values) for name, values in finer.items()}
 
 
 def along_bundle(
@@ -151,7 +188,7 @@ class TrainingViews:
         moments = replace(moments, shift=moments.shift and moments.shift.detach())
         mesh_index = torch.zeros(len(origins), dtype=torch.long, device=origins.device)
         with self._renderer.networks_held():
-            view = StepRays(moments, mesh_index, *rays, self._background)
+            view = StepRays(moments, mesh_index, *rays, self._background, novel=True)
             view = self._renderer.prepare(view, self._renderer.known_empty(step))
             outputs = self._renderer(view, condition, step)
         return outputs | dict(zip(("origins", "directions"), rays, strict=True))

@@ -35,8 +35,9 @@ class ShellConfig(StoredConfig):
     samples grow in proportion."""
     scalp: float = 0.045
     """Shell over the scalp: room for hair. Raise it for big hair, lower it for short hair, which trains faster."""
-    neck: float = 0.02
-    """Shell over the neck: collars and hair that hangs down. Raise it for scarves and long hair; it costs samples."""
+    neck: float = 0.04
+    """Shell over the neck: collars, shoulders beside it and hair that hangs down. Raise it for scarves and long hair;
+    it costs samples."""
     fur: float = 0.02
     """Shell over an animal's coat. Raise it for long hair; samples grow in proportion."""
 

@@ -43,6 +43,8 @@ class StepRays:
     """Where the field is queried along the rays; None before the march, or where a renderer has none."""
     canonical: CanonicalPoints | None = None
     """The samples carried to the canonical head."""
+    novel: bool = False
+    """They are of a view that no camera filmed: in training, too, its colours are those that pictures show there."""
     density_factor: Float[Tensor, " N"] | None = None
     """Factors of the samples' densities; None: 1 each."""
 

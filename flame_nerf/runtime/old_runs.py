@@ -84,9 +84,20 @@ CHANGED: dict[str, Renamed | Gone] = {
     **_constants("SemanticTermConfig", gamma=0.1),
     **_constants("ShellConfig", lips=0.008, mouth=0.008, teeth=0.006, tongue=0.006, eyes=0.006, eyelids=0.01),
     **_constants("ShellConfig", ears=0.015, muzzle=0.012),
-    **_constants("UnseenSidesConfig", max_angle_deg=75.0),
+    "UnseenSidesConfig.max_angle_deg": Gone(75.0, "views of unseen sides go all around the head in every run now"),
 }
 """Options that runs may still hold, as "ConfigClass.option"; of a class, those that derive from it have them too."""
+
+
+BEFORE: dict[str, Any] = {"SamplingConfig.grazing": 0.0}
+"""Options that are new, as "ConfigClass.option", with what runs older than they were trained with, where that is not
+the default."""
+
+
+def value_before(config: type, name: str) -> Any:
+    """What an older run was trained with of an option that it does not hold; `dataclasses.MISSING`: the default."""
+    keys = (f"{base.__name__}.{name}" for base in config.__mro__)
+    return next((BEFORE[key] for key in keys if key in BEFORE), dataclasses.MISSING)
 
 
 def current_name(config: type, name: str, value: Any) -> str | None:
@@ -116,7 +127,8 @@ class StoredConfig:
     """Base of every config of this package that a config.yml may hold.
 
     Loading an older version's takes renamed options over, leaves out those that are gone with a line that says what
-    became of each that was set to something else, and gives options that are new since then their defaults.
+    became of each that was set to something else, and gives options that are new since then their defaults, or what
+    held before there was a choice.
     """
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -135,7 +147,10 @@ class StoredConfig:
         for name, field in fields.items():
             if name in options:
                 continue
-            if field.default is not dataclasses.MISSING:
+            before = value_before(type(self), name)
+            if before is not dataclasses.MISSING:
+                options[name] = before
+            elif field.default is not dataclasses.MISSING:
                 options[name] = field.default
             elif field.default_factory is not dataclasses.MISSING:
                 options[name] = field.default_factory()

@@ -85,6 +85,13 @@ class HeadPanel(ViewerControl):
         """`FOLLOW_TIME`, `FRAME` or `SLIDERS`."""
         return FOLLOW_TIME if self.mode_choice is None else self.mode_choice.value
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether the picture being rendered on this thread is one of the viewer's that a better one will follow."""
+        viewer = getattr(self, "viewer", None)
+        machines = list(viewer.render_statemachines.values()) if viewer is not None else []
+        return any(machine is threading.current_thread() and machine.state != "high" for machine in machines)
+
     def show_frame(self, index: int) -> None:
         """Shows a stored frame; clamped to those there are."""
         with self._lock:

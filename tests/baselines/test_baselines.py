@@ -211,7 +211,7 @@ def test_expression_changes_nothing_off_the_lips(insta):
     shut, opened = (seen(torch.full_like(frame.condition, value)) for value in (0.0, 0.7))
     samples = renderer.mapping.sample_shell(
         mesh, which, origins, directions, shell=renderer.shell_thickness, behind=renderer.config.behind,
-        step=renderer.config.step,
+        grazing=renderer.config.grazing, step=renderer.config.step,
     )  # fmt: skip
     lips = torch.from_numpy(insta.subject.track.region_faces("lips"))
     near_lips = torch.zeros(len(origins), dtype=torch.bool)

@@ -34,24 +34,29 @@ def camera_rays(rng: np.random.Generator, count: int, distance: float, spread: f
 
 
 def first_hits(origins: np.ndarray, directions: np.ndarray, vertices: np.ndarray, faces: np.ndarray, near: float):
-    """Distance to the first triangle after ``near``, inf where there is none: 3x3 systems solved one by one."""
+    """Distance to the first triangle after ``near``, inf where there is none, and the cosine with its normal: 3x3
+    systems solved one by one."""
     a, b, c = (vertices[faces[:, corner]] for corner in range(3))
-    hits = np.full(len(origins), np.inf)
+    hits, cosines = np.full(len(origins), np.inf), np.ones(len(origins))
+    normals = np.cross(b - a, c - a)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
     for ray, (origin, direction) in enumerate(zip(origins, directions, strict=True)):
         matrix = np.stack((b - a, c - a, np.broadcast_to(-direction, a.shape)), axis=-1)
         solvable = np.abs(np.linalg.det(matrix)) > 1e-18
         u, v, t = np.linalg.solve(matrix[solvable], (origin - a[solvable])[..., None])[..., 0].T
         inside = (u >= 0) & (v >= 0) & (u + v <= 1) & (t >= near)
-        hits[ray] = t[inside].min(initial=np.inf)
-    return hits
+        if inside.any():
+            hits[ray] = t[inside].min()
+            cosines[ray] = abs(normals[solvable][inside][t[inside].argmin()] @ direction)
+    return hits, cosines
 
 
 def check_against_dense_march(
-    samples, origins, directions, vertices, faces, shell, *, step, behind, near, far, start
+    samples, origins, directions, vertices, faces, shell, *, step, behind, near, far, start, grazing=0.0
 ) -> int:  # fmt: skip
     """Every piece of a ray that must be there is, and no other; those within rounding of a border may be either."""
     origins, directions, vertices = (np.asarray(x, float) for x in (origins, directions, vertices))
-    hits = first_hits(origins, directions, vertices, faces, near) if np.isfinite(behind) else None
+    hits, cosines = first_hits(origins, directions, vertices, faces, near) if np.isfinite(behind) else (None, None)
     offsets = samples.offsets.numpy()
     centre = 0.5 * (vertices.min(0) + vertices.max(0))
     radius = 0.5 * np.linalg.norm(vertices.max(0) - vertices.min(0)) + shell.max()
@@ -68,7 +73,9 @@ def check_against_dense_march(
         tied = away <= nearest[:, None] + 2e-6
         margin_of_all = np.where(tied, shell[None] - nearest[:, None], np.inf).min(axis=1)
         margin_of_any = np.where(tied, shell[None] - nearest[:, None], -np.inf).max(axis=1)
-        stop = far if hits is None else min(far, hits[ray] + behind)
+        stop = far
+        if hits is not None:
+            stop = min(far, hits[ray] + max(behind, min(behind / max(cosines[ray], 1e-9), grazing)))
         slack = 5e-6
         # A ray through an edge may be counted as hit by either side of it; the tolerance is that of the stop.
         surely = (margin_of_all > slack) & (middle > near + slack) & (middle < stop - slack)
@@ -102,6 +109,10 @@ def head():
     [
         {},
         {"behind": np.inf},
+        {"behind": np.inf, "grazing": 0.03},
+        {"grazing": 0.05},
+        {"grazing": 0.02, "distance": 0.05},
+        {"grazing": 0.005},
         {"shell": "thin"},
         {"shell": "thick", "step": 0.009},
         {"shell": "nothing on half"},
@@ -121,7 +132,7 @@ def test_nothing_of_the_shell_is_missed(head, backend, case):
         "nothing on half": np.where(mixed > 0.02, 0.0, 0.012),
     }[case.get("shell", "mixed")]
     settings_ = {"step": 0.0023, "behind": 0.012, "near": 0.0, "far": 10.0} | {
-        key: case[key] for key in ("step", "behind", "near", "far") if key in case
+        key: case[key] for key in ("step", "behind", "grazing", "near", "far") if key in case
     }
     mapping = make(canonical, faces, backend)
     origins, directions = camera_rays(np.random.default_rng(1), 16, case.get("distance", 0.6))
@@ -232,6 +243,33 @@ def test_stop_and_limit_only_cut_the_far_end(head, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_rays_end_at_a_depth_below_a_sphere(backend):
+    """Against a sphere's own formulas: a ray past its middle at b hits it at the cosine sqrt(1 - (b / r)^2)."""
+    radius, behind, grazing, step, away = 0.1, 0.01, 0.05, 0.0005, 0.5
+    vertices, faces = oracle.icosphere(32)
+    vertices = (radius * vertices / np.linalg.norm(vertices, axis=1, keepdims=True)).astype(np.float32)
+    mapping = make(vertices, faces, backend)
+    beside = torch.linspace(0.0, 0.985, 30) * radius
+    # Turned, so that no ray runs along the sphere's own symmetries.
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))[0]
+    origins = torch.stack([beside, torch.zeros(30), torch.full((30,), -away)], dim=1) @ turn
+    directions = torch.tensor([[0.0, 0.0, 1.0]]).repeat(30, 1) @ turn
+    samples = mapping.sample_shell(
+        [mapping.pose(as_tensor(vertices))], torch.zeros(30, dtype=torch.int64), origins.contiguous(),
+        directions.contiguous(), shell=0.09, step=step, behind=behind, grazing=grazing,
+    )  # fmt: skip
+    cosine = (1 - (beside / radius) ** 2).sqrt()
+    after = samples.t_end[samples.offsets[1:] - 1] - (away - radius * cosine)
+    # The sphere's faces are turned against it by up to 0.02.
+    slack = 1.5 * step + 0.02 * behind / cosine**2
+    expected = (behind / cosine).clamp(max=grazing)
+    assert (cosine < behind / grazing).sum() >= 1 and (cosine > behind / grazing).sum() >= 20
+    assert ((after - expected).abs() <= slack.clamp(max=0.004)).all(), after - expected
+    # Cut at a distance, a ray that grazes the sphere would not be half as deep.
+    assert (after[cosine < 0.4] > 2 * behind).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_rays_that_miss_and_empty_batches(head, backend):
     canonical, posed, faces, shell = head
     mapping = make(canonical, faces, backend)
@@ -286,6 +324,7 @@ def test_both_implementations_give_the_same_samples(head):
                 shell=0.015,
                 step=0.0017,
                 behind=0.012,
+                grazing=0.05,
             )
         )
     keys = [set(zip(s.ray_index.tolist(), (s.t_start / 0.0017).round().int().tolist(), strict=True)) for s in found]
@@ -350,7 +389,7 @@ def test_warp_finds_nothing_along_rays_that_are_not_finite(head, bad, where):
     mapping = make(canonical, faces, backend="warp")
     origins, directions = (values[:4].clone() for values in camera_rays(np.random.default_rng(9), 50, 0.6))
     (origins if where == "origin" else directions)[1:, 1] = bad
-    settings = MarchSettings(step=0.002, behind=0.02, near=0.02, far=20.0, max_samples=256)
+    settings = MarchSettings(step=0.002, behind=0.02, grazing=0.05, near=0.02, far=20.0, max_samples=256)
     found = mapping._search.march(
         [mapping.pose(as_tensor(posed)).search],
         torch.zeros(4, dtype=torch.int64),

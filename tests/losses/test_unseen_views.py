@@ -10,7 +10,7 @@ import torch
 from synthetic import RADII, ellipsoid, look_at_origin, make_subject, regions
 
 from flame_nerf.data.dataset import FlameNerfDataset
-from flame_nerf.losses.unseen_views import UnseenSides, UnseenSidesConfig, unseen_faces
+from flame_nerf.losses.unseen_views import COLOUR_WEIGHT, UnseenSides, UnseenSidesConfig, unseen_faces
 from flame_nerf.subject import Frame, HeadTrack
 
 
@@ -86,7 +86,7 @@ def towards_middle(offset: float, side: float) -> tuple[torch.Tensor, torch.Tens
 
 def test_the_back_of_the_head_is_to_be_met(term):
     sides, _ = term
-    depth, far, solid, empty = sides.surface(0, *towards_middle(0.0, -1.0))
+    depth, far, solid, empty, *_ = sides.surface(0, *towards_middle(0.0, -1.0))
     assert solid.all() and not empty.any() and torch.equal(depth, far)
     # The ellipsoid's back is 8.5 cm from its middle and has no hair in these pictures, give or take their 5 mm pixels.
     assert float(depth[0]) == pytest.approx(0.6 - 0.085, abs=0.008)
@@ -120,9 +120,9 @@ def test_the_outline_of_what_was_seen_is_asked_for_give_or_take_a_tolerance(term
 
 def test_beside_the_back_nothing_is_to_be_and_far_away_nothing_is_asked(term):
     sides, _ = term
-    depth, _, solid, empty = sides.surface(0, *towards_middle(RADII[0] + 0.016, -1.0))
+    depth, _, solid, empty, *_ = sides.surface(0, *towards_middle(RADII[0] + 0.016, -1.0))
     assert depth.isinf().all() and not solid.any() and empty.all()
-    _, _, solid, empty = sides.surface(0, *towards_middle(0.3, -1.0))
+    _, _, solid, empty, *_ = sides.surface(0, *towards_middle(0.3, -1.0))
     assert not (solid | empty).any()
 
 
@@ -133,12 +133,16 @@ def without_tolerance(sides: UnseenSides) -> UnseenSides:
     return other
 
 
-def shows(accumulation: float, further: float, sides, rays):
-    """A renderer whose rays show the same at some distance behind the surface."""
+def shows(accumulation: float, further: float, sides, rays, off_colour: float = 0.0):
+    """A renderer whose rays show the same at some distance behind the surface, so far off the colour they shall have,
+    before grey."""
 
     def render(frame, origins, directions):
-        depth = sides.surface(frame, *rays).far
+        met = sides.surface(frame, *rays)
+        depth = met.far
         return {
+            "rgb": (met.colour + off_colour) * accumulation + 0.5 * (1 - accumulation),
+            "background": torch.full((3,), 0.5),
             "accumulation": torch.full((len(depth), 1), accumulation, requires_grad=True),
             "depth": (torch.where(depth.isinf(), 0.0, depth) + further)[:, None],
             "origins": rays[0],
@@ -163,3 +167,37 @@ def shows(accumulation: float, further: float, sides, rays):
 def test_the_loss(term, rays, accumulation, further, expected):
     sides, c2w = term
     assert float(sides.loss(c2w, shows(accumulation, further, sides, rays))) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "rays, accumulation, expected",
+    [
+        (towards_middle(0.0, -1.0), 1.0, 0.2 * COLOUR_WEIGHT),
+        (towards_middle(0.0, -1.0), 0.5, 0.5 + 0.1 * COLOUR_WEIGHT),
+        # What cameras saw has its colour from them.
+        (towards_middle(0.0, 1.0), 1.0, 0.0),
+    ],
+)
+def test_what_no_camera_saw_is_to_have_the_outlines_colour(term, rays, accumulation, expected):
+    sides, c2w = term
+    assert float(sides.loss(c2w, shows(accumulation, 0.0, sides, rays, 0.2))) == pytest.approx(expected, abs=1e-5)
+
+
+def test_views_go_all_around_the_head_and_not_over_it(term):
+    sides, c2w = term
+    directions = []
+
+    def render(frame, origins, rays):
+        directions.append(-rays.mean(dim=0))
+        return {
+            "rgb": torch.zeros(len(rays), 3), "background": torch.zeros(3), "accumulation": torch.ones(len(rays), 1),
+            "depth": torch.ones(len(rays), 1), "origins": origins, "directions": rays,
+        }  # fmt: skip
+
+    for _ in range(60):
+        sides.loss(c2w, render)
+    towards = torch.nn.functional.normalize(torch.stack(directions), dim=1)
+    # From before (+z), from behind, from either side, and never from far above.
+    assert towards[:, 2].max() > 0.7 and towards[:, 2].min() < -0.7
+    assert towards[:, 0].max() > 0.5 and towards[:, 0].min() < -0.5
+    assert towards[:, 1].abs().max() < 0.85

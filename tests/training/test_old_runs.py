@@ -18,8 +18,10 @@ import yaml
 
 import flame_nerf
 from flame_nerf import methods
+from flame_nerf.render.head_renderer import SamplingConfig
 from flame_nerf.render.occupancy import OccupancyConfig
 from flame_nerf.runtime import old_runs
+from flame_nerf.viewer import HeadPanel
 
 KEPT = Path(__file__).resolve().parents[1] / "kept_run"
 LAST_STEP = 59
@@ -39,9 +41,11 @@ def config_path(tmp_path):
 
 
 @pytest.mark.slow
-def test_renders_what_it_rendered_then(config_path):
+def test_renders_what_it_rendered_then(config_path, monkeypatch):
     from nerfstudio.utils.eval_utils import eval_setup
 
+    # One ray a pixel, as then: outlines are smoothed now, which changes their pixels and nothing else.
+    monkeypatch.setattr(HeadPanel, "is_moving", True)
     _, pipeline, _, step = eval_setup(config_path)
     assert step == LAST_STEP
     camera, _ = next(iter(pipeline.datamanager.fixed_indices_eval_dataloader))
@@ -97,6 +101,23 @@ OCCUPANCY = "!!python/object:flame_nerf.occupancy.OccupancyConfig\nresolution: 4
 def test_options_that_are_new_since_have_their_defaults():
     config = loaded(OCCUPANCY)
     assert vars(config) == vars(OccupancyConfig(resolution=48))
+
+
+def test_rays_of_runs_older_than_that_option_end_where_they_were_trained_to():
+    sampling = loaded((KEPT / "config.yml").read_text()).pipeline.model.sampling
+    assert sampling.grazing == 0.0 and sampling.shell.neck == 0.02
+    assert SamplingConfig().grazing == 0.05
+    # What a newer run says holds.
+    stored = "!!python/object:flame_nerf.render.head_renderer.SamplingConfig\ngrazing: 0.03\n"
+    assert loaded(stored).grazing == 0.03
+
+
+def test_what_held_before_is_of_options_that_there_are():
+    from flame_nerf.render import head_renderer
+
+    for key in old_runs.BEFORE:
+        config, name = key.split(".")
+        assert name in {field.name for field in dataclasses.fields(getattr(head_renderer, config))}
 
 
 @pytest.mark.parametrize(

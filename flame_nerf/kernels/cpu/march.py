@@ -98,7 +98,7 @@ def _canonical_cell(row, x, y, z, low, per_metre, resolution):
 
 @nb.njit(**KERNEL)
 def sample_shell(
-    begin, end, addresses, mesh_index, origins, directions, start, hit, near, far, step, behind, max_samples,
+    begin, end, addresses, mesh_index, origins, directions, start, stop, near, far, step, max_samples,
     leaves, order, shell, reach, largest_packets,
     density, least_density, unseen_too, low, per_metre, resolution, tables,
     counts, out_ray, out_mesh, out_start, out_end, out_face, out_distance,
@@ -106,11 +106,11 @@ def sample_shell(
     """March rays[begin:end]; samples go to ``out_*`` one after the other, their number per ray to ``counts``.
 
     ``start`` [R]: shift of the ray's grid in steps; sample k of a ray covers ``(k + start) step`` to
-    ``(k + 1 + start) step`` and is kept where its middle lies in the shell, at most ``behind`` behind the distance at
-    which the ray meets the mesh (``hit`` [R], inf: nowhere), and not in a cell of the canonical head that is known to
-    be empty: ``density`` [resolution^3] below ``least_density`` (inf, never met: only if ``unseen_too``), after the way
-    there by ``tables`` [meshes], addresses of transforms [F, 3, 4]. No density, nothing is left out. Returns the number
-    of samples, and of those left out in empty cells.
+    ``(k + 1 + start) step`` and is kept where its middle lies in the shell, no farther than where the ray ends
+    (``stop`` [R], inf: nowhere), and not in a cell of the canonical head that is known to be empty: ``density``
+    [resolution^3] below ``least_density`` (inf, never met: only if ``unseen_too``), after the way there by ``tables``
+    [meshes], addresses of transforms [F, 3, 4]. No density, nothing is left out. Returns the number of samples, and of
+    those left out in empty cells.
     """
     count = len(order)
     w = np.empty(WORKSPACE, np.float32)
@@ -133,7 +133,7 @@ def sample_shell(
         t_low, t_high = _box_interval(boxes, 0, reach_most, origin, inverse, near, far)
         if not (t_low <= t_high):
             continue
-        t_high = min(t_high, hit[ray] + behind)
+        t_high = min(t_high, stop[ray])
         # Samples whose middle is in [t_low, t_high]: k from first to last.
         shift = start[ray] + half
         first = int(np.ceil(t_low / step - shift))

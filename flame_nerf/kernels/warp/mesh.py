@@ -79,6 +79,7 @@ def march(
     far: float,
     step: float,
     behind: float,
+    grazing: float,
     max_samples: int,
     density: wp.array(dtype=float),
     least_density: float,
@@ -118,7 +119,8 @@ def march(
             # From `near` on, and no farther than anything will be sampled.
             hit = wp.mesh_query_ray(mesh, origin + near * direction, direction, t_high - near)
             if hit.result:
-                t_high = wp.min(t_high, near + hit.t + behind)
+                steepness = wp.max(wp.abs(wp.dot(hit.normal, direction)), 1.0e-12)
+                t_high = wp.min(t_high, near + hit.t + wp.max(behind, wp.min(behind / steepness, grazing)))
         shift = start[ray] + 0.5
         k = int(wp.ceil(t_low / step - shift))
         last = int(wp.floor(t_high / step - shift))

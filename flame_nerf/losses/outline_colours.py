@@ -1,0 +1,77 @@
+"""Colour for what no camera saw, from the nearest outline that one did: hair for the back of the head.
+
+At the outline a camera sees what goes on behind it. A little inside of it lies hair, the neck's side or a collar, not
+the face; carried over the hidden mesh, that is a likelier colour than what a field makes up from its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from flame_nerf.canonical import MeshSearch, make_search
+from flame_nerf.canonical.shell import HAIR_REGIONS
+from flame_nerf.geometry import vertex_normals
+from flame_nerf.losses.silhouette import FRAMES_SAMPLED, OutlineSurface, first_met, on_rim, picture_places, spread
+from flame_nerf.subject import Frame, HeadTrack
+
+INSET = 0.004
+"""Metres inside of the outline at which its colour is taken: past its blur, the matte's error and stray hair."""
+
+
+def outline_colours(
+    track: HeadTrack,
+    frames: Sequence[Frame],
+    intrinsics: Callable[[int], tuple[float, float, float, float]],
+    picture: Callable[[int], UInt8[np.ndarray, "H W 4"]],
+    surface: OutlineSurface,
+) -> tuple[Float[Tensor, "V 3"], Bool[Tensor, " V"]]:
+    """Colours of outlines, each vertex's median over the frames, carried over the rest of the mesh: over hair that of
+    hair, over skin that of what ends beside it. In 0..1, with where there is one.
+
+    Args:
+        track: the moving mesh.
+        frames: those trained on; OpenGL cameras in the head's world.
+        intrinsics: fl_x, fl_y, cx, cy of one of them, in pixels of its picture.
+        picture: of one of them, with its matte.
+        surface: what stands off the mesh.
+    """
+    faces = torch.from_numpy(track.faces).long()
+    hair_faces = torch.from_numpy(track.region_faces(*HAIR_REGIONS))
+    hair = torch.zeros(track.vertices.shape[1], dtype=torch.bool)
+    hair[faces[hair_faces]] = True
+    # At the hairline a vertex is of both, and its colour may be of either.
+    hairline = torch.zeros_like(hair)
+    hairline[faces[~hair_faces]] = True
+    hairline &= hair
+    standoff = surface.standoff.cpu()[:, None]
+    seen: list[Float[Tensor, "V 3"]] = []
+    search: MeshSearch | None = None
+    for index in range(0, len(frames), max(1, len(frames) // FRAMES_SAMPLED)):
+        vertices = torch.from_numpy(np.asarray(track.vertices[frames[index].timestep])).float()
+        normals = vertex_normals(vertices, faces)
+        c2w = torch.from_numpy(frames[index].c2w[:3]).float()
+        search = search or make_search(faces, vertices, "auto")
+        rim = on_rim(search, vertices, normals, c2w[:, 3])
+        rgba = torch.from_numpy(np.ascontiguousarray(picture(index)))
+        places = (vertices + (standoff - INSET) * normals)[rim]
+        column, row, shown = picture_places(places, c2w, intrinsics(index), rgba.shape[:2])
+        values = rgba[row, column]
+        # Nothing else may stand there: an ear before the hair behind it.
+        before = first_met(search, vertices, c2w[:, 3], places)
+        same = (before < 0) | (hair_faces[before.clamp_min(0)] == hair[rim])
+        inside = shown & same & (values[:, 3] == 255) & ~hairline[rim]
+        seen.append(torch.full((len(vertices), 3), torch.nan))
+        seen[-1][rim[inside]] = values[inside, :3].float() / 255
+    median = torch.stack(seen).nanmedian(dim=0).values
+    known = ~median.isnan().any(dim=1)
+    colours, there = torch.zeros_like(median), torch.zeros_like(known)
+    for part in (hair, ~hair):
+        measured = known & part
+        there |= part & measured.any()
+        colours += torch.stack([spread(median[:, channel], measured, part, faces) for channel in range(3)], dim=1)
+    return colours, there
