@@ -40,8 +40,8 @@ class Substance:
         mapping, device = self._renderer.mapping, self._renderer.device
         self._canonical = mapping.pose(mapping.canonical_vertices)
         self._eye = model.train_c2w[:, :, 3].mean(dim=0).to(device)
-        if self._renderer.seen_directions is not None:
-            self._eye = self._renderer.seen_directions.eye
+        if self._renderer.view_cone is not None:
+            self._eye = self._renderer.view_cone.eye
         self.usual_condition: Float[Tensor, " C"] = model.motion.conditions[model.train_timesteps].mean(dim=0)
         """Mean condition of the training frames."""
 

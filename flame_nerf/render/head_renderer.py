@@ -85,13 +85,14 @@ class HeadRenderer(Renderer):
     Attributes:
         field: what fills the canonical head.
         occupancy: where it is empty.
-        seen_directions: those that colours were learned for; None: all.
-        seen_conditions: those that the field was trained on; None: it is asked for any.
+        view_cone: directions that colours were learned for; None: all.
+        expression_hull: conditions that the field was trained on; None: it is queried for any.
         falloff: what densities are multiplied by; None: nothing.
     """
 
     marches = True
     field: FlameNerfField
+    shell_thickness: Float[Tensor, " F"]
 
     def __init__(
         self,
@@ -158,9 +159,10 @@ class HeadRenderer(Renderer):
         return torch.from_numpy(self._track.region_faces(*regions)) if regions else None
 
     @property
-    def meshes(self) -> PosedMeshCache:
+    def meshes(self) -> PosedMeshCache:  # type: ignore[override]  # mypy: it cannot be set from outside
         """Posed meshes by row of the track."""
-        return self.mapping and self._meshes
+        self.mapping  # noqa: B018 -- which makes them
+        return self._meshes
 
     def pose(self, frame: PosedFrame) -> PosedMesh:
         """Search structure and frames of a moment that is not stored; milliseconds."""
@@ -200,7 +202,10 @@ class HeadRenderer(Renderer):
         step: int = 0,
         box: OrientedBox | None = None,
     ) -> dict[str, Tensor]:
-        samples, points, looking = rays.samples, rays.canonical.points, rays.canonical.directions
+        samples, canonical = rays.samples, rays.canonical
+        assert samples is not None and canonical is not None, "rays are prepared first"
+        points, looking = canonical.points, canonical.directions
+        assert looking is not None
         if self.view_cone is not None and (rays.novel or not self.training):
             looking = self.view_cone.nearest(points, looking)
         sigma, rgb = self._query_field(points, looking, *self.conditioning(condition, samples))
@@ -210,12 +215,13 @@ class HeadRenderer(Renderer):
             self.occupancy.learn(self.occupancy.cells(points), sigma, self._exploring(step))
         if box is not None:
             sigma = sigma * box.within(samples.positions(rays.origins, rays.directions)).reshape(sigma.shape)
-        rendered = render_packed(sigma, rgb, samples, len(rays), rays.background)
+        background = rgb.new_zeros(3) if rays.background is None else rays.background
+        rendered = render_packed(sigma, rgb, samples, len(rays), background)
         return {
             "rgb": rendered.rgb,
             "accumulation": rendered.accumulation,
             "depth": rendered.depth,
-            "background": rays.background,
+            "background": background,
             "num_samples": torch.tensor(float(len(samples))),
             "num_marched": torch.tensor(float(len(samples) + samples.skipped)),
         }
@@ -262,12 +268,13 @@ class HeadRenderer(Renderer):
 
     def carry(self, rays: StepRays) -> StepRays:
         canonical = self._to_canonical(rays)
-        factor = self._expected(rays, canonical) if self.falloff is not None else None
+        factor = None if self.falloff is None else self._expected(self.falloff, rays, canonical)
         return replace(rays, canonical=canonical, density_factor=factor)
 
     def _to_canonical(self, rays: StepRays) -> CanonicalPoints:
         """Middles and directions of samples in the canonical head."""
         meshes, shift, samples = rays.moments.meshes, rays.moments.shift, rays.samples
+        assert samples is not None, "rays are marched first"
         if shift is None:
             return self.mapping.carry_samples(meshes, samples, rays.origins, rays.directions)
         points = samples.positions(rays.origins, rays.directions)
@@ -279,13 +286,14 @@ class HeadRenderer(Renderer):
         return carried
 
     @torch.no_grad()
-    def _expected(self, rays: StepRays, canonical: CanonicalPoints) -> Float[Tensor, " N"]:
+    def _expected(self, falloff: Falloff, rays: StepRays, canonical: CanonicalPoints) -> Float[Tensor, " N"]:
         """What densities are multiplied by where samples lie."""
         points, samples, shift = canonical.points, rays.samples, rays.moments.shift
+        assert samples is not None
         if shift is not None and shift.canonical is not None:
             # The mapping's canonical mesh has not moved along.
             points = points - shift.canonical[samples.face]
-        return self.falloff(self.mapping, points, samples.face, samples.distance)
+        return falloff(self.mapping, points, samples.face, samples.distance)
 
     def condition_effect(self) -> Float[Tensor, "E C"]:
         """What the field makes of a moment's condition, a linear map."""

@@ -138,9 +138,10 @@ def along_bundle(
     if normals is not None:
         normals = (0.5 + 0.5 * normals.where(outputs["accumulation"] > 0, 0.0)).clamp(0, 1)
         outputs = outputs | {"normals": normals}
-    missed = {"rgb": rays.background, "accumulation": 0.0, "depth": 0.0}
     outputs = outputs | {"depth": outputs["depth"] / length}
-    return outputs | {name: outputs[name].where(length > 0, value) for name, value in missed.items()}
+    nothing = {name: outputs[name].where(length > 0, 0.0) for name in ("accumulation", "depth")}
+    behind = 0.0 if rays.background is None else rays.background
+    return outputs | nothing | {"rgb": torch.where(length > 0, outputs["rgb"], behind)}
 
 
 class TrainingViews:
