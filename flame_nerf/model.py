@@ -27,7 +27,7 @@ from flame_nerf.losses.terms import LossTerms, training_psnr
 from flame_nerf.losses.unseen_views import UnseenSidesConfig
 from flame_nerf.losses.view_terms import view_terms
 from flame_nerf.losses.weights import LossStarts, LossWeights
-from flame_nerf.motion import PosedFrame, SubjectMotion, head_of, without_timestep
+from flame_nerf.motion import PosedFrame, SubjectMotion, filmed_path, head_of, without_timestep
 from flame_nerf.refinement import TrackRefinement, TrackRefinementConfig
 from flame_nerf.render.background import Background
 from flame_nerf.render.conditioning import Conditioning, LatentCodes
@@ -142,6 +142,7 @@ class FlameNerfModel(Model):
         track, config = self.subject.track, self.config
         self.head = head_of(self.subject)
         self.motion = SubjectMotion(track, self.head, fps=self.subject.fps)
+        filmed_path(self.motion, sys.argv)
         self.override: PosedFrame | None = None
         self.panel = HeadPanel(self)
         self.background = Background(*self._behind)
