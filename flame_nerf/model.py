@@ -36,6 +36,7 @@ from flame_nerf.render.moments import Timeline
 from flame_nerf.render.picture import TrainingViews, along_bundle, camera_rays, render_in_parts, unit_rays
 from flame_nerf.render.prefetch import TrainingRays
 from flame_nerf.render.renderer import Renderer
+from flame_nerf.render.surface_outputs import Outputs, surface_outputs
 from flame_nerf.runtime.command_line import prepare_export
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.subject import Frame, Subject
@@ -258,7 +259,8 @@ class FlameNerfModel(Model):
 
         Returns:
             rgb [H, W, 3], accumulation [H, W, 1], depth [H, W, 1] (metres along the ray, 0 where nothing is hit), and
-            background [H, W, 3] where the subject's plate is behind the head.
+            background [H, W, 3] where the subject's plate is behind the head. Where the method has a mesh also
+            normals, canonical_position and region [H, W, 3], computed when they are looked at.
         """
         height, width, size = int(camera.height), int(camera.width), self.config.eval_num_rays_per_chunk
         with self.shown_weights():
@@ -267,7 +269,8 @@ class FlameNerfModel(Model):
             rays = camera_rays(camera, moments, self.refinement.pose, background)
             outputs = render_in_parts(self.renderer, rays, self.conditioning(moments), size, obb_box)
         shown = [name for name in ("rgb", "accumulation", "depth", "background") if name in outputs]
-        return {name: outputs[name].view(height, width, -1).to(camera.device) for name in shown}
+        picture = Outputs({name: outputs[name].view(height, width, -1).to(camera.device) for name in shown})
+        return Outputs(picture | surface_outputs(self.renderer, rays, outputs, (height, width)))
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colour without its background, and opacity: [H, W, 4]."""
