@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from flame_nerf.viewer.handles import by_hand
+from flame_nerf.viewer.handles import by_hand, on_press
 from flame_nerf.viewer.sliders import (
     ANGLE_RANGE_DEG,
     SliderGroup,
@@ -51,7 +51,7 @@ class FaceTab:
                 ("neutral", "this face"),
                 hint="neutral: all sliders to zero. this face: the sliders to what the video or the motion shows now",
             )
-        self._ways_back.on_click(by_hand(lambda: self._set_to(self._ways_back.value)))
+        on_press(self._ways_back, lambda pressed, client: self._set_to(pressed))
         self.search.on_update(by_hand(self.build))
         self.build()
 

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from flame_nerf.film.pictures import labelled
 from flame_nerf.motion import MotionError, Pose, PosedFrame, Provenance, motion_of_poses, own_motion, pose_at
 from flame_nerf.motion.motion_file import read_motion, write_motion
-from flame_nerf.viewer.handles import by_hand, plain_text
+from flame_nerf.viewer.handles import by_hand, on_press, plain_text
 from flame_nerf.viewer.stage import Stage
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 IN_A_ROW = 4
 MOST_FACES = 24
 """Faces that are kept; each costs a picture when the page is made."""
-THUMBNAIL = 72
+THUMBNAIL = 96
 """Width and height of a small picture, pixels: as many of them as stand in a row are as wide as the panel."""
 GAP = 4
 KEPT_FPS = 1.0
@@ -127,24 +128,28 @@ class FacesTab:
         with self._tab:
             for first in range(0, len(self.poses), IN_A_ROW):
                 row = self._pictures[first : first + IN_A_ROW]
-                self._handles.append(self._gui.add_markdown(f"![kept faces]({_data_url(strip(row))})"))
-                # As many buttons as pictures fit: empty ones keep those of a short row under their pictures.
-                numbers = [str(first + place + 1) for place in range(len(row))]
-                labels = numbers + [" " * place for place in range(1, IN_A_ROW - len(row) + 1)]
-                buttons = self._gui.add_button_group("", labels)
-                buttons.on_click(by_hand(lambda buttons=buttons: self._put_back(buttons.value)))
+                url = _data_url(strip(row, first + 1))
+                self._handles.append(self._gui.add_markdown(f"![kept faces]({url})", image_root=Path()))
+                buttons = self._gui.add_button_group("Put back", [str(first + place + 1) for place in range(len(row))])
+                on_press(buttons, lambda pressed, client: self._put_back(pressed))
                 self._handles.append(buttons)
 
     def _put_back(self, label: str) -> None:
-        if label.strip().isdecimal() and int(label) <= len(self.poses):
+        if label.isdecimal() and int(label) <= len(self.poses):
             self._stage.take(self.poses[int(label) - 1])
             self._taken()
 
 
-def strip(pictures: Sequence[UInt8[np.ndarray, "S S 3"]]) -> UInt8[np.ndarray, "S W 4"]:
-    """A row of small pictures with a gap between, as wide as a full one; see-through where there is none."""
-    out = np.zeros((THUMBNAIL, IN_A_ROW * THUMBNAIL + (IN_A_ROW - 1) * GAP, 4), np.uint8)
-    for place, picture in enumerate(pictures):
+def strip(pictures: Sequence[UInt8[np.ndarray, "S S 3"]], first: int) -> UInt8[np.ndarray, "H W 4"]:
+    """A row of small pictures with a gap between, as wide as a full one; see-through where there is none.
+
+    Args:
+        pictures: 1 to `IN_A_ROW` of them.
+        first: number of the first, written above it; the others count on.
+    """
+    numbered = [labelled(picture, str(first + place)) for place, picture in enumerate(pictures)]
+    out = np.zeros((len(numbered[0]), IN_A_ROW * THUMBNAIL + (IN_A_ROW - 1) * GAP, 4), np.uint8)
+    for place, picture in enumerate(numbered):
         left = place * (THUMBNAIL + GAP)
         out[:, left : left + THUMBNAIL, :3] = picture
         out[:, left : left + THUMBNAIL, 3] = 255

@@ -29,6 +29,21 @@ def by_hand(action: Callable[[], Any]) -> Callable[[GuiEvent], None]:
     return callback
 
 
+def on_press(group: Any, action: Callable[[str, Any], Any]) -> None:
+    """Call `action` with the words of the pressed button of a group, and the client, at every press.
+
+    viser takes a group for a choice, and hears no second press of one button, nor the first of the first.
+    """
+    group._impl.value = ""
+
+    def callback(event: GuiEvent) -> None:
+        pressed, client = group.value, event.client
+        group._impl.value = ""
+        by_hand(lambda: action(pressed, client))(event)
+
+    group.on_click(callback)
+
+
 def labelled(server: ViserServer, label: str) -> Any | None:
     """The input or button with this label, wherever on the page it is; None where there is none."""
     handles = list(server.gui._gui_input_handle_from_id.values())

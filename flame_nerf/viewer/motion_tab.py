@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flame_nerf.motion import Motion, MotionError, save_motion
-from flame_nerf.viewer.handles import by_hand, plain_text
+from flame_nerf.viewer.handles import by_hand, on_press, plain_text
 from flame_nerf.viewer.recorder import Recorder
 from flame_nerf.viewer.shelf import Shelf, file_name
 from flame_nerf.viewer.stage import SLIDERS, VIDEO, Stage
 
 if TYPE_CHECKING:
-    from viser import GuiApi, GuiEvent, GuiTabHandle
+    from viser import GuiApi, GuiTabHandle
 
 NOTHING = "none saved"
 
@@ -55,7 +55,7 @@ class MotionTab:
         self.stop.on_click(by_hand(self._reported(self.finish)))
         self.upload.on_upload(by_hand(self._reported(self._received)))
         self.saved.on_update(by_hand(self._reported(self._load)))
-        self.keep.on_click(self._keep)
+        on_press(self.keep, self._keep)
 
     def _saved(self) -> tuple[str, ...]:
         names = self._shelf.names()
@@ -91,7 +91,7 @@ class MotionTab:
         self.record.visible, self.stop.visible = True, False
         self._takes += 1
         name = self._offer(take, f"take {self._takes}")
-        return f"{name}: {take.seconds:.1f} s. Name and save it below."
+        return f"{name}: {take.seconds:.1f} s. Name it, and save it."
 
     def _offer(self, motion: Motion, name: str) -> str:
         """Put a motion on the stage under a name of its own, and show it."""
@@ -112,8 +112,8 @@ class MotionTab:
 
     def _loaded(self, motion: Motion, name: str) -> str:
         name = self._offer(motion, name)
-        assumed = "; ".join(motion.provenance.assumed)
-        return f"{name}: {len(motion)} moments at {motion.fps:g} a second. {assumed}"
+        assumed = f" Assumed: {'; '.join(motion.provenance.assumed)}." if motion.provenance.assumed else ""
+        return f"{name}: {len(motion)} moments at {motion.fps:g} a second.{assumed}"
 
     def _shown(self) -> Motion:
         motion = self._stage.motions.get(self._stage.source)
@@ -127,12 +127,8 @@ class MotionTab:
         self.saved.options = self._saved()
         return f"Saved: {path}"
 
-    def _keep(self, event: GuiEvent[Any]) -> None:
-        if event.client is None:
-            return
-        client = event.client
-        what = self.save if self.keep.value == "save" else lambda: self._download(client)
-        by_hand(self._reported(what))(event)
+    def _keep(self, what: str, client: Any) -> None:
+        self._reported(self.save if what == "save" else lambda: self._download(client))()
 
     def _download(self, client: Any) -> str:
         name = file_name(self.name.value)

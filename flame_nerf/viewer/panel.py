@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 CPU_RESOLUTION = 384
 """Longest side of the settled picture without a GPU, pixels."""
+CLOSER = 1.25
+"""Times that small pictures are larger than the first view."""
 WARM_UP = 16
 """Pixels of the width and height of the first picture, which nobody sees."""
 CPU_MOVING_FPS = 5
@@ -73,6 +75,7 @@ class HeadPanel(ViewerControl):
         self.film: PathFilm | None = None
         self._mesh: MeshOverlay | None = None
         self._note: Any = None
+        self._browsers: set[int | None] = set()
         self._train_cameras_hidden = False
         # Before a viewer is made: its Render tab has the path that carries faces.
         carry_faces()
@@ -96,7 +99,7 @@ class HeadPanel(ViewerControl):
             mend_two_keyframes()
             set_field_of_view(viewer.viser_server, self._first_view()[2])
             viewer.viser_server.on_client_connect(self.greet)
-            viewer.viser_server.on_client_disconnect(lambda client: self._count_browsers(client.client_id))
+            viewer.viser_server.on_client_disconnect(lambda client: self._count_browsers(leaving=client.client_id))
             self.stage.apply()
         except Exception as error:
             CONSOLE.print(f"[bold yellow]The head panel could not be made: {type(error).__name__}: {error}")
@@ -171,7 +174,7 @@ class HeadPanel(ViewerControl):
         right = torch.nn.functional.normalize(right, dim=0)
         up = torch.linalg.cross(backward, right)
         c2w = torch.stack([right, up, backward, position], dim=1).float()
-        focal = 0.5 * size / float(np.tan(0.5 * fov))
+        focal = 0.5 * size / float(np.tan(0.5 * fov)) * CLOSER
         camera = Cameras(c2w[None], focal, focal, size / 2, size / 2, size, size, camera_type=CameraType.PERSPECTIVE)
         model = self._model
         with self.viewer.train_lock if self.viewer.train_lock is not None else contextlib.nullcontext():
@@ -195,12 +198,14 @@ class HeadPanel(ViewerControl):
                 self._train_cameras_hidden = True
                 self.viewer.set_camera_visibility(False)
                 self.viewer.toggle_cameravis_button()
-            self._count_browsers()
+            self._count_browsers(coming=client.client_id)
         except Exception as error:
             CONSOLE.print(f"[bold yellow]Head panel: the first view could not be set: {type(error).__name__}: {error}")
 
-    def _count_browsers(self, leaving: int | None = None) -> None:
-        note = shared_note(len([one for one in self.viser_server.get_clients() if one != leaving]))
+    def _count_browsers(self, coming: int | None = None, leaving: int | None = None) -> None:
+        # viser's own list is locked while it greets a client.
+        self._browsers = (self._browsers | {coming}) - {None, leaving}
+        note = shared_note(len(self._browsers))
         self._note.content = note
         self._note.visible = bool(note)
 

@@ -207,7 +207,7 @@ def test_the_head_appears_and_moves_with_the_sliders(page):
 
 def field(page, label: str):
     """The text field with this label."""
-    return page.find_element("xpath", f"//label[normalize-space()='{label}']/following::input[@type='text'][1]")
+    return page.find_element("xpath", f"//label[normalize-space()='{label}']/following::input[1]")
 
 
 def write(page, label: str, text: str) -> None:
@@ -238,7 +238,7 @@ def test_a_take_is_recorded_saved_and_loaded(page, config, tmp_path):
     opened = settled(page, unlike(shut), "the expression slider opened nothing")
     press(page, "Motion")
     press(page, "Stop recording")
-    says(page, "Name and save it")
+    says(page, "Name it, and save it")
     write(page, "Name", "wide open")
     press(page, "save")
     says(page, "Saved")
