@@ -11,6 +11,8 @@ from flame_nerf.motion import PosedFrame
 
 NODE = "/head_mesh"
 COLOUR = (90, 220, 160)
+OPACITY = 0.3
+"""Of the wires, so that thousands of them leave the picture in sight."""
 
 
 class MeshOverlay:
@@ -35,4 +37,6 @@ class MeshOverlay:
                 self._node = None
             return
         vertices = frame.vertices.detach().cpu().numpy() * self._scale
-        self._node = self._server.scene.add_mesh_simple(NODE, vertices, self._faces, color=COLOUR, wireframe=True)
+        self._node = self._server.scene.add_mesh_simple(
+            NODE, vertices, self._faces, color=COLOUR, wireframe=True, opacity=OPACITY
+        )
