@@ -143,7 +143,7 @@ class FlameNerfModel(Model):
         track, config = self.subject.track, self.config
         self.head = head_of(self.subject)
         self.motion = SubjectMotion(track, self.head, fps=self.subject.fps)
-        filmed_path(self.motion, sys.argv)
+        filmed_path(self.motion, sys.argv, self.subject.root.name)
         self.override: PosedFrame | None = None
         self.panel = HeadPanel(self)
         self.background = Background(*self._behind)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nerfstudio.utils.rich_utils import CONSOLE
+
 from flame_nerf.motion.motion_file import read_motion
 from flame_nerf.motion.performance import Motion
 from flame_nerf.runtime.command_line import named_file
@@ -54,7 +56,7 @@ def path_motion(path: Path) -> Motion | None:
     return read_motion(file)
 
 
-def filmed_path(avatar: SubjectMotion, arguments: Sequence[str]) -> None:
+def filmed_path(avatar: SubjectMotion, arguments: Sequence[str], subject: str = "") -> None:
     """Let an avatar play the motion of the camera path that this process was asked to film, where it names one.
 
     Nerfstudio's player hands a model the times of a path, not its file.
@@ -62,6 +64,7 @@ def filmed_path(avatar: SubjectMotion, arguments: Sequence[str]) -> None:
     Args:
         avatar: what `ns-render` films.
         arguments: of the process, its program first.
+        subject: name of the avatar's; one line says it where the path was made with another's.
 
     Raises:
         SystemExit: the motion is missing or is not one for this avatar; one sentence says what to do.
@@ -71,7 +74,11 @@ def filmed_path(avatar: SubjectMotion, arguments: Sequence[str]) -> None:
     if path is None:
         return
     try:
-        avatar.play(path_motion(path))
+        motion = path_motion(path)
+        avatar.play(motion)
     except MotionError as error:
         # Nerfstudio shows whatever else is raised with a traceback.
         raise SystemExit(str(error)) from None
+    if motion is not None and subject and motion.provenance.source != subject:
+        theirs = motion.provenance.source
+        CONSOLE.print(f"[yellow]{path}: its faces are those of {theirs!r}, shown number by number on {subject!r}.")

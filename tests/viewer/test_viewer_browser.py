@@ -241,7 +241,7 @@ def test_a_take_is_recorded_saved_and_loaded(page, config, tmp_path):
     says(page, "Name it, and save it")
     write(page, "Name", "wide open")
     press(page, "save")
-    says(page, "Saved")
+    says(page, "Saved:")
     saved = config.parent / "motions" / "wide open.npz"
     motion = load_motion(saved)
     assert motion.column("jawOpen")[0] == 0 and motion.column("jawOpen")[-1] == 1 and motion.seconds > 1.4

@@ -152,7 +152,7 @@ def film(page, client, name) -> dict:
     return json.loads((page.folder / "camera_paths" / f"{name}.json").read_text())
 
 
-def test_a_film_has_the_faces_that_stood_at_its_keyframes(page, avatar):
+def test_a_film_has_the_faces_that_stood_at_its_keyframes(page, avatar, capsys):
     client = Client(page.server)
     for opened, angle in ((0.0, 0.0), (1.0, 20.0), (0.3, 0.0)):
         move(page.panel.face.sliders["jawOpen"], opened)
@@ -172,7 +172,8 @@ def test_a_film_has_the_faces_that_stood_at_its_keyframes(page, avatar):
     # Nerfstudio's player gives a model the times alone.
     path = page.folder / "camera_paths" / "faces.json"
     try:
-        filmed_path(avatar, ["ns-render", "camera-path", "--camera-path-filename", str(path)])
+        filmed_path(avatar, ["ns-render", "camera-path", "--camera-path-filename", str(path)], "me")
+        assert "those of 'avatar'" in " ".join(capsys.readouterr().out.split())
         shown = avatar.at_time(times[middle])
         np.testing.assert_allclose(shown.condition[0], motion.column("jawOpen")[middle], atol=1e-6)
         assert avatar.at_time(1.0).condition[0] == pytest.approx(0.3, abs=0.03)
