@@ -43,3 +43,26 @@ def shared_note(count: int) -> str:
     if count < 2:
         return ""
     return f"{count} browsers show this head: each has its own camera, the face is the same in all."
+
+
+def moving_pictures(machine: Any, per_second: float, least_width: int) -> None:
+    """Fit a browser's pictures of what moves to a slow renderer.
+
+    Nerfstudio makes them as small as 30 a second ask for. And it counts what a picture costs whatever its size as a
+    cost of its rays, so that small pictures lead to smaller ones.
+
+    Args:
+        machine: the browser's render state machine.
+        per_second: pictures aimed at.
+        least_width: of a picture, pixels.
+    """
+    machine.target_fps = per_second
+    stock = machine._calculate_image_res
+
+    def at_least(aspect_ratio: float) -> tuple[int, int]:
+        height, width = stock(aspect_ratio)
+        if width >= least_width:
+            return height, width
+        return max(1, round(least_width / aspect_ratio)), least_width
+
+    machine._calculate_image_res = at_least

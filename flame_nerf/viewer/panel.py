@@ -24,7 +24,7 @@ from flame_nerf.viewer.handles import by_hand, plain_text
 from flame_nerf.viewer.keyframes import carry_faces, path_of
 from flame_nerf.viewer.mesh_overlay import MeshOverlay
 from flame_nerf.viewer.motion_tab import MotionTab
-from flame_nerf.viewer.page import hide_time, hide_training, shared_note
+from flame_nerf.viewer.page import hide_time, hide_training, moving_pictures, shared_note
 from flame_nerf.viewer.path_film import PathFilm
 from flame_nerf.viewer.playing import Player
 from flame_nerf.viewer.render_tab import set_field_of_view
@@ -43,6 +43,8 @@ WARM_UP = 16
 """Pixels of the width and height of the first picture, which nobody sees."""
 CPU_MOVING_FPS = 5
 """Pictures a second aimed at while something moves, without a GPU: Nerfstudio's 30 leave a postage stamp."""
+CPU_MOVING_WIDTH = 96
+"""Pixels that they are wide at least."""
 FALLBACK_DISTANCE = 0.6
 """Metres from the head to the first view where there are no training cameras."""
 FALLBACK_FOV = 0.5
@@ -192,8 +194,9 @@ class HeadPanel(ViewerControl):
         """Places a new client's camera in front of the face, and clears the training cameras out of its way."""
         try:
             self._place_camera(client)
-            if torch.device(self._model.device).type == "cpu" and client.client_id in self.viewer.render_statemachines:
-                self.viewer.render_statemachines[client.client_id].target_fps = CPU_MOVING_FPS
+            machine = self.viewer.render_statemachines.get(client.client_id)
+            if torch.device(self._model.device).type == "cpu" and machine is not None:
+                moving_pictures(machine, CPU_MOVING_FPS, CPU_MOVING_WIDTH)
             if not self._train_cameras_hidden and getattr(self.viewer, "camera_handles", None):
                 self._train_cameras_hidden = True
                 self.viewer.set_camera_visibility(False)

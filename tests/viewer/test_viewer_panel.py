@@ -346,7 +346,7 @@ def greeted(server, track, cameras):
     from contextlib import nullcontext
 
     client = SimpleNamespace(client_id=5, camera=FakeCamera(), atomic=nullcontext)
-    viewer.render_statemachines[5] = SimpleNamespace(target_fps=30)
+    viewer.render_statemachines[5] = SimpleNamespace(target_fps=30, _calculate_image_res=lambda aspect: (30, 45))
     viewer.camera_handles, viewer.hidden = {0: None}, []
     viewer.set_camera_visibility = viewer.hidden.append
     viewer.toggle_cameravis_button = lambda: viewer.hidden.append("button")
@@ -365,6 +365,7 @@ def test_the_first_view_is_the_mean_training_camera_s(server, track):
     assert camera.fov == pytest.approx(2 * np.arctan(0.32))
     assert viewer.hidden == [False, "button"], "the training cameras stand in the way, and are cleared once"
     assert viewer.render_statemachines[5].target_fps == CPU_MOVING_FPS
+    assert viewer.render_statemachines[5]._calculate_image_res(1.5) == (64, 96), "never a postage stamp"
 
 
 def test_without_training_cameras_the_view_is_from_the_front(server, track):
