@@ -34,7 +34,7 @@ FLAGS = (
 STEPS, RAYS = 100, 1024
 OPEN_FRAME = 10
 """The synthetic head's mouth is shut in frame 0 and wide open in this one."""
-PATIENCE = 240.0
+PATIENCE = 90.0
 """Seconds to wait for anything: a busy machine is not a failure."""
 
 pytestmark = [
@@ -214,7 +214,10 @@ def write(page, label: str, text: str) -> None:
     """Set a text field."""
     from selenium.webdriver.common.keys import Keys
 
-    field(page, label).send_keys(Keys.CONTROL + "a", Keys.DELETE, text)
+    # The null key lets go of Control.
+    field(page, label).send_keys(Keys.CONTROL + "a" + Keys.NULL + Keys.DELETE + text)
+    # The page sends what is written at most twenty times a second, and of several fields only the last.
+    time.sleep(0.5)
 
 
 def says(page, text: str) -> None:
@@ -302,7 +305,7 @@ def clear_keyframes(page) -> None:
 
 
 def test_a_film_shows_the_faces_of_its_keyframes(page, config, tmp_path):
-    """The mouth shut, open, and half open on one side of a smile; through Nerfstudio's own player."""
+    """The mouth shut, open and half open; through Nerfstudio's own player."""
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.ui import WebDriverWait
 
@@ -311,13 +314,12 @@ def test_a_film_shows_the_faces_of_its_keyframes(page, config, tmp_path):
     press(page, "Render")
     clear_keyframes(page)
     shown = []
-    for keys in ({"Open": Keys.HOME}, {"Open": Keys.END}, {"Open": Keys.HOME, "Mouth smile left": Keys.END}):
-        for label, key in keys.items():
-            write(page, "Search", label)
-            WebDriverWait(page, PATIENCE).until(lambda driver: "1 found" in words(driver))
-            found = "//*[normalize-space()='1 found']/following::*[@role='slider'][1]"
-            page.find_element("xpath", found).send_keys(key)
-        time.sleep(0.5)
+    write(page, "Search", "Open")
+    says(page, "1 found")
+    for keys in (Keys.END + Keys.HOME, Keys.END, Keys.HOME + Keys.ARROW_RIGHT * 50):
+        found = "//*[normalize-space()='1 found']/following::*[@role='slider'][1]"
+        page.find_element("xpath", found).send_keys(keys)
+        time.sleep(1.0)
         settled(page, is_head, "no head on white appeared")
         shown.append(square(whole_view(page)))
         press(page, "Add Keyframe")
