@@ -27,7 +27,7 @@ from flame_nerf.losses.terms import LossTerms, training_psnr
 from flame_nerf.losses.unseen_views import UnseenSidesConfig
 from flame_nerf.losses.view_terms import view_terms
 from flame_nerf.losses.weights import LossStarts, LossWeights
-from flame_nerf.motion import PosedFrame, SubjectMotion, head_of, without_timestep
+from flame_nerf.motion import PosedFrame, SubjectMotion, filmed_path, head_of, without_timestep
 from flame_nerf.refinement import TrackRefinement, TrackRefinementConfig
 from flame_nerf.render.background import Background
 from flame_nerf.render.conditioning import Conditioning, LatentCodes
@@ -36,6 +36,7 @@ from flame_nerf.render.moments import Timeline
 from flame_nerf.render.picture import TrainingViews, along_bundle, render_in_parts, render_picture, unit_rays
 from flame_nerf.render.prefetch import TrainingRays
 from flame_nerf.render.renderer import Renderer
+from flame_nerf.render.surface_outputs import Outputs, surface_outputs
 from flame_nerf.runtime.command_line import prepare_export
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.subject import Frame, Subject
@@ -143,6 +144,7 @@ class FlameNerfModel(Model):
         track, config = self.subject.track, self.config
         self.head = head_of(self.subject)
         self.motion = SubjectMotion(track, self.head, fps=self.subject.fps)
+        filmed_path(self.motion, sys.argv, self.subject.root.name)
         self.override: PosedFrame | None = None
         self.panel = HeadPanel(self)
         self.background = Background(*self._behind)
@@ -260,7 +262,8 @@ class FlameNerfModel(Model):
 
         Returns:
             rgb [H, W, 3], accumulation [H, W, 1], depth [H, W, 1] (metres along the ray, 0 where nothing is hit), and
-            background [H, W, 3] where the subject's plate is behind the head.
+            background [H, W, 3] where the subject's plate is behind the head. Where the method has a mesh also
+            normals, canonical_position and region [H, W, 3], computed when they are looked at.
         """
         height, width, size = int(camera.height), int(camera.width), self.config.eval_num_rays_per_chunk
         with self.shown_weights():
@@ -271,7 +274,8 @@ class FlameNerfModel(Model):
                 obb_box, smooth=not self.panel.is_moving,
             )  # fmt: skip
         shown = [name for name in ("rgb", "accumulation", "depth", "background") if name in outputs]
-        return {name: outputs[name].view(height, width, -1).to(camera.device) for name in shown}
+        picture = Outputs({name: outputs[name].view(height, width, -1).to(camera.device) for name in shown})
+        return Outputs(picture | surface_outputs(self.renderer, rays, outputs, (height, width)))
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colour without its background, and opacity: [H, W, 4]."""

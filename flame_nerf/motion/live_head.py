@@ -139,6 +139,15 @@ class LiveHead:
             shown[column] = 0.0
         return self.vertices(named, turned), shown, turned
 
+    @torch.no_grad()
+    def skull_movement(
+        self, joints: Float[np.ndarray, "J 3"], rest: Float[np.ndarray, "J 3"]
+    ) -> Float[np.ndarray, "4 4"]:
+        """Rigid movement of the skull from `rest` to `joints` about a root that stands still."""
+        turns = torch.from_numpy(np.stack([joints, rest])).to(self._head.template)
+        turned, rested = self._head.placement(self._no_identity, turns).double()
+        return (torch.linalg.inv(rested) @ turned).numpy()
+
     def _measure_residual(self, track: HeadTrack) -> Float[Tensor, "V 3"]:
         """Adds to the template what the stored frames show beyond the model, and returns it.
 

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from flame_nerf.motion.frame import EYE_JOINTS, PosedFrame, condition_names, condition_vector
 from flame_nerf.motion.live_head import LiveHead
+from flame_nerf.motion.performance import Motion
+from flame_nerf.motion.pose import Pose, copied_motion, pose_at
 from flame_nerf.runtime.errors import MotionError
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class SubjectMotion:
         self._rest_pose = self._mean_carriage()
         self._neutral: PosedFrame | None = None
         self._live: LiveHead | None = None
+        self._played: Motion | None = None
         self.why_no_head: str = ""
         """Why new expressions cannot be posed; empty when they can."""
         if head is None:
@@ -161,10 +164,14 @@ class SubjectMotion:
         return torch.from_numpy(np.array(self._vertices[index], dtype=np.float32))
 
     def at_time(self, time: float) -> PosedFrame:
-        """The moment at `time`, 0 the first and 1 the last stored frame, linear between rows; clamped outside."""
+        """The moment at `time`, 0 the first and 1 the last stored frame (or moment of what `play` was given), linear
+        between rows; clamped outside."""
         if math.isnan(time):
             raise MotionError("time is not a number; give a value from 0 (first frame) to 1 (last frame)")
-        position = min(max(time, 0.0), 1.0) * (self.num_frames - 1)
+        time = min(max(time, 0.0), 1.0)
+        if self._played is not None:
+            return self.shown(pose_at(self._played, time * (len(self._played) - 1)))
+        position = time * (self.num_frames - 1)
         # Times travel as float32: a millionth of a frame is one and the same frame.
         nearest = round(position)
         if abs(position - nearest) < 1e-3:
@@ -173,6 +180,16 @@ class SubjectMotion:
         vertices = torch.lerp(self._stored(row), self._stored(row + 1), weight)
         condition = torch.lerp(self._condition[row], self._condition[row + 1], weight)
         return PosedFrame(vertices.to(self._device), condition.to(self._device))
+
+    def play(self, motion: Motion | None) -> None:
+        """Let times name moments of a motion from here on, copied number by number; None: the stored frames again.
+
+        Raises:
+            MotionError: no head model, or a name that it has not.
+        """
+        if motion is not None and self._live is None:
+            raise MotionError(f"new expressions cannot be posed: {self.why_no_head}")
+        self._played = None if motion is None else copied_motion(motion, self)
 
     def along(self, cameras: Cameras) -> list[PosedFrame]:
         """One moment for each camera of a path, by its `times`; neutral where the path has none."""
@@ -229,6 +246,36 @@ class SubjectMotion:
         turned = rotations[[self._live.joint_names.index(name) for name in self.joint_names]]
         condition = condition_vector(shown, turned, self.joint_names)
         return PosedFrame(vertices.to(self._device), condition.to(self._device))
+
+    def rest_pose(self) -> Pose:
+        """The pose of which nothing is asked: `pose()` in numbers."""
+        joints = np.array([self.rest_joint(name) for name in self.pose_joints], np.float64).reshape(-1, 3)
+        return Pose(np.zeros(len(self.pose_names)), joints, np.eye(4))
+
+    def pose_of_frame(self, index: int) -> Pose:
+        """A stored frame by its coefficients; its mesh may have more than these say."""
+        expression, joints = self.coefficients(index)
+        values = np.array([expression.get(name, 0.0) for name in self.pose_names])
+        turns = np.array([joints.get(name, (0.0, 0.0, 0.0)) for name in self.pose_joints]).reshape(-1, 3)
+        return Pose(values, turns, np.eye(4))
+
+    def shown(self, pose: Pose) -> PosedFrame:
+        """The moment of a pose, the head moved as it says."""
+        frame = self.pose(torch.from_numpy(pose.expression).float(), torch.from_numpy(pose.joints).float())
+        if np.array_equal(pose.movement, np.eye(4)):
+            return frame
+        movement = torch.from_numpy(pose.movement).to(frame.vertices)
+        return PosedFrame(frame.vertices @ movement[:3, :3].T + movement[:3, 3], frame.condition)
+
+    def skull_movement(self, joints: Float[np.ndarray, "J 3"]) -> Float[np.ndarray, "4 4"]:
+        """How the head moves where neck and head turn on shoulders that stay: rigid, in the head frame, metres.
+
+        Args:
+            joints: axis-angle rotations in the order of `pose_joints`, radians.
+        """
+        if self._live is None:
+            return np.eye(4)
+        return self._live.skull_movement(joints, self.rest_pose().joints)
 
     def expression_sweep(self, name: str, count: int, peak: float = 1.0) -> list[PosedFrame]:
         """One expression from 0 to `peak` and back to 0, eased at both ends, all else neutral.

@@ -195,6 +195,18 @@ class HeadRenderer(Renderer):
         ends = rays.origins + rays.directions * depth
         return surface_normals(self.mapping, rays.moments.meshes, rays.mesh_index, ends, rays.directions)
 
+    def canonical_position(self, rays: StepRays, depth: Float[Tensor, "R 1"]) -> Float[Tensor, "R 3"]:
+        low, high = self.field.aabb
+        return (self._ends(rays, depth).points - low) / (high - low)
+
+    def region(self, rays: StepRays, depth: Float[Tensor, "R 1"]) -> Int[Tensor, " R"]:
+        region = torch.from_numpy(self._track.region).long().to(self.device)
+        return region[self._ends(rays, depth).face]
+
+    def _ends(self, rays: StepRays, depth: Float[Tensor, "R 1"]) -> CanonicalPoints:
+        ends = rays.origins + rays.directions * depth
+        return self.mapping.to_canonical(rays.moments.meshes, rays.mesh_index, ends)
+
     def forward(
         self,
         rays: StepRays,

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor, nn
 
@@ -124,6 +124,14 @@ class Renderer(nn.Module):
     def normals(self, rays: StepRays, depth: Float[Tensor, "R 1"]) -> Float[Tensor, "R 3"] | None:
         """Unit normals of the surface where rays end, towards the camera; None without a mesh. `depth` in metres."""
         return None
+
+    def canonical_position(self, rays: StepRays, depth: Float[Tensor, "R 1"]) -> Float[Tensor, "R 3"]:
+        """Where rays end in the canonical head, 0 to 1 of the box around it; for renderers with a mesh."""
+        raise NotImplementedError
+
+    def region(self, rays: StepRays, depth: Float[Tensor, "R 1"]) -> Int[Tensor, " R"]:
+        """Number of the part of the face where rays end; for renderers with a mesh."""
+        raise NotImplementedError
 
     def set_training_views(self, c2w: Float[Tensor, "N 3 4"], conditions: Float[Tensor, "N C"]) -> None:
         """Let the renderer know what training shows: cameras in the head's frame, OpenGL axes, and conditions."""

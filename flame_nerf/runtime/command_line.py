@@ -35,9 +35,19 @@ def prepare_export(arguments: Sequence[str]) -> None:
 
 def loaded_config(arguments: Sequence[str]) -> Path | None:
     """The config.yml that --load-config names; None where nothing does, or nothing is there."""
+    return named_file(arguments, "--load-config")
+
+
+def named_file(arguments: Sequence[str], option: str) -> Path | None:
+    """The file that an option names, `--option FILE` or `--option=FILE`; None: nothing, or it is not there.
+
+    Args:
+        arguments: of the process.
+        option: with its dashes; underscores in the arguments count as dashes.
+    """
     for position, argument in enumerate(arguments):
         name, given, value = argument.partition("=")
-        if name.replace("_", "-") == "--load-config":
+        if name.replace("_", "-") == option:
             value = value if given else "".join(arguments[position + 1 : position + 2])
             return Path(value) if value and Path(value).is_file() else None
     return None

@@ -1,37 +1,51 @@
-"""The head panel: frames, named expressions, jaw and gaze in Nerfstudio's viewer."""
+"""The head panel: faces, motions and films in Nerfstudio's viewer."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
-import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.viewer_elements import ViewerControl
 from torch import Tensor
 
 from flame_nerf.film.paths import mean_camera
-from flame_nerf.motion.frame import EYE_JOINTS
+from flame_nerf.film.pictures import to_uint8
+from flame_nerf.motion import PosedFrame, Provenance
 from flame_nerf.runtime.compatibility import mend_two_keyframes
+from flame_nerf.viewer.face_tab import FaceTab
+from flame_nerf.viewer.faces_tab import FacesTab
+from flame_nerf.viewer.handles import by_hand, plain_text
+from flame_nerf.viewer.keyframes import carry_faces, path_of
+from flame_nerf.viewer.mesh_overlay import MeshOverlay
+from flame_nerf.viewer.motion_tab import MotionTab
+from flame_nerf.viewer.page import hide_time, hide_training, moving_pictures, shared_note
+from flame_nerf.viewer.path_film import PathFilm
+from flame_nerf.viewer.playing import Player
 from flame_nerf.viewer.render_tab import set_field_of_view
-from flame_nerf.viewer.sliders import ANGLE_RANGE_DEG, GAZE_LEFT, GAZE_UP, JAW_ANGLE, slider_groups
+from flame_nerf.viewer.shelf import Shelf
+from flame_nerf.viewer.stage import Stage
 
 if TYPE_CHECKING:
     from nerfstudio.viewer.viewer import Viewer
-    from viser import ClientHandle, GuiEvent, GuiInputHandle
+    from viser import ClientHandle
 
-    from flame_nerf.motion import PosedFrame, SubjectMotion
-
-FOLLOW_TIME, FRAME, SLIDERS = "follow time", "timestep", "sliders"
-"""Source of the shown pose: the viewer's own time, the timestep slider, or the expression sliders."""
-
-CPU_RESOLUTION = 256
+CPU_RESOLUTION = 384
 """Longest side of the settled picture without a GPU, pixels."""
-CPU_MOVING_FPS = 8
+CLOSER = 1.25
+"""Times that small pictures are larger than the first view."""
+WARM_UP = 16
+"""Pixels of the width and height of the first picture, which nobody sees."""
+CPU_MOVING_FPS = 5
 """Pictures a second aimed at while something moves, without a GPU: Nerfstudio's 30 leave a postage stamp."""
+CPU_MOVING_WIDTH = 96
+"""Pixels that they are wide at least."""
 FALLBACK_DISTANCE = 0.6
 """Metres from the head to the first view where there are no training cameras."""
 FALLBACK_FOV = 0.5
@@ -43,90 +57,72 @@ class HeadPanel(ViewerControl):
 
     Give the model an attribute of this type and Nerfstudio's viewer installs it. Without a head model for the subject
     the expression sliders are left out and a line says why.
+
+    Attributes:
+        stage: what is shown; None until a viewer installs the panel.
+        player, face, motions, faces, film: parts of the page; None where there is no such part.
     """
 
     def __init__(self, model: Any) -> None:
         """
         Args:
-            model: has ``motion`` (a `SubjectMotion`), ``override`` (a `PosedFrame` or None) and ``device``.
+            model: has ``motion`` (a `SubjectMotion`), ``override`` (a `PosedFrame` or None) and ``device``; where they
+                are to be had, ``subject`` and ``head``, too.
         """
         self._model = model
-        self._lock = threading.RLock()
-        self.mode_choice: GuiInputHandle | None = None
-        self.frame_slider: GuiInputHandle | None = None
-        self._play: GuiInputHandle | None = None
-        self.expression_sliders: dict[str, GuiInputHandle] = {}
-        self.angle_sliders: dict[str, GuiInputHandle] = {}
-        self._base_joints: dict[str, tuple[float, float, float]] = {}
-        self._player: threading.Thread | None = None
+        self.stage: Stage | None = None
+        self.player: Player | None = None
+        self.face: FaceTab | None = None
+        self.motions: MotionTab | None = None
+        self.faces: FacesTab | None = None
+        self.film: PathFilm | None = None
+        self._mesh: MeshOverlay | None = None
+        self._note: Any = None
+        self._browsers: set[int | None] = set()
         self._train_cameras_hidden = False
+        # Before a viewer is made: its Render tab has the path that carries faces.
+        carry_faces()
 
     def _setup(self, viewer: Viewer) -> None:
         """Called by the viewer once its own panels stand. Whatever goes wrong here costs the panel, not the viewer."""
         super()._setup(viewer)
         try:
-            motion: SubjectMotion | None = getattr(self._model, "motion", None)
-            if motion is None:
+            if getattr(self._model, "motion", None) is None:
                 return
-            self._build(motion)
+            self.stage = Stage(self._model.motion, self._show)
             if torch.device(self._model.device).type == "cpu":
                 viewer.control_panel._max_res.value = CPU_RESOLUTION
+            hide_training(viewer)
+            hide_time(viewer)
+            # Nerfstudio breaks a rendering off wherever it is, were it in the middle of the kernels' first import,
+            # which then fails for good. They are used once before anybody can move anything.
+            self.picture(self._model.motion.frame(0), WARM_UP)
+            self._build()
             viewer.viser_server.scene.set_up_direction("+y")
             mend_two_keyframes()
             set_field_of_view(viewer.viser_server, self._first_view()[2])
             viewer.viser_server.on_client_connect(self.greet)
+            viewer.viser_server.on_client_disconnect(lambda client: self._count_browsers(leaving=client.client_id))
+            self.stage.apply()
         except Exception as error:
             CONSOLE.print(f"[bold yellow]The head panel could not be made: {type(error).__name__}: {error}")
-
-    # What the panel can be told, by its own sliders or from outside.
-
-    @property
-    def mode(self) -> str:
-        """`FOLLOW_TIME`, `FRAME` or `SLIDERS`."""
-        return FOLLOW_TIME if self.mode_choice is None else self.mode_choice.value
 
     @property
     def is_moving(self) -> bool:
         """Whether the picture being rendered on this thread is one of the viewer's that a better one will follow."""
         viewer = getattr(self, "viewer", None)
         machines = list(viewer.render_statemachines.values()) if viewer is not None else []
-        return any(machine is threading.current_thread() and machine.state != "high" for machine in machines)
+        return any(
+            machine is threading.current_thread() and getattr(machine, "state", "high") != "high"
+            for machine in machines
+        )
 
-    def show_frame(self, index: int) -> None:
-        """Shows a stored frame; clamped to those there are."""
-        with self._lock:
-            self.frame_slider.value = int(np.clip(index, 0, self._model.motion.num_frames - 1))
-            self._switch(FRAME)
-
-    def show_expression(self, values: dict[str, float]) -> None:
-        """Shows an expression of one's own: these coefficients, everything else neutral."""
-        with self._lock:
-            self._base_joints = {}
-            self._set_sliders(values)
-            self._switch(SLIDERS)
-
-    def take_frame(self) -> None:
-        """Sets the sliders to the current frame's coefficients and shows them, posed by the head model."""
-        with self._lock:
-            expression, joints = self._model.motion.coefficients(self.frame_slider.value)
-            self._base_joints = {name: turn for name, turn in joints.items() if name in self._model.motion.pose_joints}
-            self._set_sliders(expression)
-            self._switch(SLIDERS)
-
-    # Making the moment.
-
-    def _switch(self, mode: str) -> None:
-        with self._lock:
-            if self.mode_choice.value != mode:
-                self.mode_choice.value = mode
-            self._apply()
-
-    def _apply(self) -> None:
-        """Gives the model the moment the panel stands at, and asks for a new picture."""
+    def _show(self, frame: PosedFrame) -> None:
+        """Give the model a moment, and ask for a new picture."""
         try:
-            with self._lock:
-                posed = self._posed()
-                self._model.override = None if posed is None else posed.to(self._model.device)
+            self._model.override = frame.to(self._model.device)
+            if self._mesh is not None:
+                self._mesh.show(frame)
             self.viewer._trigger_rerender()
         except KeyError:
             # A client that is just connecting has no renderer yet; it renders as soon as it has one.
@@ -134,116 +130,98 @@ class HeadPanel(ViewerControl):
         except Exception as error:
             CONSOLE.print(f"[bold yellow]Head panel: {type(error).__name__}: {error}")
 
-    def _posed(self) -> PosedFrame | None:
-        motion = self._model.motion
-        if self.mode == FRAME:
-            return motion.frame(self.frame_slider.value)
-        if self.mode == SLIDERS:
-            values = {name: slider.value for name, slider in self.expression_sliders.items()}
-            return motion.pose(values, self._joint_rotations())
-        return None
-
-    def _joint_rotations(self) -> dict[str, tuple[float, float, float]]:
-        """Joint rotations of the sliders over those of the frame they were taken from.
-
-        Head axes: turning about +x lowers what points forward (opens the jaw), about +y turns it to the subject's left.
-        """
-        turns = dict(self._base_joints)
-        radians = {label: float(np.radians(slider.value)) for label, slider in self.angle_sliders.items()}
-        if JAW_ANGLE in radians:
-            _, y, z = turns.get("jaw", (0.0, 0.0, 0.0))
-            turns["jaw"] = (radians[JAW_ANGLE], y, z)
-        for eye in EYE_JOINTS:
-            if GAZE_LEFT in radians and eye in self._model.motion.pose_joints:
-                x, y, z = self._model.motion.rest_joint(eye)
-                turns[eye] = (x - radians[GAZE_UP], y + radians[GAZE_LEFT], z)
-        return turns
-
-    def _set_sliders(self, expression: dict[str, float]) -> None:
-        """Moves the sliders to these coefficients and to the base joints' angles; does not show them yet."""
-        for name, slider in self.expression_sliders.items():
-            slider.value = expression.get(name, 0.0)
-        jaw = self._base_joints.get("jaw", (0.0, 0.0, 0.0))
-        rest = self._model.motion.rest_joint
-        # Sliders at zero look where the person usually does.
-        eyes = [np.subtract(self._base_joints[e], rest(e)) for e in EYE_JOINTS if e in self._base_joints]
-        gaze = np.mean(eyes, axis=0) if eyes else np.zeros(3)
-        for label, angle in ((JAW_ANGLE, jaw[0]), (GAZE_LEFT, gaze[1]), (GAZE_UP, -gaze[0])):
-            if label in self.angle_sliders:
-                self.angle_sliders[label].value = float(np.degrees(angle))
-
     # The page.
 
-    def _build(self, motion: SubjectMotion) -> None:
-        gui = self.viser_server.gui
-        # Under the training statistics, above the tabs: this is what people come for.
-        with gui.add_folder("Head", order=self.viewer.stats_markdown.order + 0.5):
-            modes = (FOLLOW_TIME, FRAME, SLIDERS) if motion.can_pose else (FOLLOW_TIME, FRAME)
-            self.mode_choice = gui.add_dropdown("Show", modes, initial_value=FOLLOW_TIME, hint="What moves the head")
-            still, last = motion.num_frames < 2, max(1, motion.num_frames - 1)
-            self.frame_slider = gui.add_slider("Frame", 0, last, 1, 0, hint="A frame of the video", disabled=still)
-            self._play = gui.add_checkbox("Play", False, hint="Play the frames", disabled=still)
-            if motion.can_pose:
-                neutral = gui.add_button("Neutral face", hint="All sliders to zero")
-                neutral.on_click(lambda _: self.show_expression({}))
-                take = gui.add_button("Sliders from frame", hint="Sets the sliders to the frame's expression")
-                take.on_click(lambda _: self.take_frame())
-                self._build_sliders(motion)
-            else:
-                gui.add_markdown(f"No expression sliders: {motion.why_no_head}.")
-        self.mode_choice.on_update(self._by_hand(lambda: self._apply()))
-        self.frame_slider.on_update(self._by_hand(lambda: self.show_frame(self.frame_slider.value)))
-        self._play.on_update(self._by_hand(self._start_playing))
+    def _build(self) -> None:
+        server, stage, viewer = self.viser_server, self.stage, self.viewer
+        gui, order = server.gui, viewer.stats_markdown.order
+        subject = self._model.subject if hasattr(self._model, "subject") else None
+        name = subject.root.name if subject is not None else "avatar"
+        provenance = Provenance(source=name)
+        # Under the resolution, above Nerfstudio's tabs: this is what people come for.
+        folder = gui.add_folder("Head", order=order + 0.4)
+        with folder:
+            self._note = gui.add_markdown("", visible=False)
+        self.player = Player(gui, folder, stage, lambda: bool(server.get_clients()))
+        if subject is not None:
+            self._mesh = MeshOverlay(server, subject.track.faces, viewer.control_panel.viser_scale_ratio)
+            with folder:
+                mesh = gui.add_checkbox("Mesh", False, hint="The head model's mesh over the picture")
+            mesh.on_update(by_hand(lambda: self._want_mesh(mesh.value)))
+        if not stage.avatar.can_pose:
+            with folder:
+                gui.add_markdown(plain_text(f"No expression sliders: {stage.avatar.why_no_head}."))
+        else:
+            self._build_tabs(gui.add_tab_group(order=order + 0.5), name, Path(viewer.log_filename).parent)
+        path = path_of(server)
+        if path is not None:
+            self.film = PathFilm(server, path, stage, Path(viewer.datapath), provenance)
+            self.film.follow_preview(viewer)
 
-    def _build_sliders(self, motion: SubjectMotion) -> None:
-        gui = self.viser_server.gui
-        for group in slider_groups(motion.pose_names, motion.pose_joints):
-            with gui.add_folder(group.label, expand_by_default=group.label == "Jaw"):
-                for name in group.expressions:
-                    self.expression_sliders[name] = gui.add_slider(name, *group.expression_range, 0.01, 0.0)
-                for name in group.angles:
-                    self.angle_sliders[name] = gui.add_slider(name, *ANGLE_RANGE_DEG[name], 0.5, 0.0, hint="degrees")
-        for slider in (*self.expression_sliders.values(), *self.angle_sliders.values()):
-            slider.on_update(self._by_hand(lambda: self._switch(SLIDERS)))
+    def _build_tabs(self, tabs: Any, subject: str, run: Path) -> None:
+        gui, stage, player = self.viser_server.gui, self.stage, self.player
+        head = getattr(self._model, "head", None)
+        self.face = FaceTab(gui, tabs.add_tab("Face"), stage, player.refresh)
+        shelf = Shelf(run / "motions", stage.avatar, subject, head.name if head is not None else "")
+        self.motions = MotionTab(gui, tabs.add_tab("Motion"), stage, shelf, subject, player.show)
 
-    @staticmethod
-    def _by_hand(action: Any) -> Any:
-        """A callback for what a person does on the page; values that the panel sets itself carry no client."""
+        def taken() -> None:
+            self.face.refresh()
+            player.refresh()
 
-        def callback(event: GuiEvent) -> None:
-            if event.client_id is not None:
-                action()
+        self.faces = FacesTab(
+            gui, tabs.add_tab("Kept faces"), stage, subject, run / "motions" / "kept faces.npz", self.picture, taken
+        )
 
-        return callback
+    def _want_mesh(self, wanted: bool) -> None:
+        self._mesh.wanted = wanted
+        # The picture's depth would hide what lies a hair behind the skin.
+        self.viewer.control_panel._layer_depth.value = not wanted
+        self.stage.apply()
 
-    def _start_playing(self) -> None:
-        # A box ticked again before the last player has noticed that it was unticked must not leave two of them.
-        self._player = threading.Thread(target=self._keep_playing, name="head-panel-play", daemon=True)
-        if self._play.value:
-            self._player.start()
-
-    def _keep_playing(self) -> None:
-        """Shows frame after frame at the video's speed until the box is unticked, leaving out those it is late for."""
-        count, begun, first = self._model.motion.num_frames, time.monotonic(), self.frame_slider.value
-        fps = self._model.motion.fps
-        while self._player is threading.current_thread() and self._play.value and self.viser_server.get_clients():
-            index = (first + int((time.monotonic() - begun) * fps)) % count
-            if index != self.frame_slider.value or self.mode != FRAME:
-                self.show_frame(index)
-            time.sleep(1.0 / fps)
+    def picture(self, frame: PosedFrame, size: int) -> UInt8[np.ndarray, "S S 3"]:
+        """A square picture of a moment from the first view, `size` pixels wide."""
+        position, look_at, fov = self._first_view()
+        backward = torch.nn.functional.normalize(position - look_at, dim=0)
+        right = torch.linalg.cross(torch.tensor([0.0, 1.0, 0.0], dtype=backward.dtype), backward)
+        right = torch.nn.functional.normalize(right, dim=0)
+        up = torch.linalg.cross(backward, right)
+        c2w = torch.stack([right, up, backward, position], dim=1).float()
+        focal = 0.5 * size / float(np.tan(0.5 * fov)) * CLOSER
+        camera = Cameras(c2w[None], focal, focal, size / 2, size / 2, size, size, camera_type=CameraType.PERSPECTIVE)
+        model = self._model
+        with self.viewer.train_lock if self.viewer.train_lock is not None else contextlib.nullcontext():
+            before, training = model.override, model.training
+            try:
+                model.eval()
+                model.override = frame.to(model.device)
+                with torch.no_grad():
+                    return to_uint8(model.get_outputs_for_camera(camera.to(model.device))["rgb"])
+            finally:
+                model.override = before
+                model.train(training)
 
     def greet(self, client: ClientHandle) -> None:
         """Places a new client's camera in front of the face, and clears the training cameras out of its way."""
         try:
             self._place_camera(client)
-            if torch.device(self._model.device).type == "cpu" and client.client_id in self.viewer.render_statemachines:
-                self.viewer.render_statemachines[client.client_id].target_fps = CPU_MOVING_FPS
+            machine = self.viewer.render_statemachines.get(client.client_id)
+            if torch.device(self._model.device).type == "cpu" and machine is not None:
+                moving_pictures(machine, CPU_MOVING_FPS, CPU_MOVING_WIDTH)
             if not self._train_cameras_hidden and getattr(self.viewer, "camera_handles", None):
                 self._train_cameras_hidden = True
                 self.viewer.set_camera_visibility(False)
                 self.viewer.toggle_cameravis_button()
+            self._count_browsers(coming=client.client_id)
         except Exception as error:
             CONSOLE.print(f"[bold yellow]Head panel: the first view could not be set: {type(error).__name__}: {error}")
+
+    def _count_browsers(self, coming: int | None = None, leaving: int | None = None) -> None:
+        # viser's own list is locked while it greets a client.
+        self._browsers = (self._browsers | {coming}) - {None, leaving}
+        note = shared_note(len(self._browsers))
+        self._note.content = note
+        self._note.visible = bool(note)
 
     def _first_view(self) -> tuple[Float[Tensor, " 3"], Float[Tensor, " 3"], float]:
         """Where the first view is from and what it looks at, metres, and its field of view from top to bottom, radians:

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flame_nerf.viewer.handles import labelled
+
 if TYPE_CHECKING:
-    from viser import GuiInputHandle, ViserServer
+    from viser import ViserServer
 
 FIELD_OF_VIEW = "Default FOV"
 """Label of the Render tab's slider, degrees from top to bottom."""
@@ -23,13 +25,8 @@ def set_field_of_view(server: ViserServer, radians: float) -> bool:
     Returns:
         whether the page has that slider.
     """
-    slider = _labelled(server, FIELD_OF_VIEW)
+    slider = labelled(server, FIELD_OF_VIEW)
     if slider is None:
         return False
     slider.value = float(np.degrees(radians))
     return True
-
-
-def _labelled(server: ViserServer, label: str) -> GuiInputHandle | None:
-    handles = server.gui._gui_input_handle_from_id.values()
-    return next((handle for handle in handles if handle._impl.label == label), None)

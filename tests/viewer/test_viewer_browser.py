@@ -21,6 +21,7 @@ from synthetic import make_subject
 from synthetic_head import make_head
 
 from flame_nerf.heads import save_head
+from flame_nerf.motion import load_motion
 from flame_nerf.subject import write_subject
 from flame_nerf.viewer.panel import CPU_RESOLUTION
 
@@ -33,7 +34,7 @@ FLAGS = (
 STEPS, RAYS = 100, 1024
 OPEN_FRAME = 10
 """The synthetic head's mouth is shut in frame 0 and wide open in this one."""
-PATIENCE = 240.0
+PATIENCE = 90.0
 """Seconds to wait for anything: a busy machine is not a failure."""
 
 pytestmark = [
@@ -93,28 +94,49 @@ def address(config, tmp_path_factory):
             viewer.kill()
 
 
-@pytest.fixture
-def page(address, tmp_path):
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """One browser for all tests: starting one takes longer than most of them."""
     selenium = pytest.importorskip("selenium.webdriver")
     options = selenium.ChromeOptions()
     options.binary_location = CHROMIUM
-    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path / 'profile'}"):
+    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('browser') / 'profile'}"):
         options.add_argument(flag)
     driver = selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
-    try:
-        driver.get(address)
-        yield driver
-    finally:
-        driver.quit()
+    yield driver
+    driver.quit()
 
 
-def picture(page) -> np.ndarray:
-    """The middle of the page's 3D view [H, W, 3], 0 to 1."""
+@pytest.fixture
+def page(address, browser):
+    """The avatar's page, newly opened, with its head on it."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(address)
+    WebDriverWait(browser, PATIENCE).until(lambda driver: driver.find_elements("xpath", "//label[.='Frame']"))
+    WebDriverWait(browser, PATIENCE).until(lambda driver: "Connected" in words(driver))
+    return browser
+
+
+def words(page) -> str:
+    """What the page says; read in one go, as it is written anew all the time."""
+    return page.execute_script("return document.body.innerText")
+
+
+def whole_view(page) -> np.ndarray:
+    """The page's 3D view [H, W, 3], 0 to 1."""
     shot = np.asarray(Image.open(io.BytesIO(page.get_screenshot_as_png())).convert("RGB"), dtype=float) / 255
     # One canvas reaches under the control panel, the one with the picture ends beside it.
     view = min((canvas.rect for canvas in page.find_elements("css selector", "canvas")), key=lambda r: r["width"])
     left, top, width, height = (int(view[side]) for side in ("x", "y", "width", "height"))
-    return shot[top + height // 8 : top + height - height // 8, left + width // 8 : left + width - width // 8]
+    return shot[top : top + height, left : left + width]
+
+
+def picture(page) -> np.ndarray:
+    """The middle of the page's 3D view [H, W, 3], 0 to 1."""
+    view = whole_view(page)
+    height, width = view.shape[:2]
+    return view[height // 8 : height - height // 8, width // 8 : width - width // 8]
 
 
 def slider(page, label: str):
@@ -125,9 +147,7 @@ def slider(page, label: str):
 
 def full_size(page) -> bool:
     """Whether the picture on show is the sharp one, that follows the coarse ones of a moving view."""
-    # Read in one go: the page writes this line anew with every picture, and an element held is soon a stale one.
-    words = page.execute_script("return document.body.innerText")
-    size = re.search(r"Resolution: (\d+)x(\d+)px", words)
+    size = re.search(r"Resolution: (\d+)x(\d+)px", words(page))
     return size is not None and max(map(int, size.groups())) == CPU_RESOLUTION
 
 
@@ -162,27 +182,84 @@ def test_the_head_appears_and_moves_with_the_sliders(page):
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(page, PATIENCE).until(lambda driver: driver.find_elements("xpath", "//label[.='Frame']"))
-    WebDriverWait(page, PATIENCE).until(lambda driver: "Connected" in driver.find_element("tag name", "body").text)
-
     shut = settled(page, is_head, "no head on white appeared")
+    assert "Step:" not in words(page) and "Pause Training" not in words(page), "nothing trains here"
 
     slider(page, "Frame").send_keys(Keys.HOME + Keys.ARROW_RIGHT * OPEN_FRAME)
     opened = settled(page, unlike(shut), "the frame slider changed nothing")
 
-    slider(page, "jawOpen").send_keys(Keys.ARROW_RIGHT + Keys.HOME)
+    slider(page, "Open").send_keys(Keys.ARROW_RIGHT + Keys.HOME)
     shut_by_slider = settled(page, unlike(opened), "the expression slider shut nothing")
-    slider(page, "jawOpen").send_keys(Keys.END)
+    slider(page, "Open").send_keys(Keys.END)
     opened_by_slider = settled(page, unlike(shut_by_slider), "the expression slider opened nothing")
 
     assert difference(shut_by_slider, shut) < 0.5 * difference(shut_by_slider, opened), "shut is shut, either way"
     # Frame 10 turns the jaw joint too, which the slider leaves at rest: alike, not the same.
     assert difference(opened_by_slider, opened) < difference(opened_by_slider, shut), "open is open, either way"
 
-    page.find_element("xpath", "//label[.='Play']/ancestor::*[.//input[@type='checkbox']][1]//input").click()
+    box = page.find_element("xpath", "//label[.='Play']/ancestor::*[.//input[@type='checkbox']][1]//input")
+    box.click()
     WebDriverWait(page, PATIENCE).until(
-        lambda driver: slider(driver, "Frame").get_attribute("aria-valuenow") != str(OPEN_FRAME)
+        lambda driver: slider(driver, "Frame").get_attribute("aria-valuenow") not in ("0", str(OPEN_FRAME))
     )
+    box.click()
+
+
+def field(page, label: str):
+    """The text field with this label."""
+    return page.find_element("xpath", f"//label[normalize-space()='{label}']/following::input[1]")
+
+
+def write(page, label: str, text: str) -> None:
+    """Set a text field."""
+    from selenium.webdriver.common.keys import Keys
+
+    # The null key lets go of Control.
+    field(page, label).send_keys(Keys.CONTROL + "a" + Keys.NULL + Keys.DELETE + text)
+    # The page sends what is written at most twenty times a second, and of several fields only the last.
+    time.sleep(0.5)
+
+
+def says(page, text: str) -> None:
+    """Waits until the page says this."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(page, PATIENCE).until(lambda driver: text in words(driver), f"{text!r} is not in {words(page)!r}")
+
+
+def test_a_take_is_recorded_saved_and_loaded(page, config, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
+    slider(page, "Open").send_keys(Keys.HOME)
+    shut = settled(page, is_head, "no head on white appeared")
+    press(page, "Motion")
+    press(page, "Record")
+    says(page, "Recording")
+    press(page, "Face")
+    slider(page, "Open").send_keys(Keys.END)
+    time.sleep(1.5)
+    opened = settled(page, unlike(shut), "the expression slider opened nothing")
+    press(page, "Motion")
+    press(page, "Stop recording")
+    says(page, "Name it, and save it")
+    write(page, "Name", "wide open")
+    press(page, "save")
+    says(page, "Saved:")
+    saved = config.parent / "motions" / "wide open.npz"
+    motion = load_motion(saved)
+    assert motion.column("jawOpen")[0] == 0 and motion.column("jawOpen")[-1] == 1 and motion.seconds > 1.4
+
+    # It comes back as another browser's file, and plays what was recorded.
+    page.find_element("css selector", "input[type=file]").send_keys(str(shutil.copy(saved, tmp_path / "again.npz")))
+    says(page, f"again.npz: {len(motion)} moments")
+    settled(page, lambda view: difference(view, shut) < 0.3 * difference(opened, shut), "its first moment is shut")
+    slider(page, "Frame").send_keys(Keys.END)
+    settled(page, lambda view: difference(view, opened) < 0.3 * difference(opened, shut), "its last one is open")
+
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("time,jawOpen\n0,nothing\n")
+    page.find_element("css selector", "input[type=file]").send_keys(str(wrong))
+    says(page, "Not done. wrong.csv")
 
 
 def press(page, words: str) -> None:
@@ -202,12 +279,95 @@ def turn(page) -> None:
     ActionChains(page).move_to_element(view).click_and_hold().move_by_offset(60, 10).pause(0.3).release().perform()
 
 
+def films(folder: Path) -> list[dict]:
+    """Camera paths that the page has written whole."""
+    found = []
+    for path in folder.glob("*.json"):
+        with contextlib.suppress(json.JSONDecodeError):
+            found.append(json.loads(path.read_text()) | {"path": path})
+    return [film for film in found if "motion" in film]
+
+
+def square(picture: np.ndarray) -> np.ndarray:
+    """The middle of a picture, small: what films and pages of one field of view from top to bottom share."""
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    middle = Image.fromarray((picture[top : top + side, left : left + side] * 255).astype(np.uint8))
+    return np.asarray(middle.resize((48, 48), Image.Resampling.BOX), dtype=float) / 255
+
+
+def clear_keyframes(page) -> None:
+    """Take away the keyframes that another test has set."""
+    press(page, "Clear Keyframes")
+    press(page, "Yes")
+    time.sleep(0.5)
+
+
+def test_a_film_shows_the_faces_of_its_keyframes(page, config, tmp_path):
+    """The mouth shut, open and half open; through Nerfstudio's own player."""
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    folder = config.parents[4] / "subject" / "camera_paths"
+    press(page, "neutral")
+    press(page, "Render")
+    clear_keyframes(page)
+    shown = []
+    write(page, "Search", "Open")
+    says(page, "1 found")
+    for keys in (Keys.END + Keys.HOME, Keys.END, Keys.HOME + Keys.ARROW_RIGHT * 50):
+        found = "//*[normalize-space()='1 found']/following::*[@role='slider'][1]"
+        page.find_element("xpath", found).send_keys(keys)
+        time.sleep(1.0)
+        settled(page, is_head, "no head on white appeared")
+        shown.append(square(whole_view(page)))
+        press(page, "Add Keyframe")
+        time.sleep(0.5)
+    write(page, "Render name", "three faces")
+    press(page, "Generate Command")
+    path = folder / "three faces.json"
+    WebDriverWait(page, PATIENCE).until(lambda driver: path in [film["path"] for film in films(folder)])
+    press(page, "Close")
+
+    film = json.loads(path.read_text())
+    entries = film["camera_path"]
+    assert (path.parent / film["motion"]).is_file() and len(entries) > 10
+    # A film of three pictures shows what is at the keyframes.
+    film["camera_path"] = [entries[0], entries[len(entries) // 2], entries[-1]]
+    path.write_text(json.dumps(film | {"render_width": 144, "render_height": 96, "seconds": 1.0}))
+    command = [program("ns-render"), "camera-path", "--load-config", str(config), "--camera-path-filename", str(path)]
+    command += ["--output-path", str(tmp_path / "film"), "--output-format", "images", "--image-format", "png"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    pictures = sorted((tmp_path / "film").glob("*.png"))
+    filmed = [square(np.asarray(Image.open(name).convert("RGB"), dtype=float) / 255) for name in pictures]
+    apart = np.array([[difference(one, other) for other in shown] for one in filmed])
+    assert (apart.argmin(axis=1) == np.arange(3)).all(), apart
+    between = np.array([[difference(one, other) for other in shown] for one in shown])
+    assert (apart.diagonal() < 0.5 * between[between > 0].min()).all(), (apart, between)
+
+    # Without its motion the path would show other faces: it says so, in one line.
+    (path.parent / film["motion"]).rename(tmp_path / "elsewhere.npz")
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
+    assert done.returncode != 0 and "which is not beside it" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_two_browsers_share_the_face_and_say_so(page, address):
+    page.execute_script(f"window.open('{address}')")
+    first, second = page.window_handles
+    says(page, "2 browsers show this head")
+    page.switch_to.window(second)
+    says(page, "2 browsers show this head")
+    page.close()
+    page.switch_to.window(first)
+
+
 def test_camera_paths_of_two_and_of_three_keyframes(page, config):
     from nerfstudio.cameras.camera_paths import get_path_from_json
     from selenium.webdriver.support.ui import WebDriverWait
 
     folder = config.parents[4] / "subject" / "camera_paths"
-    WebDriverWait(page, PATIENCE).until(lambda driver: driver.find_elements("xpath", "//label[.='Frame']"))
     settled(page, is_head, "no head on white appeared")
     press(page, "Render")
     # The synthetic pictures' focal length is 1.7 times their height.
@@ -219,13 +379,9 @@ def test_camera_paths_of_two_and_of_three_keyframes(page, config):
     )
 
     def written(count: int) -> dict | None:
-        for path in folder.glob("*.json"):
-            with contextlib.suppress(json.JSONDecodeError):
-                film = json.loads(path.read_text())
-                if len(film["keyframes"]) == count:
-                    return film
-        return None
+        return next((film for film in films(folder) if len(film["keyframes"]) == count), None)
 
+    clear_keyframes(page)
     press(page, "Add Keyframe")
     for count in (2, 3):
         turn(page)

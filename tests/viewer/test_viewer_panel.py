@@ -1,6 +1,7 @@
 """The head panel against a real viser server, without a browser: what a hand on a slider makes the model show."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,13 +14,17 @@ from synthetic_head import make_head, make_track
 
 from flame_nerf.heads import load_head
 from flame_nerf.motion import SubjectMotion
+from flame_nerf.motion.arkit import ARKIT_NAMES
 from flame_nerf.motion.frame import EYE_JOINTS
 from flame_nerf.viewer import HeadPanel
-from flame_nerf.viewer.panel import FOLLOW_TIME, FRAME, SLIDERS
+from flame_nerf.viewer.page import shared_note
+from flame_nerf.viewer.panel import CPU_MOVING_FPS, CPU_RESOLUTION
 from flame_nerf.viewer.render_tab import set_field_of_view
-from flame_nerf.viewer.sliders import GAZE_LEFT, GAZE_UP, JAW_ANGLE, slider_groups
+from flame_nerf.viewer.sliders import GAZE_LEFT, GAZE_UP, JAW_ANGLE, label_of, matches, other_side, slider_groups
+from flame_nerf.viewer.stage import SLIDERS, VIDEO, Stage
 
 COUNT = 11
+CLIENT = SimpleNamespace()
 ARKIT_SAMPLE = ("browInnerUp", "cheekPuff", "eyeBlinkLeft", "jawOpen", "mouthSmileLeft", "noseSneerLeft", "tongueOut")
 
 
@@ -43,10 +48,17 @@ def track(head):
 class FakeViewer:
     """What of Nerfstudio's viewer the panel touches."""
 
-    def __init__(self, server, cameras=()):
+    def __init__(self, server, cameras=(), folder=Path("nowhere")):
         self.viser_server = server
-        self.stats_markdown = SimpleNamespace(order=3)
-        self.control_panel = SimpleNamespace(_max_res=SimpleNamespace(value=512), viser_scale_ratio=10.0)
+        self.stats_markdown = SimpleNamespace(order=3, content="Step: 7  \nResolution: 3x4px")
+        hideable = SimpleNamespace(set_hidden=lambda hidden: None)
+        self.control_panel = SimpleNamespace(
+            _max_res=SimpleNamespace(value=512), viser_scale_ratio=10.0, _train_speed=hideable, _train_util=hideable,
+            _layer_depth=SimpleNamespace(value=True),
+        )  # fmt: skip
+        self.trainer, self.train_lock = None, None
+        self.pause_train, self.resume_train = SimpleNamespace(visible=True), SimpleNamespace(visible=False)
+        self.log_filename, self.datapath = folder / "viewer.log", folder
         dataset = SimpleNamespace(cameras=cameras, __len__=lambda: len(cameras))
         self.pipeline = SimpleNamespace(
             datamanager=SimpleNamespace(train_dataset=None if not len(cameras) else dataset)
@@ -58,9 +70,25 @@ class FakeViewer:
         self.renders += 1
 
 
-def install(server, motion):
-    model = SimpleNamespace(motion=motion, override=None, device="cpu")
-    panel, viewer = HeadPanel(model), FakeViewer(server)
+class FakeModel(SimpleNamespace):
+    """What of a model the panel touches; its pictures are black."""
+
+    def __init__(self, motion, **more):
+        super().__init__(motion=motion, override=None, device="cpu", training=False, **more)
+
+    def eval(self):
+        return self
+
+    def train(self, mode):
+        return self
+
+    def get_outputs_for_camera(self, camera):
+        return {"rgb": torch.zeros(int(camera.height), int(camera.width), 3)}
+
+
+def install(server, motion, folder=Path("nowhere")):
+    model = FakeModel(motion)
+    panel, viewer = HeadPanel(model), FakeViewer(server, folder=folder)
     panel._setup(viewer)
     return model, panel, viewer
 
@@ -69,43 +97,81 @@ def move(handle, value):
     """What the viewer does when a person moves something on the page."""
     handle._impl.value = value
     for callback in handle._impl.update_cb:
-        callback(SimpleNamespace(client_id=0, client=None, target=handle))
+        callback(SimpleNamespace(client_id=0, client=CLIENT, target=handle))
+
+
+def press(handle, value=True):
+    """What the viewer does when a person presses a button, or one of a group."""
+    move(handle, value)
 
 
 def test_expressions_are_grouped_by_part_of_the_face():
-    groups = slider_groups((*ARKIT_SAMPLE, "component_7"), ("root", "jaw", "left_eye"))
-    assert [group.label for group in groups] == ["Jaw", "Mouth", "Eyes", "Brows", "Cheeks, nose, tongue", "Expressions"]
-    named = {name for group in groups for name in group.expressions}
+    found = slider_groups((*ARKIT_SAMPLE, "component_7"), ("neck", "jaw", "left_eye"))
+    groups = {group.label: group for group in found}
+    assert list(groups) == [
+        "Brows", "Eyes", "Gaze", "Mouth", "Jaw", "Cheeks and nose", "Tongue", "Expressions", "Head and neck",
+    ]  # fmt: skip
+    named = {name for group in groups.values() for name in group.expressions}
     assert named == {*ARKIT_SAMPLE, "component_7"}
-    assert groups[0].angles == (JAW_ANGLE,) and groups[2].angles == (GAZE_LEFT, GAZE_UP)
-    assert groups[0].expression_range == (0, 1) and groups[-1].expression_range == (-3, 3)
+    assert groups["Jaw"].angles == (JAW_ANGLE,) and groups["Gaze"].angles == (GAZE_LEFT, GAZE_UP)
+    assert groups["Head and neck"].angles == ("neck turn", "neck nod", "neck tilt")
+    assert groups["Jaw"].expression_range == (0, 1) and groups["Expressions"].expression_range == (-3, 3)
     assert slider_groups((), ("jaw",))[0].angles == (JAW_ANGLE,)
     assert slider_groups((), ()) == []
 
 
+def test_labels_are_short_words_that_break_into_lines():
+    """A slider covers what is longer than its label's column, which breaks at spaces: a dozen letters fit."""
+    assert label_of("mouthLowerDownLeft", "Mouth") == "Lower down L"
+    assert label_of("jawLeft", "Jaw") == "Left", "a direction is no side"
+    assert label_of("noseSneerRight", "Cheeks and nose") == "Nose sneer R"
+    assert label_of("expr_012", "Expressions") == "expr_012", "a head's own names stay"
+    for group in slider_groups(ARKIT_NAMES, ("neck", "head", "jaw", "left_eye")):
+        labels = [label_of(name, group.label) for name in (*group.expressions, *group.angles)]
+        assert len(set(labels)) == len(labels)
+        assert all(len(word) <= 12 for label in labels for word in label.split())
+        assert all(len(label) <= 15 for label in labels)
+
+
+def test_the_two_sides_of_an_expression():
+    assert other_side("mouthSmileLeft", ARKIT_NAMES) == "mouthSmileRight"
+    assert other_side("eyeLookInLeft", ARKIT_NAMES) == "eyeLookOutRight", "both eyes look to one side"
+    assert other_side("jawLeft", ARKIT_NAMES) is None and other_side("mouthRight", ARKIT_NAMES) is None
+    assert other_side("browInnerUp", ARKIT_NAMES) is None
+    assert other_side("blink_L", ("blink_L", "blink_R")) == "blink_R"
+    assert other_side("mouthSmileLeft", ("mouthSmileLeft",)) is None
+    for name in ARKIT_NAMES:
+        other = other_side(name, ARKIT_NAMES)
+        assert other is None or other_side(other, ARKIT_NAMES) == name
+
+
+def test_a_search_finds_names_labels_and_parts():
+    assert matches("lower", "mouthLowerDownLeft", "Mouth") and matches("DOWN L", "mouthLowerDownLeft", "Mouth")
+    assert matches("mouth left", "mouthLowerDownLeft", "Mouth") and matches("jaw", JAW_ANGLE, "Jaw")
+    assert not matches("upper", "mouthLowerDownLeft", "Mouth")
+
+
 def test_moving_the_frame_slider_shows_that_frame(server, track, head):
     model, panel, viewer = install(server, SubjectMotion(track, head))
-    assert model.override is None and panel.mode == FOLLOW_TIME
+    assert panel.stage.source == VIDEO and torch.equal(model.override.vertices, torch.from_numpy(track.vertices[0]))
     before = viewer.renders
-    move(panel.frame_slider, 7)
+    move(panel.player.frame, 7)
     assert torch.equal(model.override.vertices, torch.from_numpy(track.vertices[7]))
-    assert panel.mode == FRAME and viewer.renders == before + 1
-    move(panel.mode_choice, FOLLOW_TIME)
-    assert model.override is None
+    assert panel.stage.source == VIDEO and viewer.renders == before + 1
 
 
 def test_moving_an_expression_slider_poses_the_head(server, track, head):
     motion = SubjectMotion(track, head)
     model, panel, _ = install(server, motion)
-    assert set(panel.expression_sliders) == {"jawOpen", "mouthSmileLeft"}
-    move(panel.expression_sliders["jawOpen"], 0.7)
-    move(panel.angle_sliders[JAW_ANGLE], 10.0)
-    move(panel.angle_sliders[GAZE_LEFT], 20.0)
-    move(panel.angle_sliders[GAZE_UP], 5.0)
+    assert {"jawOpen", "mouthSmileLeft"} < set(panel.face.sliders)
+    move(panel.face.sliders["jawOpen"], 0.7)
+    move(panel.face.sliders[JAW_ANGLE], 10.0)
+    move(panel.face.sliders[GAZE_LEFT], 20.0)
+    move(panel.face.sliders[GAZE_UP], 5.0)
     # Turns are counted from where the person usually looks.
     eyes = {name: np.add(motion.rest_joint(name), (-np.radians(5), np.radians(20), 0.0)) for name in EYE_JOINTS}
     expected = motion.pose({"jawOpen": 0.7}, {"jaw": (np.radians(10), 0.0, 0.0)} | eyes)
-    assert panel.mode == SLIDERS
+    assert panel.stage.source == SLIDERS == panel.player.source.value
     torch.testing.assert_close(model.override.vertices, expected.vertices)
     torch.testing.assert_close(model.override.condition, expected.condition)
 
@@ -142,49 +208,122 @@ def test_sliders_from_frame_and_neutral_face(server, track, head):
     )
     motion = SubjectMotion(quiet, head)
     model, panel, _ = install(server, motion)
-    move(panel.frame_slider, 4)
-    panel.take_frame()
-    assert panel.expression_sliders["jawOpen"].value == pytest.approx(track.expression[4, 0])
-    assert panel.angle_sliders[JAW_ANGLE].value == pytest.approx(np.degrees(0.2))
+    move(panel.player.frame, 4)
+    press(panel.face._ways_back, "this face")
+    sliders = panel.face.sliders
+    # viser's sliders have steps; what is shown has none.
+    assert sliders["jawOpen"].value == pytest.approx(track.expression[4, 0])
+    assert sliders[JAW_ANGLE].value == pytest.approx(np.degrees(0.2))
     np.testing.assert_allclose(model.override.vertices, quiet.vertices[4], atol=1e-5)
-    panel.show_expression({})
-    assert all(slider.value == 0 for slider in (*panel.expression_sliders.values(), *panel.angle_sliders.values()))
+    press(panel.face._ways_back, "neutral")
+    assert all(slider.value == 0 for slider in sliders.values())
     torch.testing.assert_close(model.override.vertices, motion.neutral().vertices)
+
+
+def test_linked_sides_move_together_and_a_group_is_reset_alone(server):
+    both = make_head()
+    both = replace(both, expression_names=("mouthSmileRight", "mouthSmileLeft"))
+    _, panel, _ = install(server, SubjectMotion(make_track(both, both), both))
+    sliders, stage = panel.face.sliders, panel.stage
+    move(sliders["mouthSmileLeft"], 0.6)
+    assert stage.expression == {"mouthSmileLeft": 0.6, "mouthSmileRight": 0.6}
+    assert sliders["mouthSmileRight"].value == 0.6
+    move(panel.face.linked, False)
+    move(sliders["mouthSmileLeft"], 0.1)
+    assert stage.expression["mouthSmileRight"] == 0.6
+    move(sliders[JAW_ANGLE], 12.0)
+    panel.face._reset(next(group for group in panel.face._groups if group.label == "Mouth"))
+    assert set(stage.expression.values()) == {0.0} and stage.angles[JAW_ANGLE] == 12.0
+    assert sliders["mouthSmileLeft"].value == 0.0 and sliders[JAW_ANGLE].value == 12.0
+
+
+def test_a_search_leaves_the_sliders_that_it_finds_and_their_values(server, track, head):
+    _, panel, _ = install(server, SubjectMotion(track, head))
+    move(panel.face.sliders["jawOpen"], 0.5)
+    everything = set(panel.face.sliders)
+    move(panel.face.search, "open")
+    assert set(panel.face.sliders) == {"jawOpen"} and panel.face.sliders["jawOpen"].value == 0.5
+    move(panel.face.sliders["jawOpen"], 0.8)
+    move(panel.face.search, "no such thing")
+    assert panel.face.sliders == {}
+    move(panel.face.search, "")
+    assert set(panel.face.sliders) == everything and panel.face.sliders["jawOpen"].value == 0.8
+
+
+def test_the_neck_turns_the_head_and_leaves_the_shoulders():
+    """On the head that ships: its lowest vertices belong to the root, which stands still."""
+    head = load_head()
+    zeros = np.zeros((2, len(head.joint_names), 3), np.float32)
+    track = replace(
+        make_track(make_head(), make_head(), count=2),
+        faces=head.faces.numpy().astype(np.int32), canonical_vertices=head.template.numpy(),
+        vertices=np.stack([head.template.numpy()] * 2), expression=np.zeros((2, 52), np.float32),
+        expression_names=head.expression_names, pose=zeros, joint_names=head.joint_names,
+        identity=np.zeros(head.shapedirs.shape[-1], np.float32),
+    )  # fmt: skip
+    shown = []
+    stage = Stage(SubjectMotion(track, head), shown.append)
+    stage.reset()
+    stage.set_sliders(angles={"neck turn": 20.0})
+    moved = shown[-1].vertices - shown[-2].vertices
+    weights = head.skinning_weights
+    held = weights[:, head.joint_names.index("root")] > 0.99
+    nose = weights[:, head.joint_names.index("head")] > 0.99
+    nose &= head.template[:, 2] > head.template[nose, 2].max() - 0.01
+    assert held.any() and float(moved[held].norm(dim=1).max()) < 1e-4
+    assert float(moved[nose].mean(0)[0]) > 0.02, "to the subject's left"
 
 
 def test_without_a_head_model_frames_alone(server, track):
     model, panel, _ = install(server, SubjectMotion(track))
-    assert panel.expression_sliders == {} and panel.angle_sliders == {}
-    assert set(panel.mode_choice.options) == {FOLLOW_TIME, FRAME}
-    move(panel.frame_slider, COUNT - 1)
+    assert panel.face is None and panel.motions is None
+    assert set(panel.player.source.options) == {VIDEO}
+    move(panel.player.frame, COUNT - 1)
     assert torch.equal(model.override.vertices, torch.from_numpy(track.vertices[-1]))
 
 
 def test_a_still_subject_has_a_page_too(server, head):
     model, panel, _ = install(server, SubjectMotion(make_track(head, head, count=1), head))
-    panel.show_frame(3)
-    assert panel.frame_slider.value == 0 and model.override is not None
+    move(panel.player.frame, 3)
+    assert panel.stage.frame == 0 and model.override is not None
 
 
 def test_a_model_without_motion_gets_no_panel_and_no_error(server):
     panel = HeadPanel(SimpleNamespace(override=None, device="cpu"))
     panel._setup(FakeViewer(server))
-    assert panel.mode == FOLLOW_TIME
+    assert panel.stage is None
 
 
 def test_a_failing_renderer_does_not_stop_the_panel(server, track, head, capsys):
     model, panel, viewer = install(server, SubjectMotion(track, head))
     viewer._trigger_rerender = lambda: 1 / 0
-    move(panel.frame_slider, 2)
+    move(panel.player.frame, 2)
     assert model.override is not None
     model.motion.frame = lambda index: 1 / 0
-    move(panel.frame_slider, 3)
+    move(panel.player.frame, 3)
     assert "ZeroDivisionError" in capsys.readouterr().out
+
+
+def test_a_finished_avatar_shows_nothing_of_training(server, track):
+    _, _, viewer = install(server, SubjectMotion(track))
+    assert not viewer.pause_train.visible and not viewer.resume_train.visible
+    assert "Step" not in viewer.stats_markdown.content
+    assert viewer.make_stats_markdown(None, "96x64px") == "Resolution: 96x64px"
+    assert viewer.make_stats_markdown(30, None) == "Resolution: 96x64px", "a step changes nothing"
+    training = FakeViewer(server)
+    training.trainer = SimpleNamespace(training_state="training")
+    HeadPanel(FakeModel(SubjectMotion(track)))._setup(training)
+    assert training.pause_train.visible and "Step: 7" in training.stats_markdown.content
+
+
+def test_several_browsers_are_told_that_they_share_the_face():
+    assert shared_note(0) == shared_note(1) == ""
+    assert "2 browsers" in shared_note(2) and "own camera" in shared_note(2)
 
 
 def test_the_picture_is_small_without_a_gpu(server, track):
     _, _, viewer = install(server, SubjectMotion(track))
-    assert viewer.control_panel._max_res.value == 256
+    assert viewer.control_panel._max_res.value == CPU_RESOLUTION == 384
 
 
 class FakeCamera(SimpleNamespace):
@@ -192,7 +331,7 @@ class FakeCamera(SimpleNamespace):
 
 
 def greeted(server, track, cameras):
-    panel = HeadPanel(SimpleNamespace(motion=SubjectMotion(track), override=None, device="cpu"))
+    panel = HeadPanel(FakeModel(SubjectMotion(track)))
     viewer = FakeViewer(server)
     if cameras is not None:
 
@@ -207,7 +346,7 @@ def greeted(server, track, cameras):
     from contextlib import nullcontext
 
     client = SimpleNamespace(client_id=5, camera=FakeCamera(), atomic=nullcontext)
-    viewer.render_statemachines[5] = SimpleNamespace(target_fps=30)
+    viewer.render_statemachines[5] = SimpleNamespace(target_fps=30, _calculate_image_res=lambda aspect: (30, 45))
     viewer.camera_handles, viewer.hidden = {0: None}, []
     viewer.set_camera_visibility = viewer.hidden.append
     viewer.toggle_cameravis_button = lambda: viewer.hidden.append("button")
@@ -225,7 +364,8 @@ def test_the_first_view_is_the_mean_training_camera_s(server, track):
     assert 0.5 * DISTANCE < np.linalg.norm(looking) / 10 < 1.5 * DISTANCE
     assert camera.fov == pytest.approx(2 * np.arctan(0.32))
     assert viewer.hidden == [False, "button"], "the training cameras stand in the way, and are cleared once"
-    assert viewer.render_statemachines[5].target_fps == 8
+    assert viewer.render_statemachines[5].target_fps == CPU_MOVING_FPS
+    assert viewer.render_statemachines[5]._calculate_image_res(1.5) == (64, 96), "never a postage stamp"
 
 
 def test_without_training_cameras_the_view_is_from_the_front(server, track):
