@@ -9,7 +9,7 @@ from data_tools.tracking.observe.keypoint_readers.record import KeypointFile
 from data_tools.tracking.observe.keypoints import FEWEST_POINTS, in_film_pixels
 from flame_nerf.heads import HeadModel
 
-ROOM = 1.3
+ROOM = 1.15
 """How far hair and the fit's identity may reach beyond the head model, in its radii."""
 USUAL = 0.98
 """Share of the frames whose spread of keypoints is believed: single points are guesses."""
