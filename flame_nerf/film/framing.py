@@ -12,8 +12,8 @@ from torch import Tensor
 from flame_nerf.geometry import rotation_between
 from flame_nerf.motion import PosedFrame
 
-ROOM = 0.06
-"""Metres around the mesh of the head that are in the picture: for hair, and so that nothing touches its edge."""
+ROOM = 0.2
+"""Around the mesh of the head, as a share of its largest extent: for hair, and so that nothing touches the edge."""
 LOOKED_AT = 16
 """Moments of a film, evenly spread, by which it is framed."""
 NEAREST = 0.05
@@ -54,6 +54,7 @@ def close_up(
     """
     rows = np.unique(np.linspace(0, len(moments) - 1, LOOKED_AT).round().astype(int)).tolist()
     heads = [moments[row].vertices.detach().cpu().double()[of_head] for row in rows]
+    room = ROOM * float((heads[0].amax(dim=0) - heads[0].amin(dim=0)).max())
 
     def extent(cameras: Cameras34) -> tuple[Float[Tensor, " 2"], Float[Tensor, " 2"]]:
         placed = carry(cameras)
@@ -62,8 +63,8 @@ def close_up(
             pose = placed[row if len(placed) > 1 else 0]
             seen = (head - pose[:, 3]) @ pose[:, :3]
             depth = (-seen[:, 2:]).clamp_min(NEAREST)
-            low.append(((seen[:, :2] - ROOM) / depth).amin(dim=0))
-            high.append(((seen[:, :2] + ROOM) / depth).amax(dim=0))
+            low.append(((seen[:, :2] - room) / depth).amin(dim=0))
+            high.append(((seen[:, :2] + room) / depth).amax(dim=0))
         return torch.stack(low).amin(dim=0), torch.stack(high).amax(dim=0)
 
     forward = torch.tensor([0.0, 0.0, -1.0], dtype=torch.float64)
@@ -74,5 +75,5 @@ def close_up(
         turn = rotation_between(forward, middle / middle.norm())
         c2w = hold(torch.cat([c2w[:, :, :3] @ turn, c2w[:, :, 3:]], dim=-1))
     low, high = extent(c2w)
-    reach = torch.maximum(low.abs(), high.abs())
+    reach = torch.maximum(low.abs(), high.abs()).clamp_min(1e-3)
     return c2w, float((torch.tensor(size, dtype=torch.float64) / 2 / reach).min())
