@@ -17,7 +17,15 @@ from data_tools.tracking.config import TrackingError
 from data_tools.tracking.observe.frame_folder import open_folder, upright_picture
 from data_tools.tracking.observe.framing import WHOLE_SIDE, Framing, limited, resized, whole_frames
 from data_tools.tracking.observe.video_colour import Colours
-from data_tools.tracking.observe.video_decode import NOTHING_DECODED, Tally, decoded, first_frame, survey, upright
+from data_tools.tracking.observe.video_decode import (
+    NOTHING_DECODED,
+    Tally,
+    decoded,
+    first_frame,
+    survey,
+    turn_of,
+    upright,
+)
 from data_tools.tracking.observe.video_stream import counted, open_film, printable_name
 
 QUEUE = 16
@@ -247,14 +255,15 @@ class _FileSource:
         self.colours = survey(video)
 
     def __iter__(self) -> Iterator[tuple[int, int, Callable[[], Shaped[np.ndarray, "H W 3"]] | None]]:
-        last = -1
+        last, turn = -1, None
         for number, seconds, frame, pixel_aspect in decoded(self._video, self._tally):
+            turn = turn or turn_of(frame)
             slot = int(seconds * self._fps + EARLY)
             used = slot > last and not frame.is_corrupt
             self._corrupt += frame.is_corrupt
             self._passed += slot <= last and not frame.is_corrupt
             last = slot if used else last
-            yield number, slot, partial(upright, frame, pixel_aspect, self.colours.deep) if used else None
+            yield number, slot, partial(upright, frame, pixel_aspect, self.colours.deep, turn) if used else None
 
     @property
     def failure(self) -> str:

@@ -1,14 +1,16 @@
 """Which part of large pictures is stored, and that pictures, mattes and keypoints are cut alike."""
 
+import gc
 from dataclasses import replace
 
+import av
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from keypoint_writers import SAMPLED, deeplabcut_rows, points, write_csv
-from track_clips import sampled_from
+from track_clips import numbered, sampled_from, steady, write_video
 
 from data_tools.runs.pictures import load_grey, load_picture, save_picture
 from data_tools.tracking.observe.framing import Framing, head_framing, whole_frames
@@ -21,6 +23,7 @@ from data_tools.tracking.observe.video import glimpses
 SIDES = st.integers(64, 4000)
 
 
+@settings(deadline=None)
 @given(SIDES, SIDES, *[st.floats(-0.5, 1.5)] * 4, st.none() | st.integers(64, 2048))
 def test_a_part_lies_in_the_film_holds_what_must_be_seen_and_is_never_enlarged(width, height, x0, y0, x1, y1, limit):
     low = np.array([min(x0, x1) * width, min(y0, y1) * height])
@@ -131,3 +134,27 @@ def test_mattes_and_keypoints_go_with_the_pictures(tmp_path, side):
     # Their whole numbers are the middles of pixels.
     goal = (values[list(SAMPLED.sources), :, :2] + 0.5 - [200, 40]) / 2
     np.testing.assert_allclose(placed[..., :2], goal, atol=1e-3)
+
+
+@pytest.mark.parametrize("read", ["glimpses", "sample"])
+def test_frames_that_are_done_with_do_not_pile_up(tmp_path, read):
+    """A frame of 3840x2160 holds 12 MB."""
+    video = write_video(tmp_path / "v.mp4", 3 * numbered(40), steady(120))
+    most, count = 0, 0
+
+    def held() -> None:
+        nonlocal most, count
+        count += 1
+        if count % 10 == 0:
+            most = max(most, sum(isinstance(one, av.VideoFrame) for one in gc.get_objects()))
+
+    gc.collect()
+    gc.disable()
+    try:
+        if read == "sample":
+            sampled_from(video, tmp_path / "out", on_frame=held)
+        else:
+            list(glimpses(video, 25.0, None, 5, held))
+    finally:
+        gc.enable()
+    assert count == 120 and most < 30
