@@ -22,6 +22,8 @@ from flame_nerf.runtime.errors import UserError
 
 DEMO_STEPS = 6000
 """Training steps of the demo: about five minutes on two cores."""
+DEMO_HELD_OUT = 24
+"""The demo holds out every n-th frame of the video, so that its sheet shows all of it."""
 
 
 @dataclass
@@ -60,6 +62,8 @@ class Demo:
         headline("2/3 Training the avatar")
         method = methods.flame_nerf if torch.cuda.is_available() else methods.flame_nerf_cpu
         config = training_config(method.config, subject, self.output, self.steps)
+        dataparser = config.pipeline.datamanager.dataparser
+        dataparser.split, dataparser.spread_interval = "spread", DEMO_HELD_OUT
         pipeline = train(config)
 
         headline("3/3 Filming")

@@ -21,8 +21,12 @@ class TrackConfig:
     head: str = "anny"
     """Head model: `anny`, the open one that is shipped, the path of a head model file (FLAME and others become one by
     `flame-nerf-data convert-head`), or the name of one that was remembered, such as `flame`."""
-    resolution: int = 1024
-    """Longest side of the stored pictures in pixels; larger videos are scaled down, smaller ones left as they are."""
+    resolution: int | None = None
+    """Longest side of the stored pictures in pixels; larger ones are scaled down, smaller ones left as they are. Not
+    given: 512 for a head that is cut out of larger frames, 1024 for whole frames."""
+    crop: bool = True
+    """Cut the head with hair, neck and shoulders out of frames of more than 512 pixels, one square for the whole video,
+    unless it fills them. `--no-crop` keeps whole frames, and so does `--torso keep`."""
     focal_px: float | None = None
     """Focal length in pixels of the original video. Not given: estimated, held near 1.35 times the longer side."""
     keypoints: Path | None = None
@@ -123,7 +127,7 @@ def check(config: TrackConfig) -> None:
     """
     if not 1.0 <= config.fps <= 240.0:
         raise TrackingError(f"--fps is {config.fps}; expected 1 to 240.")
-    if config.resolution < 64:
+    if config.resolution is not None and config.resolution < 64:
         raise TrackingError(f"--resolution is {config.resolution}; expected at least 64 pixels.")
     if config.focal_px is not None and not config.focal_px > 0:
         raise TrackingError(f"--focal-px is {config.focal_px}; expected a positive number of pixels.")

@@ -49,7 +49,7 @@ def finish(
     started: float,
 ) -> TrackSummary:
     """Masks, judgement, report and, last of all, the subject itself."""
-    points = face_points(head)
+    points, framing = face_points(head), sampled.framing
     fitted = pose_head(head, points, state, seen.seconds, seen.centre)
     masks = [run.subject / "masks" / f"{row:05d}.png" for row in seen.kept]
 
@@ -73,7 +73,7 @@ def finish(
         found = {} if registration is None else registration.summary(seen.kept)
         summary = dataclasses.replace(
             _summary(run, best, dropped, warnings + registration_warnings(registration, seen.kept), started),
-            notes=sampled.notes + notes,
+            notes=((framing.words(),) if framing.cropped else ()) + sampled.notes + notes,
             lost=sampled.lost,
             noun=detector.noun,
             band=detector.band,
@@ -85,7 +85,7 @@ def finish(
             stabilised = stabilised_pictures(head, (before, fitted), shown, good)
         source = printable_name(run.video)
         write_report(summary.report, summary, head, fitted, quality, shown, masks, source, detector.good, stabilised)
-        tracking = {"key": final_key, "summary": summary_note(summary)}
+        tracking = {"key": final_key, "summary": summary_note(summary), "picture": framing.record()}
         record = subject_of(
             run.subject, run.video, run.config, head, fitted, seen, quality, good, shown, masks, components, tracking
         )

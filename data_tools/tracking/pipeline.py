@@ -25,18 +25,27 @@ from data_tools.tracking.finish import finish
 from data_tools.tracking.fit.offsets import with_bumps
 from data_tools.tracking.fit.stages import Observations
 from data_tools.tracking.fitting import fit
+from data_tools.tracking.observe.framing import Framing, head_framing
 from data_tools.tracking.observe.given_mattes import check_mattes, copy_mattes
+from data_tools.tracking.observe.keypoint_extent import head_extent
 from data_tools.tracking.observe.keypoints import FEWEST_POINTS, head_and_keypoints, on_video
-from data_tools.tracking.observe.landmarks import FaceBoxes, find_face, find_landmarks, load_models
+from data_tools.tracking.observe.landmarks import (
+    DETECTION_STRIDE,
+    FaceBoxes,
+    FoundFace,
+    find_face,
+    find_landmarks,
+    load_models,
+)
 from data_tools.tracking.observe.matte import UNSURE, find_mattes
-from data_tools.tracking.observe.video import Sampled, probe, sample
+from data_tools.tracking.observe.video import Sampled, VideoInfo, glimpses, probe, sample
 from data_tools.tracking.result import summary_of
 from data_tools.tracking.run import Run
 from flame_nerf.subject import SubjectError, load_subject
 
 FEWEST_FRAMES = 10
 """Below this nothing can be learned from a video."""
-READER = 2
+READER = 3
 """Raised when videos are read in another way, so that an interrupted run does not go on with older pictures."""
 CHECKED_MATTES = 20
 """Given mattes that are compared with the keypoints, evenly spread."""
@@ -78,7 +87,7 @@ def track(
             load_models()
         with StageBars(silent) as bars, _quiet_threads():
             run = Run(video, subject_dir, config, workspace, bars)
-            summary = _run_stages(run, info.frames, final_key)
+            summary = _run_stages(run, info, final_key)
     if not config.keep_work:
         workspace.remove()
     return summary
@@ -127,20 +136,33 @@ def _quiet_threads() -> Iterator[None]:
         cv2.setNumThreads(cv_threads)
 
 
-def _run_stages(run: Run, expected: int | None, final_key: str) -> TrackSummary:
-    model, given = head_and_keypoints(run.config)
+def _run_stages(run: Run, info: VideoInfo, final_key: str) -> TrackSummary:
+    config = run.config
+    model, given = head_and_keypoints(config)
     # The clock starts after loading, which takes the same time for a second of video as for an hour.
     head = with_bumps(model)
     started = time.perf_counter()
-    key, sampled = _sample(run, expected)
-    pictures = [run.subject / "images" / f"{i:05d}.{run.config.picture_format}" for i in range(len(sampled.slots))]
-    others, notes = 0, ()
+    total = min(info.frames or config.max_frames or 0, config.max_frames or info.frames or 0) or None
+    options = {"fps": config.fps, "max_frames": config.max_frames, "reader": READER}
+    key = stage_key(video_key(run.video), options)
+    face = None
     if given is None:
-        key, boxes = _find_face(run, key, pictures)
-        key, landmarks = _find_landmarks(run, key, pictures, boxes)
-        kept, others = np.flatnonzero(np.isfinite(landmarks).all(axis=(1, 2))), boxes.others
+        key, face = _find_face(run, key, total)
+        film, extent = (int(face.film[0]), int(face.film[1])), face.surroundings()
     else:
-        config = run.config
+        film = info.width, info.height
+        extent = head_extent(given, model, film, config.keypoint_units, config.min_likelihood)
+    # Who wants the body wants what is beside it, too.
+    cropped = config.crop and config.torso == "cut" and extent is not None
+    framing = head_framing(film, *extent, config.resolution) if cropped else None
+    key, sampled = _sample(run, key, framing if framing is not None and framing.cropped else None, total)
+    pictures = [run.subject / "images" / f"{i:05d}.{config.picture_format}" for i in range(len(sampled.slots))]
+    others, notes, boxes = 0, (), None
+    if face is not None:
+        boxes, others = face.boxes(sampled.sources, sampled.framing), face.others
+        key, landmarks = _find_landmarks(run, key, pictures, boxes)
+        kept = np.flatnonzero(np.isfinite(landmarks).all(axis=(1, 2)))
+    else:
         landmarks, notes = on_video(given, sampled, config.keypoint_units, config.first_frame, config.min_likelihood)
         key = stage_key(key, {"keypoints": hashlib.sha256(landmarks.tobytes()).hexdigest(), "names": given.names})
         kept = np.flatnonzero(np.isfinite(landmarks[..., 0]).sum(axis=1) >= FEWEST_POINTS)
@@ -171,11 +193,28 @@ def _check_enough(run: Run, shown: int, total: int) -> None:
     )
 
 
-def _sample(run: Run, expected: int | None) -> tuple[str, Sampled]:
+def _find_face(run: Run, key: str, total: int | None) -> tuple[str, FoundFace]:
+    key = stage_key(key, {"stage": "face"})
+
+    def work(advance: Callable[..., None]) -> dict[str, Any]:
+        try:
+            looked_at = glimpses(run.video, run.config.fps, run.config.max_frames, DETECTION_STRIDE, advance)
+            face = find_face(looked_at)
+        except TrackingError as error:
+            where = "" if str(error).startswith(str(run.video)) else f"{run.video}: "
+            raise TrackingError(f"{where}{error}") from None
+        run.workspace.save("face", "found", film=face.film, number=face.number, centre=face.centre, size=face.size)
+        return {"others": face.others}
+
+    note = run.workspace.run(run.bars, "face", "Finding the face", key, total, work)
+    return key, FoundFace(**run.workspace.load("face", "found"), others=note["others"])
+
+
+def _sample(run: Run, key: str, framing: Framing | None, total: int | None) -> tuple[str, Sampled]:
     config = run.config
-    options = {name: getattr(config, name) for name in ("fps", "resolution", "max_frames", "picture_format")}
-    key = stage_key(video_key(run.video), options | {"reader": READER})
-    total = min(expected or config.max_frames or 0, config.max_frames or expected or 0) or None
+    options = {name: getattr(config, name) for name in ("resolution", "picture_format")}
+    part = None if framing is None else dataclasses.asdict(framing)
+    key = stage_key(key, options | {"stage": "frames", "framing": part})
 
     def work(advance: Callable[..., None]) -> dict[str, Any]:
         images = run.subject / "images"
@@ -186,28 +225,20 @@ def _sample(run: Run, expected: int | None) -> tuple[str, Sampled]:
             begun.write_text(key)
         suffix = f".{config.picture_format}"
         sampled = sample(
-            run.video, images, config.fps, config.resolution, config.max_frames, suffix, config.workers, advance
+            run.video,
+            images,
+            config.fps,
+            config.resolution,
+            config.max_frames,
+            suffix,
+            config.workers,
+            advance,
+            framing,
         )
         return dataclasses.asdict(sampled)
 
     note = run.workspace.run(run.bars, "frames", "Reading frames", key, total, work)
-    return key, Sampled(**{name: tuple(value) if isinstance(value, list) else value for name, value in note.items()})
-
-
-def _find_face(run: Run, key: str, pictures: list[Path]) -> tuple[str, FaceBoxes]:
-    key = stage_key(key, {"stage": "face"})
-
-    def work(advance: Callable[..., None]) -> dict[str, Any]:
-        try:
-            boxes = find_face(pictures, advance)
-        except TrackingError as error:
-            raise TrackingError(f"{run.video}: {error}") from None
-        run.workspace.save("face", "boxes", centre=boxes.centre, size=boxes.size, present=boxes.present)
-        return {"others": boxes.others}
-
-    note = run.workspace.run(run.bars, "face", "Finding the face", key, len(pictures), work)
-    arrays = run.workspace.load("face", "boxes")
-    return key, FaceBoxes(**arrays, others=note["others"])
+    return key, Sampled.of_note(note)
 
 
 def _find_landmarks(run: Run, key: str, pictures: list[Path], boxes: FaceBoxes) -> tuple[str, np.ndarray]:

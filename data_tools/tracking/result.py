@@ -177,8 +177,8 @@ def subject_of(
         fl_y=fitted.focal,
         cx=float(fitted.centre[0]),
         cy=float(fitted.centre[1]),
-        width=seen.width,
-        height=seen.height,
+        width=seen.framing.stored[0],
+        height=seen.framing.stored[1],
         frames=tuple(
             Frame(
                 file_path=pictures[row].relative_to(root),

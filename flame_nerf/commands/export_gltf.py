@@ -157,7 +157,7 @@ class ExportObj:
         from flame_nerf.export.obj import write_meshes
         from flame_nerf.motion import head_of
         from flame_nerf.subject import load_subject
-        from flame_nerf.subject.stabilized import stabilize_head
+        from flame_nerf.subject.stabilised import stabilize_head
 
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{self.folder}: is a file; name a folder for the meshes")

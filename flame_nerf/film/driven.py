@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from jaxtyping import Float, UInt8
 
 from flame_nerf.film.destinations import FilmFile, PictureFolder, is_film, sheet_beside
 from flame_nerf.film.encoder import CONTAINERS, Sound
+from flame_nerf.film.framing import close_up, upright
 from flame_nerf.film.look import MOST_PIXELS, painter
 from flame_nerf.film.paths import orbit_cameras
 from flame_nerf.film.pictures import contact_sheet, write_png
@@ -72,7 +74,7 @@ def film_take(
     """
     look, count = look or LookConfig(), len(take.moments)
     _check(take, path, look, yaw_deg)
-    cameras = take_cameras(pipeline, count, look, yaw_deg, take.head_movement)
+    cameras = take_cameras(pipeline, take, look, yaw_deg)
     width, height = (int(side.reshape(-1)[0]) // look.supersample for side in (cameras.width, cameras.height))
     if width * height * look.supersample**2 > MOST_PIXELS:
         raise FilmError(f"{width}x{height} at {look.supersample} rays along a pixel's side is too large; give less")
@@ -100,41 +102,53 @@ def film_take(
     write_png(sheet_beside(path), contact_sheet([_on_paper(kept[index]) for index in sorted(kept)], columns=4))
 
 
-def take_cameras(
-    pipeline: Pipeline,
-    count: int,
-    look: LookConfig,
-    yaw_deg: float = 0.0,
-    head_movement: Float[np.ndarray, "T 4 4"] | None = None,
-) -> Cameras:
+def take_cameras(pipeline: Pipeline, take: Take, look: LookConfig, yaw_deg: float = 0.0) -> Cameras:
     """Cameras of a film, in the head frame: one for all of its pictures, or one for each where anything moves.
 
     A head that moves before a still camera is, seen from the head, a camera that moves the other way.
     """
-    training = pipeline.datamanager.train_dataset.cameras
-    width = look.width
-    if width is None and look.height is None:
-        width = min(FILM_WIDTH, int(training.width.max()))
-    moving = bool(yaw_deg) or head_movement is not None
+    training, motion = pipeline.datamanager.train_dataset.cameras, pipeline.model.motion
+    held = look.background == "plate"
+    close = look.close and not held
+    width, height = look.width, look.height
+    if width is None and height is None:
+        longest = training.width.max() if not close else max(int(training.width.max()), int(training.height.max()))
+        width = min(FILM_WIDTH, int(longest))
+    if close:
+        width, height = width or height, height or width
+    moving = bool(yaw_deg) or take.head_movement is not None
     cameras = orbit_cameras(
         training,
-        pipeline.model.motion.centre,
-        count if moving else 1,
+        motion.centre,
+        len(take.moments) if moving else 1,
         yaw_deg=yaw_deg,
         pitch_deg=ORBIT_PITCH_DEG if yaw_deg else 0.0,
         width=width,
-        height=look.height,
+        height=height,
     )
-    c2w = cameras.camera_to_worlds.double()
-    if look.upright and look.background != "plate":
-        c2w = _upright(c2w)
-    if head_movement is not None:
-        back = torch.from_numpy(np.linalg.inv(head_movement))
-        c2w = back[:, :3, :3] @ c2w + torch.cat([torch.zeros(len(back), 3, 3), back[:, :3, 3:]], dim=-1)
-    cameras.camera_to_worlds = c2w.float()
+    hold = upright if look.upright and not held else _as_it_is
+    carry = _as_it_is if take.head_movement is None else partial(_carried, take.head_movement)
+    c2w = hold(cameras.camera_to_worlds.double())
+    if close:
+        size = int(cameras.width[0]), int(cameras.height[0])
+        c2w, focal = close_up(c2w, take.moments, motion.of_head, size, hold, carry)
+        cameras.fx, cameras.fy = torch.full_like(cameras.fx, focal), torch.full_like(cameras.fy, focal)
+    cameras.camera_to_worlds = carry(c2w).float()
     if look.supersample > 1:
         cameras.rescale_output_resolution(float(look.supersample))
     return cameras
+
+
+def _as_it_is(c2w: Float[torch.Tensor, "N 3 4"]) -> Float[torch.Tensor, "N 3 4"]:
+    return c2w
+
+
+def _carried(
+    head_movement: Float[np.ndarray, "T 4 4"], c2w: Float[torch.Tensor, "N 3 4"]
+) -> Float[torch.Tensor, "T 3 4"]:
+    """Cameras as a head sees them that moves before them."""
+    back = torch.from_numpy(np.linalg.inv(head_movement))
+    return back[:, :3, :3] @ c2w + torch.cat([torch.zeros(len(back), 3, 3), back[:, :3, 3:]], dim=-1)
 
 
 def _check(take: Take, path: Path, look: LookConfig, yaw_deg: float) -> None:
@@ -147,15 +161,6 @@ def _check(take: Take, path: Path, look: LookConfig, yaw_deg: float) -> None:
         raise FilmError("--background plate is what a still camera saw; leave --orbit out, or give another background")
     if take.sound is not None and not is_film(path):
         raise FilmError(f"{path}: pictures have no sound; leave --sound out, or name a film")
-
-
-def _upright(c2w: Float[torch.Tensor, "N 3 4"]) -> Float[torch.Tensor, "N 3 4"]:
-    """Cameras turned about their optical axes, so that the head's up is the picture's."""
-    backward = c2w[:, :, 2]
-    up = torch.tensor([0.0, 1.0, 0.0], dtype=c2w.dtype).expand_as(backward)
-    right = torch.linalg.cross(up, backward)
-    right = right / right.norm(dim=-1, keepdim=True).clamp_min(1e-9)
-    return torch.stack([right, torch.linalg.cross(backward, right), backward, c2w[:, :, 3]], dim=-1)
 
 
 def _beside(left: UInt8[np.ndarray, "H2 W2 3"], picture: UInt8[np.ndarray, "H W C"]) -> UInt8[np.ndarray, "H W3 C"]:

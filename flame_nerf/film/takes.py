@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from flame_nerf.film.driven import ORBIT_YAW_DEG, Take, film_take
 from flame_nerf.film.encoder import Sound
 from flame_nerf.film.paths import play_times
@@ -124,8 +126,8 @@ def film_motion(
 
 
 def film_held_out(pipeline: Pipeline, path: Path, count: int = 8) -> None:
-    """Frames that training never saw, beside the avatar: a sheet of up to `count` of them as .png."""
+    """Frames that training never saw, beside the avatar: a sheet of up to `count` of them, evenly spread, as .png."""
     dataset = pipeline.datamanager.eval_dataset
-    stride = max(1, len(dataset) // count)
-    values = side_by_side(pipeline, dataset, range(0, len(dataset), stride)[:count], path)
+    rows = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int))
+    values = side_by_side(pipeline, dataset, rows.tolist(), path)
     print(f"  held-out frames: {sum(values) / len(values):.1f} dB in the matte")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from flame_nerf.motion.frame import EYE_JOINTS, PosedFrame, condition_names, condition_vector
@@ -57,6 +57,9 @@ class SubjectMotion:
         self._device = torch.device(device)
         self._vertices = track.vertices
         self._canonical = torch.from_numpy(np.asarray(track.canonical_vertices, dtype=np.float32))
+        self.of_head: Bool[Tensor, " V"] = torch.zeros(len(self._canonical), dtype=torch.bool)
+        """Vertices above the neck."""
+        self.of_head[torch.from_numpy(track.faces[~track.region_faces("neck")].astype(np.int64)).flatten()] = True
         self._expression = torch.from_numpy(np.array(track.expression, dtype=np.float32))
         self._pose = torch.from_numpy(np.array(track.pose, dtype=np.float32))
         self._condition = condition_vector(self._expression, self._pose, self.joint_names)

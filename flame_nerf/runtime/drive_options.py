@@ -22,13 +22,16 @@ class LookConfig:
     """white, black, transparent (a .webm or .mov film, or PNGs), plate (the clean plate of the avatar's video), or a
     picture's file; the avatar's own colour unless given."""
     width: int | None = None
-    """Picture width in pixels; the training pictures' unless given, at most 256."""
+    """Picture width in pixels; unless given, as many as the training pictures' longer side, at most 256."""
     height: int | None = None
-    """Picture height in pixels; unless given, what keeps the training pictures' shape."""
+    """Picture height in pixels; unless given, a square's (with --no-close that of the training pictures' shape)."""
     supersample: int = 1
     """Rays along a pixel's side: 2 takes four times as long, and hair and outlines come out smooth."""
     upright: bool = True
     """Hold the camera so that the head stands upright in the picture, however the video was tilted."""
+    close: bool = True
+    """Aim at the head and zoom in until it fills the picture, with room for hair and for all that it does in the film;
+    --no-close keeps the video's framing. A plate is always filmed as the video was."""
 
     def check(self) -> None:
         """FilmError, in one line, where a number is none that a film can have."""

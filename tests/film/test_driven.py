@@ -33,7 +33,7 @@ class DiscModel(torch.nn.Module):
         super().__init__()
         self.override, self.device, self.rendered = None, torch.device("cpu"), 0
         self.background = SimpleNamespace(plate=torch.tensor([0.0, 0.0, 1.0]).expand(SIZE, SIZE, 3))
-        self.motion = SimpleNamespace(centre=torch.zeros(3))
+        self.motion = SimpleNamespace(centre=torch.zeros(3), of_head=torch.ones(1, dtype=torch.bool))
 
     def get_outputs_for_camera(self, camera, obb_box=None):
         self.rendered += 1
@@ -80,8 +80,9 @@ def test_a_head_that_turns_is_seen_as_before_a_still_camera():
     turn = np.tile(np.eye(4), (3, 1, 1))
     turn[1, :3, :3] = Rotation.from_rotvec([0, 0.3, 0]).as_matrix()
     turn[2, :3, 3] = (0.02, 0.01, -0.05)
-    still = take_cameras(pipeline(), 3, LookConfig()).camera_to_worlds[0].double()
-    cameras = take_cameras(pipeline(), 3, LookConfig(), head_movement=turn)
+    look = LookConfig(close=False)
+    still = take_cameras(pipeline(), Take(reds(3), 10), look).camera_to_worlds[0].double()
+    cameras = take_cameras(pipeline(), Take(reds(3), 10, head_movement=turn), look)
     assert len(cameras) == 3
     nose = np.array([0.01, 0.0, 0.09, 1.0])
     for index in range(3):
@@ -94,9 +95,56 @@ def test_a_head_that_turns_is_seen_as_before_a_still_camera():
 
 def test_the_head_stands_upright_however_the_video_was_tilted():
     for look, tilted in ((LookConfig(), False), (LookConfig(upright=False), True)):
-        c2w = take_cameras(pipeline(roll=0.7), 1, look).camera_to_worlds[0].double()
+        c2w = take_cameras(pipeline(roll=0.7), Take(reds(1), 10), look).camera_to_worlds[0].double()
         up = c2w[:, :3].T @ torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
         assert (abs(float(torch.atan2(up[0], up[1]))) > 0.5) == tilted
+
+
+def seen_by(cameras: Cameras, index: int, points: np.ndarray) -> np.ndarray:
+    """Where a camera of a film sees points, in shares of the picture from its left upper corner."""
+    one = cameras[index if len(cameras) > 1 else 0]
+    c2w = one.camera_to_worlds.double().numpy()
+    seen = (points - c2w[:, 3]) @ c2w[:, :3]
+    pixels = float(one.fx) * seen[:, :2] / -seen[:, 2:] * [1, -1] + [float(one.cx), float(one.cy)]
+    return pixels / [int(one.width), int(one.height)]
+
+
+@pytest.mark.parametrize("yaw_deg", [0.0, 30.0])
+@pytest.mark.parametrize("moves", [False, True])
+@pytest.mark.parametrize("size", [{}, {"width": 64, "height": 36}, {"height": 48}])
+def test_the_head_fills_the_picture_in_all_of_the_film_and_its_neck_does_not_count(yaw_deg, moves, size):
+    random = np.random.default_rng(0)
+    ball = random.normal(size=(200, 3))
+    ball *= 0.11 / np.linalg.norm(ball, axis=1, keepdims=True)
+    neck = np.array([[0.0, -0.9, 0.0]])
+    vertices = torch.from_numpy(np.concatenate([ball, neck])).float()
+    scene = pipeline(roll=0.7)
+    scene.model.motion.of_head = torch.arange(201) < 200
+    turn = np.tile(np.eye(4), (12, 1, 1))
+    turn[:, 0, 3] = np.linspace(-0.1, 0.1, 12)
+    moments = Moments(12, lambda index: PosedFrame(vertices, torch.zeros(1)))
+    take = Take(moments, 10, head_movement=turn if moves else None)
+    look = LookConfig(**size)
+    cameras = take_cameras(scene, take, look, yaw_deg)
+    wanted = (size.get("width") or size.get("height") or SIZE, size.get("height") or SIZE)
+    assert (int(cameras.width[0]), int(cameras.height[0])) == wanted
+    seen = np.concatenate([seen_by(cameras, index, ball) for index in range(12)])
+    assert seen.min() > 0.02 and seen.max() < 0.98
+    # As large as it can be, with the room around it: 5 of 7 parts.
+    assert max(np.ptp(seen[:, 0]), np.ptp(seen[:, 1])) > 0.68
+    np.testing.assert_allclose((seen.min(axis=0) + seen.max(axis=0)) / 2, 0.5, atol=0.04)
+    # No roll before it moves.
+    up = cameras.camera_to_worlds[0, :, :3].double().T @ torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
+    assert abs(float(torch.atan2(up[0], up[1]))) < 1e-5
+
+
+def test_a_plate_keeps_the_videos_framing():
+    plate, far = (
+        take_cameras(pipeline(roll=0.7), Take(reds(3), 10), look)
+        for look in (LookConfig(background="plate"), LookConfig(close=False, upright=False))
+    )
+    torch.testing.assert_close(plate.camera_to_worlds, far.camera_to_worlds)
+    assert float(plate.fx[0]) == float(far.fx[0])
 
 
 @pytest.mark.parametrize(("background", "corner"), [("white", 255), ("black", 0), (None, round(255 * BACKGROUND))])
@@ -135,7 +183,8 @@ def test_pictures_of_an_interrupted_film_are_gone_on_with(tmp_path):
             raise KeyboardInterrupt
         return reds(5)[index]
 
-    look = LookConfig(background="transparent")
+    # A close look would ask for moments before the first picture.
+    look = LookConfig(background="transparent", close=False)
     with pytest.raises(KeyboardInterrupt):
         film_take(made, Take(Moments(5, interrupted), 10), folder, look, made_of="ada")
     assert sorted(path.name for path in folder.glob("*.png")) == ["000000.png", "000001.png", "000002.png"]

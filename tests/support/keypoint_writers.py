@@ -7,12 +7,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from data_tools.tracking.observe.framing import Framing
 from data_tools.tracking.observe.video import Sampled
 
 NAMES = ("nose_tip", "left_ear_tip", "right_ear_tip", "chin", "brow")
 SAMPLED = Sampled(
-    slots=(0, 1, 2, 3), sources=(0, 2, 4, 6), width=320, height=160, scale=0.5, still=0.0, total=8
-)  # fmt: skip
+    slots=(0, 1, 2, 3),
+    sources=(0, 2, 4, 6),
+    framing=Framing((640, 320), 0, 0, 640, 320, (320, 160)),
+    still=0.0,
+    total=8,
+)
 
 
 def points(frames: int = 8, seed: int = 0) -> np.ndarray:

@@ -22,6 +22,7 @@ from data_tools.tracking.fit.pose_and_expression import motion_step
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
 from data_tools.tracking.fit.shape import ShapeEquations, eliminated_step
 from data_tools.tracking.fit.stages import Observations
+from data_tools.tracking.observe.framing import whole_frames
 from data_tools.tracking.photometric import look, stage
 from data_tools.tracking.photometric import residuals as photometric
 from data_tools.tracking.photometric.atlas import frame_light, harmonics, learn_atlas, shade
@@ -276,7 +277,7 @@ def _observed(points, wrong: FaceState, pictures: list[Path], folder: Path) -> O
         mattes.append(folder / f"matte_{picture.name}")
         cv2.imwrite(str(mattes[-1]), np.where(cv2.imread(str(picture), 0) > 30, 255, 0).astype(np.uint8))
     slots = np.arange(float(len(pictures)))
-    return Observations(slots.astype(int), slots, slots / 25, landmarks, mattes, SIZE, SIZE, 1.0)
+    return Observations(slots.astype(int), slots, slots / 25, landmarks, mattes, whole_frames((SIZE, SIZE), None))
 
 
 def _run(folder: Path) -> Run:

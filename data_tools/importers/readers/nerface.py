@@ -153,7 +153,7 @@ def _tracked(entries: list[_Entry], camera: Camera, config: ImportConfig, scratc
     video = scratch.folder / "frames.mkv"
     if not video.is_file():
         _write_video(video, [entry.picture for entry in entries])
-    options = TrackConfig(fps=FPS, resolution=max(camera.width, camera.height), picture_format="jpg",
+    options = TrackConfig(fps=FPS, resolution=max(camera.width, camera.height), crop=False, picture_format="jpg",
                           focal_px=(camera.fl_x + camera.fl_y) / 2, workers=config.workers)  # fmt: skip
     try:
         track(video, scratch.folder / "tracked", options, silent=scratch.silent)

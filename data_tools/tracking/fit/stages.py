@@ -22,6 +22,7 @@ from data_tools.tracking.fit.outline import Outline
 from data_tools.tracking.fit.pose_and_expression import PLACING_STEPS, fit_motion
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.shape import choose_keyframes, fit_shape
+from data_tools.tracking.observe.framing import Framing
 from data_tools.tracking.observe.video import Sampled
 from flame_nerf.heads import HeadModel
 
@@ -42,10 +43,8 @@ class Observations:
     """Pixels of all the detector's points; the third is depth in the same unit, or, for keypoints, likelihood. NaN
     where a keypoint was not found."""
     mattes: list[Path]
-    width: int
-    height: int
-    scale: float
-    """Size of the stored pictures over the video's."""
+    framing: Framing
+    """What the pictures show of the video's, and at what size."""
 
     @staticmethod
     def of(
@@ -56,14 +55,12 @@ class Observations:
         mattes: list[Path],
     ) -> Observations:
         slots = np.asarray(sampled.slots, dtype=np.float64)[kept]
-        return Observations(
-            kept, slots, slots / config.fps, landmarks, mattes, sampled.width, sampled.height, sampled.scale
-        )
+        return Observations(kept, slots, slots / config.fps, landmarks, mattes, sampled.framing)
 
     @property
     def centre(self) -> Float[np.ndarray, "2"]:
-        """Principal point: the middle of the picture."""
-        return np.array([self.width / 2, self.height / 2])
+        """Principal point: the middle of the video's picture, which need not be in the stored one."""
+        return self.framing.centre
 
     def of_points(self, points: FacePoints) -> Seen:
         """The landmarks that a head model has."""
@@ -77,8 +74,8 @@ class Observations:
 def focal_prior(seen: Observations, config: TrackConfig) -> float:
     """Focal length to hold on to, pixels of the stored pictures."""
     if config.focal_px is not None:
-        return config.focal_px * seen.scale
-    return FOCAL_PRIOR * max(seen.width, seen.height)
+        return config.focal_px * seen.framing.scale
+    return FOCAL_PRIOR * max(seen.framing.film) * seen.framing.scale
 
 
 def shape(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,20 +44,19 @@ class FrameFolder:
     notes: tuple[str, ...]
     """What was ignored or is missing, in words."""
 
-    def pictures(self) -> Iterator[tuple[int, UInt8[np.ndarray, "H W 3"] | None]]:
-        """Number and RGB picture of each frame, upright and before white; None where the file is damaged."""
-        for number, path in zip(self.numbers, self.paths, strict=True):
-            try:
-                picture = read_picture(path, TrackingError)
-            except TrackingError:
-                yield number, None
-                continue
-            rgb = picture.rgb
-            if picture.alpha is not None:
-                alpha = picture.alpha[..., None].astype(np.uint16)
-                rgb = ((rgb * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-            turn = _UPRIGHT.get(_orientation(path))
-            yield number, np.ascontiguousarray(rgb if turn is None else turn(rgb))
+
+def upright_picture(path: Path) -> UInt8[np.ndarray, "H W 3"] | None:
+    """A frame's RGB picture, upright and before white; None where the file is damaged."""
+    try:
+        picture = read_picture(path, TrackingError)
+    except TrackingError:
+        return None
+    rgb = picture.rgb
+    if picture.alpha is not None:
+        alpha = picture.alpha[..., None].astype(np.uint16)
+        rgb = ((rgb * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    turn = _UPRIGHT.get(_orientation(path))
+    return np.ascontiguousarray(rgb if turn is None else turn(rgb))
 
 
 def open_folder(folder: Path) -> FrameFolder:

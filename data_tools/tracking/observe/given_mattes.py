@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from data_tools.runs.frame_names import PICTURES, frame_numbers, stem_of
 from data_tools.runs.pictures import save_picture
 from data_tools.tracking.config import TrackingError
+from data_tools.tracking.observe.framing import Framing
 from data_tools.tracking.observe.keypoints import rows_of_frames
 from data_tools.tracking.observe.video import Sampled, decoded
 
@@ -61,7 +62,7 @@ def copy_mattes(
             transparent = frame.format.name.startswith(TRANSPARENT)
             matte = frame.to_ndarray(format="rgba")[..., 3] if transparent else frame.to_ndarray(format="rgb24")[..., 1]
             number = row_of.pop(index)
-            save_picture(targets[number], _fitted(matte, sampled, f"{source}: frame {index}"))
+            save_picture(targets[number], _fitted(matte, sampled.framing, f"{source}: frame {index}"))
             on_frame()
     if sampled.total is not None and abs(count - sampled.total) > SAME_LENGTH * sampled.total:
         raise TrackingError(
@@ -98,7 +99,7 @@ def _from_folder(
             missing.append(number)
         elif not targets[number].exists():
             path = found[rows[number]]
-            save_picture(targets[number], _fitted(_opacity(path), sampled, str(path)))
+            save_picture(targets[number], _fitted(_opacity(path), sampled.framing, str(path)))
         on_frame()
     return missing
 
@@ -117,17 +118,16 @@ def _opacity(path: Path) -> UInt8[np.ndarray, "H W"]:
     return picture * 255 if picture.max(initial=0) == 1 else picture
 
 
-def _fitted(matte: UInt8[np.ndarray, "h w"], sampled: Sampled, where: str) -> UInt8[np.ndarray, "H W"]:
+def _fitted(matte: UInt8[np.ndarray, "h w"], framing: Framing, where: str) -> UInt8[np.ndarray, "H W"]:
+    """The part of a matte that the stored picture shows, at its size."""
     height, width = matte.shape
-    if abs(width * sampled.height / (height * sampled.width) - 1) > SAME_ASPECT:
+    whole_width, whole_height = framing.film
+    if abs(width * whole_height / (height * whole_width) - 1) > SAME_ASPECT:
         raise TrackingError(
-            f"{where}: is {width}x{height}, the video's pictures are {sampled.width}x{sampled.height}: of another "
+            f"{where}: is {width}x{height}, the video's pictures are {whole_width}x{whole_height}: of another "
             "shape. Mattes must show the whole picture."
         )
-    if (height, width) == (sampled.height, sampled.width):
-        return matte
-    resample = cv2.INTER_AREA if width > sampled.width else cv2.INTER_LINEAR
-    return cv2.resize(matte, (sampled.width, sampled.height), interpolation=resample)
+    return framing.cut(matte)
 
 
 def check_mattes(points: Float[np.ndarray, "N K 3"], mattes: list[UInt8[np.ndarray, "H W"]], where: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from data_tools.runs.frame_names import natural
 from data_tools.runs.text_files import read_json
@@ -251,37 +251,54 @@ def on_video(
     """
     first_frame = file.first_frame if first_frame is None else first_frame
     rows, note = rows_of_frames(file.frames, sampled, first_frame, f"{file.path}")
-    xy, likelihood = file.points[..., :2], file.points[..., 2]
+    likelihood = file.points[..., 2]
     sure = likelihood >= least_likelihood
     if not sure.any():
         raise TrackingError(
             f"{file.path}: no point reaches a likelihood of {least_likelihood:g} (the highest is "
             f"{np.nanmax(likelihood, initial=0):g}). Lower --min-likelihood."
         )
-    extent = float(np.abs(xy[sure]).max())
-    if units == "auto":
-        units = file.units or ("normalised" if extent <= NORMALISED_UP_TO else "pixels")
-    picture = np.array([sampled.width, sampled.height], dtype=np.float64)
-    if units == "normalised":
-        if extent > NORMALISED_UP_TO:
-            raise TrackingError(
-                f"{file.path}: coordinates are said to be normalised (0 to 1), but reach {extent:g}. "
-                "Use --keypoint-units pixels."
-            )
-        placed = xy * picture
-    else:
-        placed = (xy + file.shift) * (sampled.scale if file.size is None else picture / np.array(file.size))
-    inside = ((placed >= -0.5 * picture) & (placed <= 1.5 * picture)).all(axis=-1)
+    film, extent = sampled.framing.film, _reach(file, sure)
+    if units == "normalised" and extent > NORMALISED_UP_TO:
+        raise TrackingError(
+            f"{file.path}: coordinates are said to be normalised (0 to 1), but reach {extent:g}. "
+            "Use --keypoint-units pixels."
+        )
+    in_film, units = in_film_pixels(file, film, units, sure)
+    inside = ((in_film >= -0.5 * np.array(film)) & (in_film <= 1.5 * np.array(film))).all(axis=-1)
     if np.mean(inside[sure]) < 0.5:
         raise TrackingError(
-            f"{file.path}: most keypoints lie outside the {sampled.width}x{sampled.height} pictures (they reach "
+            f"{file.path}: most keypoints lie outside the {film[0]}x{film[1]} pictures (they reach "
             f"{extent:g}). Were they found on a larger copy of the video? Track that copy, or scale them."
         )
+    placed = sampled.framing.to_stored(in_film)
     result = np.full((len(sampled.slots), len(file.names), 3), np.nan)
     known = rows >= 0
     kept = np.where((sure & inside)[..., None], np.concatenate([placed, likelihood[..., None]], axis=-1), np.nan)
     result[known] = kept[rows[known]]
     return result, (f"Keypoints: {len(file.names)} points in {units}, {note}.",)
+
+
+def in_film_pixels(
+    file: KeypointFile, film: tuple[int, int], units: str, sure: Bool[np.ndarray, "N K"]
+) -> tuple[Float[np.ndarray, "N K 2"], str]:
+    """Keypoints of all frames of a file in pixels of the film with 0 at the edge, and what their units were.
+
+    Args:
+        film: width and height of its pictures.
+        units: auto, pixels or normalised.
+        sure: the points by which units are told.
+    """
+    size, xy = np.array(film, dtype=np.float64), file.points[..., :2]
+    if units == "auto":
+        units = file.units or ("normalised" if _reach(file, sure) <= NORMALISED_UP_TO else "pixels")
+    if units == "normalised":
+        return xy * size, units
+    return (xy + file.shift) * (1.0 if file.size is None else size / np.array(file.size)), units
+
+
+def _reach(file: KeypointFile, sure: Bool[np.ndarray, "N K"]) -> float:
+    return float(np.abs(file.points[..., :2][sure]).max())
 
 
 def rows_of_frames(

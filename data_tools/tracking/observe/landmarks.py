@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from data_tools.runs.pictures import load_picture
 from data_tools.tracking.config import TrackingError
 from data_tools.tracking.masks.smoothing import smooth_over_time
+from data_tools.tracking.observe.framing import Framing
+from data_tools.tracking.observe.video import Glimpse
 
 NUM_POINTS = 478
 """MediaPipe's face mesh (468) and irises (10)."""
 DETECTION_STRIDE = 5
 """Every n-th picture is searched for faces; between them the box is interpolated."""
+ABOVE, BESIDE, BELOW = 1.3, 1.25, 1.4
+"""How far from the middle of the detected face the head's surroundings reach, in its widths: hair that stands off by a
+third of a face, the back of a head in profile, the neck to below the collar, the shoulders beside it. What the matte is
+found in (`matte.REGION`) lies within."""
 CROP = 2.0
 """Side of the picture given to the face mesh, in widths of the detected face."""
 WARM_UP = 3
@@ -32,13 +38,52 @@ class FaceBoxes:
     """One face followed through the video."""
 
     centre: Float[np.ndarray, "T 2"]
-    """Centre of the face in pixels, x right, y down."""
+    """Centre of the face in pixels of the stored pictures, x right, y down."""
     size: Float[np.ndarray, " T"]
     """Side of the detected box in pixels."""
     present: Bool[np.ndarray, " T"]
     """Whether the face can be in this picture at all."""
+
+
+@dataclass(frozen=True)
+class FoundFace:
+    """Where one face was detected, in every few pictures of the video."""
+
+    film: Int[np.ndarray, "2"]
+    """Width and height of the video's pictures."""
+    number: Int[np.ndarray, " K"]
+    """Of the pictures among the video's own frames, increasing."""
+    centre: Float[np.ndarray, "K 2"]
+    """Pixels of the video."""
+    size: Float[np.ndarray, " K"]
+    """Side of the detected box in pixels of the video."""
     others: int
     """How many other faces of at least a quarter its size are in the video for a while."""
+
+    def surroundings(self) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2"]]:
+        """Corners of what the head with hair, neck and shoulders takes up over the whole video, pixels of the video."""
+        size = self.size[:, None]
+        low = (self.centre - size * [BESIDE, ABOVE]).min(axis=0)
+        return low, (self.centre + size * [BESIDE, BELOW]).max(axis=0)
+
+    def boxes(self, sources: Sequence[int], framing: Framing) -> FaceBoxes:
+        """Where the face is in each of the stored pictures.
+
+        Args:
+            sources: number of each of them among the video's own frames, increasing.
+        """
+        known = np.interp(self.number, sources, np.arange(len(sources)))
+        time = np.arange(len(sources), dtype=np.float64)
+        centre, size = framing.to_stored(self.centre), self.size * framing.scale
+        centre = np.stack([np.interp(time, known, centre[:, axis]) for axis in (0, 1)], axis=1)
+        size = np.interp(time, known, size)
+        # The mesh decides on pictures near a detection; far from any, the person is not there.
+        gap = np.abs(time[:, None] - known[None, :]).min(axis=1)
+        return FaceBoxes(
+            centre=smooth_over_time(centre, time, sigma=DETECTION_STRIDE),
+            size=smooth_over_time(size[:, None], time, sigma=5.0 * DETECTION_STRIDE)[:, 0],
+            present=gap <= 2 * DETECTION_STRIDE,
+        )
 
 
 @dataclass(frozen=True)
@@ -47,29 +92,31 @@ class _Detection:
     size: float
 
 
-def find_face(pictures: Sequence[Path], on_frame: Callable[[int], None] = lambda count: None) -> FaceBoxes:
-    """Detect faces in every few pictures and follow the largest, most central one.
+def find_face(pictures: Iterable[Glimpse]) -> FoundFace:
+    """Detect faces in every few pictures of a video and follow the largest, most central one.
 
     Raises:
         TrackingError: if there is no face in any picture.
     """
     mediapipe = solutions()
-    indices = sorted({*range(0, len(pictures), DETECTION_STRIDE), len(pictures) - 1})
+    numbers: list[int] = []
     found: list[list[_Detection]] = []
-    shape = (1, 1)
+    film = (1, 1)
     with mediapipe.face_detection.FaceDetection(model_selection=1, min_detection_confidence=0.5) as detector:
-        for position, index in enumerate(indices):
-            picture = load_picture(pictures[index])
-            shape = picture.shape[:2]
-            found.append(_detect(detector, picture) or _detect_tiled(detector, picture))
-            on_frame((index + 1) - (indices[position - 1] + 1 if position else 0))
+        for seen in pictures:
+            numbers.append(seen.number)
+            film, scale = seen.film, seen.film[0] / seen.picture.shape[1]
+            faces = _detect(detector, seen.picture) or _detect_tiled(detector, seen.picture)
+            found.append(
+                [_Detection((x * scale, y * scale), one.size * scale) for one in faces for x, y in [one.centre]]
+            )
     if not any(found):
         raise TrackingError(
-            f"no face was found in any of the {len(pictures)} pictures. Give a video in which one face looks towards "
-            "the camera, at least a twentieth of the picture wide and well lit."
+            f"no face was found in any of the {len(numbers)} pictures that were looked at. Give a video in which one "
+            "face looks towards the camera, at least a twentieth of the picture wide and well lit."
         )
     chains = _follow(found)
-    chosen = max(chains, key=lambda chain: _prominence(chain, shape))
+    chosen = max(chains, key=lambda chain: _prominence(chain, film))
     others = [
         chain
         for chain in chains
@@ -77,7 +124,14 @@ def find_face(pictures: Sequence[Path], on_frame: Callable[[int], None] = lambda
     ]
     # A chain that ends where another begins is the same person after a turn away, not a second one.
     simultaneous = [chain for chain in others if set(chain) & set(chosen)]
-    return _interpolate(chosen, indices, len(pictures), len(simultaneous))
+    positions = sorted(chosen)
+    return FoundFace(
+        np.array(film),
+        np.array([numbers[position] for position in positions]),
+        np.array([chosen[position].centre for position in positions]),
+        np.array([chosen[position].size for position in positions]),
+        len(simultaneous),
+    )
 
 
 def _detect(detector, picture: UInt8[np.ndarray, "H W 3"]) -> list[_Detection]:
@@ -128,30 +182,12 @@ def _mean_size(chain: dict[int, _Detection]) -> float:
     return float(np.mean([one.size for one in chain.values()]))
 
 
-def _prominence(chain: dict[int, _Detection], shape: tuple[int, int]) -> float:
+def _prominence(chain: dict[int, _Detection], film: tuple[int, int]) -> float:
     """Area summed over time, halved at the picture's border: large, long and central wins."""
-    centre = np.array([shape[1] / 2, shape[0] / 2])
+    centre = np.array(film) / 2
     reach = np.linalg.norm(centre)
     return sum(
         one.size**2 * (1 - 0.5 * np.linalg.norm(np.array(one.centre) - centre) / reach) for one in chain.values()
-    )
-
-
-def _interpolate(chain: dict[int, _Detection], indices: list[int], count: int, others: int) -> FaceBoxes:
-    positions = sorted(chain)
-    known = np.array([indices[position] for position in positions], dtype=np.float64)
-    time = np.arange(count, dtype=np.float64)
-    centre = np.stack(
-        [np.interp(time, known, [chain[position].centre[axis] for position in positions]) for axis in (0, 1)], axis=1
-    )
-    size = np.interp(time, known, [chain[position].size for position in positions])
-    # The mesh decides on pictures near a detection; far from any, the person is not there.
-    gap = np.abs(time[:, None] - known[None, :]).min(axis=1)
-    return FaceBoxes(
-        centre=smooth_over_time(centre, time, sigma=DETECTION_STRIDE),
-        size=smooth_over_time(size[:, None], time, sigma=5.0 * DETECTION_STRIDE)[:, 0],
-        present=gap <= 2 * DETECTION_STRIDE,
-        others=others,
     )
 
 

@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from data_tools.runs.pictures import save_picture
 from data_tools.tracking.config import TrackingError
-from data_tools.tracking.observe.frame_folder import open_folder
+from data_tools.tracking.observe.frame_folder import open_folder, upright_picture
+from data_tools.tracking.observe.framing import WHOLE_SIDE, Framing, limited, resized, whole_frames
 from data_tools.tracking.observe.video_colour import Colours
-from data_tools.tracking.observe.video_decode import NOTHING_DECODED, Tally, decoded, first_frame, survey, upright
+from data_tools.tracking.observe.video_decode import (
+    NOTHING_DECODED,
+    Tally,
+    decoded,
+    first_frame,
+    survey,
+    turn_of,
+    upright,
+)
 from data_tools.tracking.observe.video_stream import counted, open_film, printable_name
 
 QUEUE = 16
@@ -45,11 +55,8 @@ class Sampled:
     """Place of each picture on the clock of the sampling rate: picture i was shown at slots[i] / fps seconds."""
     sources: tuple[int, ...]
     """Number of each picture among the video's own frames, from 0."""
-    width: int
-    height: int
-    """Size of the stored pictures."""
-    scale: float
-    """Stored size over the video's own."""
+    framing: Framing
+    """Which part of the video's pictures is stored, and how large."""
     still: float
     """Fraction of pictures that are the same as the one before."""
     total: int | None = None
@@ -60,6 +67,24 @@ class Sampled:
     """What was lost and why, and what cannot be shown as it is."""
     notes: tuple[str, ...] = ()
     """How the video was understood: the stream, the clock, the colours."""
+
+    @staticmethod
+    def of_note(note: dict[str, Any]) -> Sampled:
+        """What `dataclasses.asdict` took apart, and JSON kept."""
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in note.items()}
+        framing = {name: tuple(value) if isinstance(value, list) else value for name, value in note["framing"].items()}
+        return Sampled(**values | {"framing": Framing(**framing)})
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """One of the pictures of a video, scaled down to be looked at."""
+
+    number: int
+    """Among the video's own frames, from 0."""
+    picture: UInt8[np.ndarray, "h w 3"]
+    film: tuple[int, int]
+    """Width and height of the video's own pictures."""
 
 
 def probe(video: Path, fps: float) -> VideoInfo:
@@ -79,15 +104,61 @@ def probe(video: Path, fps: float) -> VideoInfo:
     return VideoInfo(width, height, None if seconds is None else max(1, round(seconds * fps)))
 
 
+def glimpses(
+    video: Path, fps: float, limit: int | None, stride: int, on_frame: Callable[[], None] = lambda: None
+) -> Iterator[Glimpse]:
+    """Every n-th of the pictures that `sample` would take, and the last one. Nothing is stored.
+
+    Args:
+        video, fps, limit, on_frame: as for `sample`.
+        stride: the n.
+
+    Raises:
+        TrackingError: if nothing can be decoded.
+    """
+    source = _source(video, fps)
+    film: tuple[int, int] | None = None
+    count, behind = 0, None
+
+    def look(number: int, read: Callable[[], Shaped[np.ndarray, "H W 3"] | None]) -> Glimpse | None:
+        nonlocal film
+        picture = read()
+        if picture is None:
+            return None
+        size = limited(picture.shape[1::-1], WHOLE_SIDE)
+        film = film or picture.shape[1::-1]
+        if size != limited(film, WHOLE_SIDE):
+            return None
+        return Glimpse(number, _eight_bit(source, resized(picture, size)), film)
+
+    for number, _, read in source:
+        if read is None:
+            continue
+        if limit is not None and count == limit:
+            break
+        behind = None
+        if count % stride:
+            behind = (number, read)
+        elif (seen := look(number, read)) is not None:
+            yield seen
+        count += 1
+        on_frame()
+    if behind is not None and (seen := look(*behind)) is not None:
+        yield seen
+    if film is None:
+        raise TrackingError(f"{video}: {source.failure or NOTHING_DECODED}")
+
+
 def sample(
     video: Path,
     folder: Path,
     fps: float,
-    longest_side: int,
+    longest_side: int | None,
     limit: int | None,
     suffix: str,
     workers: int,
     on_frame: Callable[[], None] = lambda: None,
+    framing: Framing | None = None,
 ) -> Sampled:
     """Decode a video and write the frames on a steady clock to `folder` as 00000.jpg, 00001.jpg, ...
 
@@ -97,38 +168,40 @@ def sample(
     Args:
         video: a file, or a folder of pictures.
         fps: sampling rate in 1/s.
-        longest_side: larger pictures are scaled down to it, pixels.
+        longest_side: larger pictures are scaled down to it, pixels; None: the default for whole frames.
         limit: stop after this many pictures.
         suffix: `.jpg` or `.png`.
         on_frame: called for each sampled picture.
+        framing: the part of the pictures to store; None: all of them.
 
     Raises:
         TrackingError: if nothing can be decoded.
         OSError: if the disk refuses.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    source = _FolderSource(video) if video.is_dir() else _FileSource(video, fps)
+    source, longest_side = _source(video, fps), longest_side or WHOLE_SIDE
     slots: list[int] = []
     sources: list[int] = []
     pending: list[Future] = []
-    size, first_size, scale, repeats, previous, total = (0, 0), (0, 0), 1.0, 0, None, 0
-    resized: list[tuple[int, tuple[int, int]]] = []
+    repeats, previous, total = 0, None, 0
+    changed: list[tuple[int, tuple[int, int]]] = []
     with ThreadPoolExecutor(workers) as pool:
-        for number, slot, picture in source:
+        for number, slot, read in source:
             total = number + 1
-            if picture is None:
+            if read is None:
                 continue
             if limit is not None and len(slots) == limit:
                 total = None
                 break
-            own_size = picture.shape[1::-1]
-            picture, own_scale = _limit(picture, longest_side)
-            if not slots:
-                size, scale, first_size = picture.shape[1::-1], own_scale, own_size
-            if picture.shape[1::-1] != size:
-                resized.append((number, own_size))
+            picture = read()
+            if picture is None:
                 continue
-            picture = source.colours.standard(picture) if picture.dtype == np.uint16 else picture
+            size = picture.shape[1::-1]
+            framing = framing or whole_frames(size, longest_side)
+            if limited(size, longest_side) != limited(framing.film, longest_side):
+                changed.append((number, size))
+                continue
+            picture = _eight_bit(source, framing.cut(picture))
             sparse = picture[::4, ::4].astype(np.int16)
             repeats += previous is not None and np.abs(sparse - previous).mean() < STILL
             previous = sparse
@@ -142,31 +215,38 @@ def sample(
             on_frame()
         for job in pending:
             job.result()
-    if not slots:
+    if framing is None or not slots:
         raise TrackingError(f"{video}: {source.failure or NOTHING_DECODED}")
     warnings = source.warnings()
-    if resized:
-        first, other = resized[0]
+    if changed:
+        first, other = changed[0]
         warnings = (
-            f"Left out: {counted(len(resized), 'frame')} of another size than the first ({other[0]}x{other[1]} against "
-            f"{first_size[0]}x{first_size[1]}, from frame {first} on).",
+            f"Left out: {counted(len(changed), 'frame')} of another size than the first ({other[0]}x{other[1]} against "
+            f"{framing.film[0]}x{framing.film[1]}, from frame {first} on).",
             *warnings,
         )
     return Sampled(
         tuple(slots),
         tuple(sources),
-        *size,
-        scale=scale,
+        framing,
         still=float(repeats / max(1, len(slots) - 1)),
         total=None if source.failure else total,
-        lost=source.lost + len(resized),
+        lost=source.lost + len(changed),
         warnings=warnings,
         notes=source.notes(),
     )
 
 
+def _source(video: Path, fps: float) -> _FileSource | _FolderSource:
+    return _FolderSource(video) if video.is_dir() else _FileSource(video, fps)
+
+
+def _eight_bit(source: _FileSource | _FolderSource, picture: Shaped[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    return source.colours.standard(picture) if picture.dtype == np.uint16 else picture
+
+
 class _FileSource:
-    """Frames of a video file: iterates over number, slot and picture; only the first in a slot has its picture."""
+    """Frames of a video file: iterates over number, slot and what makes the picture, for the first in a slot only."""
 
     def __init__(self, video: Path, fps: float) -> None:
         self._video, self._fps = video, fps
@@ -174,15 +254,16 @@ class _FileSource:
         self._passed = self._corrupt = 0
         self.colours = survey(video)
 
-    def __iter__(self) -> Iterator[tuple[int, int, Shaped[np.ndarray, "H W 3"] | None]]:
-        last = -1
+    def __iter__(self) -> Iterator[tuple[int, int, Callable[[], Shaped[np.ndarray, "H W 3"]] | None]]:
+        last, turn = -1, None
         for number, seconds, frame, pixel_aspect in decoded(self._video, self._tally):
+            turn = turn or turn_of(frame)
             slot = int(seconds * self._fps + EARLY)
             used = slot > last and not frame.is_corrupt
             self._corrupt += frame.is_corrupt
             self._passed += slot <= last and not frame.is_corrupt
             last = slot if used else last
-            yield number, slot, upright(frame, pixel_aspect, self.colours.deep) if used else None
+            yield number, slot, partial(upright, frame, pixel_aspect, self.colours.deep, turn) if used else None
 
     @property
     def failure(self) -> str:
@@ -229,7 +310,7 @@ class _FileSource:
 
 
 class _FolderSource:
-    """Frames of a folder of pictures: iterates over number, slot and picture."""
+    """Frames of a folder of pictures: iterates over number, slot and what reads the picture, None of a damaged one."""
 
     colours = Colours()
     failure = ""
@@ -238,11 +319,15 @@ class _FolderSource:
         self._folder = open_folder(folder)
         self._damaged: list[str] = []
 
-    def __iter__(self) -> Iterator[tuple[int, int, UInt8[np.ndarray, "H W 3"] | None]]:
-        for path, (number, picture) in zip(self._folder.paths, self._folder.pictures(), strict=True):
-            if picture is None:
-                self._damaged.append(printable_name(path))
-            yield number, number, picture
+    def __iter__(self) -> Iterator[tuple[int, int, Callable[[], UInt8[np.ndarray, "H W 3"] | None]]]:
+        for path, number in zip(self._folder.paths, self._folder.numbers, strict=True):
+            yield number, number, partial(self._read, path)
+
+    def _read(self, path: Path) -> UInt8[np.ndarray, "H W 3"] | None:
+        picture = upright_picture(path)
+        if picture is None:
+            self._damaged.append(printable_name(path))
+        return picture
 
     @property
     def lost(self) -> int:
@@ -255,12 +340,3 @@ class _FolderSource:
 
     def notes(self) -> tuple[str, ...]:
         return self._folder.notes
-
-
-def _limit(picture: Shaped[np.ndarray, "H W 3"], longest_side: int) -> tuple[Shaped[np.ndarray, "h w 3"], float]:
-    height, width = picture.shape[:2]
-    scale = min(1.0, longest_side / max(height, width))
-    if scale == 1.0:
-        return picture, 1.0
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA), scale

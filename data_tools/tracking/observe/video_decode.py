@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -184,27 +184,45 @@ def _lights(video: Path, colours: Colours, skipped: str) -> list[float]:
     return lights
 
 
-def upright(frame: Any, pixel_aspect: Fraction | None, deep: bool = False) -> Shaped[np.ndarray, "H W 3"]:
+Turn = Callable[[Shaped[np.ndarray, "h w 3"]], Shaped[np.ndarray, "H W 3"]]
+"""Turns and mirrors a stored picture as it is to be shown."""
+
+
+def upright(
+    frame: Any, pixel_aspect: Fraction | None, deep: bool = False, turn: Turn | None = None
+) -> Shaped[np.ndarray, "H W 3"]:
     """RGB picture as a player would show it: turned and mirrored as phones ask, and with square pixels.
 
     Args:
         deep: give 16 bits a channel, else 8.
+        turn: from `turn_of`, of the film's first frame; None: the frame's own.
     """
     picture = frame.to_ndarray(format="rgb48le" if deep else "rgb24")
     if pixel_aspect and pixel_aspect != 1:
         picture = cv2.resize(picture, (max(1, round(picture.shape[1] * float(pixel_aspect))), picture.shape[0]))
-    return np.ascontiguousarray(_turned(picture, frame))
+    return np.ascontiguousarray((turn or turn_of(frame))(picture))
 
 
-def _turned(picture: Shaped[np.ndarray, "h w 3"], frame: Any) -> Shaped[np.ndarray, "H W 3"]:
+def turn_of(frame: Any) -> Turn:
+    """How a film's pictures are turned and mirrored, as one of its frames tells.
+
+    Ask once a film: in PyAV a frame whose side data were looked at, and they, hold on to each other, so that its 12 MB
+    (of 3840x2160) wait for the garbage collector.
+    """
     matrix = _display_matrix(frame)
     if matrix is None:
         # Older PyAV versions do not read the turn that phones write.
-        return np.rot90(picture, round(getattr(frame, "rotation", 0) / 90) % 4)
+        quarters = round(getattr(frame, "rotation", 0) / 90) % 4
+        return lambda picture: np.rot90(picture, quarters)
     (a, b), (c, d) = matrix
-    if abs(b) > abs(a):
-        picture, a, d = picture.swapaxes(0, 1), c, b
-    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    lying = abs(b) > abs(a)
+    right, down = (c, b) if lying else (a, d)
+
+    def turned(picture: Shaped[np.ndarray, "h w 3"]) -> Shaped[np.ndarray, "H W 3"]:
+        picture = picture.swapaxes(0, 1) if lying else picture
+        return picture[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]
+
+    return turned
 
 
 def _display_matrix(frame: Any) -> Float[np.ndarray, "2 2"] | None:

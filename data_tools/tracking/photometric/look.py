@@ -108,7 +108,7 @@ def learn_look(
     """
     state, landmarks, slots = begin.frames(rows), seen.of_points(points).frames(rows), seen.slots[rows]
     surfels = spread_surfels(head, points, begin.identity)
-    visibility = Visibility(head, points, surfels, seen.centre, (seen.width, seen.height))
+    visibility = Visibility(head, points, surfels, seen.centre, seen.framing.stored)
     frames = PhotometricFrames(surfels, visibility, [pictures[row] for row in rows], state, seen.centre, workers)
     settled = np.zeros(len(rows), dtype=bool)
     before = frames.learn(state, WHOLE[-1][0]).residual

@@ -102,7 +102,7 @@ def register(
     run.workspace.run(run.bars, "look", "Learning the look", key, LEARN_STEPS, learn)
     look = Look.of(state_from(run.workspace.load("look", "state")), run.workspace.load("look", "look"))
     surfels = spread_surfels(head, points, old.identity).of_identity(look.state.identity)
-    visibility = Visibility(head, points, surfels, seen.centre, (seen.width, seen.height))
+    visibility = Visibility(head, points, surfels, seen.centre, seen.framing.stored)
     clip = Clip(points, landmarks, seen.slots, pictures, look, surfels, visibility, workers)
     begin = put_frames(replace(old, identity=look.state.identity, focal=look.state.focal), look.state, rows)
 

@@ -43,7 +43,7 @@ def test_a_missing_matte_leaves_its_frame_out_and_a_wrong_shape_is_named(tmp_pat
         cv2.imwrite(str(folder / f"{number}.png"), disc((160, 320), 100))
     assert copy_mattes(folder, targets, SAMPLED, np.arange(4), None) == [2]
     cv2.imwrite(str(folder / "4.png"), disc((160, 200), 100))
-    with pytest.raises(TrackingError, match=r"4\.png: is 200x160, the video's pictures are 320x160"):
+    with pytest.raises(TrackingError, match=r"4\.png: is 200x160, the video's pictures are 640x320"):
         copy_mattes(folder, targets, SAMPLED, np.arange(4), None)
     cv2.imwrite(str(folder / "004.png"), disc((160, 320), 100))
     with pytest.raises(TrackingError, match=r"004\.png and 4\.png are both of frame 4"):

@@ -41,7 +41,7 @@ def test_units_are_told_or_said(tmp_path):
     in_pixels = replace(fractions, points=values)
     with pytest.raises(TrackingError, match="--keypoint-units pixels"):
         on_video(in_pixels, SAMPLED, "normalised", None, 0.6)
-    with pytest.raises(TrackingError, match="outside the 320x160"):
+    with pytest.raises(TrackingError, match="outside the 640x320"):
         on_video(replace(fractions, points=values * [8, 8, 1]), SAMPLED, "auto", None, 0.6)
     with pytest.raises(TrackingError, match="--min-likelihood"):
         on_video(replace(fractions, points=values * [1, 1, 0.1]), SAMPLED, "auto", None, 0.6)

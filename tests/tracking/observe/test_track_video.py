@@ -41,9 +41,9 @@ def test_odd_sizes_portrait_and_large_pictures(tmp_path):
     pictures = [np.random.default_rng(0).integers(0, 255, (146, 98, 3)).astype(np.uint8)] * 3
     video = write_video(tmp_path / "p.mp4", pictures, steady(3))
     sampled = sampled_from(video, tmp_path / "whole")
-    assert (sampled.width, sampled.height, sampled.scale) == (98, 146, 1.0)
+    assert (sampled.framing.stored, sampled.framing.scale) == ((98, 146), 1.0)
     sampled = sampled_from(video, tmp_path / "small", longest_side=75)
-    assert (sampled.width, sampled.height) == (50, 75)
+    assert sampled.framing.stored == (50, 75)
     assert load_picture(tmp_path / "small" / "00000.png").shape == (75, 50, 3)
 
 
@@ -53,7 +53,7 @@ def test_a_phone_clip_marked_as_turned_is_put_upright(tmp_path):
     flat = write_video(tmp_path / "flat.mp4", [picture] * 4, steady(4))
     turned = ffmpeg("-display_rotation", "90", "-i", flat, "-c", "copy", tmp_path / "turned.mp4")
     sampled = sampled_from(turned, tmp_path / "out")
-    assert (sampled.width, sampled.height) == (48, 64)
+    assert sampled.framing.stored == (48, 64)
     upright = load_picture(tmp_path / "out" / "00000.png")
     # Turned anticlockwise by 90 degrees, the right side comes up.
     assert upright[:10].mean() > 200 and upright[-10:].mean() < 50
@@ -85,7 +85,7 @@ def test_pixels_that_are_not_square_are_widened(tmp_path):
     flat = write_video(tmp_path / "flat.mp4", numbered(3), steady(3))
     wide = ffmpeg("-i", flat, "-vf", "setsar=16/11", "-c:v", "mpeg4", tmp_path / "wide.mp4")
     info, sampled = probe(wide, 25.0), sampled_from(wide, tmp_path / "out")
-    assert (info.width, info.height) == (sampled.width, sampled.height) == (93, 48)
+    assert (info.width, info.height) == sampled.framing.stored == (93, 48)
 
 
 def test_pictures_that_are_there_are_not_written_again(tmp_path):
@@ -168,7 +168,7 @@ def test_frames_of_another_size_are_left_out_and_counted(tmp_path):
     joined = tmp_path / "joined.ts"
     joined.write_bytes(large.read_bytes() + small.read_bytes() + large.read_bytes())
     sampled = sampled_from(joined, tmp_path / "out")
-    assert (sampled.width, sampled.height) == (64, 64) and len(sampled.slots) == 20 and sampled.lost == 6
+    assert sampled.framing.stored == (64, 64) and len(sampled.slots) == 20 and sampled.lost == 6
     assert sampled.total == 26 and any("6 frames of another size" in warning for warning in sampled.warnings)
 
 

@@ -62,7 +62,7 @@ def test_the_film_is_found_among_the_streams(tmp_path, parts, layout):
     coded = ["-c:v", "libx264", "-qp", "0"] if ending == "ts" else ["-c:v", "copy"]
     video = ffmpeg(*arguments, *maps, *coded, "-c:a", "aac", *options, tmp_path / f"film.{ending}")
     info, sampled = probe(video, 25.0), sampled_from(video, tmp_path / "out")
-    assert (info.width, info.height) == (sampled.width, sampled.height) == (128, 96)
+    assert (info.width, info.height) == sampled.framing.stored == (128, 96)
     assert numbers_in(tmp_path / "out") == list(range(20)) and sampled.lost == 0
     named = [note for note in sampled.notes if "video streams" in note]
     assert len(named) == (0 if "sound" in inputs else 1)
