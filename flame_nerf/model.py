@@ -36,7 +36,6 @@ from flame_nerf.render.moments import Timeline
 from flame_nerf.render.picture import TrainingViews, along_bundle, render_in_parts, render_picture, unit_rays
 from flame_nerf.render.prefetch import TrainingRays
 from flame_nerf.render.renderer import Renderer
-from flame_nerf.render.surface_outputs import Outputs, surface_outputs
 from flame_nerf.runtime.command_line import prepare_export
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.subject import Frame, Subject
@@ -251,8 +250,7 @@ class FlameNerfModel(Model):
 
     @torch.no_grad()
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
-        """Render a whole picture, its outlines anti-aliased unless the viewer moves; the frame's structures are built
-        once.
+        """Render a whole picture, its outlines anti-aliased unless the viewer moves.
 
         Args:
             camera: one camera. Which moment is shown: "frame_idx" in its metadata (a row of the track: a dataset's own
@@ -265,17 +263,13 @@ class FlameNerfModel(Model):
             background [H, W, 3] where the subject's plate is behind the head. Where the method has a mesh also
             normals, canonical_position and region [H, W, 3], computed when they are looked at.
         """
-        height, width, size = int(camera.height), int(camera.width), self.config.eval_num_rays_per_chunk
         with self.shown_weights():
             moments = self.timeline.of_camera(camera, self.override)
-            background = self.background.of_picture(camera, height, width)
-            outputs = render_picture(
-                self.renderer, camera, moments, self.refinement.pose, background, self.conditioning(moments), size,
-                obb_box, smooth=not self.panel.is_moving,
+            background = self.background.of_picture(camera, int(camera.height), int(camera.width))
+            return render_picture(
+                self.renderer, camera, moments, self.refinement.pose, background, self.conditioning(moments),
+                self.config.eval_num_rays_per_chunk, obb_box, smooth=not self.panel.is_moving,
             )  # fmt: skip
-        shown = [name for name in ("rgb", "accumulation", "depth", "background") if name in outputs]
-        picture = Outputs({name: outputs[name].view(height, width, -1).to(camera.device) for name in shown})
-        return Outputs(picture | surface_outputs(self.renderer, rays, outputs, (height, width)))
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colour without its background, and opacity: [H, W, 4]."""

@@ -17,6 +17,7 @@ from flame_nerf.render.conditioning import Conditioning
 from flame_nerf.render.moments import Timeline
 from flame_nerf.render.renderer import Renderer
 from flame_nerf.render.step_rays import Moments, StepRays
+from flame_nerf.render.surface_outputs import Outputs, surface_outputs
 
 
 def camera_rays(
@@ -97,27 +98,50 @@ def render_picture(
     size: int,
     box: OrientedBox | None = None,
     smooth: bool = True,
-) -> dict[str, Tensor]:
-    """A whole picture of a camera, pixels row by row, as :func:`render_in_parts` gives it.
+) -> Outputs:
+    """A whole picture of a camera.
 
     Args:
         camera, moments, pose, background: as of :func:`camera_rays`.
         condition, size, box: as of :func:`render_in_parts`.
         smooth: anti-alias the outlines, which takes half as long again.
+
+    Returns:
+        on the camera's device, [H, W, ...]: rgb, accumulation, depth and background of :func:`render_in_parts`, and
+        those of :func:`surface_outputs`.
     """
-    outputs = render_in_parts(renderer, camera_rays(camera, moments, pose, background), condition, size, box)
-    if not smooth:
-        return outputs
-    height, width = int(camera.height), int(camera.width)
-    pixels = outline_pixels(outputs["accumulation"].view(height, width))
+    shape = int(camera.height), int(camera.width)
+    rays = camera_rays(camera, moments, pose, background)
+    outputs = render_in_parts(renderer, rays, condition, size, box)
+    surface = surface_outputs(renderer, rays, outputs, shape)
+    if smooth:
+        outputs |= _finer(renderer, camera, moments, pose, background, condition, size, box, outputs)
+    shown = [name for name in ("rgb", "accumulation", "depth", "background") if name in outputs]
+    return Outputs({name: outputs[name].view(*shape, -1).to(camera.device) for name in shown} | surface)
+
+
+def _finer(
+    renderer: Renderer,
+    camera: Cameras,
+    moments: Moments,
+    pose: PoseRefinement,
+    background: Float[Tensor, "HW 3"] | Float[Tensor, " 3"],
+    condition: Float[Tensor, "B D"],
+    size: int,
+    box: OrientedBox | None,
+    outputs: dict[str, Tensor],
+) -> dict[str, Tensor]:
+    """A picture's outputs with more rays at its outlines; empty where it has none."""
+    width = int(camera.width)
+    pixels = outline_pixels(outputs["accumulation"].view(-1, width))
     if len(pixels) == 0:
-        return outputs
+        return {}
     places = places_within(pixels, width)
     if background.ndim == 2:
         background = background[pixels.repeat_interleave(len(places) // len(pixels))]
     rays = camera_rays(camera, moments, pose, background, places=places)
     finer = averaged(render_in_parts(renderer, rays, condition, size, box))
-    return outputs | {name: outputs[name].index_copy(0, pixels, values) for name, values in finer.items()}
+    return {name: outputs[name].index_copy(0, pixels, values) for name, values in finer.items()}
 
 
 def along_bundle(
