@@ -1,8 +1,8 @@
 """A head as layers: offset copies of its mesh, from inside out, each with a texture of colour and opacity.
 
-The field has its substance in a shell around the mesh. Along each vertex's normal, layers lie where the opacity met from
-outside passes given values: close together at hard skin, far apart in hair. Each texel of a layer has the colour and
-opacity of what is nearer to it than to the next.
+The field has its substance in a shell around the mesh. Along each vertex's normal, layers lie where the opacity met
+from outside passes given values: close together at hard skin, far apart in hair. Each texel of a layer has the colour
+and opacity of what is nearer to it than to the next.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,9 @@ class View:
     """Colour, premultiplied, and opacity."""
 
 
-def orbited(c2w: Float[np.ndarray, "3 4"], centre: Float[np.ndarray, " 3"], yaw: float, pitch: float, nearer: float):
+def orbited(
+    c2w: Float[np.ndarray, "3 4"], centre: Float[np.ndarray, " 3"], yaw: float, pitch: float, nearer: float
+) -> Float[np.ndarray, "3 4"]:
     """A camera turned about the head, left and right about its up axis, up and down about its x axis.
 
     Args:
@@ -89,7 +92,7 @@ def own_views(
     ]
 
 
-def _premultiplied(model: Any):
+def _premultiplied(model: Any) -> Callable[[dict[str, torch.Tensor]], np.ndarray]:
     def paint(outputs: dict[str, torch.Tensor]) -> Float[np.ndarray, "S S 4"]:
         rgba = model.get_rgba_image(outputs)
         return torch.cat([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], dim=-1).float().cpu().numpy()
