@@ -91,6 +91,7 @@ COMMANDS: dict[str, Runs | Parses | Installs | Serves] = {
     'pip install ".[depth]"': Installs(),
     'pip install ".[encoders]"': Installs(),
     'pip install ".[pytorch3d]"': Installs(),
+    'pip install ".[export]"': Installs(),
     'pip install ".[track,demo]"': Installs(),
     "pip install uv && uv run pytest": Installs(),
     "uv run pytest -m slow": Installs(),
@@ -196,6 +197,10 @@ COMMANDS: dict[str, Runs | Parses | Installs | Serves] = {
     "ns-export tsdf --load-config outputs/…/config.yml --output-dir mesh --use-bounding-box False": Runs(
         extra="--resolution 48 --num-pixels-per-side 64 --target-num-faces 400", makes=("mesh/*.ply",), avatar=True
     ),
+    "flame-nerf export gltf outputs/…/config.yml me.glb --animation": Runs(
+        extra="--size 32", makes=("me.glb",), avatar=True, needs="xatlas"
+    ),
+    "flame-nerf export obj outputs/…/config.yml meshes/ --format ply": Runs(makes=("meshes/000000.ply",), avatar=True),
     # An avatar that goes places.
     "flame-nerf move outputs/…/config.yml --data subject/": Runs(avatar=True),
     "flame-nerf pack outputs/…/config.yml me.zip": Runs(makes=("me.zip",), avatar=True),

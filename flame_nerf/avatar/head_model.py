@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flame_nerf.runtime.errors import AvatarError
+
 if TYPE_CHECKING:
     from flame_nerf.heads import HeadModel
     from flame_nerf.subject import HeadTrack
@@ -20,6 +22,22 @@ FREE = re.compile(
 def may_be_passed_on(licence: str) -> bool:
     """Whether a head model's licence says in its first words that it may; in doubt it may not."""
     return FREE.match(licence.strip()) is not None
+
+
+def check_may_be_written(head: HeadModel, path: Path, allowed: bool) -> None:
+    """Refuses a file with the shapes of a head model in it, unless its licence or the user's own word allows it.
+
+    Args:
+        allowed: the user said --with-head-model.
+
+    Raises:
+        AvatarError: naming the licence and that option.
+    """
+    if not (allowed or may_be_passed_on(head.licence)):
+        raise AvatarError(
+            f"{path}: would hold the shapes of the head model {head.name!r}, whose licence does not let everybody pass "
+            f"them on ({head.licence.strip()[:80]}); for your own use, add --with-head-model"
+        )
 
 
 def own_copy(track: HeadTrack) -> Path | None:

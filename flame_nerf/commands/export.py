@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from flame_nerf.commands.drive import AvatarPath
+from flame_nerf.commands.export_gltf import ExportGltf, ExportObj
 from flame_nerf.export.web_config import WebConfig
 
 
@@ -46,19 +47,13 @@ class ExportWeb:
 
 
 @dataclass
-class ExportGltf:
-    """Stands here until flame_nerf/commands/export_gltf.py brings it (and `obj`)."""
-
-    def run(self) -> None:
-        raise NotImplementedError
-
-
-@dataclass
 class Export:
-    """Write an avatar as files for other programs: a web page, a mesh that moves."""
+    """Write an avatar as files for other programs: a web page, a textured head that moves, meshes."""
 
     kind: Annotated[
-        Annotated[ExportWeb, tyro.conf.subcommand("web")] | Annotated[ExportGltf, tyro.conf.subcommand("gltf")],
+        Annotated[ExportWeb, tyro.conf.subcommand("web")]
+        | Annotated[ExportGltf, tyro.conf.subcommand("gltf")]
+        | Annotated[ExportObj, tyro.conf.subcommand("obj")],
         tyro.conf.arg(name=""),
     ]
 

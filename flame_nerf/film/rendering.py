@@ -51,7 +51,7 @@ def render_images(
     if posed_frames is not None:
         # A dataset's cameras name the moments that they saw.
         cameras.metadata = None
-    with _ready_to_film(model), _progress() as progress:
+    with _ready_to_film(model), progress_bar() as progress:
         for index in progress.track(range(count), description=description):
             if posed_frames is not None:
                 model.override = posed_frames[index % len(posed_frames)].to(model.device)
@@ -161,7 +161,8 @@ def _ready_to_film(model: Any) -> Iterator[None]:
         model.train(training)
 
 
-def _progress() -> Progress:
+def progress_bar() -> Progress:
+    """How far a long job is, and how long the rest will take."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -93,7 +93,7 @@ def transferred(
         own = seen.get(name, np.zeros(1)).astype(float)
         tells_rest = motion.seconds >= LEAST_SECONDS
         expression[:, avatar.pose_names.index(name)] = _relative(name, driver, own, config.strength, tells_rest)
-    return Performed(expression, _joints(motion, avatar, config), _head_movement(motion, avatar, config), motion.fps)
+    return Performed(expression, _joints(motion, avatar, config), head_movement(motion, avatar, config), motion.fps)
 
 
 def _check_names(motion: Motion, avatar: SubjectMotion, shared: list[str], head_model: str) -> None:
@@ -172,7 +172,9 @@ def _ever_turned(own: np.ndarray, avatar: SubjectMotion, name: str) -> bool:
     return name in avatar.joint_names and bool(np.abs(own[:, avatar.joint_names.index(name)]).max() > 1e-3)
 
 
-def _head_movement(motion: Motion, avatar: SubjectMotion, config: TransferConfig) -> Float[np.ndarray, "T 4 4"]:
+def head_movement(motion: Motion, avatar: SubjectMotion, config: TransferConfig) -> Float[np.ndarray, "T 4 4"]:
+    """Rigid movement of the head since the moment that it starts from, in the head frame of that moment; none where a
+    motion does not know it."""
     out = np.tile(np.eye(4), (len(motion), 1, 1))
     if motion.head_to_world is None or config.head_gain == 0:
         return out
