@@ -152,7 +152,7 @@ def distil(
         steps: of Adam, one view each.
         base_size: texels along a base's side.
     """
-    from nerfstudio.utils.rich_utils import get_progress
+    from flame_nerf.film.rendering import progress_bar
 
     baked = torch.from_numpy(layered.textures)
     logits = torch.cat(
@@ -167,8 +167,8 @@ def distil(
     adam = torch.optim.Adam(groups, lr=_RATE, betas=(0.9, 0.99), fused=True)
     look, random, size = LayerView(layered, triangles), np.random.default_rng(seed), len(views[0].picture)
     order = np.concatenate([random.permutation(len(views)) for _ in range(-(-steps // len(views)))])[:steps]
-    with get_progress("Fitting textures") as bar:
-        for step in bar.track(range(steps)):
+    with progress_bar() as bar:
+        for step in bar.track(range(steps), description="Fitting textures"):
             left = 1 - step / steps
             adam.param_groups[0]["lr"] = _RATE * left + _LAST_RATE
             if bases is not None:

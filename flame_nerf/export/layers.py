@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from flame_nerf.geometry import vertex_normals
+
 if TYPE_CHECKING:
     import scipy.sparse
 
@@ -80,13 +82,7 @@ def smooth_normals(
     vertices: Float[np.ndarray, "V 3"], triangles: Int[np.ndarray, "F 3"], mean: scipy.sparse.csr_matrix
 ) -> Float[np.ndarray, "V 3"]:
     """Unit normals of a posed mesh, averaged `NORMAL_SWEEPS` times by `neighbour_mean`. The page computes the same."""
-    corners = vertices[triangles]
-    faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros_like(vertices)
-    for corner in range(3):
-        for axis in range(3):
-            normals[:, axis] += np.bincount(triangles[:, corner], faces[:, axis], len(vertices))
-    normals = _unit(normals)
+    normals = vertex_normals(vertices, triangles)
     for _ in range(NORMAL_SWEEPS):
         normals = mean @ normals
     return _unit(normals)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from flame_nerf.avatar.head_model import may_be_passed_on
+from flame_nerf.avatar.head_model import check_may_be_written
 from flame_nerf.export.web_config import FADE, LEAST_COSINE, WebConfig
 from flame_nerf.runtime.errors import UserError
 from flame_nerf.runtime.files import complete_file
@@ -56,8 +56,8 @@ def export_web(
         with_head_model: also where the head model's licence does not let everybody pass it on.
 
     Raises:
-        UserError: the avatar has no head model, or one that may not be passed on, or no surface; or the file cannot be
-            written.
+        UserError: the avatar has no head model or no surface, or the file cannot be written.
+        AvatarError: its head model may not be passed on.
     """
     config, model = config or WebConfig(), pipeline.model
     config.check()
@@ -74,18 +74,13 @@ def check(model: Any, path: Path, with_head_model: bool) -> None:
     """Says what a page would lack or must not hold, before the work begins.
 
     Raises:
-        UserError: see `export_web`.
+        UserError, AvatarError: see `export_web`.
     """
     if path.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"{path}: a page's name ends in .html")
     if model.motion.live is None:
         raise UserError(f"{model.subject.root}: a page poses the head by itself, but {model.motion.why_no_head}")
-    head = model.head
-    if not (with_head_model or may_be_passed_on(head.licence)):
-        raise UserError(
-            f"the page would hold the shapes and expressions of the head model {head.name!r}, whose licence does not "
-            f"let everybody pass them on ({head.licence[:80]}); for your own use, add --with-head-model"
-        )
+    check_may_be_written(model.head, path, with_head_model)
 
 
 def first_camera(pipeline: Pipeline) -> FirstCamera:
