@@ -7,6 +7,7 @@ and opacity of what is nearer to it than to the next.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -196,7 +197,7 @@ def bake(
     normals = smooth_normals(vertices, triangles, neighbour_mean(triangles, len(vertices)))
     at, along = atlas.at_texels(vertices, triangles), atlas.at_texels(normals, triangles)
     textures = np.zeros((count, atlas.size, atlas.size, 4), np.float32)
-    for layer in range(count):
+    for layer in _with_bar(count):
         low, high = (atlas.at_texels(values, triangles) for values in bounds[layer : layer + 2])
         # A thick slab, in front of skin or behind it, is looked at more closely.
         samples = _SLAB_SAMPLES if 0 < layer < count - 1 else 3 * _SLAB_SAMPLES
@@ -214,6 +215,13 @@ def bake(
         textures[layer, ..., 3] = atlas.picture(np.sqrt(values[:, 3]))
     still = np.zeros((count, 0, 1, 1, 4), np.float32)
     return LayeredHead(atlas, offsets, textures, np.zeros(len(vertices)), still)
+
+
+def _with_bar(count: int) -> Iterator[int]:
+    from flame_nerf.film.rendering import progress_bar
+
+    with progress_bar() as bar:
+        yield from bar.track(range(count), description="Baking layers")
 
 
 def _unit(vectors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:

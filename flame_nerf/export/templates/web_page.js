@@ -53,7 +53,7 @@ class Page {
   }
 
   angle(name) {
-    const { joint, rest } = this, { head, avatar } = this, at = (j) => 3 * head.joints.indexOf(j);
+    const { head, avatar } = this, at = (j) => 3 * head.joints.indexOf(j);
     if (name === "jaw angle") return this.joints[at("jaw")];
     const eyes = ["left_eye", "right_eye"].filter((j) => head.joints.includes(j)), axis = name === "gaze left" ? 1 : 0;
     const mean = eyes.reduce((sum, j) => sum + this.joints[at(j) + axis] - avatar.rest[at(j) + axis], 0) / eyes.length;
@@ -150,6 +150,9 @@ class Page {
     for (const end of ["pointerup", "pointercancel"]) view.addEventListener(end, (event) => fingers.delete(event.pointerId));
     view.addEventListener("wheel", (event) => { event.preventDefault(); this.zoom(Math.exp(event.deltaY * 0.001)); }, { passive: false });
     view.addEventListener("dblclick", () => this.straight());
+    // A phone takes the graphics away from pages in the background.
+    view.addEventListener("webglcontextlost", (event) => event.preventDefault());
+    view.addEventListener("webglcontextrestored", () => location.reload());
   }
 
   // ---- the camera
