@@ -29,11 +29,11 @@ DEEPEST = 0.010
 """Metres behind the mesh at which looking for substance ends; shells thinner than that end it sooner."""
 _PROBES = 48
 """Points along a normal at which a vertex looks for substance."""
-_OUTERMOST, _INNERMOST, _NOTHING = 1e-4, 0.95, 0.1
+_OUTERMOST, _INNERMOST, _NOTHING = 1e-5, 0.95, 0.1
 """Opacity met from outside at the outermost and at the innermost layer, as a share of all that a normal meets; and
 opacity of a normal with so little on it that its layers are put at the mesh. What is hardly there along the normal is
 what closes the outline for a grazing ray."""
-_DENSER = 3.5
+_DENSER = 4.5
 """Power by which layers lie denser, in opacity, where a surface begins."""
 _APART = 0.0004
 """Metres that layers lie apart at least."""
@@ -43,7 +43,7 @@ _UNFOLDINGS, _LEAST_AREA, _MOST_AREA = 24, 0.1, 9.0
 """Rounds in which offsets are shortened, and how small and large a triangle may get by them, as a share of its area."""
 _ROOM = 0.001
 """Metres beyond the outermost and the innermost layer in which a look is looked for."""
-_LOOK_SAMPLES, _CHANGE, _CHANGING_SHARE = 8, 0.1, 0.3
+_LOOK_SAMPLES, _CHANGE, _CHANGING_SHARE = 8, 0.1, 0.1
 """Points along a normal that make its look, how far a colour must change for the look to be another, and at how many of
 all vertices at most: where it changes most."""
 _SLAB_SAMPLES = 3

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from flame_nerf.film.rendering import render_images
 from flame_nerf.motion import PosedFrame
+from flame_nerf.motion.arkit import BLINKS
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -23,6 +24,8 @@ anywhere around."""
 _NEAR_DEG, _SIDE_DEG, _PITCH_DEG = 30.0, 90.0, 15.0
 _TRACK_SHARE = 0.5
 """Of the faces: moments of the track; the others are set by the names of expressions."""
+_BLINK_SHARE = 0.3
+"""Of those faces: with both eyes shut, which no slider but two shows."""
 _CLOSER = 0.3
 """Cameras come nearer by up to this share of the distance."""
 
@@ -112,6 +115,7 @@ def _moment(model: Any, random: np.random.Generator, index: int) -> PosedFrame:
     chosen = random.choice(
         len(names), size=min(len(names), int(random.integers(1, 4))), replace=False, p=chance / chance.sum()
     )
+    blinks = [name for name in BLINKS if name in names]
     spread = 1.0 if live.head.expression_range == "unit" else 2.0
     face = {names[row]: float(random.uniform(0.3, 1.0) * spread) for row in chosen}
     if spread > 1.0:
@@ -119,6 +123,8 @@ def _moment(model: Any, random: np.random.Generator, index: int) -> PosedFrame:
             name: value * random.choice([-1.0, 1.0]) if name in live.expression_names else value / spread
             for name, value in face.items()
         }
+    if random.random() < _BLINK_SHARE:
+        face |= dict.fromkeys(blinks, 1.0)
     return motion.pose(face)
 
 
