@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flame_nerf.runtime.errors import AvatarError
+from flame_nerf.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from flame_nerf.heads import HeadModel
@@ -31,10 +31,10 @@ def check_may_be_written(head: HeadModel, path: Path, allowed: bool) -> None:
         allowed: the user said --with-head-model.
 
     Raises:
-        AvatarError: naming the licence and that option.
+        UserError: naming the licence and that option.
     """
     if not (allowed or may_be_passed_on(head.licence)):
-        raise AvatarError(
+        raise UserError(
             f"{path}: would hold the shapes of the head model {head.name!r}, whose licence does not let everybody pass "
             f"them on ({head.licence.strip()[:80]}); for your own use, add --with-head-model"
         )

@@ -27,7 +27,7 @@ from flame_nerf.export.skeleton import Performance, furthest_from_head_model, sk
 from flame_nerf.heads import HeadModel, load_head
 from flame_nerf.heads.eyes import personal_head
 from flame_nerf.motion import SubjectMotion, load_motion, transferred
-from flame_nerf.runtime.errors import AvatarError, UserError
+from flame_nerf.runtime.errors import UserError
 from flame_nerf.subject import load_subject
 
 pytest.importorskip("xatlas", reason="textures need the extra 'export'")
@@ -211,7 +211,7 @@ def test_what_cannot_be_had_is_said(packed, tmp_path, options, message):  # noqa
 
 def test_a_head_that_may_not_be_given_away_is_not_written_silently(tmp_path):
     head = dataclasses.replace(load_head(), licence="FLAME: for research alone, no redistribution")
-    with pytest.raises(AvatarError, match="--with-head-model"):
+    with pytest.raises(UserError, match="--with-head-model"):
         check_may_be_written(head, tmp_path / "me.glb", allowed=False)
     check_may_be_written(head, tmp_path / "me.glb", allowed=True)
     check_may_be_written(load_head(), tmp_path / "me.glb", allowed=False)
