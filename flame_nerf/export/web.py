@@ -56,8 +56,8 @@ def export_web(
         with_head_model: also where the head model's licence does not let everybody pass it on.
 
     Raises:
-        UserError: the avatar has no head model or no surface, or the file cannot be written.
-        AvatarError: its head model may not be passed on.
+        UserError: the avatar has no head model, one that may not be passed on, or no surface; or the file cannot be
+            written.
     """
     config, model = config or WebConfig(), pipeline.model
     config.check()
@@ -74,7 +74,7 @@ def check(model: Any, path: Path, with_head_model: bool) -> None:
     """Says what a page would lack or must not hold, before the work begins.
 
     Raises:
-        UserError, AvatarError: see `export_web`.
+        UserError: see `export_web`.
     """
     if path.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"{path}: a page's name ends in .html")

@@ -33,7 +33,7 @@ from flame_nerf.export.web import export_web, first_camera, spoken
 from flame_nerf.export.web_arrays import columns, sparse_directions
 from flame_nerf.export.web_config import WebConfig
 from flame_nerf.heads import save_head
-from flame_nerf.runtime.errors import AvatarError, UserError
+from flame_nerf.runtime.errors import UserError
 from flame_nerf.subject import write_subject
 
 KEPT = Path(__file__).resolve().parents[1] / "kept_run"
@@ -175,7 +175,7 @@ def test_a_head_model_that_may_not_be_passed_on_needs_a_word(trained, tmp_path, 
     monkeypatch.setattr(
         model, "head", dataclasses.replace(model.head, name="flame2020", licence="FLAME, non-commercial")
     )
-    with pytest.raises(AvatarError, match="flame2020.*--with-head-model") as refused:
+    with pytest.raises(UserError, match="flame2020.*--with-head-model") as refused:
         export_web(trained, tmp_path / "head.html", WebConfig(views=0))
     assert "\n" not in str(refused.value) and not list(tmp_path.iterdir())
     draft = WebConfig(layers=1, texture_size=64, views=0)
