@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -81,7 +82,9 @@ class Substance:
         row = kept.nonzero()[:, 0]
         at = points[row].contiguous()
         looking = torch.nn.functional.normalize(at - self._eye, dim=1)
-        sigma, rgb = renderer._query_field(at, looking, told, index[row])  # noqa: SLF001
+        # A method may condition each point by the face that it is near.
+        where: Any = SimpleNamespace(mesh_index=index[row], face=face[row])
+        sigma, rgb = renderer._query_field(at, looking, *renderer.conditioning(told, where))  # noqa: SLF001
         if renderer.falloff is not None:
             sigma = sigma * renderer.falloff(renderer.mapping, at, face[row].contiguous(), distance[row].contiguous())
         return row.cpu(), sigma, rgb
