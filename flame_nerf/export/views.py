@@ -24,8 +24,8 @@ anywhere around."""
 _NEAR_DEG, _SIDE_DEG, _PITCH_DEG = 30.0, 90.0, 15.0
 _TRACK_SHARE = 0.5
 """Of the faces: moments of the track; the others are set by the names of expressions."""
-_BLINK_SHARE = 0.3
-"""Of those faces: with both eyes shut, which no slider but two shows."""
+_BLINK_SHARE, _OPEN_SHARE = 0.3, 0.3
+"""Of those faces: with both eyes shut, and with an open mouth, which few sliders show."""
 _CLOSER = 0.3
 """Cameras come nearer by up to this share of the distance."""
 
@@ -125,6 +125,8 @@ def _moment(model: Any, random: np.random.Generator, index: int) -> PosedFrame:
         }
     if random.random() < _BLINK_SHARE:
         face |= dict.fromkeys(blinks, 1.0)
+    if random.random() < _OPEN_SHARE and "jawOpen" in names:
+        face["jawOpen"] = float(random.uniform(0.3, 1.0))
     return motion.pose(face)
 
 
