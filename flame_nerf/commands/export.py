@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -23,16 +24,15 @@ class ExportWeb:
 
     Examples:
       flame-nerf export web outputs/me/flame-nerf/2026-01-31_120000/config.yml me.html
-      flame-nerf export web avatar.zip me.html --quality draft
+      flame-nerf export web avatar.zip me.html --layers 8 --views 200
     """
 
     config: AvatarPath
     """The config.yml of a training run, or a file that `flame-nerf pack` wrote."""
     page: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PAGE.html")]
-    """The file to write."""
+    """The file to write; it is titled after its name."""
     data: Path | None = None
     """The subject's folder, where it was moved and is not found beside or above the run."""
-
     with_head_model: bool = False
     """Also where the head model's licence does not let everybody pass it on: for your own use."""
     web: tyro.conf.OmitArgPrefixes[WebConfig] = field(default_factory=WebConfig)
@@ -41,9 +41,11 @@ class ExportWeb:
         from flame_nerf.avatar.loading import open_avatar
         from flame_nerf.export.web import export_web
 
+        start = time.monotonic()
         with open_avatar(self.config, self.data) as avatar:
             page = export_web(avatar.load(), self.page, self.web, with_head_model=self.with_head_model)
-        print(f"page: {page.path} ({page.size / 1e6:.1f} MB)")
+        print(f"page: {page.path} ({page.size / 1e6:.1f} MB, made in {time.monotonic() - start:.0f} s)")
+        print("open it by double click; it needs no network")
 
 
 @dataclass

@@ -21,7 +21,7 @@ _RATE, _LAST_RATE, _BASE_RATE = 0.12, 0.005, 0.01
 """Adam's step for textures, at first and in the end, in logits; and for bases, in colour and opacity."""
 _FEW, _BASE_FEW = 2e-3, 1e-2
 """Adam's epsilon: gradients much below it, of texels that are hardly seen, move them little."""
-_PULL, _BASE_PULL = 2e-3, 1e-2
+_PULL, _BASE_PULL = 2e-3, 2e-2
 """How much a texel is drawn to what was baked, and a base to nothing, beside a pixel's squared error."""
 _NOTHING = 0.032
 """Root of the opacity that is none."""
@@ -55,7 +55,7 @@ class LayerView:
         self, vertices: Float[np.ndarray, "V 3"], c2w: Float[np.ndarray, "3 4"], focal: float, size: int
     ) -> Fragments:
         """Fragments of a picture of size x size pixels whose principal point is its middle."""
-        from flame_nerf.export.raster import fragments
+        from flame_nerf.kernels.cpu.raster import fragments
 
         normals = smooth_normals(vertices, self._triangles, self._mean)
         count = size * size
@@ -71,19 +71,10 @@ class LayerView:
                 screen, points, normals, self._triangles, self._corners, self._uv, self._layered.changes,
                 np.ascontiguousarray(c2w[:, 3]), pixel, at, cosine, changing, depth,
             )  # fmt: skip
-            parts.append(
-                (
-                    np.full(found, layer),
-                    pixel[:found].copy(),
-                    at[:found].copy(),
-                    cosine[:found].copy(),
-                    changing[:found] > 0,
-                )
-            )
-        layer, pixel_, at_, cosine_, changes = (
-            torch.from_numpy(np.concatenate(values)) for values in zip(*parts, strict=True)
-        )
-        return Fragments(layer, pixel_, at_.float(), cosine_.float(), changes)
+            values = np.full(found, layer), pixel[:found], at[:found], cosine[:found], changing[:found] > 0
+            parts.append([torch.from_numpy(value.copy()) for value in values])
+        layers, pixels, places, cosines, changes = (torch.cat(values) for values in zip(*parts, strict=True))
+        return Fragments(layers, pixels, places.float(), cosines.float(), changes)
 
 
 def opacity_of(alpha: Tensor, cosine: Tensor) -> Tensor:
@@ -104,7 +95,7 @@ def sampled(
     share = place - low
     low = low.long()
     flat = textures.reshape(-1, channels)
-    total = 0.0
+    total = torch.zeros(len(at), channels)
     for dx in (0, 1):
         for dy in (0, 1):
             x, y = (low[:, 0] + dx).clamp(0, size - 1), (low[:, 1] + dy).clamp(0, size - 1)
@@ -131,13 +122,13 @@ def composite(
     if bases is not None and len(weights):
         row = seen.changes.nonzero()[:, 0]
         layer, at = seen.layer[row], seen.at[row]
-        change = sum(weight * sampled(bases, layer * len(weights) + b, at) for b, weight in enumerate(weights))
-        value = value.index_add(0, row, change).clamp(0, 1)
+        changes = [weight * sampled(bases, layer * len(weights) + b, at) for b, weight in enumerate(weights)]
+        value = value.index_add(0, row, torch.stack(changes).sum(dim=0)).clamp(0, 1)
     alpha = opacity_of(value[:, 3].square(), seen.cosine)[:, None]
     shade = torch.cat([value[:, :3] * alpha, alpha], dim=1)
     picture = torch.zeros(pixels, 4)
-    for layer in range(count):
-        row = (seen.layer == layer).nonzero()[:, 0]
+    for drawn in range(count):
+        row = (seen.layer == drawn).nonzero()[:, 0]
         at = seen.pixel[row]
         picture = picture.index_copy(0, at, picture.index_select(0, at) * (1 - alpha[row]) + shade[row])
     return picture
@@ -161,7 +152,7 @@ def distil(
         steps: of Adam, one view each.
         base_size: texels along a base's side.
     """
-    from nerfstudio.utils.rich_utils import get_progress
+    from flame_nerf.film.rendering import progress_bar
 
     baked = torch.from_numpy(layered.textures)
     logits = torch.cat(
@@ -176,8 +167,8 @@ def distil(
     adam = torch.optim.Adam(groups, lr=_RATE, betas=(0.9, 0.99), fused=True)
     look, random, size = LayerView(layered, triangles), np.random.default_rng(seed), len(views[0].picture)
     order = np.concatenate([random.permutation(len(views)) for _ in range(-(-steps // len(views)))])[:steps]
-    with get_progress("Fitting textures") as bar:
-        for step in bar.track(range(steps)):
+    with progress_bar() as bar:
+        for step in bar.track(range(steps), description="Fitting textures"):
             left = 1 - step / steps
             adam.param_groups[0]["lr"] = _RATE * left + _LAST_RATE
             if bases is not None:
@@ -191,9 +182,9 @@ def distil(
             adam.zero_grad(set_to_none=True)
             loss.backward()
             with torch.no_grad():
-                logits.grad += _PULL * (logits - start)
+                torch.as_tensor(logits.grad).add_(logits - start, alpha=_PULL)
                 if bases is not None:
-                    bases.grad += _BASE_PULL * bases
+                    torch.as_tensor(bases.grad).add_(bases, alpha=_BASE_PULL)
             adam.step()
     with torch.no_grad():
         textures = torch.sigmoid(logits)

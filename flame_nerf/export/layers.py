@@ -1,18 +1,21 @@
 """A head as layers: offset copies of its mesh, from inside out, each with a texture of colour and opacity.
 
-The field has its substance in a shell around the mesh. Along each vertex's normal, layers lie where the opacity met from
-outside passes given values: close together at hard skin, far apart in hair. Each texel of a layer has the colour and
-opacity of what is nearer to it than to the next.
+The field has its substance in a shell around the mesh. Along each vertex's normal, layers lie where the opacity met
+from outside passes given values: close together at hard skin, far apart in hair. Each texel of a layer has the colour
+and opacity of what is nearer to it than to the next.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+
+from flame_nerf.geometry import vertex_normals
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -26,11 +29,11 @@ DEEPEST = 0.010
 """Metres behind the mesh at which looking for substance ends; shells thinner than that end it sooner."""
 _PROBES = 48
 """Points along a normal at which a vertex looks for substance."""
-_OUTERMOST, _INNERMOST, _NOTHING = 1e-4, 0.95, 0.1
+_OUTERMOST, _INNERMOST, _NOTHING = 1e-5, 0.95, 0.1
 """Opacity met from outside at the outermost and at the innermost layer, as a share of all that a normal meets; and
 opacity of a normal with so little on it that its layers are put at the mesh. What is hardly there along the normal is
 what closes the outline for a grazing ray."""
-_DENSER = 3.5
+_DENSER = 4.5
 """Power by which layers lie denser, in opacity, where a surface begins."""
 _APART = 0.0004
 """Metres that layers lie apart at least."""
@@ -40,7 +43,7 @@ _UNFOLDINGS, _LEAST_AREA, _MOST_AREA = 24, 0.1, 9.0
 """Rounds in which offsets are shortened, and how small and large a triangle may get by them, as a share of its area."""
 _ROOM = 0.001
 """Metres beyond the outermost and the innermost layer in which a look is looked for."""
-_LOOK_SAMPLES, _CHANGE, _CHANGING_SHARE = 8, 0.1, 0.3
+_LOOK_SAMPLES, _CHANGE, _CHANGING_SHARE = 8, 0.1, 0.1
 """Points along a normal that make its look, how far a colour must change for the look to be another, and at how many of
 all vertices at most: where it changes most."""
 _SLAB_SAMPLES = 3
@@ -80,13 +83,7 @@ def smooth_normals(
     vertices: Float[np.ndarray, "V 3"], triangles: Int[np.ndarray, "F 3"], mean: scipy.sparse.csr_matrix
 ) -> Float[np.ndarray, "V 3"]:
     """Unit normals of a posed mesh, averaged `NORMAL_SWEEPS` times by `neighbour_mean`. The page computes the same."""
-    corners = vertices[triangles]
-    faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros_like(vertices)
-    for corner in range(3):
-        for axis in range(3):
-            normals[:, axis] += np.bincount(triangles[:, corner], faces[:, axis], len(vertices))
-    normals = _unit(normals)
+    normals = vertex_normals(vertices, triangles)
     for _ in range(NORMAL_SWEEPS):
         normals = mean @ normals
     return _unit(normals)
@@ -200,7 +197,7 @@ def bake(
     normals = smooth_normals(vertices, triangles, neighbour_mean(triangles, len(vertices)))
     at, along = atlas.at_texels(vertices, triangles), atlas.at_texels(normals, triangles)
     textures = np.zeros((count, atlas.size, atlas.size, 4), np.float32)
-    for layer in range(count):
+    for layer in _with_bar(count):
         low, high = (atlas.at_texels(values, triangles) for values in bounds[layer : layer + 2])
         # A thick slab, in front of skin or behind it, is looked at more closely.
         samples = _SLAB_SAMPLES if 0 < layer < count - 1 else 3 * _SLAB_SAMPLES
@@ -218,6 +215,13 @@ def bake(
         textures[layer, ..., 3] = atlas.picture(np.sqrt(values[:, 3]))
     still = np.zeros((count, 0, 1, 1, 4), np.float32)
     return LayeredHead(atlas, offsets, textures, np.zeros(len(vertices)), still)
+
+
+def _with_bar(count: int) -> Iterator[int]:
+    from flame_nerf.film.rendering import progress_bar
+
+    with progress_bar() as bar:
+        yield from bar.track(range(count), description="Baking layers")
 
 
 def _unit(vectors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:

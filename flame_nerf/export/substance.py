@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -73,16 +74,17 @@ class Substance:
         reach = float(renderer.shell.max())
         near = renderer.mapping.to_canonical([self._canonical], index, points, max_distance=reach)
         face = near.face.clamp_min(0)
-        kept = (near.face >= 0) & (near.distance <= renderer.shell[face])
+        distance = torch.as_tensor(near.distance)
+        kept = (near.face >= 0) & (distance <= renderer.shell.index_select(0, face))
         if renderer.config.occupancy.enabled:
-            highest = renderer.occupancy.highest[renderer.occupancy.cells(points)]
+            highest = torch.as_tensor(renderer.occupancy.highest)[renderer.occupancy.cells(points)]
             kept &= (highest >= EMPTY_OPACITY / renderer.config.step) & ~highest.isinf()
         row = kept.nonzero()[:, 0]
         at = points[row].contiguous()
         looking = torch.nn.functional.normalize(at - self._eye, dim=1)
-        sigma, rgb = renderer._query_field(at, looking, told, index[row])  # noqa: SLF001
+        # A method may condition each point by the face that it is near.
+        where: Any = SimpleNamespace(mesh_index=index[row], face=face[row])
+        sigma, rgb = renderer._query_field(at, looking, *renderer.conditioning(told, where))  # noqa: SLF001
         if renderer.falloff is not None:
-            sigma = sigma * renderer.falloff(
-                renderer.mapping, at, face[row].contiguous(), near.distance[row].contiguous()
-            )
+            sigma = sigma * renderer.falloff(renderer.mapping, at, face[row].contiguous(), distance[row].contiguous())
         return row.cpu(), sigma, rgb

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from jaxtyping import Float
 
 from flame_nerf.film.rendering import render_images
 from flame_nerf.motion import PosedFrame
+from flame_nerf.motion.arkit import BLINKS
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -22,6 +24,8 @@ anywhere around."""
 _NEAR_DEG, _SIDE_DEG, _PITCH_DEG = 30.0, 90.0, 15.0
 _TRACK_SHARE = 0.5
 """Of the faces: moments of the track; the others are set by the names of expressions."""
+_BLINK_SHARE, _OPEN_SHARE = 0.3, 0.3
+"""Of those faces: with both eyes shut, and with an open mouth, which few sliders show."""
 _CLOSER = 0.3
 """Cameras come nearer by up to this share of the distance."""
 
@@ -41,7 +45,9 @@ class View:
     """Colour, premultiplied, and opacity."""
 
 
-def orbited(c2w: Float[np.ndarray, "3 4"], centre: Float[np.ndarray, " 3"], yaw: float, pitch: float, nearer: float):
+def orbited(
+    c2w: Float[np.ndarray, "3 4"], centre: Float[np.ndarray, " 3"], yaw: float, pitch: float, nearer: float
+) -> Float[np.ndarray, "3 4"]:
     """A camera turned about the head, left and right about its up axis, up and down about its x axis.
 
     Args:
@@ -89,7 +95,7 @@ def own_views(
     ]
 
 
-def _premultiplied(model: Any):
+def _premultiplied(model: Any) -> Callable[[dict[str, torch.Tensor]], np.ndarray]:
     def paint(outputs: dict[str, torch.Tensor]) -> Float[np.ndarray, "S S 4"]:
         rgba = model.get_rgba_image(outputs)
         return torch.cat([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], dim=-1).float().cpu().numpy()
@@ -109,6 +115,7 @@ def _moment(model: Any, random: np.random.Generator, index: int) -> PosedFrame:
     chosen = random.choice(
         len(names), size=min(len(names), int(random.integers(1, 4))), replace=False, p=chance / chance.sum()
     )
+    blinks = [name for name in BLINKS if name in names]
     spread = 1.0 if live.head.expression_range == "unit" else 2.0
     face = {names[row]: float(random.uniform(0.3, 1.0) * spread) for row in chosen}
     if spread > 1.0:
@@ -116,6 +123,10 @@ def _moment(model: Any, random: np.random.Generator, index: int) -> PosedFrame:
             name: value * random.choice([-1.0, 1.0]) if name in live.expression_names else value / spread
             for name, value in face.items()
         }
+    if random.random() < _BLINK_SHARE:
+        face |= dict.fromkeys(blinks, 1.0)
+    if random.random() < _OPEN_SHARE and "jawOpen" in names:
+        face["jawOpen"] = float(random.uniform(0.3, 1.0))
     return motion.pose(face)
 
 

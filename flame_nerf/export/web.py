@@ -56,7 +56,7 @@ def export_web(
         with_head_model: also where the head model's licence does not let everybody pass it on.
 
     Raises:
-        UserError: the avatar has no head model, or one that may not be passed on, or no surface; or the file cannot be
+        UserError: the avatar has no head model, one that may not be passed on, or no surface; or the file cannot be
             written.
     """
     config, model = config or WebConfig(), pipeline.model
@@ -64,7 +64,7 @@ def export_web(
     check(model, path, with_head_model)
     camera = first_camera(pipeline)
     layered, appearance = layered_head(pipeline, camera, config)
-    text = page_text(pipeline, camera, layered, appearance)
+    text = page_text(pipeline, path.stem, camera, layered, appearance)
     with complete_file(path, "page", UserError) as spare:
         spare.write_text(text, encoding="utf-8")
     return WebPage(path, len(text.encode()))
@@ -106,7 +106,6 @@ def layered_head(pipeline: Pipeline, camera: FirstCamera, config: WebConfig) -> 
     model = pipeline.model
     substance, track = Substance(model), model.subject.track
     vertices, triangles = track.canonical_vertices.astype(np.float64), track.faces.astype(np.int64)
-    print("Laying out and baking textures")
     atlas = unwrap(vertices, triangles, region_scales(track.region, track.region_names), config.texture_size)
     shell = model.renderer.shell.cpu().numpy()
     offsets = layer_offsets(substance, vertices, triangles, shell, config.layers)
@@ -121,7 +120,7 @@ def layered_head(pipeline: Pipeline, camera: FirstCamera, config: WebConfig) -> 
     return distil(layered, triangles, views, appearance, config.steps, max(1, config.texture_size // 2)), appearance
 
 
-def page_text(pipeline: Pipeline, camera: FirstCamera, layered: LayeredHead, appearance: Appearance) -> str:
+def page_text(pipeline: Pipeline, title: str, camera: FirstCamera, layered: LayeredHead, appearance: Appearance) -> str:
     """The page's HTML."""
     import jinja2
     from markupsafe import Markup
@@ -137,7 +136,7 @@ def page_text(pipeline: Pipeline, camera: FirstCamera, layered: LayeredHead, app
         avatar_document(pipeline.model, camera, layered, appearance), allow_nan=False, separators=(",", ":")
     )
     return environment.get_template("web_page.html").render(
-        title=model.subject.root.name,
+        title=title,
         generator=f"flame-nerf {__version__}",
         about=_about(model),
         # A "<" in a name must not end the script that holds it.

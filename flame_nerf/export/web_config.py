@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flame_nerf.runtime.errors import UserError
 
-LEAST_COSINE, FADE = 0.02, 0.005
+LEAST_COSINE, FADE = 0.02, 0.01
 """Of the angle between a surface and the eye: how obliquely a layer's opacity is still taken to be looked through, and
 below what cosine it fades away. The page's shader and what textures are fitted with have them alike."""
 
@@ -15,19 +15,19 @@ below what cosine it fades away. The page's shader and what textures are fitted 
 class WebConfig:
     """What a page is made of."""
 
-    layers: int = 6
+    layers: int = 5
     """Copies of the head's mesh that are drawn over each other. More show hair and outlines better, make the page
     larger and slower."""
     texture_size: int = 512
     """Texels along a texture's side."""
-    bases: int = 6
+    bases: int = 3
     """Textures that are added to follow the face: how lips, teeth and creases change their look. 0: none."""
-    views: int = 120
+    views: int = 96
     """The avatar's own pictures that textures are fitted to. More take longer; 0: textures are baked from the field
     alone, which takes a minute and is a draft."""
     view_size: int = 256
     """Pixels along the side of those pictures."""
-    steps: int = 600
+    steps: int = 480
     """Steps of the fit, one picture each."""
 
     def check(self) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from avatar_fixtures import config_path, packed, project  # noqa: F401
+from flame_like import head_from_arrays, make_flame_like
 from PIL import Image
 from scipy.ndimage import minimum_filter
 from synthetic import make_subject
@@ -28,6 +29,7 @@ from flame_nerf.export.atlas import unwrap
 from flame_nerf.export.distil import LayerView, composite, distil, sampled
 from flame_nerf.export.layers import LayeredHead, _unfolded, neighbour_mean, smooth_normals
 from flame_nerf.export.performance import head_movement
+from flame_nerf.export.rig import rig
 from flame_nerf.export.views import View, orbited
 from flame_nerf.export.web import export_web, first_camera, spoken
 from flame_nerf.export.web_arrays import columns, sparse_directions
@@ -438,3 +440,28 @@ def test_the_page_poses_the_mesh_that_the_model_poses(trained, page, browser):
     script = "flameNerf.picture(flameNerf.camera(), 16, 16); return [...flameNerf.head.vertices]"
     got = np.array(browser.execute_script(script)).reshape(-1, 3)
     assert np.abs(got - motion.pose(face).vertices.numpy()).max() < 2e-4
+
+
+@pytest.mark.slow
+def test_the_page_knows_correctives_and_joints_that_follow_the_expression(page, browser):
+    """What FLAME has and the open head has not."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(page.as_uri())
+    WebDriverWait(browser, PATIENCE).until(lambda driver: driver.execute_script("return !!window.flameNerf"))
+    random, size = np.random.default_rng(0), 300
+    head = head_from_arrays(make_flame_like()).subset(torch.arange(0, 4500, 4500 // size))
+    assert head.posedirs is not None and head.joint_exprdirs is not None
+    live = SimpleNamespace(
+        head=head, expression_names=head.expression_names, joint_names=head.joint_names, derived={}, turns={}
+    )
+    expression = random.normal(size=len(head.expression_names)).astype(np.float32)
+    joints = random.normal(size=(len(head.joint_names), 3)).astype(np.float32) * 0.2
+    script = (
+        "const head = new Head(arguments[0]); "
+        "head.pose(Float32Array.from(arguments[1]), Float32Array.from(arguments[2])); return [...head.vertices]"
+    )
+    got = browser.execute_script(script, rig(live), expression.tolist(), joints.reshape(-1).tolist())
+    none = torch.zeros(head.shapedirs.shape[-1])
+    expected = head.vertices(none, torch.from_numpy(expression), torch.from_numpy(joints)).numpy()
+    assert np.abs(np.reshape(got, (-1, 3)) - expected).max() < 3e-4

@@ -46,6 +46,7 @@ void main() {
 }`;
 
 const BINS = 1024, DEPTH_SPAN = 0.6; // of the counting sort, metres around the head's middle
+const AWAY = 0.3 ** 2; // squared cosine of a triangle to the eye from which on it looks away for good
 const NEAR = 0.03, FAR = 12;
 
 async function readPicture(base64) {
@@ -109,7 +110,7 @@ class Painter {
     this.offsetPlace = gl.getAttribLocation(this.program, "offset");
     this.attribute("changes", changes, 1, gl.FLOAT, false, gl.STATIC_DRAW);
     this.faceCount = this.corners.length / 3;
-    this.order = new Uint32Array(this.faceCount); this.key = new Uint16Array(this.faceCount);
+    this.order = new Uint32Array(this.faceCount); this.key = new Uint16Array(this.faceCount); this.place = new Uint32Array(this.faceCount);
     this.bins = new Uint32Array(BINS + 1);
     this.indices = new (n < 65536 ? Uint16Array : Uint32Array)(this.corners.length);
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
@@ -171,8 +172,8 @@ class Painter {
     }
     gl.bindBuffer(gl.ARRAY_BUFFER, this.pointBuffer); gl.bufferSubData(gl.ARRAY_BUFFER, 0, this.points);
     gl.bindBuffer(gl.ARRAY_BUFFER, this.facingBuffer); gl.bufferSubData(gl.ARRAY_BUFFER, 0, this.facing);
-    this.sort(view.c2w);
-    gl.bufferSubData(gl.ELEMENT_ARRAY_BUFFER, 0, this.indices);
+    const count = this.sort(view.c2w);
+    gl.bufferSubData(gl.ELEMENT_ARRAY_BUFFER, 0, this.indices.subarray(0, count));
     gl.uniformMatrix4fv(this.uniform.camera, false, Painter.matrix(view));
     gl.uniform3f(this.uniform.eye, view.c2w[3], view.c2w[7], view.c2w[11]);
     gl.uniform1f(this.uniform.layers, this.layers);
@@ -184,31 +185,36 @@ class Painter {
     for (let k = 0; k < this.layers; k++) {
       gl.vertexAttribPointer(this.offsetPlace, 1, gl.FLOAT, false, 0, 4 * k * source.length);
       gl.uniform1f(this.uniform.layer, k);
-      gl.drawElements(gl.TRIANGLES, this.indices.length, type, 0);
+      gl.drawElements(gl.TRIANGLES, count, type, 0);
     }
   }
 
-  // Triangles from front to back, so that what is hidden within a layer is not blended.
+  // Triangles from front to back, so that what is hidden within a layer is not blended; returns how many indices.
   sort(c) {
-    const { vertices, faces } = this.head, { order, key, bins, corners, indices, faceCount } = this;
+    const { vertices, faces } = this.head, { order, key, place, bins, corners, indices, faceCount } = this;
     const [ax, ay, az] = [c[2], c[6], c[10]], middle = this.look.centre;
     const start = (c[3] - middle[0]) * ax + (c[7] - middle[1]) * ay + (c[11] - middle[2]) * az - DEPTH_SPAN / 2;
     bins.fill(0);
+    let kept = 0;
     for (let f = 0; f < faceCount; f++) {
-      let depth = 0;
-      for (let i = 0; i < 3; i++) {
-        const v = 3 * faces[3 * f + i];
-        depth += (c[3] - vertices[v]) * ax + (c[7] - vertices[v + 1]) * ay + (c[11] - vertices[v + 2]) * az;
-      }
-      const bin = Math.max(0, Math.min(BINS - 1, ((depth / 3 - start) / DEPTH_SPAN) * BINS | 0));
-      key[f] = bin; bins[bin + 1]++;
+      const i = 3 * faces[3 * f], j = 3 * faces[3 * f + 1], k = 3 * faces[3 * f + 2];
+      const x = vertices[i], y = vertices[i + 1], z = vertices[i + 2], tx = c[3] - x, ty = c[7] - y, tz = c[11] - z;
+      const ux = vertices[j] - x, uy = vertices[j + 1] - y, uz = vertices[j + 2] - z;
+      const vx = vertices[k] - x, vy = vertices[k + 1] - y, vz = vertices[k + 2] - z;
+      const nx = uy * vz - uz * vy, ny = uz * vx - ux * vz, nz = ux * vy - uy * vx, facing = nx * tx + ny * ty + nz * tz;
+      // Layers bend a little against the mesh: only what clearly looks away is left out.
+      if (facing < 0 && facing * facing > AWAY * (nx * nx + ny * ny + nz * nz) * (tx * tx + ty * ty + tz * tz)) continue;
+      const depth = (tx - (ux + vx) / 3) * ax + (ty - (uy + vy) / 3) * ay + (tz - (uz + vz) / 3) * az;
+      const bin = Math.max(0, Math.min(BINS - 1, ((depth - start) / DEPTH_SPAN) * BINS | 0));
+      place[kept] = f; key[kept++] = bin; bins[bin + 1]++;
     }
     for (let b = 0; b < BINS; b++) bins[b + 1] += bins[b];
-    for (let f = 0; f < faceCount; f++) order[bins[key[f]]++] = f;
-    for (let o = 0, i = 0; o < faceCount; o++) {
+    for (let n = 0; n < kept; n++) order[bins[key[n]]++] = place[n];
+    for (let o = 0, i = 0; o < kept; o++) {
       const f = 3 * order[o];
       indices[i++] = corners[f]; indices[i++] = corners[f + 1]; indices[i++] = corners[f + 2];
     }
+    return 3 * kept;
   }
 
   // World to clip space, column by column, as WebGL wants it.

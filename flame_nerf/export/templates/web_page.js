@@ -1,7 +1,8 @@
 // The page: sliders, the recorded performance, the camera that goes around the head.
 
 const NEAREST = 0.35, FARTHEST = 3, STEEPEST = 1.4; // of the first distance; radians up or down
-const WANTED_MS = 40, SMALLEST = 0.3; // a picture's time while something moves, and how coarse it may get for that
+const WANTED_MS = 40, SMALLEST = 0.15; // a picture's time while something moves, and how coarse it may get for that
+const FINEST = 2; // pixels of the picture for one of the page, along a side: outlines come out smooth
 const byId = (id) => document.getElementById(id);
 
 class Page {
@@ -15,7 +16,7 @@ class Page {
     this.joints = Float32Array.from(avatar.rest);
     this.sliders = [];
     this.frame = 0; this.playing = false; this.clock = 0;
-    this.scale = 1; this.stale = true; this.settled = true; this.drawnAt = 0;
+    this.scale = 0.5; this.stale = true; this.settled = true; this.drawnAt = 0;
     this.straight();
   }
 
@@ -53,7 +54,7 @@ class Page {
   }
 
   angle(name) {
-    const { joint, rest } = this, { head, avatar } = this, at = (j) => 3 * head.joints.indexOf(j);
+    const { head, avatar } = this, at = (j) => 3 * head.joints.indexOf(j);
     if (name === "jaw angle") return this.joints[at("jaw")];
     const eyes = ["left_eye", "right_eye"].filter((j) => head.joints.includes(j)), axis = name === "gaze left" ? 1 : 0;
     const mean = eyes.reduce((sum, j) => sum + this.joints[at(j) + axis] - avatar.rest[at(j) + axis], 0) / eyes.length;
@@ -150,6 +151,9 @@ class Page {
     for (const end of ["pointerup", "pointercancel"]) view.addEventListener(end, (event) => fingers.delete(event.pointerId));
     view.addEventListener("wheel", (event) => { event.preventDefault(); this.zoom(Math.exp(event.deltaY * 0.001)); }, { passive: false });
     view.addEventListener("dblclick", () => this.straight());
+    // A phone takes the graphics away from pages in the background.
+    view.addEventListener("webglcontextlost", (event) => event.preventDefault());
+    view.addEventListener("webglcontextrestored", () => location.reload());
   }
 
   // ---- the camera
@@ -194,14 +198,14 @@ class Page {
     if (size !== this.size) { this.size = size; this.stale = true; }
     const resting = !this.stale && !this.settled && now - this.drawnAt > 250;
     if (!this.stale && !resting) return;
-    // Coarse while something moves on a slow machine, fine once it rests.
-    const ratio = Math.min(devicePixelRatio || 1, 2) * (resting ? 1 : this.scale);
+    // Coarse while something moves on a slow machine, as fine as the screen once it rests.
+    const moving = FINEST * this.scale, ratio = resting ? Math.max(moving, Math.min(devicePixelRatio || 1, FINEST)) : moving;
     const width = Math.max(1, Math.round(view.clientWidth * ratio)), height = Math.max(1, Math.round(view.clientHeight * ratio));
     const began = performance.now();
     this.picture(this.camera(), width, height);
     const took = Math.max(performance.now() - began, Math.min(now - this.drawnAt, 400));
     if (!resting && now - this.drawnAt < 400) this.scale = Math.max(SMALLEST, Math.min(1, this.scale * Math.sqrt(WANTED_MS / took) ** 0.3));
-    this.settled = resting || this.scale >= 1;
+    this.settled = resting || moving >= Math.min(devicePixelRatio || 1, FINEST);
     this.stale = false; this.drawnAt = now;
   }
 
