@@ -162,7 +162,7 @@ class FlameNerfModel(Model):
         behind = partial(self.background.of_rays, randomly=config.random_background)
         self.training_rays = TrainingRays(self.timeline, self.renderer, self.refinement.pose, behind)
         self.losses = self.make_losses()
-        self.image_metrics, self._throughput = ImageMetrics(config.lpips), Throughput()
+        self.image_metrics, self._throughput = ImageMetrics(self.subject, config.lpips), Throughput()
         self.step, self._log_every = 0, 1
         self.weight_average: WeightAverage | None = None
         if config.ema_decay:
@@ -296,10 +296,4 @@ class FlameNerfModel(Model):
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Tensor]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        if self.subject.pictures_left_out:
-            # Nerfstudio's ns-eval has no word for it, and shows whatever else is raised with a traceback.
-            raise SystemExit(
-                f"{self.subject.root}: its pictures were left out when the avatar was packed, so there is nothing to "
-                "compare with. Evaluate the run that it was packed from."
-            )
         return self.image_metrics(outputs, batch, self.device)

@@ -11,7 +11,7 @@ import tyro
 
 from flame_nerf.commands.drive import AvatarPath
 from flame_nerf.commands.export_gltf import ExportGltf, ExportObj
-from flame_nerf.export.web_config import WebConfig
+from flame_nerf.export.web.config import WebConfig
 
 
 @dataclass
@@ -39,7 +39,7 @@ class ExportWeb:
 
     def run(self) -> None:
         from flame_nerf.avatar.loading import open_avatar
-        from flame_nerf.export.web import export_web
+        from flame_nerf.export.web.page import export_web
 
         start = time.monotonic()
         with open_avatar(self.config, self.data) as avatar:

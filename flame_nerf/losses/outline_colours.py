@@ -59,7 +59,7 @@ def outline_colours(
         rim = on_rim(search, vertices, normals, c2w[:, 3])
         rgba = torch.from_numpy(np.ascontiguousarray(picture(index)))
         places = (vertices + (standoff - INSET) * normals)[rim]
-        column, row, shown = picture_places(places, c2w, intrinsics(index), rgba.shape[:2])
+        column, row, shown = picture_places(places, c2w, intrinsics(index), (rgba.shape[0], rgba.shape[1]))
         values = rgba[row, column]
         # Nothing else may stand there: an ear before the hair behind it.
         before = first_met(search, vertices, c2w[:, 3], places)

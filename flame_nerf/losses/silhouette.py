@@ -153,7 +153,7 @@ def _inside(
     lens: tuple[float, float, float, float],
 ) -> Bool[Tensor, "*N"]:
     """Whether points are seen inside a matte. Beyond the picture's border counts as it does at the border."""
-    column, row, before = picture_places(points, c2w, lens, alpha.shape)
+    column, row, before = picture_places(points, c2w, lens, (alpha.shape[0], alpha.shape[1]))
     return (alpha[row, column] > 127) & before
 
 

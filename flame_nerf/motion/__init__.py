@@ -3,9 +3,10 @@ performances by themselves, recorded, loaded, and carried from one person to ano
 
 from flame_nerf.motion.frame import CONDITION_JOINTS, Moments, PosedFrame, condition_names, condition_vector
 from flame_nerf.motion.live_head import LiveHead, head_of
+from flame_nerf.motion.own_motion import motion_of_poses, own_motion
 from flame_nerf.motion.path_motion import filmed_path
 from flame_nerf.motion.performance import CameraTrack, Motion, Provenance
-from flame_nerf.motion.pose import Pose, motion_of_poses, own_motion, pose_at
+from flame_nerf.motion.pose import Pose, pose_at
 from flame_nerf.motion.shown import stored_row, unstored_frame, without_timestep
 from flame_nerf.motion.sources import load_motion, save_motion
 from flame_nerf.motion.subject_motion import SubjectMotion

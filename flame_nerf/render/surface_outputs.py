@@ -68,8 +68,13 @@ def surface_outputs(
 
         return compute
 
+    def normals(part: StepRays, depth: Tensor) -> Float[Tensor, "R 3"]:
+        found = renderer.normals(part, depth)
+        assert found is not None, "there is a shell, so there is a mesh"
+        return 0.5 + 0.5 * found
+
     return {
-        NORMALS: picture(lambda part, depth: 0.5 + 0.5 * renderer.normals(part, depth)),
+        NORMALS: picture(normals),
         CANONICAL: picture(renderer.canonical_position),
         REGION: picture(lambda part, depth: region_colours(renderer.region(part, depth))),
     }

@@ -152,7 +152,7 @@ class StoredConfig:
                 options[name] = before
             elif field.default is not dataclasses.MISSING:
                 options[name] = field.default
-            elif field.default_factory is not dataclasses.MISSING:
+            elif callable(field.default_factory):
                 options[name] = field.default_factory()
 
 

@@ -11,6 +11,8 @@ from nerfstudio.utils import colormaps
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
+from flame_nerf.subject import Subject
+
 
 def image_metrics(
     rgb: Float[Tensor, "H W 3"],
@@ -55,11 +57,13 @@ def psnr(rgb: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"], where: Bool
 class ImageMetrics:
     """Metrics of whole rendered pictures, and the pictures to look at."""
 
-    def __init__(self, lpips: bool):
+    def __init__(self, subject: Subject, lpips: bool):
         """
         Args:
+            subject: whose pictures are compared with.
             lpips: also report LPIPS.
         """
+        self._subject = subject
         self._lpips = LazyLPIPS() if lpips else None
 
     def __call__(
@@ -71,7 +75,16 @@ class ImageMetrics:
             outputs: rgb [H, W, 3], accumulation [H, W, 1] and depth [H, W, 1].
             batch: image [H, W, 3], mask [H, W, 1], boxes [3, 4] and chin_row of the same picture.
             device: where to compute.
+
+        Raises:
+            SystemExit: with the message alone: the subject came without its pictures.
         """
+        if self._subject.pictures_left_out:
+            # Nerfstudio's ns-eval has no word for it, and shows whatever else is raised with a traceback.
+            raise SystemExit(
+                f"{self._subject.root}: its pictures were left out when the avatar was packed, so there is nothing to "
+                "compare with. Evaluate the run that it was packed from."
+            )
         truth, rgb = batch["image"].to(device), outputs["rgb"].to(device)
         accumulation, depth = outputs["accumulation"].to(device), outputs["depth"].to(device)
         metrics = image_metrics(rgb, truth, batch["mask"].to(device), batch["boxes"], batch["chin_row"])

@@ -19,18 +19,18 @@ from flame_nerf.film.paths import mean_camera
 from flame_nerf.film.pictures import to_uint8
 from flame_nerf.motion import PosedFrame, Provenance
 from flame_nerf.runtime.compatibility import mend_two_keyframes
-from flame_nerf.viewer.face_tab import FaceTab
-from flame_nerf.viewer.faces_tab import FacesTab
 from flame_nerf.viewer.handles import by_hand, plain_text
 from flame_nerf.viewer.keyframes import carry_faces, path_of
 from flame_nerf.viewer.mesh_overlay import MeshOverlay
-from flame_nerf.viewer.motion_tab import MotionTab
 from flame_nerf.viewer.page import hide_time, hide_training, moving_pictures, shared_note
 from flame_nerf.viewer.path_film import PathFilm
 from flame_nerf.viewer.playing import Player
-from flame_nerf.viewer.render_tab import set_field_of_view
 from flame_nerf.viewer.shelf import Shelf
 from flame_nerf.viewer.stage import Stage
+from flame_nerf.viewer.tabs.face_tab import FaceTab
+from flame_nerf.viewer.tabs.kept_faces_tab import FacesTab
+from flame_nerf.viewer.tabs.motion_tab import MotionTab
+from flame_nerf.viewer.tabs.render_tab import set_field_of_view
 
 if TYPE_CHECKING:
     from nerfstudio.viewer.viewer import Viewer

@@ -24,16 +24,16 @@ from flame_nerf import methods
 from flame_nerf.avatar.loading import load_pipeline
 from flame_nerf.avatar.training import train, training_config
 from flame_nerf.cli import main
-from flame_nerf.export.appearance import Appearance
 from flame_nerf.export.atlas import unwrap
-from flame_nerf.export.distil import LayerView, composite, distil, sampled
-from flame_nerf.export.layers import LayeredHead, _unfolded, neighbour_mean, smooth_normals
-from flame_nerf.export.performance import head_movement
-from flame_nerf.export.rig import rig
-from flame_nerf.export.views import View, orbited
-from flame_nerf.export.web import export_web, first_camera, spoken
-from flame_nerf.export.web_arrays import columns, sparse_directions
-from flame_nerf.export.web_config import WebConfig
+from flame_nerf.export.web.appearance import Appearance
+from flame_nerf.export.web.arrays import columns, sparse_directions
+from flame_nerf.export.web.config import WebConfig
+from flame_nerf.export.web.distil import LayerView, composite, distil, sampled
+from flame_nerf.export.web.layers import LayeredHead, _unfolded, neighbour_mean, smooth_normals
+from flame_nerf.export.web.page import export_web, first_camera, spoken
+from flame_nerf.export.web.performance import head_movement
+from flame_nerf.export.web.rig import rig
+from flame_nerf.export.web.views import View, orbited
 from flame_nerf.heads import save_head
 from flame_nerf.runtime.errors import UserError
 from flame_nerf.subject import write_subject

@@ -19,9 +19,9 @@ from flame_nerf.motion.frame import EYE_JOINTS
 from flame_nerf.viewer import HeadPanel
 from flame_nerf.viewer.page import shared_note
 from flame_nerf.viewer.panel import CPU_MOVING_FPS, CPU_RESOLUTION
-from flame_nerf.viewer.render_tab import set_field_of_view
 from flame_nerf.viewer.sliders import GAZE_LEFT, GAZE_UP, JAW_ANGLE, label_of, matches, other_side, slider_groups
 from flame_nerf.viewer.stage import SLIDERS, VIDEO, Stage
+from flame_nerf.viewer.tabs.render_tab import set_field_of_view
 
 COUNT = 11
 CLIENT = SimpleNamespace()

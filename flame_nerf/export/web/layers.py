@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import scipy.sparse
 
     from flame_nerf.export.atlas import Atlas
-    from flame_nerf.export.substance import Substance
+    from flame_nerf.export.web.substance import Substance
 
 NORMAL_SWEEPS = 3
 """How often normals are averaged with their neighbours': offsets along them then hardly cross."""

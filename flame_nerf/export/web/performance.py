@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from flame_nerf.export.web_arrays import array, columns
+from flame_nerf.export.web.arrays import array, columns
 from flame_nerf.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from flame_nerf.refinement.export import refined_subject
 
