@@ -34,7 +34,7 @@ FLAGS = (
 STEPS, RAYS = 100, 1024
 OPEN_FRAME = 10
 """The synthetic head's mouth is shut in frame 0 and wide open in this one."""
-PATIENCE = 90.0
+PATIENCE = 240.0
 """Seconds to wait for anything: a busy machine is not a failure."""
 
 pytestmark = [
