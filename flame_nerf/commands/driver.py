@@ -10,7 +10,7 @@ from flame_nerf.commands.tracked import track_into_cache
 
 if TYPE_CHECKING:
     from flame_nerf.motion import Motion
-    from flame_nerf.motion.head_angles import AngleUnits
+    from flame_nerf.motion.files.head_angles import AngleUnits
     from flame_nerf.subject import Subject
 
 
@@ -30,7 +30,7 @@ class Driver:
     ) -> Driver:
         """What `source` holds; a video is tracked first. Says what was taken for granted."""
         from flame_nerf.motion import load_motion
-        from flame_nerf.motion.sources import VIDEOS, find_sound
+        from flame_nerf.motion.files.sources import VIDEOS, find_sound
         from flame_nerf.subject import load_subject
 
         video = source if source.suffix.lower() in VIDEOS else None

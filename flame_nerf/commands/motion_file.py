@@ -41,7 +41,7 @@ class MotionFile:
 
     def run(self) -> None:
         from flame_nerf.motion import save_motion
-        from flame_nerf.motion.sources import FILES
+        from flame_nerf.motion.files.sources import FILES
 
         if self.motion.suffix.lower() not in FILES:
             raise UserError(f"{self.motion}: a motion's name ends in {', '.join(FILES)}")

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 
 from flame_nerf.motion.arkit import arkit_name
-from flame_nerf.motion.sources import motion_of_subject
+from flame_nerf.motion.files.sources import motion_of_subject
 from flame_nerf.motion.transfer import head_movement, transferred
 from flame_nerf.runtime.drive_options import TransferConfig
 from flame_nerf.runtime.errors import UserError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import UInt8
 
-from flame_nerf.motion.sources import picture_numbers
+from flame_nerf.motion.files.sources import picture_numbers
 
 if TYPE_CHECKING:
     from flame_nerf.subject import Subject

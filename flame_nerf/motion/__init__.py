@@ -1,6 +1,7 @@
 """Motion: the mesh and the expression an avatar shows, from stored frames, a time, or coefficients of one's own; and
 performances by themselves, recorded, loaded, and carried from one person to another."""
 
+from flame_nerf.motion.files.sources import load_motion, save_motion
 from flame_nerf.motion.frame import CONDITION_JOINTS, Moments, PosedFrame, condition_names, condition_vector
 from flame_nerf.motion.live_head import LiveHead, head_of
 from flame_nerf.motion.own_motion import motion_of_poses, own_motion
@@ -8,7 +9,6 @@ from flame_nerf.motion.path_motion import filmed_path
 from flame_nerf.motion.performance import CameraTrack, Motion, Provenance
 from flame_nerf.motion.pose import Pose, pose_at
 from flame_nerf.motion.shown import stored_row, unstored_frame, without_timestep
-from flame_nerf.motion.sources import load_motion, save_motion
 from flame_nerf.motion.subject_motion import SubjectMotion
 from flame_nerf.motion.transfer import Performed, transferred
 from flame_nerf.runtime.drive_options import TransferConfig

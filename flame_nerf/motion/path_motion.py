@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from flame_nerf.motion.motion_file import read_motion
+from flame_nerf.motion.files.motion_file import read_motion
 from flame_nerf.motion.performance import Motion
 from flame_nerf.runtime.command_line import named_file
 from flame_nerf.runtime.errors import MotionError

@@ -24,13 +24,13 @@ from flame_nerf.canonical.surface_normals import surface_normals
 from flame_nerf.field import FieldConfig, FlameNerfField, fitted_to_pixels
 from flame_nerf.motion import PosedFrame, SubjectMotion
 from flame_nerf.render.compositing import render_packed
-from flame_nerf.render.expression_hull import ExpressionHull
 from flame_nerf.render.falloff import Falloff
-from flame_nerf.render.occupancy import OccupancyConfig, OccupancyGrid, select
+from flame_nerf.render.observed.expression_hull import ExpressionHull
+from flame_nerf.render.observed.occupancy import OccupancyConfig, OccupancyGrid, select
+from flame_nerf.render.observed.view_cone import ViewCone
 from flame_nerf.render.renderer import Renderer
 from flame_nerf.render.shell_config import ShellConfig
 from flame_nerf.render.step_rays import StepRays
-from flame_nerf.render.view_cone import ViewCone
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.subject import HeadTrack
 

@@ -19,8 +19,9 @@ from typing import Any
 MOVED: dict[str, tuple[str, ...]] = {
     "flame_nerf.head_renderer": ("flame_nerf.render.head_renderer",),
     "flame_nerf.objective": ("flame_nerf.losses.weights",),
-    "flame_nerf.occupancy": ("flame_nerf.render.occupancy",),
+    "flame_nerf.occupancy": ("flame_nerf.render.observed.occupancy",),
     "flame_nerf.pixel_sampler": ("flame_nerf.data.pixel_sampler",),
+    "flame_nerf.render.occupancy": ("flame_nerf.render.observed.occupancy",),
     "flame_nerf.prior_terms": ("flame_nerf.losses.depth", "flame_nerf.losses.semantic"),
     "flame_nerf.shell_config": ("flame_nerf.render.shell_config",),
     "flame_nerf.trainer": ("flame_nerf.training.trainer",),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flame_nerf.motion import Motion, Pose, Provenance, motion_of_poses, pose_at
-from flame_nerf.motion.motion_file import write_motion
+from flame_nerf.motion.files.motion_file import write_motion
 from flame_nerf.motion.path_motion import MOTION_KEY, motion_beside, path_motion
 from flame_nerf.motion.performance import interpolated
 from flame_nerf.motion.pose import copied_motion

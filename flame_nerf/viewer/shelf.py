@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from flame_nerf.motion import Motion, MotionError, SubjectMotion, load_motion, own_motion, save_motion
-from flame_nerf.motion.sources import FILES
+from flame_nerf.motion.files.sources import FILES
 
 MOST_BYTES = 256 << 20
 """Bytes of a file that a browser may send."""

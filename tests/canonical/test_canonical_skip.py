@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flame_nerf.canonical import CanonicalMapping, EmptySpace, MappingConfig
-from flame_nerf.render.occupancy import OccupancyConfig, OccupancyGrid, select
+from flame_nerf.render.observed.occupancy import OccupancyConfig, OccupancyGrid, select
 
 MARCH = {"step": 0.0025, "behind": 0.012}
 

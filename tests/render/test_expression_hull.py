@@ -13,7 +13,7 @@ from synthetic import make_subject
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.methods import flame_nerf_cpu, flame_nerf_insta, nerface
 from flame_nerf.motion import PosedFrame
-from flame_nerf.render.expression_hull import MOST, SLACK, ExpressionHull
+from flame_nerf.render.observed.expression_hull import MOST, SLACK, ExpressionHull
 
 CUBE = torch.tensor(list(itertools.product((0.0, 1.0), repeat=3)))
 CUBE_SLACK = SLACK * 0.75**0.5

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from flame_nerf.canonical import ShellSamples
 from flame_nerf.render.compositing import render_packed
-from flame_nerf.render.occupancy import OccupancyConfig, OccupancyGrid, select
+from flame_nerf.render.observed.occupancy import OccupancyConfig, OccupancyGrid, select
 
 BOX = torch.tensor([[-0.1, -0.1, -0.1], [0.1, 0.1, 0.1]])
 STEP = 0.002

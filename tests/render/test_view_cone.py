@@ -10,7 +10,7 @@ from synthetic import make_subject
 
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.methods import flame_nerf_cpu
-from flame_nerf.render.view_cone import SLACK, ViewCone
+from flame_nerf.render.observed.view_cone import SLACK, ViewCone
 
 CENTRE = torch.tensor([0.0, 0.1, 0.0])
 

@@ -19,7 +19,7 @@ import yaml
 import flame_nerf
 from flame_nerf import methods
 from flame_nerf.render.head_renderer import SamplingConfig
-from flame_nerf.render.occupancy import OccupancyConfig
+from flame_nerf.render.observed.occupancy import OccupancyConfig
 from flame_nerf.runtime import old_runs
 from flame_nerf.viewer import HeadPanel
 

@@ -85,6 +85,6 @@ def test_options_that_a_page_names_exist(page):
 
 
 def test_a_fixed_setting_is_no_option():
-    from flame_nerf.render.occupancy import OccupancyConfig
+    from flame_nerf.render.observed.occupancy import OccupancyConfig
 
     assert [name for _, _, name in options(OccupancyConfig())] == ["resolution"]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flame_nerf.render.head_renderer import HeadRenderer
-from flame_nerf.render.occupancy import EMPTY_OPACITY
+from flame_nerf.render.observed.occupancy import EMPTY_OPACITY
 from flame_nerf.render.step_rays import Moments
 from flame_nerf.runtime.errors import UserError
 

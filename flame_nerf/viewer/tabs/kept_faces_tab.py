@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from flame_nerf.film.pictures import labelled
 from flame_nerf.motion import MotionError, Pose, PosedFrame, Provenance, motion_of_poses, own_motion, pose_at
-from flame_nerf.motion.motion_file import read_motion, write_motion
+from flame_nerf.motion.files.motion_file import read_motion, write_motion
 from flame_nerf.viewer.handles import by_hand, on_press, plain_text
 from flame_nerf.viewer.stage import Stage
 

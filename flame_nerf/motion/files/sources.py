@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flame_nerf.motion.head_angles import AngleUnits
-from flame_nerf.motion.motion_file import read_motion, write_motion
+from flame_nerf.motion.files.head_angles import AngleUnits
+from flame_nerf.motion.files.motion_file import read_motion, write_motion
+from flame_nerf.motion.files.tables import read_table, write_table
+from flame_nerf.motion.files.weights_json import read_weights, write_weights
 from flame_nerf.motion.performance import CameraTrack, Motion, Provenance, interpolated
-from flame_nerf.motion.tables import read_table, write_table
-from flame_nerf.motion.weights_json import read_weights, write_weights
 from flame_nerf.runtime.errors import MotionError
 from flame_nerf.subject.stabilised import stabilize_head
 

@@ -11,9 +11,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from flame_nerf.motion.arkit import ARKIT_NAMES, arkit_name, plain
-from flame_nerf.motion.head_angles import UNITS, AngleUnits, guessed_units, turns, yaw_pitch_roll
+from flame_nerf.motion.files.head_angles import UNITS, AngleUnits, guessed_units, turns, yaw_pitch_roll
+from flame_nerf.motion.files.timecode import HOW_TO_SAY, USUAL_RATE, EvenRows, even_rows, seconds_of, timecode_of, usual
 from flame_nerf.motion.performance import MAX_FRAMES, Motion, Provenance, interpolated
-from flame_nerf.motion.timecode import HOW_TO_SAY, USUAL_RATE, EvenRows, even_rows, seconds_of, timecode_of, usual
 from flame_nerf.runtime.errors import MotionError
 from flame_nerf.runtime.files import complete_file
 
