@@ -17,12 +17,7 @@ from tyro.conf import Fixed
 from flame_nerf.canonical.backends import Backend, make_carry, make_search
 from flame_nerf.canonical.carry import carry_samples, carry_vectors
 from flame_nerf.canonical.frames import face_transforms, nearest_rotation, triangle_frames
-from flame_nerf.canonical.neighbourhood import (
-    Neighbourhood,
-    blend_transforms,
-    face_neighbours,
-    is_exact_per_face,
-)
+from flame_nerf.canonical.neighbourhood import Neighbourhood, blend_transforms, face_neighbours, is_exact_per_face
 from flame_nerf.canonical.posed import CanonicalPoints, PosedMesh, checked_index
 from flame_nerf.canonical.search import EmptySpace, Shell, ShellSamples
 from flame_nerf.canonical.shell import march_shell
