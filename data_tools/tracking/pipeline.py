@@ -36,6 +36,7 @@ from data_tools.tracking.observe.landmarks import (
     find_face,
     find_landmarks,
     load_models,
+    no_face,
 )
 from data_tools.tracking.observe.matte import UNSURE, find_mattes
 from data_tools.tracking.observe.video import Sampled, VideoInfo, glimpses, probe, sample
@@ -184,6 +185,8 @@ def _run_stages(run: Run, info: VideoInfo, final_key: str) -> TrackSummary:
 def _check_enough(run: Run, shown: int, total: int) -> None:
     if shown >= FEWEST_FRAMES:
         return
+    if shown == 0 and run.config.keypoints is None:
+        raise TrackingError(f"{run.video}: {no_face(f'{total} sampled frames')}")
     what, advice = "show a face", "Give a longer video of one person's face."
     if run.config.keypoints is not None:
         what, advice = f"have {FEWEST_POINTS} keypoints and a matte", "Give a longer video, or more complete keypoints."

@@ -21,7 +21,7 @@ def test_an_exact_background_lifts_the_figure_by_the_share_of_the_head(held_out)
     head = np.zeros((40, 40), dtype=bool)
     head[10:30, 10:30] = True
     picture = truth + 0.1 * head[..., None].astype(np.float32)
-    judged = held_out.Truth(truth, {"head": head})
+    judged = held_out.Truth(truth, head.astype(np.float32), {"head": head})
     strict = held_out.scores(picture, judged)
     whole = held_out.whole_scores(picture, judged, lambda rgb, truth: {"lpips": float(rgb.shape == truth.shape)})
     assert strict["head PSNR"] == pytest.approx(20, abs=1e-3)

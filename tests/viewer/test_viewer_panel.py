@@ -260,6 +260,7 @@ def test_the_neck_turns_the_head_and_leaves_the_shoulders():
         vertices=np.stack([head.template.numpy()] * 2), expression=np.zeros((2, 52), np.float32),
         expression_names=head.expression_names, pose=zeros, joint_names=head.joint_names,
         identity=np.zeros(head.shapedirs.shape[-1], np.float32),
+        region=head.region.numpy().astype(np.int8), region_names=head.region_names,
     )  # fmt: skip
     shown = []
     stage = Stage(SubjectMotion(track, head), shown.append)

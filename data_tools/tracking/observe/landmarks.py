@@ -92,6 +92,14 @@ class _Detection:
     size: float
 
 
+def no_face(where: str) -> str:
+    """What to say where no face was found in any of some pictures."""
+    return (
+        f"no face was found in any of the {where}. Give a video in which one face looks towards the camera, at least a "
+        "twentieth of the picture wide and well lit."
+    )
+
+
 def find_face(pictures: Iterable[Glimpse]) -> FoundFace:
     """Detect faces in every few pictures of a video and follow the largest, most central one.
 
@@ -111,10 +119,7 @@ def find_face(pictures: Iterable[Glimpse]) -> FoundFace:
                 [_Detection((x * scale, y * scale), one.size * scale) for one in faces for x, y in [one.centre]]
             )
     if not any(found):
-        raise TrackingError(
-            f"no face was found in any of the {len(numbers)} pictures that were looked at. Give a video in which one "
-            "face looks towards the camera, at least a twentieth of the picture wide and well lit."
-        )
+        raise TrackingError(no_face(f"{len(numbers)} pictures that were looked at"))
     chains = _follow(found)
     chosen = max(chains, key=lambda chain: _prominence(chain, film))
     others = [

@@ -129,7 +129,7 @@ def page_text(pipeline: Pipeline, title: str, camera: FirstCamera, layered: Laye
 
     from flame_nerf import __version__
 
-    loader = jinja2.PackageLoader("flame_nerf.export")
+    loader = jinja2.PackageLoader("flame_nerf.export.web")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     constants = f"const LEAST_COSINE = {LEAST_COSINE}, FADE = {FADE}, NORMAL_SWEEPS = {_normal_sweeps()};"
     script = "\n".join([constants, *(loader.get_source(environment, name)[0] for name in SCRIPTS)])
