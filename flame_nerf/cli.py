@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import sys
 import time
 import warnings
@@ -81,9 +82,10 @@ class Demo:
             "capture report": subject / "report.html",
         }.items():
             print(f"  {what}: {path}")
-        print(f"  turn it and move its face: ns-viewer --load-config {config_path} --viewer.websocket-host 127.0.0.1")
-        print(f"  film something else:       flame-nerf drive {config_path} --sweep mouthSmileLeft --orbit")
-        print(f"  give it to somebody:       flame-nerf pack {config_path} avatar.zip")
+        named = shlex.quote(str(config_path))
+        print(f"  turn it and move its face: ns-viewer --load-config {named} --viewer.websocket-host 127.0.0.1")
+        print(f"  film something else:       flame-nerf drive {named} --sweep mouthSmileLeft --orbit")
+        print(f"  give it to somebody:       flame-nerf pack {named} avatar.zip")
 
 
 ConfigPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG")]
@@ -159,7 +161,8 @@ class Unpack:
 
         config_path = unpack(self.avatar, self.folder)
         print(f"config: {config_path}")
-        print(f"turn it and move its face: ns-viewer --load-config {config_path} --viewer.websocket-host 127.0.0.1")
+        named = shlex.quote(str(config_path))
+        print(f"turn it and move its face: ns-viewer --load-config {named} --viewer.websocket-host 127.0.0.1")
 
 
 @dataclass
