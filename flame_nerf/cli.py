@@ -52,7 +52,7 @@ class Demo:
         from flame_nerf import methods
         from flame_nerf.avatar.training import train, training_config
         from flame_nerf.film import film_held_out, film_orbit, film_sweep
-        from flame_nerf.film.kept import FilmFolder
+        from flame_nerf.film.film_folder import FilmFolder
 
         start = time.monotonic()
         video = self.video or find_demo_clip()
@@ -177,7 +177,7 @@ class Move:
     def run(self) -> None:
         from flame_nerf.avatar.config_file import read_config, write_config
         from flame_nerf.subject import load_subject
-        from flame_nerf.training.moved import follow
+        from flame_nerf.training.relocation import follow
 
         config = read_config(self.config)
         follow(config, self.config, self.data)

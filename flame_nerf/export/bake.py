@@ -104,7 +104,7 @@ def _moments(
     motion, timesteps = model.motion, model.train_timesteps.unique()
     tried = timesteps[torch.linspace(0, len(timesteps) - 1, min(LOOKED_AT, len(timesteps))).round().long()].tolist()
     eyes = _spread_eyes(model.train_c2w[:, :, 3].cpu())
-    shows = [_seen(model, triangles, motion.frame(row), eyes) for row in tried]
+    shows = [_seen(model, triangles, motion.at_timestep(row), eyes) for row in tried]
     chosen, seen = [first], [_seen(model, triangles, first, eyes)]
     known = seen[0].copy()
     while len(chosen) < MOST_MOMENTS:
@@ -112,7 +112,7 @@ def _moments(
         best = int(np.argmax(gains))
         if gains[best] < WORTHWHILE * len(known):
             break
-        chosen.append(motion.frame(tried[best]))
+        chosen.append(motion.at_timestep(tried[best]))
         seen.append(shows[best])
         known |= shows[best]
     return chosen, seen

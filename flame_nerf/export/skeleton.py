@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from flame_nerf.motion.arkit import arkit_name
 from flame_nerf.motion.files.sources import motion_of_subject
 from flame_nerf.motion.transfer import head_movement, transferred
-from flame_nerf.runtime.drive_options import TransferConfig
 from flame_nerf.runtime.errors import UserError
+from flame_nerf.runtime.film_options import TransferConfig
 
 if TYPE_CHECKING:
     from flame_nerf.motion import LiveHead, Motion
@@ -125,7 +125,7 @@ def performance_by(model: Any, motion: Motion, head_moves: bool = True) -> Perfo
     """Another's performance on the head of a trained model, as `flame-nerf drive --motion` has it.
 
     Args:
-        motion: what the driver did.
+        motion: what the performer did.
         head_moves: see `performance_of`; the movement is from where the head is at first.
 
     Raises:

@@ -151,7 +151,7 @@ class HeadRenderer(Renderer):
                 self._faces_of(self._mapping_config.blend_regions),
                 self._faces_of(self._mapping_config.scale_regions),
             )
-            self._meshes = PosedMeshCache(lambda row: self.pose(self._motion.frame(row)), self.config.mesh_memory)
+            self._meshes = PosedMeshCache(lambda row: self.pose(self._motion.at_timestep(row)), self.config.mesh_memory)
         return self._mapping
 
     def _faces_of(self, regions: tuple[str, ...]) -> Bool[Tensor, " F"] | None:

@@ -26,8 +26,8 @@ from flame_nerf.runtime.scratch import ScratchError
 from flame_nerf.subject import SubjectError
 from flame_nerf.training.checkpoints import KEPT, checkpoints_in, newest_usable, read_checkpoint, step_of
 from flame_nerf.training.finite import Finite
-from flame_nerf.training.moved import follow_command_line
 from flame_nerf.training.out_of_memory import advice, is_out_of_memory
+from flame_nerf.training.relocation import follow_command_line
 
 
 @dataclass

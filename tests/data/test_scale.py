@@ -47,11 +47,11 @@ def test_large_arrays_are_mapped_and_the_same(root, mapped, monkeypatch):
 def test_mapped_meshes_are_read_row_by_row(root, mapped):
     subject = load_subject(root)
     motion, wanted = SubjectMotion(subject.track), np.array(subject.track.vertices)
-    assert torch.equal(motion.frame(3).vertices, torch.from_numpy(wanted[3]))
+    assert torch.equal(motion.at_timestep(3).vertices, torch.from_numpy(wanted[3]))
     between = motion.at_time(2.5 / 9).vertices
     assert torch.allclose(between, torch.from_numpy((wanted[2] + wanted[3]) / 2), atol=1e-6)
     assert motion.conditions.shape == (10, motion.condition_dim)
-    assert torch.equal(motion.conditions[4], motion.frame(4).condition)
+    assert torch.equal(motion.conditions[4], motion.at_timestep(4).condition)
 
 
 def test_compressed_archives_and_damaged_ones(root, mapped, tmp_path):

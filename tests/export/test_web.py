@@ -94,7 +94,7 @@ def test_the_page_is_one_file_that_asks_for_nothing(page, trained):
     )
     assert "default-src 'none'" in text and page.stat().st_size < 8e6
     stored, motion = document(page), trained.model.motion
-    assert stored["performance"]["count"] == motion.num_frames
+    assert stored["performance"]["count"] == motion.num_timesteps
     shown = [slider["name"] for group in stored["groups"] for slider in group["sliders"] if not slider["angle"]]
     assert sorted(shown) == sorted(motion.pose_names)
 

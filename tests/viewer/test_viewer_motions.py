@@ -193,7 +193,7 @@ def test_a_film_may_play_what_is_shown(page, avatar):
     move(page.panel.film.choice, page.panel.film.choice.options[1])
     document = film(page, client, "video")
     motion = load_motion(page.folder / "camera_paths" / document["motion"])
-    expected = np.arange(len(motion)) / 30 * avatar.fps % avatar.num_frames
+    expected = np.arange(len(motion)) / 30 * avatar.fps % avatar.num_timesteps
     track = avatar.stored_expression[:, 0].numpy()
     np.testing.assert_allclose(motion.column("jawOpen"), np.interp(expected, np.arange(len(track)), track), atol=1e-4)
 

@@ -300,7 +300,7 @@ def test_a_failing_renderer_does_not_stop_the_panel(server, track, head, capsys)
     viewer._trigger_rerender = lambda: 1 / 0
     move(panel.player.frame, 2)
     assert model.override is not None
-    model.motion.frame = lambda index: 1 / 0
+    model.motion.at_timestep = lambda index: 1 / 0
     move(panel.player.frame, 3)
     assert "ZeroDivisionError" in capsys.readouterr().out
 

@@ -85,12 +85,12 @@ def check(model: Any, path: Path, with_head_model: bool) -> None:
 
 def first_camera(pipeline: Pipeline) -> FirstCamera:
     """What the page shows at first: the mean training camera, held so that the head stands upright."""
-    from flame_nerf.film.driven import Take, take_cameras
+    from flame_nerf.film.filming import Take, take_cameras
     from flame_nerf.motion.frame import Moments
-    from flame_nerf.runtime.drive_options import LookConfig
+    from flame_nerf.runtime.film_options import LookConfig
 
     motion = pipeline.model.motion
-    camera = take_cameras(pipeline, Take(Moments(motion.num_frames, motion.frame), motion.fps), LookConfig())
+    camera = take_cameras(pipeline, Take(Moments(motion.num_timesteps, motion.at_timestep), motion.fps), LookConfig())
     c2w = camera.camera_to_worlds.reshape(-1, 3, 4)[0].double().cpu().numpy()
     shorter = min(int(camera.width.reshape(-1)[0]), int(camera.height.reshape(-1)[0]))
     return FirstCamera(c2w, float(camera.fy.reshape(-1)[0]) / shorter)
