@@ -20,6 +20,7 @@ from nerfstudio.cameras.rays import RayBundle
 from flame_nerf.canonical import PosedMesh
 from flame_nerf.export.atlas import Atlas
 from flame_nerf.export.fill import filled
+from flame_nerf.export.smooth_normals import neighbour_mean, smooth_normals
 from flame_nerf.film.rendering import progress_bar
 from flame_nerf.geometry import vertex_normals
 from flame_nerf.motion import PosedFrame
@@ -158,23 +159,11 @@ def _surface(
 ) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N 3"]]:
     """Places and smoothed unit normals of the covered texels on a posed mesh."""
     vertices = posed.vertices.cpu().double().numpy()
-    normals = _smoothed(vertex_normals(vertices, triangles), triangles)
-    normals = atlas.at_texels(normals, triangles)
+    mean = neighbour_mean(triangles, len(vertices))
+    normals = atlas.at_texels(smooth_normals(vertices, triangles, mean), triangles)
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     unit = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
     return atlas.at_texels(vertices, triangles), unit
-
-
-def _smoothed(normals: Float[np.ndarray, "V 3"], triangles: Int[np.ndarray, "F 3"], rounds: int = 3) -> np.ndarray:
-    """Each the mean of itself and its neighbours, a few times over: rays that follow them do not cross."""
-    for _ in range(rounds):
-        total = np.zeros_like(normals)
-        of_triangle = normals[triangles].sum(axis=1)
-        for corner in range(3):
-            np.add.at(total, triangles[:, corner], of_triangle)
-        length = np.linalg.norm(total, axis=1, keepdims=True)
-        normals = np.divide(total, length, out=normals.copy(), where=length > 0)
-    return normals
 
 
 def _reach(

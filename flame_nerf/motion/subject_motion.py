@@ -141,12 +141,6 @@ class SubjectMotion:
             self._device
         )
 
-    def carriage(self, joint: str) -> tuple[float, float, float]:
-        """Axis-angle rotation that a joint has of which nothing is asked: the neck's mean in the track, else zero."""
-        if joint not in self.joint_names:
-            return (0.0, 0.0, 0.0)
-        return tuple(self._rest_pose[self.joint_names.index(joint)].tolist())
-
     def to(self, device: torch.device | str) -> SubjectMotion:
         """Sets where returned tensors lie; the stored meshes stay where they are."""
         self._device = torch.device(device)

@@ -153,12 +153,12 @@ def _joints(motion: Motion, avatar: SubjectMotion, config: TransferConfig) -> Fl
     for row, name in enumerate(avatar.pose_joints):
         if name not in motion.joint_names:
             # The neck as the avatar carries it; jaw and eyes at zero, as `SubjectMotion.pose` has them.
-            out[:, row] = avatar.carriage(name)
+            out[:, row] = avatar.rest_joint(name)
             continue
         turns = motion.joints[:, motion.joint_names.index(name)].astype(float)
         if name in EYES and not _ever_turned(own, avatar, name):
             # Its look follows the expressions; the eyeball never turned in training, so what it shows is unknown.
-            out[:, row] = avatar.carriage(name)
+            out[:, row] = avatar.rest_joint(name)
             continue
         turns = _smooth(turns, config.smoothing * motion.fps)
         # Jaw and eyes rest at zero in a moment alone; how it carries its neck nobody knows.

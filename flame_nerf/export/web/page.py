@@ -149,14 +149,14 @@ def page_text(pipeline: Pipeline, title: str, camera: FirstCamera, layered: Laye
 
 def avatar_document(model: Any, camera: FirstCamera, layered: LayeredHead, appearance: Appearance) -> dict[str, Any]:
     """All that the page's script knows of an avatar."""
-    from flame_nerf.export.web.performance import performance, rest_joints
+    from flame_nerf.export.web.performance import performance
     from flame_nerf.export.web.rig import rig
 
     live, centre = model.motion.live, model.motion.centre.cpu().tolist()
     base = np.concatenate([camera.c2w, [[0.0, 0.0, 0.0, 1.0]]])
     return {
         "rig": rig(live),
-        "rest": rest_joints(model, live).tolist(),
+        "rest": model.motion.rest_pose().joints.astype(np.float32).reshape(-1).tolist(),
         "look": look_document(layered, appearance.documents(model.motion, live)) | {"centre": centre},
         "performance": performance(model, base),
         "camera": {"c2w": camera.c2w.reshape(-1).tolist(), "centre": centre, "focal": camera.focal},
