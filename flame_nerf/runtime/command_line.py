@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import select
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -47,9 +49,24 @@ def quiet_when_unread() -> Iterator[None]:
             # What is still to be written finds out here, and not while the interpreter ends.
             sys.stdout.flush()
     except BrokenPipeError:
+        if not _unread():
+            # Another pipe's, such as an encoder's.
+            raise
         # The interpreter flushes once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + 13)
+
+
+def _unread() -> bool:
+    """Whether the output goes into a pipe that nobody reads any more."""
+    try:
+        number = sys.stdout.fileno()
+    except io.UnsupportedOperation:
+        # A notebook's, say.
+        return False
+    output = select.poll()
+    output.register(number, 0)
+    return any(event & select.POLLERR for _, event in output.poll(0))
 
 
 def loaded_config(arguments: Sequence[str]) -> Path | None:

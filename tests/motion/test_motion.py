@@ -37,7 +37,7 @@ def test_replay_is_the_stored_frame(track):
 
 @pytest.mark.parametrize("index", [-1, COUNT])
 def test_frames_that_are_not_there(track, index):
-    with pytest.raises(IndexError, match=f"frame {index} .* 0 to {COUNT - 1}"):
+    with pytest.raises(IndexError, match=f"timestep {index} .* 0 to {COUNT - 1}"):
         SubjectMotion(track).at_timestep(index)
 
 

@@ -235,6 +235,6 @@ def _about(model: Any) -> str:
 
 
 def _normal_sweeps() -> int:
-    from flame_nerf.export.web.layers import NORMAL_SWEEPS
+    from flame_nerf.export.smooth_normals import NORMAL_SWEEPS
 
     return NORMAL_SWEEPS
