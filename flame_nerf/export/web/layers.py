@@ -200,10 +200,6 @@ def _with_bar(count: int) -> Iterator[int]:
         yield from bar.track(range(count), description="Baking layers")
 
 
-def _unit(vectors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
 def unfolded(
     offset: Float[np.ndarray, " V"],
     vertices: Float[np.ndarray, "V 3"],
