@@ -90,6 +90,11 @@ class Rasteriser:
         return torch.where(usable, faces[0, pixel[:, 1], pixel[:, 0], 0], -1)
 
 
+def uses_rasteriser(visibility: Visibility, on_cuda: bool, installed: bool) -> bool:
+    """Whether PyTorch3D's rasteriser finds the triangles: where it is asked for, and by itself on CUDA alone."""
+    return visibility == "pytorch3d" or (visibility == "auto" and on_cuda and installed)
+
+
 def make_caster(surface: HeadSurface, visibility: Visibility) -> Caster:
     """What finds the triangles on the device of a surface. `auto`: PyTorch3D on CUDA where it is installed, else rays.
 
@@ -97,13 +102,14 @@ def make_caster(surface: HeadSurface, visibility: Visibility) -> Caster:
         ValueError: PyTorch3D is asked for and not installed.
     """
     installed = importlib.util.find_spec("pytorch3d") is not None
-    if visibility == "pytorch3d" and not installed:
-        raise ValueError(
-            "model.visibility is pytorch3d, which is not installed: install flame-nerf[pytorch3d], or give rays."
-        )
     on_cuda = surface.faces.device.type == "cuda"
-    if visibility == "auto" and on_cuda and not installed:
+    if uses_rasteriser(visibility, on_cuda, installed):
+        if not installed:
+            raise ValueError(
+                "model.sampling.visibility is pytorch3d, which is not installed: install flame-nerf[pytorch3d], or "
+                "give rays."
+            )
+        return Rasteriser(surface)
+    if visibility == "auto" and on_cuda:
         CONSOLE.log("PyTorch3D is not installed: nha casts rays through this package's own search tree instead.")
-    return Rasteriser(surface) if visibility == "pytorch3d" or (on_cuda and installed and visibility == "auto") else (
-        RayCaster(surface)
-    )  # fmt: skip
+    return RayCaster(surface)

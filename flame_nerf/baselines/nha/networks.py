@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import relu
 from tyro.conf import Fixed
@@ -18,12 +18,16 @@ POSITION_FREQUENCIES = 6
 HALF_SIZE = 0.15
 """Metres of the canonical head that count as 1 in both networks."""
 
+FIRST_PRESENCE, PRESENCE_GAIN = 0.04, 50.0
+"""Before training a vertex of the neck is there by sigmoid(0.04 * 50) = 0.88; steps of its own learning rate, a
+thousandth, then take it away within some fifty of them."""
+
 
 @dataclass
 class NhaFieldConfig(StoredConfig):
     """Sizes of the networks."""
 
-    geometry_dim: int = 128
+    geometry_dim: int = 64
     """Width of the network that moves vertices. Wider follows finer movement, and a step takes longer."""
     geometry_layers: Fixed[int] = 3
     """Its hidden layers."""
@@ -129,15 +133,27 @@ class TextureNetwork(nn.Module):
 
 
 class NhaField(nn.Module):
-    """Both networks, and what they are told."""
+    """Both networks, and where the mesh ends.
 
-    def __init__(self, geometry: GeometryNetwork, texture: TextureNetwork):
+    The paper's mesh ends at the neck. A head with shoulders is cut along the collar by the matte, wherever that is:
+    each vertex of the neck learns whether it is there.
+    """
+
+    def __init__(self, geometry: GeometryNetwork, texture: TextureNetwork, neck: Bool[Tensor, " V"]):
         super().__init__()
         self.geometry, self.texture = geometry, texture
+        self.register_buffer("neck", neck.nonzero()[:, 0], persistent=False)
+        self.presence = nn.Parameter(torch.full((int(neck.sum()),), FIRST_PRESENCE))
+
+    def opacity(self) -> Float[Tensor, "V 1"]:
+        """Opacity at each vertex: 1 but for the neck's. Differentiable."""
+        ones = torch.ones(len(self.geometry.encoded), device=self.presence.device)
+        return ones.index_copy(0, self.neck, torch.sigmoid(PRESENCE_GAIN * self.presence))[:, None]
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
         """`geometry`, and the texture's as `network`."""
-        return {"network": list(self.texture.parameters()), "geometry": list(self.geometry.parameters())}
+        geometry = [*self.geometry.parameters(), self.presence]
+        return {"network": list(self.texture.parameters()), "geometry": geometry}
 
 
 class _Nothing(nn.Module):

@@ -82,13 +82,16 @@ class NhaRenderer(Renderer):
         bare = torch.from_numpy(~track.region_faces("scalp", "fur", "neck"))
         self.register_buffer("bare", bare.repeat_interleave(4**self.surface.levels).float(), persistent=False)
         canonical = self.surface.canonical
-        self._edge_length = float((canonical[self.surface.edges[:, 0]] - canonical[self.surface.edges[:, 1]]).norm(dim=1).mean())
+        self._edge_length = float(
+            (canonical[self.surface.edges[:, 0]] - canonical[self.surface.edges[:, 1]]).norm(dim=1).mean()
+        )
         box = torch.stack([canonical.amin(dim=0), canonical.amax(dim=0)])
         self.register_buffer("box", box, persistent=False)
         limit = self.surface.of_faces(self.limit[:, None])[:, 0]
         self.field = NhaField(
             GeometryNetwork(canonical, limit, motion.condition_dim, field),
             TextureNetwork(box.mean(dim=0), motion.condition_dim + latent_dim, field),
+            self.surface.of_faces(torch.from_numpy(track.region_faces("neck")).float()[:, None])[:, 0] > 0,
         )
         self.pixel_size = pixel_size
         self._pixel_angle = 0.0
@@ -139,9 +142,7 @@ class NhaRenderer(Renderer):
         meshes = list(moments.meshes)
         if moments.shift is not None:
             shift = self.surface.of_faces(moments.shift.posed)
-            meshes = [
-                SurfaceMesh(mesh.vertices + more, mesh.frames) for mesh, more in zip(meshes, shift, strict=True)
-            ]
+            meshes = [SurfaceMesh(mesh.vertices + more, mesh.frames) for mesh, more in zip(meshes, shift, strict=True)]
         return self.surface.moved(meshes, offsets), offsets
 
     def seen(self, rays: StepRays, surfaces: Surfaces, softness: float) -> Fragments:
@@ -159,7 +160,7 @@ class NhaRenderer(Renderer):
         seen = self.seen(rays, surfaces, self.softness(step))
         normals = torch.nn.functional.normalize(seen.of_each(surfaces.normals, rays.mesh_index), dim=1)
         points = seen.of_each(surfaces.vertices, rays.mesh_index)
-        coverage = seen.coverage[:, None]
+        coverage = seen.coverage[:, None] * seen.of(self.field.opacity())
         if box is not None:
             coverage = coverage * box.within(points).reshape(coverage.shape)
         looking = rays.directions[seen.ray]
@@ -179,23 +180,25 @@ class NhaRenderer(Renderer):
             "num_samples": torch.tensor(float(len(seen.ray))),
             "num_marched": torch.tensor(float(len(rays))),
         }
-        return outputs | self.bends(rays.moments, surfaces, offsets) if self.training else outputs
+        return outputs | self.bends(rays.moments, surfaces, offsets, step) if self.training else outputs
 
     def bends(
-        self, moments: Moments, surfaces: Surfaces, offsets: Float[Tensor, "B V 3"]
+        self, moments: Moments, surfaces: Surfaces, offsets: Float[Tensor, "B V 3"], step: int
     ) -> dict[str, Float[Tensor, ""]]:
-        """How far the moved meshes are from smooth ones: `normal_error`, one minus the cosine of their triangles'
-        normals and the tracked mesh's, mean where no hair or cloth lies; `roughness`, mean squared Laplacian of the
-        offsets in lengths of an edge."""
-        tracked = torch.stack([mesh.vertices for mesh in moments.meshes])
-        before, after = (self._face_normals(vertices) for vertices in (tracked, surfaces.vertices))
-        error = (1 - (before * after).sum(dim=2)) * self.bare
-        rough = (self.surface.roughness(offsets) / self._edge_length).square().sum(dim=2)
-        return {"normal_error": error.sum() / (self.bare.sum() * len(tracked)).clamp_min(1), "roughness": rough.mean()}
+        """How far a moved mesh, another moment's in each step, is from a smooth one: `normal_error`, one minus the
+        cosine of its triangles' normals and the tracked mesh's, mean where no hair or cloth lies; `roughness`, mean
+        squared Laplacian of the offsets in lengths of an edge."""
+        which = step % len(moments.meshes)
+        before, after = (
+            self._face_normals(vertices) for vertices in (moments.meshes[which].vertices, surfaces.vertices[which])
+        )
+        error = (1 - (before * after).sum(dim=1)) * self.bare
+        rough = (self.surface.roughness(offsets[which]) / self._edge_length).square().sum(dim=1)
+        return {"normal_error": error.sum() / self.bare.sum().clamp_min(1), "roughness": rough.mean()}
 
-    def _face_normals(self, vertices: Float[Tensor, "B V 3"]) -> Float[Tensor, "B F 3"]:
-        a, b, c = vertices[:, self.surface.faces].unbind(dim=2)
-        return torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=2)
+    def _face_normals(self, vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "F 3"]:
+        a, b, c = vertices[self.surface.faces].unbind(dim=1)
+        return torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1)
 
     @torch.no_grad()
     def _looked_up(self, rays: StepRays) -> tuple[Fragments, Surfaces]:

@@ -119,10 +119,10 @@ class HeadSurface(nn.Module):
         first = torch.arange(count, device=vertices.device)[:, None, None] * size
         return vertex_normals(vertices.flatten(0, 1), (self.faces + first).flatten(0, 1)).view_as(vertices)
 
-    def roughness(self, values: Float[Tensor, "B V D"]) -> Float[Tensor, "B V D"]:
+    def roughness(self, values: Float[Tensor, "V D"]) -> Float[Tensor, "V D"]:
         """The (uniform) Laplacian of values at the vertices: their difference from the mean of their neighbours."""
         first, second = self.edges.unbind(dim=1)
-        sums = torch.zeros_like(values).index_add(1, first, values[:, second]).index_add(1, second, values[:, first])
+        sums = torch.zeros_like(values).index_add(0, first, values[second]).index_add(0, second, values[first])
         return values - sums / self.degree
 
 

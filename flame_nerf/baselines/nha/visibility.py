@@ -173,11 +173,12 @@ def _near_outline(
     if len(face) == 0:
         return near, edge
     # Rays of one view lie together.
-    view = torch.cat([mesh_index[:, None].to(origins.dtype), origins], dim=1)
-    views, counts = torch.unique_consecutive(view, dim=0, return_counts=True)
-    if len(views) > MOST_VIEWS:
+    changes = (mesh_index[1:] != mesh_index[:-1]) | (origins[1:] != origins[:-1]).any(dim=1)
+    first = torch.nn.functional.pad(changes.nonzero()[:, 0] + 1, (1, 0))
+    if len(first) > MOST_VIEWS:
         return near, edge
-    moments, eyes = views[:, 0].long(), views[:, 1:]
+    moments, eyes = mesh_index[first], origins[first]
+    counts = torch.nn.functional.pad(first, (0, 1), value=len(face)).diff()
     outlines = _outlines(surface, vertices[moments], moments, eyes, vertices, caster, pixel_angle)
     end = 0
     for (edges, middles), count, moment in zip(outlines, counts.tolist(), moments.tolist(), strict=True):
