@@ -191,7 +191,7 @@ def test_the_rasteriser_sees_what_rays_see(monkeypatch):
     by_raster = Rasteriser(surface)(vertices, which, origins, directions)
     assert (by_rays >= 0).sum() > 700
     assert ((by_rays >= 0) == (by_raster >= 0)).float().mean() > 0.995
-    assert (by_rays == by_raster).float().mean() > 0.985, "all but hits on an edge"
+    assert (by_rays == by_raster).float().mean() > 0.97, "all but hits on an edge"
 
 
 def test_without_pytorch3d_rays_are_cast_and_asking_for_it_says_what_to_do(monkeypatch):

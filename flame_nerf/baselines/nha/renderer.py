@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -139,7 +140,7 @@ class NhaRenderer(Renderer):
     def moved(self, moments: Moments) -> tuple[Surfaces, Float[Tensor, "B V 3"]]:
         """The meshes of moments as the geometry network moves them, and by how much (canonical head, metres)."""
         offsets = self.field.geometry(moments.condition * self._told)
-        meshes = list(moments.meshes)
+        meshes: list[Any] = list(moments.meshes)
         if moments.shift is not None:
             shift = self.surface.of_faces(moments.shift.posed)
             meshes = [SurfaceMesh(mesh.vertices + more, mesh.frames) for mesh, more in zip(meshes, shift, strict=True)]
