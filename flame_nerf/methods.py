@@ -240,11 +240,11 @@ nha = MethodSpecification(
         ),
         optimizers={
             "network": {
-                "optimizer": FusedAdamConfig(lr=5e-4, betas=(0.9, 0.999), eps=1e-8),
+                "optimizer": FusedAdamConfig(lr=2e-3, betas=(0.9, 0.999), eps=1e-8),
                 "scheduler": DecaySchedulerConfig(final_factor=0.05),
             },
             "geometry": {
-                "optimizer": FusedAdamConfig(lr=5e-4, betas=(0.9, 0.999), eps=1e-8),
+                "optimizer": FusedAdamConfig(lr=1e-3, betas=(0.9, 0.999), eps=1e-8),
                 "scheduler": DecaySchedulerConfig(final_factor=0.05),
             },
             "camera_opt": _refining(1e-4),

@@ -35,7 +35,7 @@ class NhaFieldConfig(StoredConfig):
     """Width of the network that colours the surface. Wider is sharper, and a step takes longer by its square."""
     texture_layers: int = 4
     """Its hidden layers. More are sharper, and a step takes longer in proportion."""
-    texture_frequency: float = 60.0
+    texture_frequency: float = 80.0
     """Factor before the first sine (SIREN has 30 for pictures from -1 to 1). Larger learns finer detail sooner; too
     large, the surface turns to noise where training saw little of it."""
     use_expression: Fixed[bool] = True
