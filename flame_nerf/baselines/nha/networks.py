@@ -27,15 +27,15 @@ thousandth, then take it away within some fifty of them."""
 class NhaFieldConfig(StoredConfig):
     """Sizes of the networks."""
 
-    geometry_dim: int = 64
+    geometry_dim: Fixed[int] = 64
     """Width of the network that moves vertices. Wider follows finer movement, and a step takes longer."""
     geometry_layers: Fixed[int] = 3
     """Its hidden layers."""
-    texture_dim: int = 256
+    texture_dim: Fixed[int] = 256
     """Width of the network that colours the surface. Wider is sharper, and a step takes longer by its square."""
-    texture_layers: int = 4
+    texture_layers: Fixed[int] = 4
     """Its hidden layers. More are sharper, and a step takes longer in proportion."""
-    texture_frequency: float = 80.0
+    texture_frequency: Fixed[float] = 80.0
     """Factor before the first sine (SIREN has 30 for pictures from -1 to 1). Larger learns finer detail sooner; too
     large, the surface turns to noise where training saw little of it."""
     use_expression: Fixed[bool] = True

@@ -33,18 +33,18 @@ class NhaSurfaceConfig(StoredConfig):
 
     offset: ShellConfig = field(default_factory=ShellConfig)
     """How far a vertex may move along each axis, by region."""
-    least_faces: int = 8000
+    least_faces: Fixed[int] = 8000
     """Triangles below which a mesh is too coarse, and each of them is split in four. More follow finer shapes, and a
     step takes longer."""
-    softness: float = 0.4
+    softness: Fixed[float] = 0.4
     """Pixels of the training images over which opacity rises at the outline. Smaller is sharper, and jagged below
     0.3."""
     first_softness: Fixed[float] = 3.0
     """The same when training begins: wide, so that pixels farther from it pull the outline towards them."""
     sharpen_steps: Fixed[int] = 2000
     """Training steps until the outline is as sharp as in the end."""
-    visibility: Visibility = "auto"
-    """How the surface that a ray sees is found: by casting rays, or by PyTorch3D's rasteriser. auto: the rasteriser on
+    visibility: Fixed[Visibility] = "auto"
+    """Search for the surface that a ray sees: by casting rays, or by PyTorch3D's rasteriser. auto: the rasteriser on
     CUDA where it is installed, else rays."""
 
 
