@@ -279,6 +279,11 @@ def test_the_neck_alone_learns_where_it_ends():
     outputs = renderer(rays_of(renderer, torch.zeros(1, 2)), torch.zeros(1, 2))
     opacity = outputs["accumulation"].view(60, 60)
     assert float(opacity[30, 30]) == 1.0 and float(opacity[48, 30]) < 1e-6
+    # A vertex that no image shows goes where all those around it are gone.
+    with torch.no_grad():
+        renderer.field.presence[-1] = 0.04
+    renderer(rays_of(renderer, torch.zeros(1, 2)), torch.zeros(1, 2))["roughness"].backward()
+    assert float(renderer.field.presence.grad[-1]) > 0
     assert renderer_of(track(names=("skin", "ears"))).field.presence.numel() == 0
 
 
@@ -291,7 +296,7 @@ def test_heads_without_expressions_and_animals_train(expressions, names):
     loss.backward()
     geometry, texture = renderer.field.geometry.out.weight.grad, renderer.field.texture.out.weight.grad
     assert float(geometry.abs().max()) > 0 and float(texture.abs().max()) > 0
-    assert float(outputs["roughness"].detach()) == 0.0 and float(outputs["normal_error"].detach()) < 1e-6
+    assert float(outputs["roughness"].detach()) < 1e-3 and float(outputs["normal_error"].detach()) < 1e-6
 
 
 def test_the_silhouette_pulls_the_mesh_out_to_the_matte():

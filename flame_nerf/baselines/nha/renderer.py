@@ -188,13 +188,15 @@ class NhaRenderer(Renderer):
     ) -> dict[str, Float[Tensor, ""]]:
         """How far a moved mesh, another moment's in each step, is from a smooth one: `normal_error`, one minus the
         cosine of its triangles' normals and the tracked mesh's, mean where no hair or cloth lies; `roughness`, mean
-        squared Laplacian of the offsets in lengths of an edge."""
+        squared Laplacian of the offsets in lengths of an edge, and of the opacity."""
         which = step % len(moments.meshes)
         before, after = (
             self._face_normals(vertices) for vertices in (moments.meshes[which].vertices, surfaces.vertices[which])
         )
         error = (1 - (before * after).sum(dim=1)) * self.bare
         rough = (self.surface.roughness(offsets[which]) / self._edge_length).square().sum(dim=1)
+        # What no image shows of the neck ends where its surroundings do.
+        rough = rough + self.surface.roughness(self.field.opacity())[:, 0].square()
         return {"normal_error": error.sum() / self.bare.sum().clamp_min(1), "roughness": rough.mean()}
 
     def _face_normals(self, vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "F 3"]:
