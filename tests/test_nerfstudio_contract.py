@@ -43,16 +43,20 @@ def configured(method, root, **changes):
 
 
 @pytest.fixture(
-    scope="module", params=["flame_nerf_cpu", "flame_nerf_insta", "nerface"], ids=["flame-nerf", "insta", "nerface"]
+    scope="module",
+    params=["flame_nerf_cpu", "flame_nerf_insta", "nerface", "nha"],
+    ids=["flame-nerf", "insta", "nerface", "nha"],
 )
 def pipeline(request, root):
     config = configured(getattr(methods, request.param), root, eval_num_rays_per_chunk=300)
     if request.param == "nerface":
         config.model.field.hidden_dim, config.model.field.density_layers = 16, 3
         config.model.sampling.num_coarse = config.model.sampling.num_fine = 8
+    if request.param == "nha":
+        config.model.field.texture_dim, config.model.sampling.least_faces = 16, 0
     torch.manual_seed(0)
     pipeline = config.setup(device="cpu", test_mode="test", world_size=1, local_rank=0).eval()
-    if request.param != "nerface":
+    if request.param not in ("nerface", "nha"):
         # Nothing is known to be empty.
         pipeline.model.renderer.occupancy.highest.fill_(1e4)
     return pipeline

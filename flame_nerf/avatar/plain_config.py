@@ -27,7 +27,7 @@ brings them all the same, they are refused."""
 LARGEST = {
     "n_levels": 32, "features_per_level": 16, "log2_hashmap_size": 24, "max_resolution": 1 << 16, "hidden_dim": 1024,
     "latent_dim": 1024, "resolution": 512, "eval_num_rays_per_chunk": 1 << 20, "mesh_memory": 1 << 36,
-    "num_rays_per_chunk": 1 << 20,
+    "num_rays_per_chunk": 1 << 20, "geometry_dim": 1024, "texture_dim": 1024, "texture_layers": 64,
 }  # fmt: skip
 """Settings that cost memory, and how large they may be in a file from elsewhere."""
 LARGEST_OF_OTHERS = 10_000

@@ -167,6 +167,7 @@ COMMANDS: dict[str, Runs | Parses | Installs | Serves] = {
     "ns-train flame-nerf --machine.num-devices 2": Parses("needs two GPUs", TRAINING),
     "ns-train flame-nerf-cpu --data subject/": Runs({"subject": made.subject}, STEPS, (CHECKPOINT,)),
     "ns-train nerface --data subject/": Runs({"subject": made.subject}, STEPS, (CHECKPOINT,)),
+    "ns-train nha --data subject/": Runs({"subject": made.subject}, STEPS, (CHECKPOINT,)),
     "ns-train flame-nerf-insta --data subject/": Runs({"subject": made.subject}, STEPS, (CHECKPOINT,)),
     # An avatar.
     "ns-viewer --load-config outputs/…/config.yml --viewer.websocket-host 127.0.0.1": Serves(),
