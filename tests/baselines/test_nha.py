@@ -341,7 +341,7 @@ def test_sides_cannot_be_filled_in_and_the_loss_names_its_terms(tmp_path):
     weights = model.config.loss_coefficients
     assert float(losses["normal_loss"]) == pytest.approx(0.5 * weights.normal_loss)
     assert float(losses["laplacian_loss"]) == pytest.approx(2.0 * weights.laplacian_loss)
-    frame = model.motion.frame(1)
+    frame = model.motion.at_timestep(1)
     assert isinstance(frame, PosedFrame)
     model.eval().override = frame
     assert model.get_outputs_for_camera(outputs.cameras[0:1][:])["rgb"].shape == (24, 24, 3)

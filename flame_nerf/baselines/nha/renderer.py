@@ -112,7 +112,7 @@ class NhaRenderer(Renderer):
         """Posed meshes by row of the track; made at the first use, when the device is known."""
         if self._meshes is None:
             self._motion.to(self.device)
-            self._meshes = PosedMeshCache(lambda row: self.pose(self._motion.frame(row)), MESH_MEMORY)
+            self._meshes = PosedMeshCache(lambda row: self.pose(self._motion.at_timestep(row)), MESH_MEMORY)
         return self._meshes
 
     @property
