@@ -23,6 +23,9 @@ from data_tools.synth import SynthConfig, SynthError, SynthSummary
 from data_tools.tracking import TrackConfig, TrackingError, TrackSummary
 from flame_nerf import one_compile_worker
 
+GRAVEST = 3
+"""Shortfalls of the footage that tracking prints; the report has all."""
+
 
 def track(
     video: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="VIDEO")],
@@ -71,6 +74,11 @@ def _print(summary: TrackSummary) -> None:
         console.print(f"Note          {escape(note)}")
     for warning in summary.warnings:
         console.print(f"[yellow]Warning:[/] {escape(warning)}")
+    for shortfall in summary.shortfalls[:GRAVEST]:
+        console.print(f"[yellow]Footage[/]       {escape(shortfall)}")
+    if summary.shortfalls:
+        rest = f"{len(summary.shortfalls) - GRAVEST} more, and " if len(summary.shortfalls) > GRAVEST else ""
+        console.print(f"Footage       {summary.verdict}: {rest}what to film next, in the report")
     console.print(f"Next          ns-train flame-nerf-cpu --data {escape(shlex.quote(str(summary.subject)))}")
 
 

@@ -108,7 +108,11 @@ class TrackSummary:
     closures_followed: int | None = None
     """and those that the mesh's lids follow."""
     warnings: tuple[str, ...] = ()
-    """What the person should know before training."""
+    """What was left out or did not go well."""
+    shortfalls: tuple[str, ...] = ()
+    """What the footage lacks and what that will cost, the gravest first."""
+    verdict: str = "good"
+    """The footage in a word: good, usable, or film again."""
     notes: tuple[str, ...] = ()
     """How the video and given keypoints were understood."""
     lost: int = 0

@@ -50,7 +50,7 @@ READER = 3
 """Raised when videos are read in another way, so that an interrupted run does not go on with older pictures."""
 CHECKED_MATTES = 20
 """Given mattes that are compared with the keypoints, evenly spread."""
-OWN_FILES = ("transforms.json", "head.npz", "report.html")
+OWN_FILES = ("transforms.json", "head.npz", "report.html", "report.json")
 OWN_FOLDERS = ("images", "masks")
 
 
