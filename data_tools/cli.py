@@ -57,7 +57,8 @@ def track(
 
 def _print(summary: TrackSummary) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    low, high = summary.yaw_range_deg
+    # Adding zero makes -0 a 0.
+    low, high = (round(angle) + 0.0 for angle in summary.yaw_range_deg)
     share, left_out = 100 * summary.reprojection_fraction, len(summary.dropped) + summary.lost
     console.print(f"Frames        {summary.frames} ({left_out} left out), {summary.frames_per_second:.1f} a second")
     console.print(f"Landmarks     {summary.reprojection_px:.2f} px off, {share:.2f} % of the {summary.noun}'s height")

@@ -133,7 +133,8 @@ def _size(measured: Measured) -> list[Shortfall]:
 
 def _turns(measured: Measured) -> list[Shortfall]:
     found = []
-    low, high = float(measured.yaw.min()), float(measured.yaw.max())
+    # Adding zero makes -0 a 0.
+    low, high = (round(float(value)) + 0.0 for value in (measured.yaw.min(), measured.yaw.max()))
     if high - low < NARROW_YAW or (-low < NARROW_YAW and high < NARROW_YAW):
         return [
             Shortfall(

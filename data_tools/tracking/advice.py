@@ -17,6 +17,7 @@ STILL_SHARE = 0.75
 def warnings_of(
     sampled: Sampled,
     others: int,
+    person: int,
     dropped: list[int],
     quality: Quality,
     detector: Detector,
@@ -25,18 +26,21 @@ def warnings_of(
 
     Args:
         others: how many other faces are in the video.
+        person: which of them was followed, from 1.
         dropped: sampled frames that were left out.
         detector: what found the landmarks.
     """
     noun = detector.noun
     found = list(sampled.warnings)
-    total = len(sampled.slots)
+    total, elsewhere = len(sampled.slots), set(sampled.elsewhere)
+    dropped = [index for index in dropped if index not in elsewhere]
     if dropped:
         found.append(
             f"{len(dropped)} of {total} frames hold no {noun} that could be fitted, left out: {_runs(dropped)}."
         )
     if others:
-        found.append(f"{others + 1} faces are in the video; the largest, most central one was followed.")
+        who = "the largest, most central one" if person == 1 else f"number {person} by size"
+        found.append(f"{others + 1} faces are in the video; {who} was followed (--person chooses).")
     if sampled.still > STILL_SHARE:
         found.append("The picture hardly ever changes: a still image shows one side and one expression only.")
     if quality.error.mean() > detector.poor:

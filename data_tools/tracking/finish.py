@@ -65,7 +65,7 @@ def finish(
         dropped = [index for index in range(len(pictures)) if index not in used]
         shown = [pictures[index] for index in seen.kept]
         best, detector = quality.frames(good), points.detector
-        warnings = warnings_of(sampled, others, dropped, best, detector)
+        warnings = warnings_of(sampled, others, run.config.person, dropped, best, detector)
         found = {} if registration is None else registration.summary(seen.kept)
         summary = dataclasses.replace(
             _summary(run, best, dropped, warnings + registration_warnings(registration, seen.kept), started),
