@@ -23,11 +23,11 @@ FEW_PX, SOME_PX, GOOD_PX = 40.0, 70.0, 110.0
 """Heights of a face from brow line to chin, pixels: beneath the first it has no detail, from the last enough."""
 WANTED_PX = 180.0
 """That height after filming closer."""
-SOFT, BLURRED = 0.48, 0.6
+SOFT, BLURRED = 0.52, 0.68
 """Blur (`looks.blur_of`) of pictures that are a little, and that are badly, out of focus."""
-BLURRED_OF_USUAL = 0.15
+BLURRED_OF_USUAL = 0.18
 """A single picture is blurred when its blur exceeds the clip's usual by so much."""
-DIM, DARK = 75.0, 45.0
+DIM, DARK = 75.0, 55.0
 BRIGHT = 205.0
 """Mean grey levels of a face between which it is well exposed."""
 LOST_SHARE = 0.08
@@ -174,12 +174,12 @@ def _nods(measured: Measured) -> list[Shortfall]:
     lacking = [way for way, degrees in reach.items() if degrees < NOD]
     if not lacking:
         return []
-    said = " and ".join(f"{reach[way]:.0f} degrees {way}" for way in lacking)
+    said = " and ".join(f"{reach[way]:.0f}° {way}" for way in lacking)
     return [
         Shortfall(
             "nods of the head",
             0.35 + 0.1 * len(lacking),
-            f"The head nods only {said} from where it usually is; {NOD:.0f} or more are wanted.",
+            f"The head nods only {said} from where it usually is; {NOD:.0f}° or more are wanted.",
             "Chin, nostrils and the top of the head will be guessed when the avatar nods.",
             "Lift the chin slowly until you see the ceiling, hold it for a second, then lower it to the chest. Twice, "
             "ten seconds each.",

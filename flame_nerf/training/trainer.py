@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +30,8 @@ from flame_nerf.training.checkpoints import KEPT, checkpoints_in, newest_usable,
 from flame_nerf.training.finite import Finite
 from flame_nerf.training.moved import follow_command_line
 from flame_nerf.training.out_of_memory import advice, is_out_of_memory
+from flame_nerf.training.records import forget_records, subject_hash, write_record
+from flame_nerf.training.viewer_address import keep_local
 
 
 @dataclass
@@ -43,6 +47,10 @@ class FlameNerfTrainerConfig(StoredConfig, TrainerConfig):
     """Steps of the whole run, those before --load-dir included: training ends there, and learning rates decay over
     them. More give a sharper head and take longer in proportion. None: max-num-iterations steps, and as many again
     after --load-dir."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # `ns-viewer` puts its own viewer settings here, which listen on every address, once the run is loaded.
+        super().__setattr__(name, keep_local(value) if name == "viewer" else value)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # How Nerfstudio's commands bring a config.yml back. Its paths are those of the day it was written; run and
@@ -73,6 +81,7 @@ class FlameNerfTrainer(Trainer):
                 data.eval_num_rays_per_batch = min(data.eval_num_rays_per_batch, config.cpu_rays_per_batch)
         super().__init__(config, local_rank, world_size)
         self._finite = Finite(self.checkpoint_dir)
+        self._subject_hash = ""
 
     def setup(self, test_mode: str = "val") -> None:
         with self._plain_errors():
@@ -150,6 +159,7 @@ class FlameNerfTrainer(Trainer):
             super().save_checkpoint(step)
             folder.mkdir(parents=True, exist_ok=True)
             os.replace(part / name, folder / name)
+            self._record(folder / name)
         except (OSError, RuntimeError) as error:
             path = folder / name
             raise SystemExit(f"{path} could not be written ({error}). Earlier checkpoints are whole.") from error
@@ -159,6 +169,14 @@ class FlameNerfTrainer(Trainer):
         if self.config.save_only_latest_checkpoint:
             for other in checkpoints_in(folder)[:-KEPT]:
                 other.unlink()
+        forget_records(folder, {path.stem for path in checkpoints_in(folder)})
+
+    def _record(self, checkpoint: Path) -> None:
+        """Write down what a checkpoint was made of and with."""
+        subject = self.pipeline.datamanager.train_dataset.subject
+        self._subject_hash = self._subject_hash or subject_hash(subject)
+        gpu = torch.cuda.get_device_name() if str(self.device).startswith("cuda") else f"{platform.machine()} CPU"
+        write_record(checkpoint, self.config, subject, self._subject_hash, gpu)
 
     def setup_optimizers(self) -> Optimizers:
         groups = {name: dict(group) for name, group in self.config.optimizers.items()}
