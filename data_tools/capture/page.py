@@ -213,17 +213,20 @@ def _number(value: float, unit: str) -> str:
 def _map(measured: Measured) -> dict[str, Any]:
     """Small pictures by yaw and pitch, as in a mirror of the subject's own left and right: the picture's sides."""
     chosen = cell_rows(measured)
+    shown = WANTED | set(chosen)
+    columns, levels = (sorted({cell[axis] for cell in shown}) for axis in (0, 1))
     rows = []
-    for row in reversed(range(len(ROWS))):
+    for level in reversed(levels):
         cells = []
-        for column in range(len(COLUMNS)):
-            at, count = chosen.get((column, row), (None, 0))
+        for column in columns:
+            at, count = chosen.get((column, level), (None, 0))
             picture = None if at is None else thumbnail(measured.subject, at)
-            wanted = (column, row) in WANTED
+            wanted = (column, level) in WANTED
             cells.append({"picture": None if picture is None else data_uri(picture), "count": count, "wanted": wanted})
-        rows.append((ROWS[row], cells))
+        rows.append((ROWS[level], cells))
     missing = sum(cell not in chosen for cell in WANTED)
-    return {"columns": COLUMNS, "rows": rows, "missing": missing, "wanted": len(WANTED)}
+    names = [COLUMNS[column] for column in columns]
+    return {"columns": names, "rows": rows, "missing": missing, "wanted": len(WANTED)}
 
 
 def _faces(measured: Measured) -> list[tuple[str, str, str, str | None]]:

@@ -189,21 +189,23 @@ def _nods(measured: Measured) -> list[Shortfall]:
 
 
 def _expressions(measured: Measured) -> list[Shortfall]:
-    return [
-        Shortfall(
-            "expression",
-            done.group.gravity if done.state == "never" else 0.4 * done.group.gravity,
-            done.group.missing
-            if done.state == "never"
-            else f"{done.group.title}: only a little, at best in one frame.",
-            done.group.cost,
-            done.group.shot,
-            "perform",
-            () if done.state == "never" else (measured.row_of(done.row),),
+    found = []
+    for done in measured.done:
+        group, never = done.group, done.state == "never"
+        if done.state == "well" or group.gravity == 0:
+            continue
+        found.append(
+            Shortfall(
+                "expression",
+                group.gravity if never else 0.4 * group.gravity,
+                group.missing if never else f"{group.title}: only a little.",
+                group.cost if never else "More of it than was filmed will look guessed.",
+                group.shot,
+                "perform",
+                () if never else (measured.row_of(done.row),),
+            )
         )
-        for done in measured.done
-        if done.state != "well" and done.group.gravity > 0
-    ]
+    return found
 
 
 def _blur(measured: Measured) -> list[Shortfall]:

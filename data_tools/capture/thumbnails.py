@@ -8,13 +8,13 @@ from jaxtyping import UInt8
 
 from data_tools.capture.measured import PITCH_EDGES, YAW_EDGES, Measured
 from data_tools.runs.pictures import load_picture
-from flame_nerf.data.face_boxes import head_box
+from flame_nerf.data.face_boxes import project
 from flame_nerf.subject import Subject
 
 SMALL, LARGE = 112, 360
 """Sides of a thumbnail and of the portrait, pixels."""
-AROUND = 0.01
-"""What is seen around the head, metres."""
+AROUND = 0.12
+"""What is seen around the head, as a share of its size."""
 
 
 def thumbnail(subject: Subject, row: int, side: int = SMALL) -> UInt8[np.ndarray, "side side 3"] | None:
@@ -25,8 +25,16 @@ def thumbnail(subject: Subject, row: int, side: int = SMALL) -> UInt8[np.ndarray
     except OSError:
         return None
     height, width = picture.shape[:2]
-    left, top, right, bottom = head_box(subject, frame, width, height, AROUND)
-    if right - left < 2 or bottom - top < 2:
+    track = subject.track
+    skull = np.unique(track.faces[~track.region_faces("neck")])
+    scale = np.array([width / subject.width, height / subject.height])
+    pixels = project(subject, frame, track.vertices[frame.timestep][skull if len(skull) else slice(None)]) * scale
+    if not np.isfinite(pixels).all():
+        return None
+    low, high = np.clip(pixels.min(axis=0), 0, [width, height]), np.clip(pixels.max(axis=0), 0, [width, height])
+    grow = AROUND * float((high - low).max())
+    (left, top), (right, bottom) = (low - grow).astype(int), (high + grow).astype(int)
+    if min(high - low) < 2:
         return None
     # A square about the box's middle, moved inside the picture where it would stick out.
     size = min(max(right - left, bottom - top), width, height)

@@ -190,9 +190,7 @@ def _run_stages(run: Run, info: VideoInfo, final_key: str) -> TrackSummary:
 def _one_take(sampled: Sampled, kept: np.ndarray, fps: float) -> tuple[Sampled, np.ndarray]:
     """The take with most of the frames that can be used, and what is said of the others."""
     used = longest_take(sampled.takes, kept)
-    elsewhere = np.setdiff1d(kept, used)
-    if len(elsewhere) == 0:
-        return sampled, kept
+    elsewhere = np.setdiff1d(np.arange(len(sampled.takes)), used)
     words = take_words(sampled.takes, used, len(elsewhere), np.array(sampled.slots) / fps)
     said = dataclasses.replace(sampled, elsewhere=tuple(elsewhere.tolist()), warnings=(words, *sampled.warnings))
     return said, np.intersect1d(kept, used)

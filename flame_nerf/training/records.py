@@ -138,7 +138,13 @@ def _priors(config: TrainerConfig, subject: Subject) -> dict[str, Any]:
     found: dict[str, Any] = {}
     depth, semantic = (getattr(model, name, None) for name in ("depth", "semantic"))
     if depth is not None and depth.kind in ("ranking", "hinge") and subject.frames[0].depth_path is not None:
-        found["depth"] = str(subject.extra.get("depth", {}).get("prior", "unknown"))
+        found["depth"] = _without_folder(str(subject.extra.get("depth", {}).get("prior", "unknown")))
     if semantic is not None and model.loss_coefficients.semantic_loss:
-        found["semantic"] = plain(semantic.encoder)
+        encoder = plain(semantic.encoder)
+        found["semantic"] = encoder | {"weights": _without_folder(encoder["weights"])}
     return found
+
+
+def _without_folder(name: str) -> str:
+    """A network's name on a hub as it is; of one that lies on this machine, its file or folder alone."""
+    return Path(name).name if Path(name).expanduser().exists() else name

@@ -26,6 +26,7 @@ class Neighbours:
 
     def __init__(self) -> None:
         self._previous: np.ndarray | None = None
+        self._shown: np.ndarray | None = None
         self._repeats = 0
         self._alike: list[float] = []
         self._across: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -35,11 +36,14 @@ class Neighbours:
         sparse = picture[::STEP, ::STEP].astype(np.int16)
         if self._previous is not None:
             self._repeats += bool(np.abs(sparse - self._previous).mean() < STILL)
-            alike = correlation(sparse, self._previous)
+            # A picture that shows nothing is no scene: what comes behind it is compared with what came before.
+            seen = self._shown is not None and _spread(sparse) >= FLAT
+            alike = correlation(sparse, self._shown) if seen else 1.0
             if alike < OTHER_SCENE and len(self._across) <= MOST_CUTS:
-                self._across[len(self._alike) + 1] = (self._previous, sparse)
+                self._across[len(self._alike) + 1] = (self._shown, sparse)
             self._alike.append(alike)
         self._previous = sparse
+        self._shown = sparse if _spread(sparse) >= FLAT else self._shown
 
     @property
     def still(self) -> float:
@@ -67,12 +71,13 @@ class Neighbours:
 
 
 def correlation(first: Int[np.ndarray, "h w 3"], second: Int[np.ndarray, "h w 3"]) -> float:
-    """How alike two pictures are whatever their brightness and contrast, at most 1; 0 where one shows nothing."""
+    """How alike two pictures are whatever their brightness and contrast, at most 1. Neither may be all of one grey."""
     a, b = (picture.mean(axis=2) for picture in (first, second))
-    spread = float(a.std()), float(b.std())
-    if min(spread) < FLAT:
-        return float(max(spread) < FLAT)
-    return float(((a - a.mean()) * (b - b.mean())).mean() / (spread[0] * spread[1]))
+    return float(((a - a.mean()) * (b - b.mean())).mean() / (a.std() * b.std()))
+
+
+def _spread(picture: Int[np.ndarray, "h w 3"]) -> float:
+    return float(picture.mean(axis=2).std())
 
 
 def longest_take(takes: Sequence[int], usable: Int[np.ndarray, " K"]) -> Int[np.ndarray, " N"]:
@@ -93,13 +98,15 @@ def take_words(
 
     Args:
         used: pictures of the take that is used.
-        left_out: how many frames with a face are not.
+        left_out: how many frames are not.
         seconds: time of each picture.
     """
     cuts = np.flatnonzero(np.diff(takes)) + 1
     named = ", ".join(f"{seconds[at]:.1f}" for at in cuts[:6]) + (" and more" if len(cuts) > 6 else "")
+    pieces = np.split(used, np.flatnonzero(np.diff(used) > 1) + 1)
+    spans = ", ".join(f"{seconds[piece[0]]:.1f} to {seconds[piece[-1]]:.1f} s" for piece in pieces[:6])
     return (
-        f"The video cuts to another scene at {named} s. One take is used, from {seconds[used[0]]:.1f} to "
-        f"{seconds[used[-1]]:.1f} s; {left_out} frames of others are left out, since two people, or two lights, make "
-        "no avatar. If it is the same person in the same light, give --cuts keep."
+        f"The video cuts to another scene at {named} s. Used is one take, {spans}; {left_out} frames of others are "
+        "left out, since two people, or two lights, make no avatar. If it is the same person in the same light, give "
+        "--cuts keep."
     )

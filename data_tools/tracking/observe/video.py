@@ -69,7 +69,7 @@ class Sampled:
     takes: tuple[int, ...] = ()
     """Take of each picture, from 0; empty where the video has no cuts."""
     elsewhere: tuple[int, ...] = ()
-    """Pictures that show a face but belong to a take that is not used."""
+    """Pictures of takes that are not used."""
 
     @staticmethod
     def of_note(note: dict[str, Any]) -> Sampled:

@@ -47,11 +47,12 @@ def test_a_cut_to_another_scene_and_back_gives_two_takes():
         [np.roll(_scene(1), 4 * step, axis=1) for step in range(24)],
         [np.rint(_scene(1) * (1 - share) + _scene(2) * share).astype(np.uint8) for share in np.linspace(0, 1, 12)],
         [_scene(seed) for seed in range(12)],
+        [_scene(1)] * 4 + [np.full((96, 96, 3), 90, np.uint8)] * 3 + [_scene(1)] * 3,
         [np.full((64, 64, 3), 90, np.uint8)] * 6,
         [_scene(1)],
         [],
     ],
-    ids=["still", "light", "pan", "dissolve", "slides", "flat", "one", "none"],
+    ids=["still", "light", "pan", "dissolve", "slides", "gap", "flat", "one", "none"],
 )
 def test_what_is_no_cut_is_left_alone(pictures):
     assert _takes(pictures) == ()
@@ -63,7 +64,7 @@ def test_the_take_with_most_usable_frames_is_used_and_the_cut_is_named_by_its_ti
     used = longest_take(takes, usable)
     assert used.tolist() == [5, 6, 7, 8]
     words = take_words(takes, used, 2, np.arange(9) / 25)
-    assert "at 0.2 s" in words and "from 0.2 to 0.3 s" in words and "2 frames of others" in words
+    assert "at 0.2 s" in words and "one take, 0.2 to 0.3 s" in words and "2 frames of others" in words
 
 
 def test_takes_are_found_while_a_video_is_sampled(tmp_path):
