@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from data_tools.runs.pictures import load_grey
+from data_tools.runs.pictures import load_grey, load_pixels
 from flame_nerf.data.face_boxes import head_box
 from flame_nerf.subject import Frame, Subject
 
@@ -84,7 +84,7 @@ def _levels(subject: Subject, frames: list[Frame]) -> list[float]:
     levels: list[float] = []
     box: np.ndarray | None = None
     for frame in frames:
-        grey = cv2.imread(str(frame.file_path), cv2.IMREAD_REDUCED_GRAYSCALE_4)
+        grey = load_pixels(frame.file_path, cv2.IMREAD_REDUCED_GRAYSCALE_4)
         if grey is None:
             return []
         if box is None:

@@ -87,10 +87,11 @@ def write_capture_page(
         **{"figures": (), "sections": [], "expressions": (), **more},
     )
     with whole(path, alone=True) as spare:
-        spare.write_text(page, encoding="utf-8")
+        # Names that are no UTF-8 stand there as escapes.
+        spare.write_bytes(page.encode(errors="backslashreplace"))
     record = json.dumps(capture_record(measured, found, warnings), indent=1, ensure_ascii=False, allow_nan=False)
     with whole(path.with_suffix(".json"), alone=True) as spare:
-        spare.write_text(record + "\n", encoding="utf-8")
+        spare.write_bytes(f"{record}\n".encode(errors="backslashreplace"))
 
 
 def capture_record(measured: Measured, found: Sequence[Shortfall], warnings: Sequence[str] = ()) -> dict[str, Any]:

@@ -61,7 +61,8 @@ def write_record(checkpoint: Path, config: TrainerConfig, subject: Subject, sha2
         "config": plain(config),
     }
     with whole(path, alone=True) as spare:
-        spare.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        # Names that are no UTF-8 stand there as escapes.
+        spare.write_bytes(f"{json.dumps(record, indent=1)}\n".encode())
 
 
 def read_record(checkpoint: Path) -> dict[str, Any]:

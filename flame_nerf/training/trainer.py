@@ -174,9 +174,13 @@ class FlameNerfTrainer(Trainer):
     def _record(self, checkpoint: Path) -> None:
         """Write down what a checkpoint was made of and with."""
         subject = self.pipeline.datamanager.train_dataset.subject
-        self._subject_hash = self._subject_hash or subject_hash(subject)
-        gpu = torch.cuda.get_device_name() if str(self.device).startswith("cuda") else f"{platform.machine()} CPU"
-        write_record(checkpoint, self.config, subject, self._subject_hash, gpu)
+        device = torch.cuda.get_device_name() if str(self.device).startswith("cuda") else f"{platform.machine()} CPU"
+        try:
+            self._subject_hash = self._subject_hash or subject_hash(subject)
+            write_record(checkpoint, self.config, subject, self._subject_hash, device)
+        except OSError as error:
+            # The checkpoint is whole without it.
+            CONSOLE.log(f"[yellow]{checkpoint.name}: what it was made with could not be written down ({error}).")
 
     def setup_optimizers(self) -> Optimizers:
         groups = {name: dict(group) for name, group in self.config.optimizers.items()}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
+import os
+import shutil
 
 import cv2
 import numpy as np
@@ -14,9 +16,10 @@ from synthetic import make_subject
 from data_tools.capture.expressions import expressions_done
 from data_tools.capture.looks import blur_of, flicker_of
 from data_tools.capture.measured import Measured, measure
+from data_tools.capture.page import write_capture_page
 from data_tools.capture.shortfalls import shortfalls_of, shots_of, verdict
 from data_tools.check.command import check
-from flame_nerf.subject import Subject
+from flame_nerf.subject import Subject, load_subject
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +164,15 @@ def test_pictures_that_cannot_be_read_are_passed_over(small, tmp_path):
     gone = tuple(dataclasses.replace(frame, file_path=tmp_path / "gone.png") for frame in small.frames)
     measured = measure(dataclasses.replace(small, frames=gone))
     assert measured.looks == () and measured.flicker == 0.0 and "turns of the head" in _topics(measured)
+
+
+def test_a_folder_whose_name_is_no_utf8_is_reported_on(small, tmp_path):
+    root = tmp_path / os.fsdecode(b"caf\xe9 <b>")
+    shutil.copytree(small.root, root)
+    subject = dataclasses.replace(load_subject(root), source="")
+    measured = measure(subject)
+    assert len(measured.looks) == 16
+    write_capture_page(root / "report.html", measured)
+    text = (root / "report.html").read_text("utf-8")
+    assert "<title>Capture report: caf\\udce9 &lt;b&gt;</title>" in text
+    assert json.loads((root / "report.json").read_text("utf-8"))["frames"] == 16
