@@ -198,7 +198,7 @@ def score_film(pipeline, subject: Subject, args: argparse.Namespace, sheet: list
         if entry["moment"] not in moments and (entry["moment"] is not None or index % 4):
             continue
         camera = camera_of(subject, frame, args.downscale).to(pipeline.device)
-        camera.metadata = {"expr": motion.frame(frame.timestep)}
+        camera.metadata = {"expr": motion.at_timestep(frame.timestep)}
         truth = read_truth(subject, frame, args.downscale)
         outputs = pipeline.model.get_outputs_for_camera(camera)
         row = score(outputs, camera, truth)

@@ -117,9 +117,9 @@ def _network() -> torch.nn.Module:
 
 def _features(picture: Float[Tensor, "1 3 H W"]) -> list[Float[Tensor, "1 C h w"]]:
     network = _network()
-    values = network._swish(network._bn0(network._conv_stem((picture - 127 / 255) / (128 / 255))))
+    values = network._swish(network._bn0(network._conv_stem((picture - 127 / 255) / (128 / 255))))  # noqa: SLF001
     found, previous = [], values
-    for block in network._blocks:
+    for block in network._blocks:  # noqa: SLF001
         values = block(values)
         if values.shape[-1] < previous.shape[-1]:
             found.append(previous)

@@ -49,7 +49,7 @@ class Arguments:
 
     config: tyro.conf.Positional[Path]
     """config.yml of the avatar's run."""
-    driver: tyro.conf.Positional[Path]
+    performer: tyro.conf.Positional[Path]
     """Subject that drives the avatar."""
     output: Path = Path("docs/pictures/readme.jpg")
     """Picture to write."""
@@ -70,10 +70,10 @@ def turned(pipeline, expression: str | None = None) -> list[np.ndarray]:
 
 
 def driven(pipeline, source: Path) -> list[np.ndarray]:
-    """The driver's picture with the widest mouth, and the avatar with its expression."""
+    """The performer's picture with the widest mouth, and the avatar with its expression."""
     subject = load_subject(source)
     motion = SubjectMotion(subject.track, fps=subject.fps)
-    jaw = [motion.coefficients(row)[0].get("jawOpen", 0.0) for row in range(motion.num_frames)]
+    jaw = [motion.coefficients(row)[0].get("jawOpen", 0.0) for row in range(motion.num_timesteps)]
     row = int(np.argmax(jaw))
     frame = next(frame for frame in subject.frames if frame.timestep == row)
     picture = Image.open(frame.file_path).convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
@@ -139,7 +139,7 @@ def main(arguments: Arguments) -> None:
     with open_avatar(arguments.config) as avatar:
         pipeline = avatar.load()
         rows = [turned(pipeline), turned(pipeline, EXPRESSION)]
-        pair = driven(pipeline, arguments.driver)
+        pair = driven(pipeline, arguments.performer)
     grid = np.concatenate([np.concatenate([*row, picture], axis=1) for row, picture in zip(rows, pair, strict=True)])
     shot = panel(arguments.config)
     if shot is not None:

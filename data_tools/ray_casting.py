@@ -53,8 +53,8 @@ class MeshRays:
     def posed(self, vertices: Float[np.ndarray, "V 3"]) -> MeshRays:
         """The same mesh with its vertices elsewhere, metres: many times cheaper than a new one."""
         other = copy.copy(self)
-        other._vertices = _tensor(vertices)
-        other._handle = self._search.build(other._vertices)
+        other._vertices = _tensor(vertices)  # noqa: SLF001
+        other._handle = self._search.build(other._vertices)  # noqa: SLF001
         return other
 
     def cast(self, origins: Float[np.ndarray, "*#R 3"], directions: Float[np.ndarray, "*#R 3"]) -> SurfacePoints:

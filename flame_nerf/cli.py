@@ -19,6 +19,7 @@ from flame_nerf.commands.drive import Drive
 from flame_nerf.commands.export import Export
 from flame_nerf.commands.motion_file import MotionFile
 from flame_nerf.commands.tracked import headline, track_video
+from flame_nerf.runtime.command_line import quiet_when_unread
 from flame_nerf.runtime.errors import UserError
 
 DEMO_STEPS = 6000
@@ -52,7 +53,7 @@ class Demo:
         from flame_nerf import methods
         from flame_nerf.avatar.training import train, training_config
         from flame_nerf.film import film_held_out, film_orbit, film_sweep
-        from flame_nerf.film.kept import FilmFolder
+        from flame_nerf.film.film_folder import FilmFolder
 
         start = time.monotonic()
         video = self.video or find_demo_clip()
@@ -177,7 +178,7 @@ class Move:
     def run(self) -> None:
         from flame_nerf.avatar.config_file import read_config, write_config
         from flame_nerf.subject import load_subject
-        from flame_nerf.training.moved import follow
+        from flame_nerf.training.relocation import follow
 
         config = read_config(self.config)
         follow(config, self.config, self.data)
@@ -251,6 +252,7 @@ def find_demo_clip() -> Path:
     return clip
 
 
+@quiet_when_unread()
 def main() -> None:
     """Entry point of ``flame-nerf``."""
     one_compile_worker()

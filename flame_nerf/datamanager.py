@@ -27,7 +27,7 @@ from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.motion import without_timestep
 from flame_nerf.runtime.command_line import loaded_config
 from flame_nerf.runtime.old_runs import StoredConfig
-from flame_nerf.runtime.transfer import to_device
+from flame_nerf.runtime.to_device import to_device
 
 HEAD_MARGIN = 0.05
 """Metres around the head's mesh that the surroundings' rays are drawn from: the thickest shell, and a little more."""

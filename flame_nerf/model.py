@@ -24,7 +24,7 @@ from flame_nerf.field import FieldConfig
 from flame_nerf.losses.depth import DepthTermConfig
 from flame_nerf.losses.semantic import SemanticTermConfig
 from flame_nerf.losses.terms import LossTerms, training_psnr
-from flame_nerf.losses.unseen_views import UnseenSidesConfig
+from flame_nerf.losses.unseen_views import UnseenViewsConfig
 from flame_nerf.losses.view_terms import view_terms
 from flame_nerf.losses.weights import LossStarts, LossWeights
 from flame_nerf.motion import PosedFrame, SubjectMotion, filmed_path, head_of, without_timestep
@@ -78,7 +78,7 @@ class FlameNerfModelConfig(StoredConfig, ModelConfig):
     """The depth term."""
     semantic: SemanticTermConfig = dataclasses.field(default_factory=SemanticTermConfig)
     """The semantic term."""
-    unseen: UnseenSidesConfig = dataclasses.field(default_factory=UnseenSidesConfig)
+    unseen: UnseenViewsConfig = dataclasses.field(default_factory=UnseenViewsConfig)
     """Supervision of sides that the video never shows."""
     default_timestep: int | None = None
     """Timestep of the track that is shown where neither camera nor ray names one, and in all that ns-export makes;

@@ -145,7 +145,7 @@ def test_rays_with_times_see_those(pipeline, camera):
     rays.times[half:] = OPEN / (COUNT - 1)
     shown = model(rays)["rgb"]
     for part, row in ((slice(0, half), SHUT), (slice(half, None), OPEN)):
-        expected = picture(model, camera, expr=model.motion.frame(row))["rgb"].view(-1, 3)
+        expected = picture(model, camera, expr=model.motion.at_timestep(row))["rgb"].view(-1, 3)
         torch.testing.assert_close(shown[part], expected[part], atol=1e-5, rtol=0)
 
 
@@ -297,7 +297,7 @@ def test_point_clouds_show_one_moment(trained, tmp_path, monkeypatch):
 
     track = load_subject(trained.parents[4] / "subject").track
     motion = SubjectMotion(track)
-    meshes = {"null": motion.neutral(), "3": motion.frame(3)}
+    meshes = {"null": motion.neutral(), "3": motion.at_timestep(3)}
     text = trained.read_text()
     assert "default_timestep: null" in text
     for shown, other in (("null", "3"), ("3", "null")):

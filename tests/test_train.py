@@ -167,7 +167,7 @@ def test_moment_order(config, elsewhere):
     # A tracked frame's own camera is calibrated and a free one is not; here the moment alone is compared.
     model.refinement.pose.calibration.data.zero_()
     row = int(camera.metadata["frame_idx"])
-    other = model.motion.frame((row + 2) % 15)
+    other = model.motion.at_timestep((row + 2) % 15)
 
     def differs(a, b):
         return float((a["rgb"] - b["rgb"]).abs().max()) > 1e-3
@@ -186,7 +186,7 @@ def test_moment_order(config, elsewhere):
     assert not differs(own, seen({"frame_idx": torch.tensor([[row]])}, override=other))
     assert not differs(own, seen(None))
     assert not differs(shown, seen({"expr": other}))
-    assert not differs(own, seen({"expr": model.motion.frame(row)}, times=None))
+    assert not differs(own, seen({"expr": model.motion.at_timestep(row)}, times=None))
     train_row = int(pipeline.datamanager.train_dataset.cameras.metadata["frame_idx"][3])
     as_frame = seen({"frame_idx": torch.tensor([[train_row]])})
     assert not differs(as_frame, seen({"cam_idx": 3}, times=None))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
@@ -18,6 +18,9 @@ from rich.table import Table
 from data_tools.batch.config import BatchConfig, BatchError
 from data_tools.batch.jobs import Job, JobResult
 from flame_nerf.runtime.files import whole
+
+if TYPE_CHECKING:
+    from data_tools.batch.engines import Engine
 
 SUMMARY = "summary.json"
 _COLOURS = {"done": "green", "done before": "dim", "failed": "red", "interrupted": "yellow"}
@@ -42,6 +45,7 @@ def batch(
       flame-nerf-data batch videos/ subjects/ --train flame-nerf --workers 4 --gpus 4
       flame-nerf-data batch subjects/ --train flame-nerf-cpu --train-options="--max-num-iterations 3000"
       flame-nerf-data batch videos/ subjects/ --train flame-nerf --engine ray --workers 16 --gpus 1
+      flame-nerf-data batch videos/ subjects/ --train flame-nerf --engine slurm --workers 16 --gpus 1
 
     Args:
         source: Folder of videos, or of subjects.
@@ -71,7 +75,8 @@ def batch(
 
 def _run(jobs: Sequence[Job], config: BatchConfig, console: Console) -> tuple[list[JobResult], bool]:
     """Results in the order of the jobs, and whether the user stopped them."""
-    from data_tools.batch.engines import ENGINES
+    from data_tools.batch.engines import local, on_ray
+    from data_tools.batch.slurm import on_slurm
 
     results: dict[str, JobResult] = {}
     running: dict[str, str] = {}
@@ -98,7 +103,8 @@ def _run(jobs: Sequence[Job], config: BatchConfig, console: Console) -> tuple[li
             show()
 
         try:
-            for result in ENGINES[config.engine](jobs, config, told):
+            engines: dict[str, Engine] = {"local": local, "ray": on_ray, "slurm": on_slurm}
+            for result in engines[config.engine](jobs, config, told):
                 results[result.name] = result
                 running.pop(result.name, None)
                 show()

@@ -24,11 +24,15 @@ class BatchConfig:
     workers: int = 1
     """Jobs at a time. Tracking keeps about two processor cores busy, training on the processor up to four."""
     gpus: int = 0
-    """GPUs of this machine (of each, with Ray one a job), dealt out to the workers in turn; 0: jobs choose."""
+    """GPUs of this machine, dealt out to the workers in turn; on a cluster any number asks for one a job. 0: jobs
+    choose."""
     retries: int = 1
     """How often a step that failed is tried again; it goes on where it stopped."""
-    engine: Literal["local", "ray"] = "local"
+    engine: Literal["local", "ray", "slurm"] = "local"
     """local: processes on this machine; ray: jobs of the Ray cluster this machine belongs to (or of one that is
-    started here), all of whose machines must see the folders under the same names. Needs `pip install ray`."""
+    started here), needs `pip install ray`; slurm: a job array, from a machine that has `sbatch`. All machines of a
+    cluster must see the folders under the same names."""
+    slurm_options: str = ""
+    """Further options of `sbatch`, after an equals sign: --slurm-options="--partition gpu --time 4:00:00 --mem 16G"."""
     outputs: Path | None = None
     """Where trainings are written. Not given: SUBJECTS/outputs."""

@@ -1,4 +1,4 @@
-"""Where jobs run: processes of this machine, or a Ray cluster's."""
+"""Where jobs run: processes of this machine, or a cluster's."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def on_ray(jobs: Sequence[Job], config: BatchConfig, told: Told) -> Iterator[Job
     if ours:
         try:
             ray.init(log_to_driver=False)
-        except (OSError, RuntimeError, ValueError) as error:
+        # A cluster that does not start in time raises a bare Exception.
+        except Exception as error:
             raise BatchError(f"Ray does not start ({error}). `ray status` says which cluster it looks for.") from error
     try:
         yield from _ray_results(ray, jobs, config, told)
@@ -96,6 +97,3 @@ def _ray_results(ray, jobs: Sequence[Job], config: BatchConfig, told: Told) -> I
         if running:
             ray.wait(list(running), num_returns=len(running), timeout=30)
         raise
-
-
-ENGINES: dict[str, Engine] = {"local": local, "ray": on_ray}

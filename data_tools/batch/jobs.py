@@ -79,6 +79,13 @@ class Job:
     subject: Path
     environment: Mapping[str, str]
 
+    def frames(self) -> int | None:
+        """Frames of its subject, once there is one."""
+        try:
+            return len(json.loads((self.subject / "transforms.json").read_bytes())["frames"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
 
 @dataclass(frozen=True)
 class JobResult:
@@ -120,13 +127,13 @@ def run_job(
         try:
             error = _run_step(step, retries, {**job.environment, **(environment or {})}, stop)
         except Interrupted:
-            return JobResult(job.name, "interrupted", (seconds + time.perf_counter() - started) / 60, _frames(job))
+            return JobResult(job.name, "interrupted", (seconds + time.perf_counter() - started) / 60, job.frames())
         took = time.perf_counter() - started
         seconds += took
         if error is not None:
-            return JobResult(job.name, "failed", seconds / 60, _frames(job), f"{step.title}: {error}", str(step.log))
+            return JobResult(job.name, "failed", seconds / 60, job.frames(), f"{step.title}: {error}", str(step.log))
         _write(step.note, {"key": step.key(), "seconds": took})
-    return JobResult(job.name, "done" if ran else "done before", seconds / 60, _frames(job))
+    return JobResult(job.name, "done" if ran else "done before", seconds / 60, job.frames())
 
 
 def _run_step(step: Step, retries: int, environment: Mapping[str, str], stop: Callable[[], bool]) -> str | None:
@@ -212,13 +219,6 @@ def last_words(log: Path, begin: int) -> str:
     spoken = [line for line in lines if re.search(r"\w", line) and line != "Error"][-20:]
     named = [line for line in spoken if re.search(r"\w*(Error|Exception)\b", line)]
     return (named or spoken or [""])[-1]
-
-
-def _frames(job: Job) -> int | None:
-    try:
-        return len(json.loads((job.subject / "transforms.json").read_bytes())["frames"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _write(path: Path, content: dict) -> None:

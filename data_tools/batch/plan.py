@@ -28,6 +28,7 @@ def plan(source: Path, subjects: Path, config: BatchConfig) -> list[Job]:
     """
     if config.workers < 1 or config.retries < 0 or config.gpus < 0:
         raise BatchError("--workers must be at least 1, --retries and --gpus at least 0.")
+    _words(config.slurm_options)
     if not source.is_dir():
         raise BatchError(f"{source} is no folder. Give the folder that the videos, or the subjects, lie in.")
     videos = sorted(path for path in source.iterdir() if path.suffix.lower() in VIDEO_ENDINGS and path.is_file())

@@ -13,7 +13,7 @@ from flame_nerf.avatar.config_file import read_config
 from flame_nerf.avatar.unpack import unpacked
 from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.training.checkpoints import checkpoints_in, first_line, newest_usable, read_checkpoint
-from flame_nerf.training.moved import follow
+from flame_nerf.training.relocation import follow
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig

@@ -14,7 +14,7 @@ from flame_nerf.avatar.config_file import CONFIG_FILE, parse_config, read_config
 from flame_nerf.avatar.loading import load_pipeline
 from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.training.checkpoints import checkpoints_in, read_checkpoint
-from flame_nerf.training.moved import centre_of, has_centre
+from flame_nerf.training.relocation import centre_of, has_centre
 
 if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline

@@ -21,7 +21,7 @@ from flame_nerf.runtime.files import whole_folder
 from flame_nerf.runtime.scratch import scratch_folder
 from flame_nerf.subject.types import TRANSFORMS_FILE
 from flame_nerf.training.checkpoints import read_checkpoint
-from flame_nerf.training.moved import follow
+from flame_nerf.training.relocation import follow
 
 if TYPE_CHECKING:
     from flame_nerf.training.trainer import FlameNerfTrainerConfig

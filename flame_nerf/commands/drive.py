@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from flame_nerf.commands.driver import Driver
-from flame_nerf.runtime.drive_options import LookConfig, TransferConfig
+from flame_nerf.commands.performer import Performer
 from flame_nerf.runtime.errors import UserError
+from flame_nerf.runtime.film_options import LookConfig, TransferConfig
 
 if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline
@@ -54,7 +54,7 @@ class Drive:
     """Pictures in the film. By default the whole performance, its own or --motion's, and 100 for each sweep. --motion
     gives as many as it has at most; the avatar's own performance goes back again and on where more are asked for."""
     side_by_side: bool = False
-    """Show the driver's pictures left of the avatar's, where --motion is a subject or a video."""
+    """Show the performer's pictures left of the avatar's, where --motion is a subject or a video."""
     sound: Path | None = None
     """Video or sound file that is heard. Unless given, that of --motion's video, where it lies beside the motion."""
     head_units: Literal["radians", "degrees", "quarter-turns"] | None = None
@@ -75,43 +75,43 @@ class Drive:
         self.look.check()
         self.transfer.check()
         # What cannot be read is said before the avatar is loaded.
-        driver = Driver.of(self.motion, self.head_units, self.side_by_side) if self.motion else None
-        if self.side_by_side and (driver is None or driver.subject is None):
-            raise UserError("--side-by-side shows a driver's pictures: give --motion a subject's folder or a video")
-        sound = self._sound(driver)
+        performer = Performer.of(self.motion, self.head_units, self.side_by_side) if self.motion else None
+        if self.side_by_side and (performer is None or performer.subject is None):
+            raise UserError("--side-by-side shows a performer's pictures: give --motion a subject's folder or a video")
+        sound = self._sound(performer)
         with open_avatar(self.config, self.data) as avatar:
             made_of = f"{avatar.checkpoint.resolve()} {self.motion} {self.sweep} {self.transfer}"
-            self._film(avatar.load(), driver, sound, made_of)
+            self._film(avatar.load(), performer, sound, made_of)
         print(f"film: {self.film}\nsheet: {sheet_beside(self.film)}")
 
-    def _film(self, pipeline: Pipeline, driver: Driver | None, sound: Sound | None, made_of: str) -> None:
+    def _film(self, pipeline: Pipeline, performer: Performer | None, sound: Sound | None, made_of: str) -> None:
         from flame_nerf.film import film_motion, film_orbit, film_sweep
-        from flame_nerf.film.driven import ORBIT_YAW_DEG
+        from flame_nerf.film.filming import ORBIT_YAW_DEG
 
         film, options = self.film, {"look": self.look, "sound": sound, "made_of": made_of}
         if self.sweep:
             film_sweep(pipeline, self.sweep, film, self.frames, orbit=self.orbit, **options)
-        elif driver is not None:
-            beside = driver.subject if self.side_by_side else None
+        elif performer is not None:
+            beside = performer.subject if self.side_by_side else None
             more = {"transfer": self.transfer, "orbit": self.orbit, "beside": beside}
-            film_motion(pipeline, driver.motion, film, self.frames, **more, **options)
+            film_motion(pipeline, performer.motion, film, self.frames, **more, **options)
         else:
             yaw_deg = ORBIT_YAW_DEG if self.orbit else 0.0
             film_orbit(pipeline, film, self.frames, yaw_deg=yaw_deg, **options)
 
-    def _sound(self, driver: Driver | None) -> Sound | None:
-        """What is heard: what was asked for, or the driver's own where its file is found and has any."""
+    def _sound(self, performer: Performer | None) -> Sound | None:
+        """What is heard: what was asked for, or the performer's own where its file is found and has any."""
         from flame_nerf.film import Sound, has_sound
 
-        start = 0.0 if driver is None else driver.motion.provenance.sound_start
+        start = 0.0 if performer is None else performer.motion.provenance.sound_start
         if self.sound is not None:
             if not self.sound.is_file() or not has_sound(self.sound):
                 raise UserError(f"--sound {self.sound}: {'no sound in it' if self.sound.is_file() else 'no such file'}")
             return Sound(self.sound, start)
-        if driver is None or driver.sound is None or self.kind == "png" or not has_sound(driver.sound):
+        if performer is None or performer.sound is None or self.kind == "png" or not has_sound(performer.sound):
             return None
-        print(f"sound: {driver.sound}")
-        return Sound(driver.sound, start)
+        print(f"sound: {performer.sound}")
+        return Sound(performer.sound, start)
 
     @property
     def kind(self) -> str:

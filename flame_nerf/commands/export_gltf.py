@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from flame_nerf.commands.drive import AvatarPath
-from flame_nerf.commands.driver import Driver
+from flame_nerf.commands.performer import Performer
 from flame_nerf.runtime.errors import UserError
 
 
@@ -64,11 +64,11 @@ class ExportGltf:
         if self.size is not None and not 16 <= self.size <= 8192:
             raise UserError(f"--size is {self.size}; give 16 to 8192 texels")
         # What cannot be read is said before the avatar is loaded.
-        driver = Driver.of(self.motion, None) if self.motion is not None else None
+        performer = Performer.of(self.motion, None) if self.motion is not None else None
         with open_avatar(self.config, self.data) as avatar:
-            self._write(avatar.load().model, driver)
+            self._write(avatar.load().model, performer)
 
-    def _write(self, model: Any, driver: Driver | None) -> None:
+    def _write(self, model: Any, performer: Performer | None) -> None:
         from flame_nerf.avatar.head_model import check_may_be_written
         from flame_nerf.export.atlas import region_scales, unwrap
         from flame_nerf.export.bake import bake_texture, fitting_size
@@ -81,20 +81,20 @@ class ExportGltf:
             to_head_frame,
         )
 
-        animated = self.animation or driver is not None
-        track, last = model.subject.track, model.motion.num_frames - 1
+        animated = self.animation or performer is not None
+        track, last = model.subject.track, model.motion.num_timesteps - 1
         if self.pose is not None and not 0 <= self.pose <= last:
             raise UserError(f"--pose is {self.pose}; give a timestep from 0 to {last}, or leave it out")
         skeleton = skeleton_of(model)
         check_may_be_written(model.head, self.file, self.with_head_model)
-        if driver is None:
+        if performer is None:
             performance = performance_of(model, self.head_moves)
         else:
-            performance = performance_by(model, driver.motion, self.head_moves)
+            performance = performance_by(model, performer.motion, self.head_moves)
         size = self.size or fitting_size(model)
         scales = region_scales(track.region, track.region_names)
         atlas = unwrap(track.canonical_vertices, skeleton.triangles, scales, size)
-        moment = model.motion.neutral() if self.pose is None else model.motion.frame(self.pose)
+        moment = model.motion.neutral() if self.pose is None else model.motion.at_timestep(self.pose)
         texture = bake_texture(model, atlas, moment)
         frames = performance.movement @ to_head_frame(model, performance.turns)
         write_gltf(

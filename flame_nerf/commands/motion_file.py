@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from flame_nerf.commands.driver import Driver
+from flame_nerf.commands.performer import Performer
 from flame_nerf.runtime.errors import UserError
 
 
@@ -45,7 +45,7 @@ class MotionFile:
 
         if self.motion.suffix.lower() not in FILES:
             raise UserError(f"{self.motion}: a motion's name ends in {', '.join(FILES)}")
-        motion = Driver.of(self.source, self.head_units, fps=self.fps).motion
+        motion = Performer.of(self.source, self.head_units, fps=self.fps).motion
         motion = motion.cropped(self.start, self.end)
         lost = save_motion(motion, self.motion)
         for sentence in lost:

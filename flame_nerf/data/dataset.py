@@ -43,6 +43,7 @@ def read_plate(subject: Subject, width: int, height: int) -> UInt8[np.ndarray, "
     Raises:
         SubjectError: it cannot be decoded, or has another size than the pictures.
     """
+    assert subject.background is not None, "asked for where there is a plate"
     colour = cv2.cvtColor(_decode(subject.background, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     if colour.shape[:2] != (subject.height, subject.width):
         raise SubjectError(
@@ -106,7 +107,8 @@ class FlameNerfDataset(InputDataset):
     def intrinsics(self, image_idx: int) -> tuple[float, float, float, float]:
         """fl_x, fl_y, cx, cy of a picture at the size it has here, pixels."""
         cameras = self.cameras
-        return tuple(float(values[image_idx]) for values in (cameras.fx, cameras.fy, cameras.cx, cameras.cy))
+        fx, fy, cx, cy = (float(values[image_idx]) for values in (cameras.fx, cameras.fy, cameras.cx, cameras.cy))
+        return fx, fy, cx, cy
 
     def get_data(self, image_idx: int, image_type: str = "float32") -> dict:
         """One picture as Nerfstudio's dataloaders hand it out.

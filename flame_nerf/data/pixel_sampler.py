@@ -4,6 +4,7 @@ whole patches beside them where a loss compares pixels with their neighbours."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -85,7 +86,7 @@ class HeadPixelSampler(PixelSampler):
         draw = Draw(generator)
         picture = self._pictures(draw, len(cache))
         row, column = self._pixels(draw, cache, picture, self._kinds(draw, len(picture)))
-        extra = {}
+        extra: dict[str, Any] = {}
         if plan is not None and plan.patches:
             patch = self._patches(draw, cache, picture)
             picture, row, column = (

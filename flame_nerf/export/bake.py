@@ -20,6 +20,7 @@ from nerfstudio.cameras.rays import RayBundle
 from flame_nerf.canonical import PosedMesh
 from flame_nerf.export.atlas import Atlas
 from flame_nerf.export.fill import filled
+from flame_nerf.export.smooth_normals import neighbour_mean, smooth_normals
 from flame_nerf.film.rendering import progress_bar
 from flame_nerf.geometry import vertex_normals
 from flame_nerf.motion import PosedFrame
@@ -104,7 +105,7 @@ def _moments(
     motion, timesteps = model.motion, model.train_timesteps.unique()
     tried = timesteps[torch.linspace(0, len(timesteps) - 1, min(LOOKED_AT, len(timesteps))).round().long()].tolist()
     eyes = _spread_eyes(model.train_c2w[:, :, 3].cpu())
-    shows = [_seen(model, triangles, motion.frame(row), eyes) for row in tried]
+    shows = [_seen(model, triangles, motion.at_timestep(row), eyes) for row in tried]
     chosen, seen = [first], [_seen(model, triangles, first, eyes)]
     known = seen[0].copy()
     while len(chosen) < MOST_MOMENTS:
@@ -112,7 +113,7 @@ def _moments(
         best = int(np.argmax(gains))
         if gains[best] < WORTHWHILE * len(known):
             break
-        chosen.append(motion.frame(tried[best]))
+        chosen.append(motion.at_timestep(tried[best]))
         seen.append(shows[best])
         known |= shows[best]
     return chosen, seen
@@ -158,23 +159,11 @@ def _surface(
 ) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N 3"]]:
     """Places and smoothed unit normals of the covered texels on a posed mesh."""
     vertices = posed.vertices.cpu().double().numpy()
-    normals = _smoothed(vertex_normals(vertices, triangles), triangles)
-    normals = atlas.at_texels(normals, triangles)
+    mean = neighbour_mean(triangles, len(vertices))
+    normals = atlas.at_texels(smooth_normals(vertices, triangles, mean), triangles)
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     unit = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
     return atlas.at_texels(vertices, triangles), unit
-
-
-def _smoothed(normals: Float[np.ndarray, "V 3"], triangles: Int[np.ndarray, "F 3"], rounds: int = 3) -> np.ndarray:
-    """Each the mean of itself and its neighbours, a few times over: rays that follow them do not cross."""
-    for _ in range(rounds):
-        total = np.zeros_like(normals)
-        of_triangle = normals[triangles].sum(axis=1)
-        for corner in range(3):
-            np.add.at(total, triangles[:, corner], of_triangle)
-        length = np.linalg.norm(total, axis=1, keepdims=True)
-        normals = np.divide(total, length, out=normals.copy(), where=length > 0)
-    return normals
 
 
 def _reach(

@@ -15,9 +15,10 @@ from jaxtyping import Float, Int
 
 from flame_nerf.motion.arkit import arkit_name
 from flame_nerf.motion.files.sources import motion_of_subject
+from flame_nerf.motion.pose import copied_motion
 from flame_nerf.motion.transfer import head_movement, transferred
-from flame_nerf.runtime.drive_options import TransferConfig
 from flame_nerf.runtime.errors import UserError
+from flame_nerf.runtime.film_options import TransferConfig
 
 if TYPE_CHECKING:
     from flame_nerf.motion import LiveHead, Motion
@@ -97,7 +98,7 @@ def skeleton_of(model: Any) -> Skeleton:
         joints=head.joint_template.numpy().astype(np.float64),
         carried_by=carried_by,
         shares=shares,
-        resting=np.array([model.motion.rest_joint(name) for name in live.joint_names], np.float64),
+        resting=model.motion.rest_pose().joints,
     )
 
 
@@ -107,25 +108,18 @@ def performance_of(model: Any, head_moves: bool = True) -> Performance:
     Args:
         head_moves: with the head's own movement, where it is known; without, the head stands still.
     """
-    own = model.motion
     motion = motion_of_subject(model.subject)
-    weights = np.zeros((len(motion), len(own.pose_names)), np.float32)
-    for column, name in enumerate(own.pose_names):
-        if name in motion.expression_names:
-            weights[:, column] = motion.column(name)
-    turns = np.zeros((len(motion), len(own.pose_joints), 3))
-    for row, name in enumerate(own.pose_joints):
-        if name in motion.joint_names:
-            turns[:, row] = motion.joints[:, motion.joint_names.index(name)]
+    own = copied_motion(motion, model.motion)
     as_it_was = TransferConfig(head_gain=float(head_moves), head_from="mean", smoothing=0.0)
-    return Performance(weights, turns, head_movement(motion, own, as_it_was), motion.fps)
+    movement = head_movement(motion, model.motion, as_it_was)
+    return Performance(own.expression.astype(np.float32), own.joints.astype(np.float64), movement, motion.fps)
 
 
 def performance_by(model: Any, motion: Motion, head_moves: bool = True) -> Performance:
     """Another's performance on the head of a trained model, as `flame-nerf drive --motion` has it.
 
     Args:
-        motion: what the driver did.
+        motion: what the performer did.
         head_moves: see `performance_of`; the movement is from where the head is at first.
 
     Raises:

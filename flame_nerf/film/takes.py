@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flame_nerf.film.driven import ORBIT_YAW_DEG, Take, film_take
 from flame_nerf.film.encoder import Sound
+from flame_nerf.film.filming import ORBIT_YAW_DEG, Take, film_take
 from flame_nerf.film.paths import play_times
 from flame_nerf.film.rendering import side_by_side
 from flame_nerf.motion import Moments
-from flame_nerf.runtime.drive_options import LookConfig
+from flame_nerf.runtime.film_options import LookConfig
 
 if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline
@@ -45,8 +45,8 @@ def film_orbit(
         sound: what is heard.
     """
     motion = pipeline.model.motion
-    frames = motion.num_frames if frames is None else frames
-    times = play_times(motion.num_frames, frames)
+    frames = motion.num_timesteps if frames is None else frames
+    times = play_times(motion.num_timesteps, frames)
     take = Take(Moments(frames, lambda index: motion.at_time(times[index])), motion.fps, sound=sound)
     film_take(pipeline, take, path, look, yaw_deg=yaw_deg, made_of=made_of)
 
@@ -77,7 +77,7 @@ def film_sweep(
     frames = SWEEP_FRAMES if frames is None else frames
     posed = []
     for name in [names] if isinstance(names, str) else names:
-        seen = [motion.coefficients(index)[0].get(name, 0.0) for index in range(motion.num_frames)]
+        seen = [motion.coefficients(index)[0].get(name, 0.0) for index in range(motion.num_timesteps)]
         peak = min(1.0, max(0.5, 1.25 * max(seen)))
         posed += motion.expression_sweep(name, frames, peak)
     take = Take(Moments(len(posed), lambda index: posed[index]), motion.fps, sound=sound)
@@ -100,14 +100,14 @@ def film_motion(
     """Another's performance on this head, at its own rate: expressions, jaw and eyes, and how the head turns.
 
     Args:
-        motion: what the driver did.
+        motion: what the performer did.
         path, look, sound, made_of: as for `film_orbit`.
         frames: pictures, at most; None: the whole of it.
         transfer: how it becomes this person's.
         orbit: the camera swings around the head.
-        beside: the driver, whose pictures are shown left of the avatar's.
+        beside: the performer, whose pictures are shown left of the avatar's.
     """
-    from flame_nerf.film.driver import DriverPictures
+    from flame_nerf.film.performer_images import PerformerImages
     from flame_nerf.motion import transferred
 
     own = pipeline.model.motion
@@ -120,7 +120,7 @@ def film_motion(
         motion.fps,
         head_movement=performed.head_movement[:count] if performed.head_moves else None,
         sound=sound,
-        beside=None if beside is None else DriverPictures(beside, len(motion)),
+        beside=None if beside is None else PerformerImages(beside, len(motion)),
     )
     film_take(pipeline, take, path, look, yaw_deg=ORBIT_YAW_DEG if orbit else 0.0, made_of=made_of)
 

@@ -21,7 +21,7 @@ from flame_nerf.losses.semantic import RenderView
 from flame_nerf.losses.silhouette import FRAMES_SAMPLED, outline_surface
 from flame_nerf.losses.view_geometry import perturb_camera
 from flame_nerf.runtime.old_runs import StoredConfig
-from flame_nerf.runtime.transfer import to_device
+from flame_nerf.runtime.to_device import to_device
 from flame_nerf.subject import Frame, HeadTrack
 
 LEAST_COSINE = 0.35
@@ -42,7 +42,7 @@ COLOUR_WEIGHT = 2.0
 
 
 @dataclass
-class UnseenSidesConfig(StoredConfig):
+class UnseenViewsConfig(StoredConfig):
     """Supervision of what no training camera saw."""
 
     every: int = 8
@@ -95,7 +95,11 @@ def unseen_faces(track: HeadTrack, frames: Sequence[Frame]) -> Bool[Tensor, " F"
     return ~seen
 
 
-class UnseenSides:
+UnseenSidesConfig = UnseenViewsConfig
+"""Deprecated name: it serves config.yml files of older runs alone."""
+
+
+class UnseenViews:
     """Opacity and depth of the head's surface, seen from beside.
 
     Without it sides that no training camera saw are left empty or hazy, and what cameras did see frays as soon as one
@@ -107,7 +111,7 @@ class UnseenSides:
 
     def __init__(
         self,
-        config: UnseenSidesConfig,
+        config: UnseenViewsConfig,
         track: HeadTrack,
         frames: Sequence[Frame],
         dataset: FlameNerfDataset,

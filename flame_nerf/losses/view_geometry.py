@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from flame_nerf.geometry import axis_angle_to_matrix
-from flame_nerf.runtime.transfer import to_device
+from flame_nerf.runtime.to_device import to_device
 
 Window = tuple[float, float, float]
 """A square of a picture: left edge, top edge, side, in pixels."""

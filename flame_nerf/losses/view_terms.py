@@ -11,7 +11,7 @@ from torch import Tensor
 
 from flame_nerf.data.dataset import FlameNerfDataset
 from flame_nerf.losses.semantic import RenderView, SemanticTerm, SemanticTermConfig
-from flame_nerf.losses.unseen_views import UnseenSides, UnseenSidesConfig
+from flame_nerf.losses.unseen_views import UnseenViews, UnseenViewsConfig
 from flame_nerf.losses.weights import LossWeights, Term
 from flame_nerf.subject import Frame, Subject
 
@@ -28,7 +28,7 @@ class ViewTerm(Protocol):
 
 def view_terms(
     semantic: SemanticTermConfig,
-    unseen: UnseenSidesConfig,
+    unseen: UnseenViewsConfig,
     weights: LossWeights,
     subject: Subject,
     frames: tuple[Frame, ...],
@@ -47,7 +47,7 @@ def view_terms(
     """
     terms: dict[str, ViewTerm] = {}
     if weights.unseen_loss != 0.0 and subject.has_masks and shell is not None:
-        terms["unseen_loss"] = UnseenSides(unseen, subject.track, frames, dataset, shell)
+        terms["unseen_loss"] = UnseenViews(unseen, subject.track, frames, dataset, shell)
     if weights.semantic_loss != 0.0:
         term = SemanticTerm(semantic, torch.from_numpy(subject.track.canonical_vertices).mean(dim=0))
         term.prepare(dataset, tuple(background.tolist()), background.device)

@@ -11,8 +11,8 @@ from flame_nerf.motion.pose import Pose, pose_at
 from flame_nerf.motion.shown import stored_row, unstored_frame, without_timestep
 from flame_nerf.motion.subject_motion import SubjectMotion
 from flame_nerf.motion.transfer import Performed, transferred
-from flame_nerf.runtime.drive_options import TransferConfig
 from flame_nerf.runtime.errors import MotionError
+from flame_nerf.runtime.film_options import TransferConfig
 
 __all__ = [
     "CONDITION_JOINTS",

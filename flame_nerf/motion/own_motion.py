@@ -10,8 +10,8 @@ from flame_nerf.motion.performance import Motion, Provenance
 from flame_nerf.motion.pose import Pose, copied_motion
 from flame_nerf.motion.subject_motion import SubjectMotion
 from flame_nerf.motion.transfer import Performed, transferred
-from flame_nerf.runtime.drive_options import TransferConfig
 from flame_nerf.runtime.errors import MotionError
+from flame_nerf.runtime.film_options import TransferConfig
 
 
 def motion_of_poses(poses: Sequence[Pose], avatar: SubjectMotion, fps: float, provenance: Provenance) -> Motion:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -201,27 +200,32 @@ def interpolated(motion: Motion, positions: Float[np.ndarray, " N"]) -> Motion:
     # Whole rows come out as they are stored, not as an interpolation rounds them.
     nearest = np.round(positions)
     positions = np.where(np.abs(positions - nearest) < 1e-6, nearest, positions)
-    low = np.minimum(positions.astype(int), max(0, len(motion) - 2))
-    high = np.minimum(low + 1, len(motion) - 1)
-    weight = positions - low
-
-    def linear(values: np.ndarray) -> np.ndarray:
-        share = weight.reshape(-1, *[1] * (values.ndim - 1))
-        return values[low] * (1 - share) + values[high] * share
-
+    low, high, weight = _neighbours(len(motion), positions)
     joints = np.zeros((len(positions), len(motion.joint_names), 3))
     for joint in range(len(motion.joint_names)):
         joints[:, joint] = _turned(Rotation.from_rotvec(motion.joints[:, joint]), positions).as_rotvec()
     return replace(
         motion,
-        expression=linear(motion.expression),
+        expression=_linear(motion.expression, positions),
         joints=joints,
         held=np.where(weight < 0.5, motion.held[low], motion.held[high]),
-        head_to_world=None if motion.head_to_world is None else _rigid(motion.head_to_world, positions, linear),
+        head_to_world=None if motion.head_to_world is None else transforms_at(motion.head_to_world, positions),
         camera=None
         if motion.camera is None
-        else replace(motion.camera, c2w=_rigid(motion.camera.c2w, positions, linear)),
+        else replace(motion.camera, c2w=transforms_at(motion.camera.c2w, positions)),
     )
+
+
+def _neighbours(count: int, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows before and after each position, and the later one's share."""
+    low = np.minimum(positions.astype(int), max(0, count - 2))
+    return low, np.minimum(low + 1, count - 1), positions - low
+
+
+def _linear(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    low, high, weight = _neighbours(len(values), positions)
+    share = weight.reshape(-1, *[1] * (values.ndim - 1))
+    return values[low] * (1 - share) + values[high] * share
 
 
 def _turned(rotations: Rotation, positions: np.ndarray) -> Rotation:
@@ -230,8 +234,11 @@ def _turned(rotations: Rotation, positions: np.ndarray) -> Rotation:
     return Slerp(np.arange(len(rotations)), rotations)(positions)
 
 
-def _rigid(matrices: np.ndarray, positions: np.ndarray, linear: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    out = linear(matrices)
+def transforms_at(
+    matrices: Float[np.ndarray, "N 4 4"], positions: Float[np.ndarray, " M"]
+) -> Float[np.ndarray, "M 4 4"]:
+    """Rigid transforms at row numbers, 0 to N - 1, that need not be whole: translations linear, turns the short way."""
+    out = _linear(matrices, positions)
     out[:, :3, :3] = _turned(Rotation.from_matrix(matrices[:, :3, :3]), positions).as_matrix()
     out[:, 3] = (0, 0, 0, 1)
     return out

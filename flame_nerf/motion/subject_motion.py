@@ -81,8 +81,8 @@ class SubjectMotion:
                 self.why_no_head = f"{error}; stored frames can still be replayed"
 
     @property
-    def num_frames(self) -> int:
-        """Number of stored frames T."""
+    def num_timesteps(self) -> int:
+        """Number of stored timesteps T: rows of the track."""
         return len(self._vertices)
 
     @property
@@ -141,30 +141,24 @@ class SubjectMotion:
             self._device
         )
 
-    def carriage(self, joint: str) -> tuple[float, float, float]:
-        """Axis-angle rotation that a joint has of which nothing is asked: the neck's mean in the track, else zero."""
-        if joint not in self.joint_names:
-            return (0.0, 0.0, 0.0)
-        return tuple(self._rest_pose[self.joint_names.index(joint)].tolist())
-
     def to(self, device: torch.device | str) -> SubjectMotion:
         """Sets where returned tensors lie; the stored meshes stay where they are."""
         self._device = torch.device(device)
         return self
 
-    def frame(self, index: int) -> PosedFrame:
-        """The stored frame `index` (a row of the track).
+    def at_timestep(self, timestep: int) -> PosedFrame:
+        """The stored head of a timestep (a row of the track).
 
         Raises:
-            IndexError: there is no such frame.
+            IndexError: there is no such timestep.
         """
-        if not 0 <= index < self.num_frames:
-            raise IndexError(f"frame {index} of a subject with frames 0 to {self.num_frames - 1}")
-        return PosedFrame(self._stored(index).to(self._device), self._condition[index].to(self._device))
+        if not 0 <= timestep < self.num_timesteps:
+            raise IndexError(f"timestep {timestep} of a subject with timesteps 0 to {self.num_timesteps - 1}")
+        return PosedFrame(self._stored(timestep).to(self._device), self._condition[timestep].to(self._device))
 
-    def _stored(self, index: int) -> Float[Tensor, "V 3"]:
+    def _stored(self, timestep: int) -> Float[Tensor, "V 3"]:
         # A copy: a mapped row is read-only, and need not be aligned.
-        return torch.from_numpy(np.array(self._vertices[index], dtype=np.float32))
+        return torch.from_numpy(np.array(self._vertices[timestep], dtype=np.float32))
 
     def at_time(self, time: float) -> PosedFrame:
         """The moment at `time`, 0 the first and 1 the last stored frame (or moment of what `play` was given), linear
@@ -174,11 +168,11 @@ class SubjectMotion:
         time = min(max(time, 0.0), 1.0)
         if self._played is not None:
             return self.shown(pose_at(self._played, time * (len(self._played) - 1)))
-        position = time * (self.num_frames - 1)
+        position = time * (self.num_timesteps - 1)
         # Times travel as float32: a millionth of a frame is one and the same frame.
         nearest = round(position)
         if abs(position - nearest) < 1e-3:
-            return self.frame(nearest)
+            return self.at_timestep(nearest)
         row, weight = int(position), position - int(position)
         vertices = torch.lerp(self._stored(row), self._stored(row + 1), weight)
         condition = torch.lerp(self._condition[row], self._condition[row + 1], weight)
@@ -212,10 +206,10 @@ class SubjectMotion:
         self._neutral = self._neutral.to(self._device)
         return self._neutral
 
-    def coefficients(self, index: int) -> tuple[dict[str, float], dict[str, tuple[float, float, float]]]:
-        """Expression coefficients and joint rotations of a stored frame, by name: what `pose` takes."""
-        expression = dict(zip(self.expression_names, self._expression[index].tolist(), strict=True))
-        joints = dict(zip(self.joint_names, map(tuple, self._pose[index].tolist()), strict=True))
+    def coefficients(self, timestep: int) -> tuple[dict[str, float], dict[str, tuple[float, float, float]]]:
+        """Expression coefficients and joint rotations of a stored timestep, by name: what `pose` takes."""
+        expression = dict(zip(self.expression_names, self._expression[timestep].tolist(), strict=True))
+        joints = dict(zip(self.joint_names, map(tuple, self._pose[timestep].tolist()), strict=True))
         return expression, joints
 
     def pose(
@@ -255,9 +249,9 @@ class SubjectMotion:
         joints = np.array([self.rest_joint(name) for name in self.pose_joints], np.float64).reshape(-1, 3)
         return Pose(np.zeros(len(self.pose_names)), joints, np.eye(4))
 
-    def pose_of_frame(self, index: int) -> Pose:
-        """A stored frame by its coefficients; its mesh may have more than these say."""
-        expression, joints = self.coefficients(index)
+    def pose_at_timestep(self, timestep: int) -> Pose:
+        """A stored timestep by its coefficients; its mesh may have more than these say."""
+        expression, joints = self.coefficients(timestep)
         values = np.array([expression.get(name, 0.0) for name in self.pose_names])
         turns = np.array([joints.get(name, (0.0, 0.0, 0.0)) for name in self.pose_joints]).reshape(-1, 3)
         return Pose(values, turns, np.eye(4))

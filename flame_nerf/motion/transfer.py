@@ -15,8 +15,8 @@ from scipy.spatial.transform import Rotation
 from flame_nerf.motion.arkit import BLINKS
 from flame_nerf.motion.frame import CONDITION_JOINTS, Moments
 from flame_nerf.motion.performance import Motion
-from flame_nerf.runtime.drive_options import TransferConfig
 from flame_nerf.runtime.errors import MotionError
+from flame_nerf.runtime.film_options import TransferConfig
 
 if TYPE_CHECKING:
     from flame_nerf.motion.subject_motion import SubjectMotion
@@ -69,7 +69,7 @@ def transferred(
     """What an avatar does to perform a motion.
 
     Args:
-        motion: the driver's.
+        motion: the performer's.
         avatar: the avatar's own track, with its head model.
         config: how.
         head_model: name of the avatar's, where it is known.
@@ -87,12 +87,12 @@ def transferred(
     seen = dict(zip(avatar.expression_names, avatar.stored_expression.numpy().T, strict=True))
     expression = np.zeros((len(motion), len(avatar.pose_names)), np.float32)
     for name in shared:
-        driver = motion.column(name).astype(float)
+        performer = motion.column(name).astype(float)
         if name not in BLINKS:
-            driver = _smooth(driver, config.smoothing * motion.fps)
+            performer = _smooth(performer, config.smoothing * motion.fps)
         own = seen.get(name, np.zeros(1)).astype(float)
         tells_rest = motion.seconds >= LEAST_SECONDS
-        expression[:, avatar.pose_names.index(name)] = _relative(name, driver, own, config.strength, tells_rest)
+        expression[:, avatar.pose_names.index(name)] = _relative(name, performer, own, config.strength, tells_rest)
     return Performed(expression, _joints(motion, avatar, config), head_movement(motion, avatar, config), motion.fps)
 
 
@@ -102,13 +102,13 @@ def _check_names(motion: Motion, avatar: SubjectMotion, shared: list[str], head_
     if shared and all(map(is_code, shared)) and theirs and head_model and theirs != head_model:
         raise MotionError(
             f"{what}: its expressions are numbers of the head model {theirs!r}, the avatar's of {head_model!r}, "
-            "where the same numbers mean other faces; track the driver's video with the avatar's head model (--head)"
+            "where the same numbers mean other faces; track the performer's video with the avatar's head model (--head)"
         )
     if motion.expression_names and not shared:
         raise MotionError(
             f"{what}: its expressions ({_some(motion.expression_names)}) and those of the avatar's head model "
             f"({_some(avatar.pose_names)}) have no name in common; drive it with one that has the avatar's names, or "
-            "track the driver's video with the avatar's head model (--head)"
+            "track the performer's video with the avatar's head model (--head)"
         )
 
 
@@ -117,16 +117,16 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _relative(
-    name: str, driver: Float[np.ndarray, " T"], own: Float[np.ndarray, " N"], strength: float, tells_rest: bool
+    name: str, performer: Float[np.ndarray, " T"], own: Float[np.ndarray, " N"], strength: float, tells_rest: bool
 ) -> Float[np.ndarray, " T"]:
     """One coefficient on the avatar: `strength` between a copy and what moved from rest, within the avatar's reach."""
-    blendshape = min(driver.min(), own.min()) >= -1e-3 and not is_code(name)
-    driver_rest, own_rest = (_rest(values, blendshape) for values in (driver, own))
+    blendshape = min(performer.min(), own.min()) >= -1e-3 and not is_code(name)
+    driver_rest, own_rest = (_rest(values, blendshape) for values in (performer, own))
     driver_rest *= tells_rest
-    moved = driver - driver_rest
+    moved = performer - driver_rest
     driver_reach, own_reach = (
         float(np.quantile(np.abs(values - rest), REACH_QUANTILE))
-        for values, rest in ((driver, driver_rest), (own, own_rest))
+        for values, rest in ((performer, driver_rest), (own, own_rest))
     )
     allowed = max(BEYOND_SEEN * own_reach, LEAST_REACH["unit" if blendshape else "codes"])
     if name in BLINKS and min(driver_reach, own_reach) > A_BLINK:
@@ -135,7 +135,7 @@ def _relative(
     else:
         scale = min(1.0, allowed / driver_reach) if driver_reach > 0 else 1.0
     relative = own_rest + scale * moved
-    out = driver + strength * (relative - driver)
+    out = performer + strength * (relative - performer)
     return np.clip(out, 0.0, 1.0) if blendshape else out
 
 
@@ -145,7 +145,7 @@ def _rest(values: np.ndarray, blendshape: bool) -> float:
 
 
 def _joints(motion: Motion, avatar: SubjectMotion, config: TransferConfig) -> Float[np.ndarray, "T J 3"]:
-    """Joint rotations: the driver's away from its mean, onto the avatar's own; what the driver lacks rests."""
+    """Joint rotations: the performer's away from its mean, onto the avatar's own; what the performer lacks rests."""
     neutral, own = {}, avatar.stored_pose.numpy()
     for row, name in enumerate(avatar.joint_names):
         neutral[name] = own[:, row].mean(axis=0)
@@ -153,12 +153,12 @@ def _joints(motion: Motion, avatar: SubjectMotion, config: TransferConfig) -> Fl
     for row, name in enumerate(avatar.pose_joints):
         if name not in motion.joint_names:
             # The neck as the avatar carries it; jaw and eyes at zero, as `SubjectMotion.pose` has them.
-            out[:, row] = avatar.carriage(name)
+            out[:, row] = avatar.rest_joint(name)
             continue
         turns = motion.joints[:, motion.joint_names.index(name)].astype(float)
         if name in EYES and not _ever_turned(own, avatar, name):
             # Its look follows the expressions; the eyeball never turned in training, so what it shows is unknown.
-            out[:, row] = avatar.carriage(name)
+            out[:, row] = avatar.rest_joint(name)
             continue
         turns = _smooth(turns, config.smoothing * motion.fps)
         # Jaw and eyes rest at zero in a moment alone; how it carries its neck nobody knows.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -50,6 +51,8 @@ def load(config: ImageEncoderConfig, device: torch.device) -> NetworkEncoder:
 
 class _Features(nn.Module):
     """Mean over the picture of the last feature map, before the classes."""
+
+    _network: Any
 
     def __init__(self, network: nn.Module):
         super().__init__()

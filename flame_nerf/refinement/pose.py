@@ -13,7 +13,7 @@ from tyro.conf import Fixed
 from flame_nerf.geometry import axis_angle_to_matrix, matrix_to_axis_angle, mean_rotation
 from flame_nerf.refinement.time_spline import TimeSpline
 from flame_nerf.runtime.old_runs import StoredConfig
-from flame_nerf.runtime.transfer import to_device
+from flame_nerf.runtime.to_device import to_device
 
 HEAD_RADIUS = 0.1
 """Metres from the head's centre at which a turn and a shift of equal parameters move a point equally far."""

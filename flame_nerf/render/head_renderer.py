@@ -151,7 +151,7 @@ class HeadRenderer(Renderer):
                 self._faces_of(self._mapping_config.blend_regions),
                 self._faces_of(self._mapping_config.scale_regions),
             )
-            self._meshes = PosedMeshCache(lambda row: self.pose(self._motion.frame(row)), self.config.mesh_memory)
+            self._meshes = PosedMeshCache(lambda row: self.pose(self._motion.at_timestep(row)), self.config.mesh_memory)
         return self._mapping
 
     def _faces_of(self, regions: tuple[str, ...]) -> Bool[Tensor, " F"] | None:
@@ -220,7 +220,7 @@ class HeadRenderer(Renderer):
         assert looking is not None
         if self.view_cone is not None and (rays.novel or not self.training):
             looking = self.view_cone.nearest(points, looking)
-        sigma, rgb = self._query_field(points, looking, *self.conditioning(condition, samples))
+        sigma, rgb = self.query_field(points, looking, *self.conditioning(condition, samples))
         if rays.density_factor is not None:
             sigma = sigma * rays.density_factor
         if self.training and self.config.occupancy.enabled:
@@ -317,7 +317,7 @@ class HeadRenderer(Renderer):
         """Conditions that the field is given, and the row of them that belongs to each sample: its own moment's."""
         return condition, samples.mesh_index
 
-    def _query_field(
+    def query_field(
         self,
         points: Float[Tensor, "N 3"],
         directions: Float[Tensor, "N 3"],

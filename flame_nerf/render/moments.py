@@ -15,7 +15,7 @@ from flame_nerf.motion import PosedFrame, SubjectMotion, stored_row, unstored_fr
 from flame_nerf.refinement import TrackRefinement
 from flame_nerf.render.renderer import Renderer
 from flame_nerf.render.step_rays import Moments
-from flame_nerf.runtime.transfer import to_device
+from flame_nerf.runtime.to_device import to_device
 
 
 class Timeline:
@@ -47,7 +47,7 @@ class Timeline:
         Raises:
             SystemExit: the track has no such default timestep. A command that loads a model shows that line alone.
         """
-        last = motion.num_frames - 1
+        last = motion.num_timesteps - 1
         if default_timestep is not None and not 0 <= default_timestep <= last:
             name = "pipeline.model.default_timestep"
             raise SystemExit(f"{name} is {default_timestep}: give one from 0 to {last}, or none.")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import os
+import select
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from flame_nerf.runtime.compatibility import mend_tsdf_export
@@ -31,6 +36,37 @@ def prepare_export(arguments: Sequence[str]) -> None:
         )
     if asked == "tsdf":
         mend_tsdf_export()
+
+
+@contextmanager
+def quiet_when_unread() -> Iterator[None]:
+    """End the process without a word where whatever reads its output has gone, as `| head` does, with the status that
+    a shell gives to programs that a broken pipe ends."""
+    try:
+        try:
+            yield
+        finally:
+            # What is still to be written finds out here, and not while the interpreter ends.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _unread():
+            # Another pipe's, such as an encoder's.
+            raise
+        # The interpreter flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + 13)
+
+
+def _unread() -> bool:
+    """Whether the output goes into a pipe that nobody reads any more."""
+    try:
+        number = sys.stdout.fileno()
+    except io.UnsupportedOperation:
+        # A notebook's, say.
+        return False
+    output = select.poll()
+    output.register(number, 0)
+    return any(event & select.POLLERR for _, event in output.poll(0))
 
 
 def loaded_config(arguments: Sequence[str]) -> Path | None:

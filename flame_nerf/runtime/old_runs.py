@@ -63,7 +63,7 @@ CHANGED: dict[str, Renamed | Gone] = {
     "FlameNerfDataManagerConfig.picture_memory": Renamed("image_memory"),
     "SamplingConfig.seen_directions_only": Renamed("observed_directions_only"),
     "SamplingConfig.seen_expressions_only": Renamed("observed_expressions_only"),
-    "UnseenSidesConfig.seen_tolerance": Renamed("observed_tolerance"),
+    "UnseenViewsConfig.seen_tolerance": Renamed("observed_tolerance"),
     **_constants("DecaySchedulerConfig", warmup_steps=0),
     **_constants("DepthTermConfig", tau=0.003, equal_threshold=0.01),
     **_constants("ExpressionRefinementConfig", knot_spacing=8.0, start_step=800),
@@ -85,7 +85,7 @@ CHANGED: dict[str, Renamed | Gone] = {
     **_constants("SemanticTermConfig", gamma=0.1),
     **_constants("ShellConfig", lips=0.008, mouth=0.008, teeth=0.006, tongue=0.006, eyes=0.006, eyelids=0.01),
     **_constants("ShellConfig", ears=0.015, muzzle=0.012),
-    "UnseenSidesConfig.max_angle_deg": Gone(75.0, "views of unseen sides go all around the head in every run now"),
+    "UnseenViewsConfig.max_angle_deg": Gone(75.0, "views of unseen sides go all around the head in every run now"),
 }
 """Options that runs may still hold, as "ConfigClass.option"; of a class, those that derive from it have them too."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class WeightAverage(nn.Module):
@@ -15,6 +15,8 @@ class WeightAverage(nn.Module):
     After n updates it is Σᵢ dⁿ⁻ⁱ wᵢ / Σᵢ dⁿ⁻ⁱ over the weights wᵢ that it was shown (Polyak averaging with Adam's
     correction of the start, Kingma and Ba 2015, section 3), so that it is right from the first step on.
     """
+
+    updates: Tensor
 
     def __init__(self, parameters: Iterable[nn.Parameter], decay: float):
         """

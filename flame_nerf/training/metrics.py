@@ -109,7 +109,7 @@ class LazyLPIPS:
         """The metric under its name, or nothing. Colours in 0..1."""
         if self._network is None and not self._is_missing:
             self._load(rgb.device)
-        if self._is_missing:
+        if self._network is None:
             return {}
         pair = [picture.moveaxis(-1, 0)[None].clamp(0, 1) for picture in (rgb, truth)]
         return {"lpips": float(self._network(*pair))}

@@ -28,9 +28,9 @@ from flame_nerf.runtime.scratch import ScratchError
 from flame_nerf.subject import SubjectError
 from flame_nerf.training.checkpoints import KEPT, checkpoints_in, newest_usable, read_checkpoint, step_of
 from flame_nerf.training.finite import Finite
-from flame_nerf.training.moved import follow_command_line
 from flame_nerf.training.out_of_memory import advice, is_out_of_memory
 from flame_nerf.training.records import forget_records, subject_hash, write_record
+from flame_nerf.training.relocation import follow_command_line
 from flame_nerf.training.viewer_address import keep_local
 
 
@@ -80,6 +80,7 @@ class FlameNerfTrainer(Trainer):
                 data.train_num_rays_per_batch = min(data.train_num_rays_per_batch, config.cpu_rays_per_batch)
                 data.eval_num_rays_per_batch = min(data.eval_num_rays_per_batch, config.cpu_rays_per_batch)
         super().__init__(config, local_rank, world_size)
+        self.checkpoint_dir: Path
         self._finite = Finite(self.checkpoint_dir)
         self._subject_hash = ""
 

@@ -96,7 +96,7 @@ class HeadPanel(ViewerControl):
             hide_time(viewer)
             # Nerfstudio breaks a rendering off wherever it is, were it in the middle of the kernels' first import,
             # which then fails for good. They are used once before anybody can move anything.
-            self.picture(self._model.motion.frame(0), WARM_UP)
+            self.picture(self._model.motion.at_timestep(0), WARM_UP)
             self._build()
             viewer.viser_server.scene.set_up_direction("+y")
             mend_two_keyframes()

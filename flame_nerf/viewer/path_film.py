@@ -87,8 +87,8 @@ class PathFilm:
         if stage.source in stage.motions:
             return stage.motions[stage.source]
         avatar = stage.avatar
-        rows = range(avatar.num_frames) if stage.source == VIDEO else ()
-        poses = [avatar.pose_of_frame(row) for row in rows] or [stage.pose()]
+        rows = range(avatar.num_timesteps) if stage.source == VIDEO else ()
+        poses = [avatar.pose_at_timestep(row) for row in rows] or [stage.pose()]
         return motion_of_poses(poses, avatar, avatar.fps, self._provenance)
 
     def _json(self) -> Path:

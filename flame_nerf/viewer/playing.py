@@ -34,7 +34,7 @@ class Player:
         """
         self._gui, self._folder, self._stage, self._watched = gui, folder, stage, watched
         self._thread: threading.Thread | None = None
-        still = stage.avatar.num_frames < 2
+        still = stage.avatar.num_timesteps < 2
         with folder:
             self.source = gui.add_dropdown("Show", self._options(), initial_value=VIDEO, hint="What moves the face")
             self.frame = self._frame_slider(stage.count, 0)

@@ -51,7 +51,7 @@ class Stage:
     def count(self) -> int:
         """Rows of what is shown; the sliders' are the video's."""
         shown = self.motions.get(self.source)
-        return self.avatar.num_frames if shown is None else len(shown)
+        return self.avatar.num_timesteps if shown is None else len(shown)
 
     @property
     def fps(self) -> float:
@@ -102,7 +102,7 @@ class Stage:
             if not self.avatar.can_pose:
                 return None
             if self.source == VIDEO:
-                return self.avatar.pose_of_frame(self.frame)
+                return self.avatar.pose_at_timestep(self.frame)
             if self.source == SLIDERS:
                 return self._slider_pose()
             return pose_at(self.motions[self.source], self.frame)
@@ -110,7 +110,7 @@ class Stage:
     @property
     def time(self) -> float:
         """The video's frame as a camera's time, 0 to 1."""
-        return self.frame / max(1, self.avatar.num_frames - 1)
+        return self.frame / max(1, self.avatar.num_timesteps - 1)
 
     def apply(self) -> None:
         """Show what the stage stands at."""
@@ -118,7 +118,7 @@ class Stage:
             pose = self.pose()
             # The track's own mesh may have more than its coefficients say.
             exact = self.source == VIDEO or pose is None
-            self._show(self.avatar.frame(self.frame) if exact else self.avatar.shown(pose))
+            self._show(self.avatar.at_timestep(self.frame) if exact else self.avatar.shown(pose))
             if pose is not None:
                 for watcher in self.watchers:
                     watcher(pose)

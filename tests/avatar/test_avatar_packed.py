@@ -21,7 +21,7 @@ from flame_nerf.avatar.plain_config import config_of, plain_settings
 from flame_nerf.avatar.unpack import unpack
 from flame_nerf.heads import save_head
 from flame_nerf.heads.registry import remember_head
-from flame_nerf.runtime.drive_options import LookConfig
+from flame_nerf.runtime.film_options import LookConfig
 from flame_nerf.subject import SubjectError, load_subject
 
 pytest_plugins = ["avatar_fixtures"]
@@ -172,7 +172,7 @@ def film_of(path: Path) -> tuple[int, float]:
 
 
 def test_films_have_the_performance_s_length_and_rate(config_path, tmp_path):
-    driver = subject_with_head(tmp_path / "ada", fps=12.5, count=9).root
+    performer = subject_with_head(tmp_path / "ada", fps=12.5, count=9).root
 
     def driven(**options) -> tuple[int, float]:
         path = tmp_path / "film.mp4"
@@ -181,7 +181,7 @@ def test_films_have_the_performance_s_length_and_rate(config_path, tmp_path):
 
     assert driven() == (6, 10.0), "its own performance, once"
     assert driven(frames=8) == (8, 10.0), "there and back"
-    assert driven(motion=driver) == (9, 12.5), "the whole driver, at its rate"
-    assert driven(motion=driver, frames=4) == (4, 12.5)
-    assert driven(motion=driver, frames=40) == (9, 12.5), "no more than there is"
+    assert driven(motion=performer) == (9, 12.5), "the whole performer, at its rate"
+    assert driven(motion=performer, frames=4) == (4, 12.5)
+    assert driven(motion=performer, frames=40) == (9, 12.5), "no more than there is"
     assert driven(sweep="jawOpen", orbit=True, frames=5) == (5, 10.0)

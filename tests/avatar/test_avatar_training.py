@@ -109,7 +109,7 @@ def test_training_ends_at_the_same_step_whether_interrupted_or_not(tmp_path, mon
 
 
 def test_films_are_made_where_they_are_missing_or_of_something_else(tmp_path, capsys):
-    from flame_nerf.film.kept import FilmFolder
+    from flame_nerf.film.film_folder import FilmFolder
 
     made = []
 

@@ -199,7 +199,7 @@ def test_sixteen_values_that_vary_most_or_come_first(subject_root):
 
 
 def test_expression_changes_nothing_off_the_lips(insta):
-    renderer, frame = insta.renderer.eval(), insta.motion.frame(2)
+    renderer, frame = insta.renderer.eval(), insta.motion.at_timestep(2)
     origins, directions = frontal_rays()
     mesh, which = [renderer.pose(frame)], torch.zeros(len(origins), dtype=torch.long)
 
@@ -225,7 +225,7 @@ def test_expression_changes_nothing_off_the_lips(insta):
 
 
 def test_mesh_depth_of_an_ellipsoid(insta):
-    renderer, frame = insta.renderer, insta.motion.frame(0)
+    renderer, frame = insta.renderer, insta.motion.at_timestep(0)
     origins, directions = frontal_rays()
     which = torch.zeros(len(origins), dtype=torch.long)
     moments = Moments([renderer.pose(frame)], frame.condition[None])
@@ -392,7 +392,7 @@ def test_only_the_expression_and_the_code_tell_moments_apart(subject_root):
         camera.metadata = None
         pictures = []
         for row in (0, 1, 2):
-            model.override = model.motion.frame(row)
+            model.override = model.motion.at_timestep(row)
             pictures.append(model.get_outputs_for_camera(camera)["rgb"])
         assert ((pictures[0] - pictures[2]).abs().max() > 1e-4) == use_expression
         assert model.latents.codes.shape == (8, 3) and pictures[0].shape == (32, 32, 3)

@@ -15,7 +15,7 @@ from track_clips import carphone
 
 from data_tools.batch import BatchConfig, BatchError, jobs
 from data_tools.batch.command import batch
-from data_tools.batch.engines import ENGINES, local
+from data_tools.batch.engines import local
 from data_tools.batch.jobs import Job, Step, run_job
 from data_tools.batch.plan import plan
 
@@ -152,7 +152,7 @@ def test_interrupted_batch_ends_its_commands_and_says_so(folders, monkeypatch, r
         threading.Thread(target=press, daemon=True).start()
         yield from results
 
-    monkeypatch.setitem(ENGINES, "local", interrupted)
+    monkeypatch.setattr("data_tools.batch.engines.local", interrupted)
     # A shell that runs the tests in the background has them ignore the interrupt.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
@@ -263,7 +263,7 @@ def test_help_teaches():
         [sys.executable, "-m", "data_tools.cli", "batch", "--help"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0
-    for word in ("VIDEOS", "SUBJECTS", "--train", "--workers", "--engine {local,ray}", "--retries", "summary.json"):
+    for word in ("VIDEOS", "SUBJECTS", "--train", "--workers", "--engine {local,ray,slurm}", "summary.json"):
         assert word in done.stdout, word
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flame_nerf.canonical import CanonicalMapping, MappingConfig, region_shell
+from flame_nerf.canonical.backends import make_search
 from flame_nerf.canonical.search import MarchSettings
 
 BACKENDS = ["numba", "warp"]
@@ -386,17 +387,17 @@ def test_bad_marching_is_refused(head):
 def test_warp_finds_nothing_along_rays_that_are_not_finite(head, bad, where):
     """On CUDA they are refused only after the march, which must come to an end and touch nothing."""
     canonical, posed, faces, _ = head
-    mapping = make(canonical, faces, backend="warp")
     origins, directions = (values[:4].clone() for values in camera_rays(np.random.default_rng(9), 50, 0.6))
     (origins if where == "origin" else directions)[1:, 1] = bad
     settings = MarchSettings(step=0.002, behind=0.02, grazing=0.05, near=0.02, far=20.0, max_samples=256)
-    found = mapping._search.march(
-        [mapping.pose(as_tensor(posed)).search],
+    search = make_search(as_tensor(faces), as_tensor(canonical), "warp")
+    found = search.march(
+        [search.build(as_tensor(posed))],
         torch.zeros(4, dtype=torch.int64),
         origins,
         directions,
         torch.zeros(4),
-        mapping._search.make_shell(torch.full((len(faces),), 0.01)),
+        search.make_shell(torch.full((len(faces),), 0.01)),
         settings,
     )
     assert (found.offsets[1:] == found.offsets[1]).all()

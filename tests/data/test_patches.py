@@ -10,13 +10,14 @@ import pytest
 import torch
 from synthetic import make_subject
 
-from flame_nerf.data import depth_maps, pixel_sampler
+from flame_nerf.data import depth_maps, image_cache, pixel_sampler
 from flame_nerf.data.depth_maps import DepthMapError, read_depth_map, spread
 from flame_nerf.data.image_cache import ImageCache
 from flame_nerf.data.pixel_sampler import HeadPixelSamplerConfig
 from flame_nerf.data.step_plan import StepPlan
 from flame_nerf.datamanager import FlameNerfDataManagerConfig
 from flame_nerf.dataparser import FlameNerfDataParserConfig
+from flame_nerf.runtime.scratch import scratch_array
 
 SIZE = 48
 WITH_PATCHES = partial(StepPlan, patches=True)
@@ -146,14 +147,18 @@ def test_with_no_usable_map_there_is_no_prior(root, tmp_path, said):
     assert len(said) == 1 and "3 more" in said[0]
 
 
-def test_depth_beyond_the_memory_limit_is_mapped(root, tmp_path):
+def test_depth_beyond_the_memory_limit_is_mapped(root, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        image_cache, "scratch_array", lambda *options: made.append(scratch_array(*options)) or made[-1]
+    )
     data = manager(root)
     good = np.arange(SIZE * SIZE, dtype=np.uint16).reshape(SIZE, SIZE) + 1
     with_depths(data, tmp_path, [good] * len(data.train_dataset))
     cache = ImageCache(data.train_dataset, memory_limit=10, head_margin=0.05).fill()
     where = torch.tensor([3]), torch.tensor([20]), torch.tensor([30])
     assert float(cache.depth_prior(*where)[0]) == pytest.approx((20 * SIZE + 31) / 65535, rel=1e-6)
-    assert isinstance(cache._depths, np.memmap)
+    assert made[-1].dtype == np.uint16 and isinstance(made[-1], np.memmap)
 
 
 def test_reading_float_maps_and_shrinking(tmp_path):

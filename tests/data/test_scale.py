@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from synthetic import make_subject
 
-from flame_nerf.data.pixel_sampler import Draw, HeadPixelSamplerConfig
+from flame_nerf.data.pixel_sampler import HeadPixelSamplerConfig
 from flame_nerf.motion import SubjectMotion
 from flame_nerf.runtime import scratch
 from flame_nerf.runtime.scratch import ScratchError, scratch_array, scratch_folder
@@ -47,11 +48,11 @@ def test_large_arrays_are_mapped_and_the_same(root, mapped, monkeypatch):
 def test_mapped_meshes_are_read_row_by_row(root, mapped):
     subject = load_subject(root)
     motion, wanted = SubjectMotion(subject.track), np.array(subject.track.vertices)
-    assert torch.equal(motion.frame(3).vertices, torch.from_numpy(wanted[3]))
+    assert torch.equal(motion.at_timestep(3).vertices, torch.from_numpy(wanted[3]))
     between = motion.at_time(2.5 / 9).vertices
     assert torch.allclose(between, torch.from_numpy((wanted[2] + wanted[3]) / 2), atol=1e-6)
     assert motion.conditions.shape == (10, motion.condition_dim)
-    assert torch.equal(motion.conditions[4], motion.frame(4).condition)
+    assert torch.equal(motion.conditions[4], motion.at_timestep(4).condition)
 
 
 def test_compressed_archives_and_damaged_ones(root, mapped, tmp_path):
@@ -133,32 +134,52 @@ def test_full_disk_is_one_clear_error(monkeypatch, root):
 # ------------------------------------------------------------------------------------------- frames at hand
 
 
+class BlankPictures(SimpleNamespace):
+    """As many pictures of 4 x 4 pixels with nothing in them, as an `ImageCache` holds them."""
+
+    def __init__(self, count: int):
+        super().__init__(
+            width=4, height=4, block=4, pictures=torch.zeros(count, 4, 4, 4, dtype=torch.uint8),
+            boxes=torch.tensor([0, 0, 4, 4]).expand(count, 4, 4), blocks=torch.zeros(1, 2, dtype=torch.int16),
+            block_start=torch.zeros(count, dtype=torch.long), block_count=torch.ones(count, dtype=torch.long),
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def fill(self) -> "BlankPictures":
+        return self
+
+
 def drawn(count: int, steps: int, **options) -> list[set[int]]:
+    """Pictures that each step draws its rays from; the step's number is the seed."""
     sampler = HeadPixelSamplerConfig(**options).setup(num_rays_per_batch=64)
-    return [set(sampler._pictures(Draw(), count).tolist()) for _ in range(steps)]
+    batch, found = {"cache": BlankPictures(count)}, []
+    for step in range(steps):
+        picture = sampler.sample(batch, generator=torch.Generator().manual_seed(step))["indices"][:, 0]
+        assert len(picture) == 64
+        found.append(set(picture.tolist()))
+    return found
 
 
 def test_short_videos_are_drawn_from_as_a_whole():
-    torch.manual_seed(3)
     steps = drawn(50, 20, frames_at_hand=50, frames_per_batch=8)
-    torch.manual_seed(3)
-    assert steps == [set(torch.randperm(50)[:8].tolist()) for _ in range(20)]
+    shuffled = (torch.randperm(50, generator=torch.Generator().manual_seed(step)) for step in range(20))
+    assert steps == [set(order[:8].tolist()) for order in shuffled]
 
 
 def test_long_videos_come_round_a_few_frames_at_a_time():
-    torch.manual_seed(0)
-    sampler = HeadPixelSamplerConfig(frames_at_hand=40, frames_per_batch=8).setup(num_rays_per_batch=64)
-    hands, seen = [], torch.zeros(200, dtype=torch.long)
-    for _ in range(1000):
-        pictures = sampler._pictures(Draw(), 200)
-        assert len(pictures) == 64 and len(torch.unique(pictures)) == 8
-        hands.append(set(sampler._at_hand.tolist()))
-        seen[torch.unique(pictures)] += 1
+    # Steps that draw from all that is at hand show what is.
+    hands = drawn(200, 1000, frames_at_hand=40, frames_per_batch=40)
     assert all(len(hand) == 40 for hand in hands)
     assert max(len(after - before) for before, after in itertools.pairwise(hands)) == 2
+    seen = torch.zeros(200)
+    for pictures in drawn(200, 1000, frames_at_hand=40, frames_per_batch=8):
+        assert len(pictures) == 8
+        seen[list(pictures)] += 1
     assert (seen > 0).all()
     # 8000 draws over 200 frames: 40 each; a stay of 20 steps brings about four, and a frame has about ten stays.
-    assert seen.float().std() < 0.35 * seen.float().mean()
+    assert seen.std() < 0.35 * seen.mean()
     again = drawn(41, 100, frames_at_hand=40, frames_per_batch=8)
     assert set().union(*again) == set(range(41)), "also where only one frame waits"
 

@@ -80,7 +80,7 @@ def test_what_is_transparent_takes_its_neighbours_colour(model, atlas, monkeypat
 def test_the_model_is_as_before(model, atlas, monkeypatch):
     monkeypatch.setattr(model, "get_outputs", Painted(model))
     before = model.training, model.override
-    bake_texture(model, atlas, model.motion.frame(2))
+    bake_texture(model, atlas, model.motion.at_timestep(2))
     assert (model.training, model.override) == before
 
 

@@ -166,7 +166,7 @@ def test_the_command_writes_the_performance(exported, config_path, capsys):  # n
     track = load_subject(config_path.parents[4] / "subjects/me").track
     assert triangles == {tuple(row) for row in track.faces.tolist()}
     for row, time in enumerate(head.times):
-        stored = motion.frame(row).vertices.numpy()[source]
+        stored = motion.at_timestep(row).vertices.numpy()[source]
         # Rigidly moved: the head turned before the camera.
         moved = head.at(time)
         rotation, _ = Rotation.align_vectors(moved - moved.mean(0), stored - stored.mean(0))
@@ -191,7 +191,7 @@ def test_a_head_that_does_not_move_is_the_stored_mesh(packed, config_path, tmp_p
     assert "extensionsUsed" not in head.json
     source = np.array([np.abs(motion.neutral().vertices.numpy() - at).sum(1).argmin() for at in head.at()])
     for row, time in enumerate(head.times):
-        np.testing.assert_allclose(head.at(time), motion.frame(row).vertices.numpy()[source], atol=1e-4)
+        np.testing.assert_allclose(head.at(time), motion.at_timestep(row).vertices.numpy()[source], atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -24,17 +24,13 @@ from flame_nerf import methods
 from flame_nerf.avatar.loading import load_pipeline
 from flame_nerf.avatar.training import train, training_config
 from flame_nerf.cli import main
-from flame_nerf.export.atlas import unwrap
-from flame_nerf.export.web.appearance import Appearance
 from flame_nerf.export.web.arrays import columns, sparse_directions
 from flame_nerf.export.web.config import WebConfig
-from flame_nerf.export.web.distil import LayerView, composite, distil, sampled
-from flame_nerf.export.web.layers import LayeredHead, _unfolded, neighbour_mean, smooth_normals
 from flame_nerf.export.web.page import export_web, first_camera, spoken
-from flame_nerf.export.web.performance import head_movement
 from flame_nerf.export.web.rig import rig
-from flame_nerf.export.web.views import View, orbited
+from flame_nerf.export.web.views import orbited
 from flame_nerf.heads import save_head
+from flame_nerf.motion import SubjectMotion
 from flame_nerf.runtime.errors import UserError
 from flame_nerf.subject import write_subject
 
@@ -94,7 +90,7 @@ def test_the_page_is_one_file_that_asks_for_nothing(page, trained):
     )
     assert "default-src 'none'" in text and page.stat().st_size < 8e6
     stored, motion = document(page), trained.model.motion
-    assert stored["performance"]["count"] == motion.num_frames
+    assert stored["performance"]["count"] == motion.num_timesteps
     shown = [slider["name"] for group in stored["groups"] for slider in group["sliders"] if not slider["angle"]]
     assert sorted(shown) == sorted(motion.pose_names)
 
@@ -185,148 +181,9 @@ def test_a_head_model_that_may_not_be_passed_on_needs_a_word(trained, tmp_path, 
 
 
 def test_an_avatar_without_a_head_model_is_refused(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(trained.model.motion, "_live", None)
-    monkeypatch.setattr(trained.model.motion, "why_no_head", "its head model was not found")
+    monkeypatch.setattr(trained.model, "motion", SubjectMotion(trained.model.subject.track))
     with pytest.raises(UserError, match="was not found"):
         export_web(trained, tmp_path / "head.html")
-
-
-# ---- layers and their textures
-
-
-def sphere(rings: int = 16, radius: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices and outward triangles of a ball about the origin."""
-    polar = np.linspace(0, np.pi, rings + 1)[1:-1]
-    around = np.linspace(0, 2 * np.pi, 2 * rings, endpoint=False)
-    grid = np.stack([
-        np.outer(np.sin(polar), np.sin(around)), np.outer(np.cos(polar), np.ones_like(around)),
-        np.outer(np.sin(polar), np.cos(around)),
-    ], -1).reshape(-1, 3)  # fmt: skip
-    points = np.concatenate([grid, [[0, 1, 0], [0, -1, 0]]]) * radius
-    n, faces = 2 * rings, []
-    for j in range(n):
-        k = (j + 1) % n
-        faces += [[len(grid), j, k], [len(grid) + 1, (rings - 2) * n + k, (rings - 2) * n + j]]
-        for i in range(rings - 2):
-            a, b, c, d = i * n + j, i * n + k, (i + 1) * n + j, (i + 1) * n + k
-            faces += [[a, c, b], [b, c, d]]
-    return points, np.array(faces)
-
-
-def ball(layers: int = 2, bases: int = 1) -> tuple[LayeredHead, np.ndarray, np.ndarray]:
-    points, faces = sphere()
-    atlas = unwrap(points, faces, size=64)
-    still = np.zeros(len(points))
-    textures = np.full((layers, 64, 64, 4), 0.5, np.float32)
-    changes = np.zeros((layers, bases, 32, 32, 4), np.float32)
-    offsets = 0.0025 * np.linspace(-1, 1, layers)[:, None] + still
-    return LayeredHead(atlas, offsets, textures, np.ones(len(points)), changes), points, faces
-
-
-FRONT = np.concatenate([np.eye(3), [[0.0], [0.0], [0.5]]], axis=1)
-
-
-def test_fragments_are_where_the_ball_is_seen():
-    layered, points, faces = ball()
-    size, focal = 80, 120.0
-    seen = LayerView(layered, faces)(points, FRONT, focal, size)
-    for layer, radius in enumerate((0.0975, 0.1025)):
-        chosen = (seen.layer == layer).numpy()
-        row, column = np.divmod(seen.pixel.numpy()[chosen], size)
-        ray = np.stack([(column + 0.5 - size / 2) / focal, -(row + 0.5 - size / 2) / focal, -np.ones(len(row))], 1)
-        ray /= np.linalg.norm(ray, axis=1, keepdims=True)
-        # Where a ray from (0, 0, 0.5) first meets a ball of that radius.
-        along = -ray[:, 2] * 0.5
-        under = along**2 - 0.25 + radius**2
-        met = np.array([0, 0, 0.5]) + ray * (along - np.sqrt(np.maximum(under, 0)))[:, None]
-        normal = met / np.linalg.norm(met, axis=1, keepdims=True)
-        inside = under > 0.001
-        assert np.abs(seen.cosine.numpy()[chosen] + (ray * normal).sum(1))[inside].max() < 0.05
-        expected = np.pi * (focal * radius / np.sqrt(0.25 - radius**2)) ** 2
-        assert chosen.sum() == pytest.approx(expected, rel=0.03)
-        # The atlas leads back to the place on the mesh that is seen.
-        place = atlas_place(layered, points, faces, seen.at.numpy()[chosen])
-        close = np.abs(place / np.linalg.norm(place, axis=1, keepdims=True) - normal).max(axis=1)
-        assert np.median(close) < 0.05
-
-
-def atlas_place(layered, points, faces, at) -> np.ndarray:
-    picture = layered.atlas.picture(layered.atlas.at_texels(points, faces))
-    column, row = (np.clip(at[:, axis] * layered.atlas.size, 0, layered.atlas.size - 1).astype(int) for axis in (0, 1))
-    return picture[row, column]
-
-
-def test_layers_are_drawn_over_each_other_from_inside_out():
-    layered, points, faces = ball(layers=2, bases=0)
-    layered.textures[0] = (1, 0, 0, 1.0)
-    layered.textures[1] = (0, 0, 1, 0.5**0.5)
-    seen = LayerView(layered, faces)(points, FRONT, 120.0, 81)
-    picture = composite(seen, 2, 81 * 81, torch.from_numpy(layered.textures), None, torch.zeros(0)).view(81, 81, 4)
-    middle, corner = picture[40, 40].numpy(), picture[0, 0].numpy()
-    assert middle == pytest.approx([0.5, 0, 0.5, 1.0], abs=2e-3) and corner.max() == 0.0
-
-
-def test_look_ups_are_bilinear():
-    texture = torch.zeros(1, 4, 4, 1)
-    texture[0, 1, 2] = 1.0
-    at = torch.tensor([[2.5 / 4, 1.5 / 4], [3.0 / 4, 1.5 / 4], [3.0 / 4, 2.0 / 4], [0.0, 0.0]])
-    assert sampled(texture, torch.zeros(4, dtype=torch.long), at)[:, 0].tolist() == pytest.approx([1.0, 0.5, 0.25, 0.0])
-
-
-def test_textures_and_bases_are_found_from_pictures():
-    """Pictures of a ball that is red on the person's left, blue on the right, and brightens with the condition."""
-    layered, points, faces = ball(layers=2, bases=1)
-    random, views = np.random.default_rng(0), []
-    look, size = LayerView(layered, faces), 48
-    for _ in range(24):
-        c2w = orbited(FRONT, np.zeros(3), random.uniform(-np.pi, np.pi), random.uniform(-0.5, 0.5), 0.0)
-        condition = random.uniform(-1, 1, 1)
-        seen = look(points, c2w, 90.0, size)
-        outer = seen.layer == 1
-        place = atlas_place(layered, points, faces, seen.at[outer].numpy())
-        shade = np.stack(
-            [place[:, 0] / 0.2 + 0.5, np.full(len(place), 0.3 + 0.2 * condition[0]), 0.5 - place[:, 0] / 0.2], 1
-        )
-        picture = np.zeros((size * size, 4), np.float32)
-        picture[seen.pixel[outer].numpy()] = np.concatenate([shade, np.ones((len(shade), 1))], axis=1)
-        views.append(View(points, condition, c2w, 90.0, picture.reshape(size, size, 4)))
-    appearance = Appearance(np.ones((1, 1)), np.zeros(1), -np.ones(1), np.ones(1))
-    fitted = distil(layered, faces, views, appearance, 150, 32)
-
-    def error(head: LayeredHead, view: View) -> float:
-        bases = torch.from_numpy(head.bases).flatten(0, 1)
-        weights = torch.from_numpy(appearance.weights(view.condition)).float()
-        seen = look(view.vertices, view.c2w, view.focal, size)
-        got = composite(seen, 2, size * size, torch.from_numpy(head.textures), bases, weights)
-        inside = view.picture.reshape(-1, 4)[:, 3] > 0
-        # The rim's last pixel is thin in the layers and opaque here.
-        return float(np.median(np.abs(got.numpy() - view.picture.reshape(-1, 4))[inside]))
-
-    assert np.mean([error(fitted, view) for view in views]) < 0.02 < np.mean([error(layered, view) for view in views])
-    green = fitted.bases[:, 0, ..., 1]
-    assert green.max() > 0.1 and np.abs(fitted.bases[:, 0, ..., 0]).mean() < 0.3 * np.abs(green).mean()
-
-
-def test_offsets_never_turn_a_triangle_over():
-    points, faces = sphere()
-    # A ball seen from inside: offsets past its middle turn everything over.
-    inward = -smooth_normals(points, faces, neighbour_mean(faces, len(points)))
-    offset = _unfolded(np.full(len(points), 0.15), points, inward, faces)
-    assert 0 < offset.max() < 0.1
-    kept = _unfolded(np.full(len(points), 0.03), points, inward, faces)
-    assert kept == pytest.approx(0.03)
-
-
-def test_the_heads_movement_is_there_between_pictures_too():
-    def camera(x: float) -> np.ndarray:
-        c2w = np.eye(4)
-        c2w[0, 3] = x
-        return c2w
-
-    frames = [SimpleNamespace(timestep=t, c2w=camera(0.1 * t)) for t in (0, 1, 3)]
-    moved = head_movement(SimpleNamespace(frames=frames), 5, camera(0.0))
-    assert moved[:, 0, 3] == pytest.approx([0.0, -0.1, -0.2, -0.3, -0.3])
-    assert moved[:, :3, :3] == pytest.approx(np.tile(np.eye(3), (5, 1, 1)))
 
 
 # ---- in a browser

@@ -259,12 +259,12 @@ def test_unknown_chumpy_objects_are_left_alone_and_selections_understood(tmp_pat
     select = pickled("Select", a=array, idxs=np.array([3, 1, 2, 0]), preferred_shape=(2, 2))
     other = pickled("Multiply", a=array, b=array)
     names = {type(select): ("chumpy.reordering", "Select"), type(other): ("chumpy.ch", "Multiply")}
-    flame_like._OLD_NAMES.update(names)
+    flame_like.OLD_NAMES.update(names)
     try:
         write_python2_pickle(tmp_path / "x.pkl", {"select": select, "other": other})
     finally:
         for kind in names:
-            del flame_like._OLD_NAMES[kind]
+            del flame_like.OLD_NAMES[kind]
     found = read_plain_pickle(io.BytesIO((tmp_path / "x.pkl").read_bytes()))
     np.testing.assert_array_equal(found["select"], [[3.0, 1.0], [2.0, 0.0]])
     assert not isinstance(found["other"], np.ndarray)

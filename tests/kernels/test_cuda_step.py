@@ -71,7 +71,7 @@ def losses(root: Path, kernels: str, steps: tuple[int, ...], watch: Watch) -> li
     # Adam would make as much of a gradient that is rounding alone as of any other.
     optimizers = [torch.optim.SGD(group, lr=1e-2) for group in pipeline.get_param_groups().values()]
     # What is made once, for the subject and for each of its frames, is waited for.
-    pipeline.model.renderer.meshes.get_many(range(pipeline.model.motion.num_frames))
+    pipeline.model.renderer.meshes.get_many(range(pipeline.model.motion.num_timesteps))
     found = []
     for step in steps:
         begin.run_callback(step)

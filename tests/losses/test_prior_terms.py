@@ -154,13 +154,16 @@ def test_without_weights_or_network_training_goes_on(tmp_path, monkeypatch, caps
     assert capsys.readouterr().out.count("without the semantic loss") == 1
 
 
-def test_every_other_view_is_the_frames_own_and_targets_are_frames_seen_alike():
-    term = SemanticTerm(SemanticTermConfig(size=4, max_angle_deg=40.0), torch.zeros(3))
+def test_every_other_view_is_the_frames_own_and_targets_are_frames_seen_alike(monkeypatch):
+    from flame_nerf.losses import semantic
+
     yaws = torch.deg2rad(torch.tensor([-40.0, -20.0, 0.0, 20.0, 40.0]))
     c2w = torch.stack([torch.from_numpy(look_at_origin(float(yaw), 0.0)[:3]).float() for yaw in yaws])
     seen, targets = [], []
 
     class Views:
+        target = None
+
         def rays(self, frame, camera, jitter):
             seen.append(camera)
             return torch.zeros(16, 3), torch.zeros(16, 3)
@@ -174,7 +177,11 @@ def test_every_other_view_is_the_frames_own_and_targets_are_frames_seen_alike():
             assert rgb.shape == (1, 4, 4, 3)
             return rgb.sum()
 
-    term._views, term._prior = Views(), Prior()
+    monkeypatch.setattr(semantic, "HeadViews", lambda *options: Views())
+    monkeypatch.setattr(semantic, "SemanticPrior", lambda *options: Prior())
+    monkeypatch.setattr(semantic, "load_image_encoder", lambda *options: None)
+    term = SemanticTerm(SemanticTermConfig(size=4, max_angle_deg=40.0), torch.zeros(3))
+    term.prepare(None, (0.0, 0.0, 0.0), torch.device("cpu"))
     rendered = []
 
     def render(frame, origins, directions):

@@ -10,7 +10,7 @@ import torch
 from synthetic import RADII, ellipsoid, look_at_origin, make_subject, regions
 
 from flame_nerf.data.dataset import FlameNerfDataset
-from flame_nerf.losses.unseen_views import COLOUR_WEIGHT, UnseenSides, UnseenSidesConfig, unseen_faces
+from flame_nerf.losses.unseen_views import COLOUR_WEIGHT, UnseenViews, UnseenViewsConfig, unseen_faces
 from flame_nerf.subject import Frame, HeadTrack
 
 
@@ -75,7 +75,7 @@ def term(tmp_path_factory):
     subject, frames = outputs.metadata["subject"], outputs.metadata["frames"]
     c2w = torch.stack([torch.from_numpy(frame.c2w[:3]).float() for frame in frames])
     shell = torch.full((len(subject.track.faces),), 0.02)
-    return UnseenSides(UnseenSidesConfig(size=6), subject.track, frames, dataset, shell), c2w
+    return UnseenViews(UnseenViewsConfig(size=6), subject.track, frames, dataset, shell), c2w
 
 
 def towards_middle(offset: float, side: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -126,7 +126,7 @@ def test_beside_the_back_nothing_is_to_be_and_far_away_nothing_is_asked(term):
     assert not (solid | empty).any()
 
 
-def without_tolerance(sides: UnseenSides) -> UnseenSides:
+def without_tolerance(sides: UnseenViews) -> UnseenViews:
     """The same, but what cameras saw is left alone."""
     other = copy.copy(sides)
     other.config = dataclasses.replace(sides.config, observed_tolerance=math.inf)

@@ -9,7 +9,7 @@ from synthetic import make_subject
 from flame_nerf.data.dataset import FlameNerfDataset
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.losses.semantic import SemanticTermConfig
-from flame_nerf.losses.unseen_views import UnseenSidesConfig
+from flame_nerf.losses.unseen_views import UnseenViewsConfig
 from flame_nerf.losses.view_terms import view_terms, wanted_terms
 from flame_nerf.losses.weights import LossWeights
 
@@ -40,7 +40,7 @@ def test_terms_with_a_weight_and_what_they_need(outputs, monkeypatch, unseen, se
         )
     terms = view_terms(
         SemanticTermConfig(),
-        UnseenSidesConfig(size=6),
+        UnseenViewsConfig(size=6),
         LossWeights(unseen_loss=unseen, semantic_loss=semantic),
         subject,
         outputs.metadata["frames"],

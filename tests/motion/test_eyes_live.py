@@ -64,7 +64,7 @@ def test_the_slider_closes_this_person_s_eyes_each_by_itself(head, offset):
     assert abs(winked["Left"]) < 0.08 * opened["Left"] and winked["Right"] == pytest.approx(opened["Right"], abs=1e-5)
     # As tracked, and as posed by the same numbers: one thing.
     values, joints = motion.coefficients(2)
-    np.testing.assert_allclose(motion.pose(values, joints).vertices, motion.frame(2).vertices, atol=3e-4)
+    np.testing.assert_allclose(motion.pose(values, joints).vertices, motion.at_timestep(2).vertices, atol=3e-4)
 
 
 def _statistical(head):

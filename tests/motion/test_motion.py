@@ -25,9 +25,9 @@ def track(head):
 
 def test_replay_is_the_stored_frame(track):
     motion = SubjectMotion(track)
-    assert motion.num_frames == COUNT
+    assert motion.num_timesteps == COUNT
     for index in (0, 4, COUNT - 1):
-        posed = motion.frame(index)
+        posed = motion.at_timestep(index)
         assert torch.equal(posed.vertices, torch.from_numpy(track.vertices[index]))
         eyes_and_jaw = track.pose[index][[JOINTS.index(n) for n in ("jaw", "left_eye", "right_eye")]].reshape(-1)
         assert torch.equal(posed.condition, torch.from_numpy(np.concatenate([track.expression[index], eyes_and_jaw])))
@@ -37,8 +37,8 @@ def test_replay_is_the_stored_frame(track):
 
 @pytest.mark.parametrize("index", [-1, COUNT])
 def test_frames_that_are_not_there(track, index):
-    with pytest.raises(IndexError, match=f"frame {index} .* 0 to {COUNT - 1}"):
-        SubjectMotion(track).frame(index)
+    with pytest.raises(IndexError, match=f"timestep {index} .* 0 to {COUNT - 1}"):
+        SubjectMotion(track).at_timestep(index)
 
 
 def test_joints_a_head_lacks_are_left_out_of_the_condition():
@@ -51,7 +51,7 @@ def test_time_between_rows_is_linear(track):
     posed = motion.at_time((3 + 0.25) / (COUNT - 1))
     expected = 0.75 * track.vertices[3] + 0.25 * track.vertices[4]
     np.testing.assert_allclose(posed.vertices, expected, atol=1e-6)
-    expected = 0.75 * motion.frame(3).condition + 0.25 * motion.frame(4).condition
+    expected = 0.75 * motion.at_timestep(3).condition + 0.25 * motion.at_timestep(4).condition
     np.testing.assert_allclose(posed.condition, expected, atol=1e-5)
 
 
@@ -60,13 +60,13 @@ def test_a_row_s_own_time_is_that_row_exactly(head):
     motion = SubjectMotion(track)
     times = (torch.arange(1001) / 1000).float()
     for index in range(0, 1001, 37):
-        assert torch.equal(motion.at_time(float(times[index])).vertices, motion.frame(index).vertices)
+        assert torch.equal(motion.at_time(float(times[index])).vertices, motion.at_timestep(index).vertices)
 
 
 @pytest.mark.parametrize(("time", "index"), [(-0.2, 0), (1.3, COUNT - 1), (float("inf"), COUNT - 1)])
 def test_times_outside_are_clamped(track, time, index):
     motion = SubjectMotion(track)
-    assert torch.equal(motion.at_time(time).vertices, motion.frame(index).vertices)
+    assert torch.equal(motion.at_time(time).vertices, motion.at_timestep(index).vertices)
 
 
 def test_time_that_is_no_number(track):
@@ -76,7 +76,7 @@ def test_time_that_is_no_number(track):
 
 def test_a_single_frame_has_every_time(head):
     motion = SubjectMotion(make_track(head, head, count=1), head)
-    assert torch.equal(motion.at_time(0.7).vertices, motion.frame(0).vertices)
+    assert torch.equal(motion.at_time(0.7).vertices, motion.at_timestep(0).vertices)
 
 
 def test_posing_a_frame_s_coefficients_gives_that_frame(track, head):
@@ -84,7 +84,7 @@ def test_posing_a_frame_s_coefficients_gives_that_frame(track, head):
     for index in range(COUNT):
         posed = motion.pose(*motion.coefficients(index))
         np.testing.assert_allclose(posed.vertices, track.vertices[index], atol=2e-6)
-        np.testing.assert_allclose(posed.condition, motion.frame(index).condition, atol=1e-6)
+        np.testing.assert_allclose(posed.condition, motion.at_timestep(index).condition, atol=1e-6)
     by_tensor = motion.pose(torch.from_numpy(track.expression[5]), torch.from_numpy(track.pose[5]))
     np.testing.assert_allclose(by_tensor.vertices, track.vertices[5], atol=2e-6)
 
@@ -149,7 +149,7 @@ def test_along_a_camera_path(track, head):
     cameras = Cameras(poses, 10.0, 10.0, 5.0, 5.0, times=torch.tensor([0.0, 0.5, 1.2]))
     shown = motion.along(cameras)
     for posed, index in zip(shown, (0, 5, COUNT - 1), strict=True):
-        assert torch.equal(posed.vertices, motion.frame(index).vertices)
+        assert torch.equal(posed.vertices, motion.at_timestep(index).vertices)
     without = motion.along(Cameras(poses, 10.0, 10.0, 5.0, 5.0))
     assert len(without) == 3 and torch.equal(without[2].vertices, motion.neutral().vertices)
 
@@ -189,4 +189,4 @@ def test_without_a_head_model_only_replay(track):
 def test_a_head_model_that_does_not_fit_is_set_aside(track, head, change, words):
     motion = SubjectMotion(track, change(head))
     assert not motion.can_pose and words in motion.why_no_head
-    assert torch.equal(motion.frame(2).vertices, torch.from_numpy(track.vertices[2]))
+    assert torch.equal(motion.at_timestep(2).vertices, torch.from_numpy(track.vertices[2]))

@@ -1,4 +1,4 @@
-"""One person's performance on another's face: movement is kept, how the driver's face is made is not."""
+"""One person's performance on another's face: movement is kept, how the performer's face is made is not."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def test_a_phones_take_moves_jaw_lids_and_head_as_its_columns_say(head, avatar, 
     forward = performed.head_movement[:, :3, 2]
     yaw = np.arctan2(forward[:, 0], forward[:, 2])
     assert np.corrcoef(-yaw, values["HeadYaw"])[0, 1] >= CORRELATION
-    # As far as the driver's, not merely alike.
+    # As far as the performer's, not merely alike.
     assert np.ptp(yaw) == pytest.approx(np.ptp(values["HeadYaw"]), rel=0.05)
 
 

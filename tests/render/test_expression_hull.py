@@ -94,7 +94,7 @@ def told(pipeline, value: float) -> torch.Tensor:
     """What the field is told of the first moment with every entry of its condition set to `value`."""
     model, camera = pipeline.model, pipeline.datamanager.eval_dataset.cameras[:1]
     camera.metadata = None
-    frame = model.motion.frame(0)
+    frame = model.motion.at_timestep(0)
     model.override = PosedFrame(frame.vertices, torch.full_like(frame.condition, value))
     condition = model.conditioning(model.timeline.of_camera(camera, model.override))[0]
     model.override = None

@@ -225,9 +225,9 @@ def trained(pipeline, steps: int) -> list[torch.Tensor]:
 def test_background_work_and_the_rest_share_the_threads(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
 
-    def spread_over() -> int:
+    def spread_over(alone: bool = False) -> int:
         """Threads that four parts run on; which they are must not change what comes back."""
-        together = threading.Barrier(4) if not threads._background_work else None
+        together = threading.Barrier(4) if alone else None
 
         def part(begin: int, end: int) -> tuple[int, int, int]:
             if together is not None:
@@ -252,9 +252,9 @@ def test_background_work_and_the_rest_share_the_threads(monkeypatch):
     assert spread_over() <= 2 and found[0] <= 2
     done.set()
     thread.join()
-    monkeypatch.setattr(threads, "_pool", lambda pid: pool)
+    monkeypatch.setattr(threads, "pool_of", lambda pid: pool)
     with ThreadPoolExecutor(4) as pool:
-        assert spread_over() == 4
+        assert spread_over(alone=True) == 4
 
 
 @pytest.mark.parametrize("failing", [None, 0, 5])
@@ -287,8 +287,8 @@ def test_whoever_waits_for_background_work_takes_part_in_it(monkeypatch, failing
             found = running.result(10)
             assert [begin for begin, _ in found] == list(range(8))
             assert [thread == threading.get_ident() for _, thread in found] == [False] + 7 * [True]
+    # Nothing is left of it to take part in, after an error neither.
     threads.help_background_work()
-    assert not threads._open_to_help
 
 
 def test_torch_leaves_its_threads_to_kernels_and_gets_them_back():

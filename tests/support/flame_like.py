@@ -234,7 +234,7 @@ class _Csc:
         )
 
 
-_OLD_NAMES = {_Ch: ("chumpy.ch", "Ch"), _Csc: ("scipy.sparse.csc", "csc_matrix")}
+OLD_NAMES = {_Ch: ("chumpy.ch", "Ch"), _Csc: ("scipy.sparse.csc", "csc_matrix")}
 
 
 class _Python2Pickler(pickle._Pickler):
@@ -250,7 +250,7 @@ class _Python2Pickler(pickle._Pickler):
         self.memoize(value)
 
     def save_global(self, obj, name=None) -> None:
-        module, name = _OLD_NAMES.get(obj, (obj.__module__, name or obj.__name__))
+        module, name = OLD_NAMES.get(obj, (obj.__module__, name or obj.__name__))
         module = module.replace("numpy._core", "numpy.core").replace("builtins", "__builtin__")
         self.write(pickle.GLOBAL + f"{module}\n{name}\n".encode())
         self.memoize(obj)

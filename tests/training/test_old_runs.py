@@ -18,6 +18,7 @@ import yaml
 
 import flame_nerf
 from flame_nerf import methods
+from flame_nerf.losses.unseen_views import UnseenViewsConfig
 from flame_nerf.render.head_renderer import SamplingConfig
 from flame_nerf.render.observed.occupancy import OccupancyConfig
 from flame_nerf.runtime import old_runs
@@ -110,6 +111,13 @@ def test_rays_of_runs_older_than_that_option_end_where_they_were_trained_to():
     # What a newer run says holds.
     stored = "!!python/object:flame_nerf.render.head_renderer.SamplingConfig\ngrazing: 0.03\n"
     assert loaded(stored).grazing == 0.03
+
+
+def test_runs_that_call_a_config_by_its_old_name_are_loaded():
+    # A newer run than the kept one: its module is where it is today.
+    name = "!!python/object:flame_nerf.losses.unseen_views.UnseenSidesConfig"
+    stored = loaded(f"{name}\nevery: 3\nseen_tolerance: 0.002\n")
+    assert vars(stored) == vars(UnseenViewsConfig(every=3, observed_tolerance=0.002))
 
 
 def test_what_held_before_is_of_options_that_there_are():

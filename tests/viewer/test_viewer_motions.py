@@ -2,20 +2,19 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import viser
 from nerfstudio.viewer import render_panel
+from panel_stand_ins import FakeModel, FakeViewer, labelled, move, press
 from synthetic_head import make_head, make_track
-from test_viewer_panel import FakeModel, FakeViewer, move, press
 
 from flame_nerf.motion import MotionError, Provenance, SubjectMotion, load_motion, motion_of_poses, save_motion
 from flame_nerf.motion.path_motion import filmed_path
 from flame_nerf.viewer import HeadPanel
-from flame_nerf.viewer.handles import labelled, plain_text
+from flame_nerf.viewer.handles import plain_text
 from flame_nerf.viewer.keyframes import path_of
 from flame_nerf.viewer.recorder import TAKE_FPS, Recorder
 from flame_nerf.viewer.shelf import Shelf, file_name
@@ -182,7 +181,7 @@ def test_a_film_has_the_faces_that_stood_at_its_keyframes(page, avatar, capsys):
 
     # A path that is loaded again has its keyframes' faces again.
     stored = [entry["render_time"] for entry in document["keyframes"]]
-    faces = [page.panel.film._stored_face(time).expression[0] for time in stored]
+    faces = [page.path.stored_face(time).expression[0] for time in stored]
     np.testing.assert_allclose(faces, (0.0, 1.0, 0.3), atol=0.03)
 
 
@@ -193,7 +192,7 @@ def test_a_film_may_play_what_is_shown(page, avatar):
     move(page.panel.film.choice, page.panel.film.choice.options[1])
     document = film(page, client, "video")
     motion = load_motion(page.folder / "camera_paths" / document["motion"])
-    expected = np.arange(len(motion)) / 30 * avatar.fps % avatar.num_frames
+    expected = np.arange(len(motion)) / 30 * avatar.fps % avatar.num_timesteps
     track = avatar.stored_expression[:, 0].numpy()
     np.testing.assert_allclose(motion.column("jawOpen"), np.interp(expected, np.arange(len(track)), track), atol=1e-4)
 
@@ -237,13 +236,13 @@ def test_kept_faces_return_and_stay(page, avatar):
     press(panel.faces.keep)
     move(panel.face.sliders["jawOpen"], 0.0)
     press(panel.faces.keep)
-    buttons = next(handle for handle in panel.faces._handles if hasattr(handle, "on_click"))
+    buttons = labelled(page.server, "Put back")
     for _ in range(2):
         press(buttons, "1")
         assert panel.stage.expression["jawOpen"] == pytest.approx(0.7)
         assert panel.face.sliders["jawOpen"].value == pytest.approx(0.7) == page.model.override.condition[0]
         move(panel.face.sliders["jawOpen"], 0.2)
-    file = Path(panel.faces._file)
+    file = page.folder / "motions/kept faces.npz"
     assert load_motion(file).column("jawOpen") == pytest.approx([0.7, 0.0])
     press(panel.faces.forget)
     assert load_motion(file).column("jawOpen") == pytest.approx([0.7])

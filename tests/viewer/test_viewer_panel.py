@@ -1,15 +1,13 @@
 """The head panel against a real viser server, without a browser: what a hand on a slider makes the model show."""
 
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import viser
-from nerfstudio.cameras.cameras import Cameras
-from synthetic import DISTANCE, look_at_origin
+from panel_stand_ins import FakeModel, FakeViewer, install, labelled, move, press
 from synthetic_head import make_head, make_track
 
 from flame_nerf.heads import load_head
@@ -18,13 +16,10 @@ from flame_nerf.motion.arkit import ARKIT_NAMES
 from flame_nerf.motion.frame import EYE_JOINTS
 from flame_nerf.viewer import HeadPanel
 from flame_nerf.viewer.page import shared_note
-from flame_nerf.viewer.panel import CPU_MOVING_FPS, CPU_RESOLUTION
 from flame_nerf.viewer.sliders import GAZE_LEFT, GAZE_UP, JAW_ANGLE, label_of, matches, other_side, slider_groups
 from flame_nerf.viewer.stage import SLIDERS, VIDEO, Stage
-from flame_nerf.viewer.tabs.render_tab import set_field_of_view
 
 COUNT = 11
-CLIENT = SimpleNamespace()
 ARKIT_SAMPLE = ("browInnerUp", "cheekPuff", "eyeBlinkLeft", "jawOpen", "mouthSmileLeft", "noseSneerLeft", "tongueOut")
 
 
@@ -43,66 +38,6 @@ def head():
 @pytest.fixture(scope="module")
 def track(head):
     return make_track(head, head)
-
-
-class FakeViewer:
-    """What of Nerfstudio's viewer the panel touches."""
-
-    def __init__(self, server, cameras=(), folder=Path("nowhere")):
-        self.viser_server = server
-        self.stats_markdown = SimpleNamespace(order=3, content="Step: 7  \nResolution: 3x4px")
-        hideable = SimpleNamespace(set_hidden=lambda hidden: None)
-        self.control_panel = SimpleNamespace(
-            _max_res=SimpleNamespace(value=512), viser_scale_ratio=10.0, _train_speed=hideable, _train_util=hideable,
-            _layer_depth=SimpleNamespace(value=True),
-        )  # fmt: skip
-        self.trainer, self.train_lock = None, None
-        self.pause_train, self.resume_train = SimpleNamespace(visible=True), SimpleNamespace(visible=False)
-        self.log_filename, self.datapath = folder / "viewer.log", folder
-        dataset = SimpleNamespace(cameras=cameras, __len__=lambda: len(cameras))
-        self.pipeline = SimpleNamespace(
-            datamanager=SimpleNamespace(train_dataset=None if not len(cameras) else dataset)
-        )
-        self.render_statemachines = {}
-        self.renders = 0
-
-    def _trigger_rerender(self):
-        self.renders += 1
-
-
-class FakeModel(SimpleNamespace):
-    """What of a model the panel touches; its pictures are black."""
-
-    def __init__(self, motion, **more):
-        super().__init__(motion=motion, override=None, device="cpu", training=False, **more)
-
-    def eval(self):
-        return self
-
-    def train(self, mode):
-        return self
-
-    def get_outputs_for_camera(self, camera):
-        return {"rgb": torch.zeros(int(camera.height), int(camera.width), 3)}
-
-
-def install(server, motion, folder=Path("nowhere")):
-    model = FakeModel(motion)
-    panel, viewer = HeadPanel(model), FakeViewer(server, folder=folder)
-    panel._setup(viewer)
-    return model, panel, viewer
-
-
-def move(handle, value):
-    """What the viewer does when a person moves something on the page."""
-    handle._impl.value = value
-    for callback in handle._impl.update_cb:
-        callback(SimpleNamespace(client_id=0, client=CLIENT, target=handle))
-
-
-def press(handle, value=True):
-    """What the viewer does when a person presses a button, or one of a group."""
-    move(handle, value)
 
 
 def test_expressions_are_grouped_by_part_of_the_face():
@@ -209,13 +144,13 @@ def test_sliders_from_frame_and_neutral_face(server, track, head):
     motion = SubjectMotion(quiet, head)
     model, panel, _ = install(server, motion)
     move(panel.player.frame, 4)
-    press(panel.face._ways_back, "this face")
+    press(labelled(server, "Set to"), "this face")
     sliders = panel.face.sliders
     # viser's sliders have steps; what is shown has none.
     assert sliders["jawOpen"].value == pytest.approx(track.expression[4, 0])
     assert sliders[JAW_ANGLE].value == pytest.approx(np.degrees(0.2))
     np.testing.assert_allclose(model.override.vertices, quiet.vertices[4], atol=1e-5)
-    press(panel.face._ways_back, "neutral")
+    press(labelled(server, "Set to"), "neutral")
     assert all(slider.value == 0 for slider in sliders.values())
     torch.testing.assert_close(model.override.vertices, motion.neutral().vertices)
 
@@ -232,7 +167,7 @@ def test_linked_sides_move_together_and_a_group_is_reset_alone(server):
     move(sliders["mouthSmileLeft"], 0.1)
     assert stage.expression["mouthSmileRight"] == 0.6
     move(sliders[JAW_ANGLE], 12.0)
-    panel.face._reset(next(group for group in panel.face._groups if group.label == "Mouth"))
+    press(labelled(server, "Reset mouth"))
     assert set(stage.expression.values()) == {0.0} and stage.angles[JAW_ANGLE] == 12.0
     assert sliders["mouthSmileLeft"].value == 0.0 and sliders[JAW_ANGLE].value == 12.0
 
@@ -300,7 +235,7 @@ def test_a_failing_renderer_does_not_stop_the_panel(server, track, head, capsys)
     viewer._trigger_rerender = lambda: 1 / 0
     move(panel.player.frame, 2)
     assert model.override is not None
-    model.motion.frame = lambda index: 1 / 0
+    model.motion.at_timestep = lambda index: 1 / 0
     move(panel.player.frame, 3)
     assert "ZeroDivisionError" in capsys.readouterr().out
 
@@ -320,65 +255,3 @@ def test_a_finished_avatar_shows_nothing_of_training(server, track):
 def test_several_browsers_are_told_that_they_share_the_face():
     assert shared_note(0) == shared_note(1) == ""
     assert "2 browsers" in shared_note(2) and "own camera" in shared_note(2)
-
-
-def test_the_picture_is_small_without_a_gpu(server, track):
-    _, _, viewer = install(server, SubjectMotion(track))
-    assert viewer.control_panel._max_res.value == CPU_RESOLUTION == 384
-
-
-class FakeCamera(SimpleNamespace):
-    pass
-
-
-def greeted(server, track, cameras):
-    panel = HeadPanel(FakeModel(SubjectMotion(track)))
-    viewer = FakeViewer(server)
-    if cameras is not None:
-
-        class Dataset:
-            def __len__(self):
-                return len(cameras)
-
-        dataset = Dataset()
-        dataset.cameras = cameras
-        viewer.pipeline.datamanager.train_dataset = dataset
-    panel._setup(viewer)
-    from contextlib import nullcontext
-
-    client = SimpleNamespace(client_id=5, camera=FakeCamera(), atomic=nullcontext)
-    viewer.render_statemachines[5] = SimpleNamespace(target_fps=30, _calculate_image_res=lambda aspect: (30, 45))
-    viewer.camera_handles, viewer.hidden = {0: None}, []
-    viewer.set_camera_visibility = viewer.hidden.append
-    viewer.toggle_cameravis_button = lambda: viewer.hidden.append("button")
-    panel.greet(client)
-    panel.greet(client)
-    return client.camera, viewer
-
-
-def test_the_first_view_is_the_mean_training_camera_s(server, track):
-    poses = torch.from_numpy(np.stack([look_at_origin(0.2, 0.1)[:3]] * 3)).float()
-    camera, viewer = greeted(server, track, Cameras(poses, 100.0, 100.0, 32.0, 32.0, width=64, height=64))
-    np.testing.assert_allclose(camera.position, 10 * poses[0, :, 3], atol=1e-5)
-    looking = camera.look_at - camera.position
-    np.testing.assert_allclose(looking / np.linalg.norm(looking), -poses[0, :, 2], atol=1e-6)
-    assert 0.5 * DISTANCE < np.linalg.norm(looking) / 10 < 1.5 * DISTANCE
-    assert camera.fov == pytest.approx(2 * np.arctan(0.32))
-    assert viewer.hidden == [False, "button"], "the training cameras stand in the way, and are cleared once"
-    assert viewer.render_statemachines[5].target_fps == CPU_MOVING_FPS
-    assert viewer.render_statemachines[5]._calculate_image_res(1.5) == (64, 96), "never a postage stamp"
-
-
-def test_without_training_cameras_the_view_is_from_the_front(server, track):
-    camera, _ = greeted(server, track, None)
-    assert camera.position[2] > camera.look_at[2]
-    np.testing.assert_allclose(camera.position[:2], camera.look_at[:2])
-
-
-def test_keyframes_are_filmed_with_the_page_s_field_of_view(server, track):
-    slider = server.gui.add_slider("Default FOV", min=0.1, max=175.0, step=0.01, initial_value=75.0)
-    poses = torch.from_numpy(np.stack([look_at_origin(0.2, 0.1)[:3]] * 3)).float()
-    camera, _ = greeted(server, track, Cameras(poses, 100.0, 100.0, 32.0, 32.0, width=64, height=64))
-    assert slider.value == pytest.approx(np.degrees(camera.fov)) == pytest.approx(2 * np.degrees(np.arctan(0.32)))
-    slider.remove()
-    assert not set_field_of_view(server, 0.5), "another viewer's page has no such slider"

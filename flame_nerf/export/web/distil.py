@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from flame_nerf.export.smooth_normals import neighbour_mean, smooth_normals
 from flame_nerf.export.web.appearance import Appearance
 from flame_nerf.export.web.config import FADE, LEAST_COSINE
-from flame_nerf.export.web.layers import LayeredHead, neighbour_mean, smooth_normals
+from flame_nerf.export.web.layers import LayeredHead
 from flame_nerf.export.web.views import View
 
 MOST_OPAQUE = 0.9995

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from flame_nerf.geometry import vertex_normals
+from flame_nerf.export.smooth_normals import neighbour_mean, smooth_normals
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from flame_nerf.export.atlas import Atlas
     from flame_nerf.export.web.substance import Substance
 
-NORMAL_SWEEPS = 3
-"""How often normals are averaged with their neighbours': offsets along them then hardly cross."""
 DEEPEST = 0.010
 """Metres behind the mesh at which looking for substance ends; shells thinner than that end it sooner."""
 _PROBES = 48
@@ -65,28 +63,6 @@ class LayeredHead:
     """1 at vertices around which the look follows the face, else 0."""
     bases: Float[np.ndarray, "K B T T 4"]
     """What is added to each texture for each unit of B weights, in the same atlas with T texels a side."""
-
-
-def neighbour_mean(triangles: Int[np.ndarray, "F 3"], count: int) -> scipy.sparse.csr_matrix:
-    """Matrix that makes of each of `count` vertices' values the mean of its own and its neighbours'."""
-    import scipy.sparse as sparse
-
-    ends = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
-    ends = np.concatenate([ends, ends[:, ::-1]])
-    linked = sparse.coo_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), (count, count)).tocsr()
-    linked.data[:] = 1.0
-    linked = linked + sparse.eye(count)
-    return (sparse.diags(1 / np.asarray(linked.sum(axis=1)).ravel()) @ linked).tocsr()
-
-
-def smooth_normals(
-    vertices: Float[np.ndarray, "V 3"], triangles: Int[np.ndarray, "F 3"], mean: scipy.sparse.csr_matrix
-) -> Float[np.ndarray, "V 3"]:
-    """Unit normals of a posed mesh, averaged `NORMAL_SWEEPS` times by `neighbour_mean`. The page computes the same."""
-    normals = vertex_normals(vertices, triangles)
-    for _ in range(NORMAL_SWEEPS):
-        normals = mean @ normals
-    return _unit(normals)
 
 
 def layer_offsets(
@@ -134,7 +110,7 @@ def layer_offsets(
             offset = mean @ offset
         offsets.append(offset)
     middle = count // 2
-    offsets = [_unfolded(offset, vertices, normals, triangles) for offset in offsets]
+    offsets = [unfolded(offset, vertices, normals, triangles) for offset in offsets]
     for layer in range(middle + 1, count):
         offsets[layer] = np.maximum(offsets[layer], offsets[layer - 1] + _APART)
     for layer in range(middle - 1, -1, -1):
@@ -224,11 +200,7 @@ def _with_bar(count: int) -> Iterator[int]:
         yield from bar.track(range(count), description="Baking layers")
 
 
-def _unit(vectors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
-def _unfolded(
+def unfolded(
     offset: Float[np.ndarray, " V"],
     vertices: Float[np.ndarray, "V 3"],
     normals: Float[np.ndarray, "V 3"],

@@ -85,12 +85,12 @@ def check(model: Any, path: Path, with_head_model: bool) -> None:
 
 def first_camera(pipeline: Pipeline) -> FirstCamera:
     """What the page shows at first: the mean training camera, held so that the head stands upright."""
-    from flame_nerf.film.driven import Take, take_cameras
+    from flame_nerf.film.filming import Take, take_cameras
     from flame_nerf.motion.frame import Moments
-    from flame_nerf.runtime.drive_options import LookConfig
+    from flame_nerf.runtime.film_options import LookConfig
 
     motion = pipeline.model.motion
-    camera = take_cameras(pipeline, Take(Moments(motion.num_frames, motion.frame), motion.fps), LookConfig())
+    camera = take_cameras(pipeline, Take(Moments(motion.num_timesteps, motion.at_timestep), motion.fps), LookConfig())
     c2w = camera.camera_to_worlds.reshape(-1, 3, 4)[0].double().cpu().numpy()
     shorter = min(int(camera.width.reshape(-1)[0]), int(camera.height.reshape(-1)[0]))
     return FirstCamera(c2w, float(camera.fy.reshape(-1)[0]) / shorter)
@@ -149,14 +149,14 @@ def page_text(pipeline: Pipeline, title: str, camera: FirstCamera, layered: Laye
 
 def avatar_document(model: Any, camera: FirstCamera, layered: LayeredHead, appearance: Appearance) -> dict[str, Any]:
     """All that the page's script knows of an avatar."""
-    from flame_nerf.export.web.performance import performance, rest_joints
+    from flame_nerf.export.web.performance import performance
     from flame_nerf.export.web.rig import rig
 
     live, centre = model.motion.live, model.motion.centre.cpu().tolist()
     base = np.concatenate([camera.c2w, [[0.0, 0.0, 0.0, 1.0]]])
     return {
         "rig": rig(live),
-        "rest": rest_joints(model, live).tolist(),
+        "rest": model.motion.rest_pose().joints.astype(np.float32).reshape(-1).tolist(),
         "look": look_document(layered, appearance.documents(model.motion, live)) | {"centre": centre},
         "performance": performance(model, base),
         "camera": {"c2w": camera.c2w.reshape(-1).tolist(), "centre": centre, "focal": camera.focal},
@@ -235,6 +235,6 @@ def _about(model: Any) -> str:
 
 
 def _normal_sweeps() -> int:
-    from flame_nerf.export.web.layers import NORMAL_SWEEPS
+    from flame_nerf.export.smooth_normals import NORMAL_SWEEPS
 
     return NORMAL_SWEEPS

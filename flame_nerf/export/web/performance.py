@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from flame_nerf.export.web.arrays import array, columns
-from flame_nerf.geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from flame_nerf.motion.performance import transforms_at
 from flame_nerf.refinement.export import refined_subject
 
 if TYPE_CHECKING:
-    from flame_nerf.motion import LiveHead
     from flame_nerf.subject import Subject
 
 MOST_FRAMES = 6000
@@ -58,22 +56,8 @@ def head_movement(subject: Subject, count: int, base_c2w: Float[np.ndarray, "4 4
     if not known:
         return np.tile(np.eye(4), (count, 1, 1))
     rows = np.array(sorted(known))
-    moved = np.stack([known[row] for row in rows])
-    after = np.searchsorted(rows, np.arange(count)).clip(0, len(rows) - 1)
-    before = np.maximum(after - (rows[after] > np.arange(count)), 0)
-    gap = np.maximum(rows[after] - rows[before], 1)
-    share = np.clip((np.arange(count) - rows[before]) / gap, 0, 1)
-    out = moved[before].copy()
-    out[:, :3, 3] += share[:, None] * (moved[after] - moved[before])[:, :3, 3]
-    between = torch.from_numpy(np.swapaxes(moved[before], 1, 2)[:, :3, :3] @ moved[after][:, :3, :3])
-    turn = axis_angle_to_matrix(matrix_to_axis_angle(between) * torch.from_numpy(share)[:, None]).numpy()
-    out[:, :3, :3] = moved[before][:, :3, :3] @ turn
-    return out
-
-
-def rest_joints(model: Any, live: LiveHead) -> Float[np.ndarray, " 3J"]:
-    """Turns of the joints of a face that nobody moves: as `SubjectMotion.pose` has them."""
-    return np.concatenate([np.asarray(model.motion.carriage(name), np.float32) for name in live.joint_names])
+    positions = np.interp(np.arange(count), rows, np.arange(len(rows)))
+    return transforms_at(np.stack([known[row] for row in rows]), positions)
 
 
 def _ordered(values: np.ndarray, names: tuple[str, ...], wanted: tuple[str, ...]) -> np.ndarray:

@@ -129,7 +129,7 @@ def _run(jobs: list[Callable[[], Any]]) -> list[Any]:
                 results[number].set_exception(error)
 
     for _ in range(min(_free_threads(), len(jobs)) - 1):
-        _pool(os.getpid()).submit(share)
+        pool_of(os.getpid()).submit(share)
     if _is_background():
         _open_to_help.add(share)
     share()
@@ -140,6 +140,6 @@ def _run(jobs: list[Callable[[], Any]]) -> list[Any]:
 
 
 @lru_cache(maxsize=1)
-def _pool(pid: int) -> ThreadPoolExecutor:
+def pool_of(pid: int) -> ThreadPoolExecutor:
     """One pool for all kernels of this process; a forked one gets its own, as threads do not survive a fork."""
     return ThreadPoolExecutor(max_workers=max(1, os.cpu_count() or 1), thread_name_prefix="flame-nerf")

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from flame_nerf.runtime.transfer import to_device
+from flame_nerf.runtime.to_device import to_device
 
 
 @lru_cache(maxsize=1)

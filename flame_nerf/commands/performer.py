@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Driver:
+class Performer:
     """Whoever drives an avatar."""
 
     motion: Motion
@@ -27,7 +27,7 @@ class Driver:
     @classmethod
     def of(
         cls, source: Path, head_units: AngleUnits | None, pictures: bool = False, fps: float | None = None
-    ) -> Driver:
+    ) -> Performer:
         """What `source` holds; a video is tracked first. Says what was taken for granted."""
         from flame_nerf.motion import load_motion
         from flame_nerf.motion.files.sources import VIDEOS, find_sound

@@ -13,8 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from flame_nerf.film.pictures import to_uint8
-from flame_nerf.runtime.drive_options import LookConfig
 from flame_nerf.runtime.errors import FilmError
+from flame_nerf.runtime.film_options import LookConfig
 
 if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline

@@ -49,7 +49,7 @@ def follow(config: TrainerConfig, config_path: Path, data: Path | None = None) -
     _settle(config, home)
     if data is not None:
         # load_subject's own message, where it is no subject, says what makes one.
-        found = data.expanduser().absolute()
+        found: Path | None = data.expanduser().absolute()
     else:
         found = find_subject(home, recorded_run, recorded_data, _centre(config))
     if found is None:

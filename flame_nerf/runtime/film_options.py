@@ -51,14 +51,15 @@ class TransferConfig:
     """How one person's performance becomes another's."""
 
     strength: float = 1.0
-    """0 copies the driver's numbers as they are; 1 takes each expression relative to how the driver's face rests and
-    how far it goes, puts it onto how the avatar's rests, and keeps it within what training showed. In between: both."""
+    """0 copies the performer's numbers as they are; 1 takes each expression relative to how the performer's face rests
+    and how far it goes, puts it onto how the avatar's rests, and keeps it within what training showed. In between:
+    both."""
     head_gain: float = 1.0
-    """How much of the driver's head movement the head makes; 0: none, 0.5: half."""
+    """How much of the performer's head movement the head makes; 0: none, 0.5: half."""
     head_from: Literal["first", "mean"] = "first"
-    """Moment that the head's movement starts from: the driver's first, or the mean of all."""
+    """Moment that the head's movement starts from: the performer's first, or the mean of all."""
     smoothing: float = 0.0
-    """Seconds over which movement is evened out, where the driver's track trembles; blinks stay quick."""
+    """Seconds over which movement is evened out, where the performer's track trembles; blinks stay quick."""
 
     def check(self) -> None:
         """MotionError, in one line, where a number is none that a transfer can have."""

@@ -1,4 +1,4 @@
-"""The driver's own pictures, moment by moment."""
+"""The performer's own pictures, moment by moment."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from flame_nerf.subject import Subject
 
 
-class DriverPictures:
+class PerformerImages:
     """Picture of a subject that shows, or is the last before, each moment of its motion."""
 
     def __init__(self, subject: Subject, count: int) -> None:
         """
         Args:
-            subject: the driver.
+            subject: the performer.
             count: moments of its motion.
         """
         self._subject = subject

@@ -17,13 +17,13 @@ from jaxtyping import Float, UInt8
 from flame_nerf.film.destinations import FilmFile, PictureFolder, is_film, sheet_beside
 from flame_nerf.film.encoder import CONTAINERS, Sound
 from flame_nerf.film.framing import close_up, upright
-from flame_nerf.film.look import MOST_PIXELS, painter
+from flame_nerf.film.painter import MOST_PIXELS, painter
 from flame_nerf.film.paths import orbit_cameras
 from flame_nerf.film.pictures import contact_sheet, write_png
 from flame_nerf.film.rendering import SHEET_IMAGES, render_images
 from flame_nerf.motion import Moments
-from flame_nerf.runtime.drive_options import LookConfig
 from flame_nerf.runtime.errors import FilmError
+from flame_nerf.runtime.film_options import LookConfig
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -49,7 +49,7 @@ class Take:
     """Rigid movement of the head before the camera, in its own frame; None: it stands still."""
     sound: Sound | None = None
     beside: Callable[[int], UInt8[np.ndarray, "H W 3"]] | None = None
-    """A picture that is shown left of each one, such as the driver's; None: none is."""
+    """A picture that is shown left of each one, such as the performer's; None: none is."""
 
 
 def film_take(

@@ -18,9 +18,9 @@ from scipy.spatial.transform import Rotation
 from synthetic import look_at_origin
 
 from flame_nerf.film import FilmError, FilmWriter, Sound, find_ffmpeg, has_sound
-from flame_nerf.film.driven import Take, film_take, take_cameras
+from flame_nerf.film.filming import Take, film_take, take_cameras
 from flame_nerf.motion import Moments, PosedFrame
-from flame_nerf.runtime.drive_options import LookConfig
+from flame_nerf.runtime.film_options import LookConfig
 
 SIZE = 32
 BACKGROUND = 0.25
