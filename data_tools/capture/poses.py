@@ -13,6 +13,8 @@ MEDIAPIPE_BROWS = 9
 """Point between the brows in mediapipe's numbering."""
 FROM_EYES = 1.85
 """Height from brow line to chin over the distance from the eyes to the lips."""
+ROWS_AT_ONCE = 256
+"""Timesteps whose meshes are held in double precision at a time."""
 OF_MESH = 0.45
 """The same over the height of a head's mesh with its neck, where it has neither eyes nor lips."""
 
@@ -22,7 +24,10 @@ def head_from_world(subject: Subject) -> Float[np.ndarray, "T 4 4"]:
     track = subject.track
     faces = track.region_faces("scalp", "ears")
     rows: Int[np.ndarray, " N"] = np.unique(track.faces[faces if faces.any() else slice(None)])
-    return rigid_fit(track.vertices[:, rows].astype(np.float64), track.canonical_vertices[rows].astype(np.float64))
+    rest = track.canonical_vertices[rows].astype(np.float64)
+    blocks = range(0, track.num_timesteps, ROWS_AT_ONCE)
+    posed = (track.vertices[start : start + ROWS_AT_ONCE][:, rows].astype(np.float64) for start in blocks)
+    return np.concatenate([rigid_fit(block, rest) for block in posed])
 
 
 def head_angles(subject: Subject) -> Float[np.ndarray, "N 2"]:
