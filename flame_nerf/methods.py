@@ -25,9 +25,7 @@ from flame_nerf.render.head_renderer import SamplingConfig
 from flame_nerf.render.observed.occupancy import OccupancyConfig
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.training.trainer import DecaySchedulerConfig, FlameNerfTrainerConfig
-
-LOCAL = "127.0.0.1"
-"""Who may open the viewer: this machine alone, unless --viewer.websocket-host says otherwise."""
+from flame_nerf.training.viewer_address import LOCAL
 
 
 @dataclass

@@ -59,11 +59,20 @@ def config_of(settings: Mapping[str, Any], where: str) -> FlameNerfTrainerConfig
     return config
 
 
-def _method(name: Any, where: str) -> FlameNerfTrainerConfig:
+def own_config(name: Any) -> FlameNerfTrainerConfig | None:
+    """The config of one of this package's methods by its name; None of an unknown one."""
+    return _known_methods().get(name) if isinstance(name, str) else None
+
+
+def _known_methods() -> dict[str, FlameNerfTrainerConfig]:
     # As Nerfstudio finds them, and only this package's: others' code has no part in a file from elsewhere.
     entries = entry_points(group="nerfstudio.method_configs")
     specifications = [entry.load() for entry in entries if entry.module.split(".")[0] == "flame_nerf"]
-    known = {found.config.method_name: found.config for found in specifications}
+    return {found.config.method_name: found.config for found in specifications}
+
+
+def _method(name: Any, where: str) -> FlameNerfTrainerConfig:
+    known = _known_methods()
     if not isinstance(name, str) or name not in known:
         raise AvatarError(f"{where}: method {name!r} is unknown here, known are {', '.join(known)}; update flame-nerf")
     return known[name]

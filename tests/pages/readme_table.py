@@ -153,6 +153,9 @@ COMMANDS: dict[str, Runs | Parses | Installs | Serves] = {
     ),
     # A subject.
     "flame-nerf-data check subjects/me": Runs({"subjects/me": made.subject}, process=True),
+    "flame-nerf-data check subjects/me --report me.html": Runs(
+        {"subjects/me": made.subject}, makes=("me.html", "me.json"), fast=True
+    ),
     "flame-nerf-data export insta subjects/me DST": Runs(
         {"subjects/me": made.subject}, makes=("DST/transforms_train.json", "DST/images/*"), fast=True
     ),
