@@ -10,10 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, UnidentifiedImageError
 
 from data_tools.check.findings import Finding, some
 from flame_nerf.data.face_boxes import head_box
+from flame_nerf.runtime.door import open_picture, picture_header
 from flame_nerf.subject import Frame, Subject
 
 LOOKED_AT = 240
@@ -48,9 +48,9 @@ def check_pictures(subject: Subject, on_picture: Callable[[], None] = lambda: No
     findings, looks, damaged, modes = [], [], [], {}
     for frame in frames:
         try:
-            modes.setdefault(_mode(frame.file_path), []).append(frame.file_path.name)
+            modes.setdefault(picture_header(frame.file_path, OSError).mode, []).append(frame.file_path.name)
             looks.append(_look(subject, frame))
-        except (OSError, UnidentifiedImageError, ValueError) as error:
+        except (OSError, ValueError) as error:
             damaged.append(f"{frame.file_path.name} ({error})")
         on_picture()
     if damaged:
@@ -76,11 +76,6 @@ def _spread(frames: tuple[Frame, ...]) -> list[Frame]:
     return [frames[row] for row in rows]
 
 
-def _mode(path: Path) -> str:
-    with Image.open(path) as picture:
-        return picture.mode
-
-
 def _look(subject: Subject, frame: Frame) -> _Look:
     grey = read_grey(frame.file_path)
     scale = min(1.0, SIDE / max(grey.shape))
@@ -101,7 +96,7 @@ def read_grey(path: Path) -> UInt8[np.ndarray, "H W"]:
         OSError: it is missing or cut short.
     """
     # OpenCV fills what a cut file lacks with grey; Pillow says that it is cut.
-    with Image.open(path) as picture:
+    with open_picture(path, OSError) as picture:
         picture.load()
         return np.asarray(picture.convert("L"))
 

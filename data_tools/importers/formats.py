@@ -38,6 +38,16 @@ READERS = {
 """By name, in the order in which they are tried."""
 
 
+def read_capture(reader: Reader, source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
+    """What a reader makes of data.
+
+    Raises:
+        ImportingError: naming the file and field at fault.
+        OSError: the disk refuses what a reader writes.
+    """
+    return reader.read(source, config, scratch)
+
+
 def recognise(name: str, source: Path) -> tuple[Reader, str]:
     """The reader to use, and why.
 

@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from flame_nerf.runtime.door import decode_picture
 from flame_nerf.runtime.files import whole
 
+AGAIN = "Track the video again with --overwrite."
 _SETTINGS = {
     # Level 1: five times faster than the default for a tenth more bytes.
     ".png": [cv2.IMWRITE_PNG_COMPRESSION, 1],
@@ -36,10 +38,7 @@ def load_picture(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     Raises:
         OSError: if it is missing or cannot be decoded.
     """
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise OSError(f"{path}: missing or not a picture. Track the video again with --overwrite.")
-    return picture[..., ::-1]
+    return decode_picture(path, OSError, cv2.IMREAD_COLOR, remedy=AGAIN)[..., ::-1]
 
 
 def load_grey(path: Path) -> UInt8[np.ndarray, "H W"]:
@@ -48,7 +47,4 @@ def load_grey(path: Path) -> UInt8[np.ndarray, "H W"]:
     Raises:
         OSError: if it is missing or cannot be decoded.
     """
-    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if picture is None:
-        raise OSError(f"{path}: missing or not a picture. Track the video again with --overwrite.")
-    return picture
+    return decode_picture(path, OSError, cv2.IMREAD_GRAYSCALE, remedy=AGAIN)

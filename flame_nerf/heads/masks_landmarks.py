@@ -10,7 +10,6 @@ Landmark embeddings, each point a face and barycentric weights:
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from jaxtyping import Int
 from flame_nerf.heads.array_files import read_arrays
 from flame_nerf.heads.io import HeadModelError
 from flame_nerf.heads.model import LandmarkEmbedding
+from flame_nerf.runtime.door import read_array, read_json, read_text
 
 SIXTY_EIGHT = (
     # Brows, nose ridge and base, eyes, outer and inner lips: points 17 to 67.
@@ -43,21 +43,15 @@ def read_vertex_groups(path: Path | str, vertices: int) -> dict[str, Int[np.ndar
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    try:
-        if suffix == ".json":
-            found = json.loads(path.read_text(encoding="utf-8"))
-        elif suffix in (".txt", ".csv"):
-            found = [int(float(word)) for word in path.read_text(encoding="utf-8").replace(",", " ").split()]
-        elif suffix == ".npy":
-            found = np.load(path, allow_pickle=False)
-        else:
-            found = read_arrays(path)
-    except FileNotFoundError:
-        raise HeadModelError(f"no masks at {path}: check the path") from None
-    except HeadModelError:
-        raise
-    except (OSError, ValueError, EOFError) as error:
-        raise HeadModelError(f"{path} cannot be read as vertex masks ({error})") from error
+    missing = f"no masks at {path}: check the path"
+    if suffix == ".json":
+        found = read_json(path, HeadModelError, missing=missing)
+    elif suffix in (".txt", ".csv"):
+        found = read_text(path, HeadModelError, missing=missing).replace(",", " ").split()
+    elif suffix == ".npy":
+        found = read_array(path, HeadModelError)
+    else:
+        found = read_arrays(path)
     groups = found if isinstance(found, dict) else {"mask": found}
     return {str(name): _rows(path, str(name), rows, vertices) for name, rows in groups.items()}
 

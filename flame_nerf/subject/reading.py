@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from flame_nerf.runtime.door import read_json, read_npz
 from flame_nerf.subject.types import INTRINSICS, TRACK_FILE, TRANSFORMS_FILE, Frame, HeadTrack, Subject, SubjectError
 from flame_nerf.subject.validation import validate_subject
 from flame_nerf.subject.writing import FORMAT_VERSION
 
 MAPPED_FROM = 64 * 1024**2
 """Bytes from which an array of the track stays on disk and is mapped: about a thousand frames' vertices."""
+
+AGAIN = "Track the video again."
 
 KNOWN_META = (
     "version", "units", "head_model", "fps", "source", "licence", "background", "pictures_left_out",
@@ -78,18 +78,14 @@ def load_subject(root: Path | str) -> Subject:
 
 
 def _read_json(root: Path, path: Path) -> dict[str, Any]:
-    try:
-        meta = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        reason = "does not exist" if not root.exists() else f"holds no {TRANSFORMS_FILE}"
-        raise SubjectError(
-            f"{root} {reason}, so it is no subject (or its making was interrupted). "
-            "Make one with `flame-nerf-data track VIDEO SUBJECT/` and give that folder as --data."
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SubjectError(f"{path}: no valid JSON ({error}). Track the video again.") from error
+    reason = "does not exist" if not root.exists() else f"holds no {TRANSFORMS_FILE}"
+    missing = (
+        f"{root} {reason}, so it is no subject (or its making was interrupted). "
+        "Make one with `flame-nerf-data track VIDEO SUBJECT/` and give that folder as --data."
+    )
+    meta = read_json(path, SubjectError, remedy=AGAIN, missing=missing)
     if not isinstance(meta, dict):
-        raise SubjectError(f"{path}: expected a JSON object. Track the video again.")
+        raise SubjectError(f"{path}: expected a JSON object. {AGAIN}")
     return meta
 
 
@@ -165,41 +161,9 @@ def _read_track(path: Path) -> HeadTrack:
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: _read_member(path, archive, name) for name in archive.files}
-    except FileNotFoundError:
-        raise SubjectError(
-            f"{path} does not exist: {TRANSFORMS_FILE} names cameras but the head is missing. Track the video again."
-        ) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, AttributeError) as error:
-        # AttributeError: np.load returns a bare array, not an archive, for a .npy in disguise.
-        raise SubjectError(f"{path} is damaged or cut short ({error}). Track the video again.") from error
-
-
-def _read_member(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
-    """One array; a large one that is stored as it is in memory is mapped, read-only, and needs disk alone.
-
-    A member of an archive may begin at any byte, so a mapped array may be unaligned: copy rows before handing them on
-    to code that is not numpy's.
-    """
-    members = archive.zip
-    entry = members.NameToInfo.get(f"{name}.npy") if members is not None else None
-    if members is None or entry is None or entry.file_size < MAPPED_FROM or entry.compress_type != zipfile.ZIP_STORED:
-        return archive[name]
-    with members.open(entry) as member:
-        version = np.lib.format.read_magic(member)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran_order, dtype = read_header(member)
-        header_size = member.tell()
-    if dtype.hasobject or fortran_order:
-        return archive[name]
-    with open(path, "rb") as file:
-        # The local header repeats the name, and may have other extra fields than the directory at the archive's end.
-        file.seek(entry.header_offset + 26)
-        name_size, extra_size = np.frombuffer(file.read(4), dtype="<u2").tolist()
-        start = entry.header_offset + 30 + name_size + extra_size + header_size
-        return np.memmap(file, dtype=dtype, mode="r", offset=start, shape=shape)
+    missing = f"{path} does not exist: {TRANSFORMS_FILE} names cameras but the head is missing. {AGAIN}"
+    # Vertices, nearly all there is, become float32.
+    return read_npz(path, SubjectError, remedy=AGAIN, missing=missing, number_bytes=4, mapped_from=MAPPED_FROM)
 
 
 def _typed(path: Path, arrays: dict[str, np.ndarray], name: str, kinds: str) -> np.ndarray:

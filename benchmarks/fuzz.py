@@ -1,0 +1,170 @@
+"""Damages files of every kind that is read, and counts what comes of it that should not: a Markdown table.
+
+    python benchmarks/fuzz.py --cases 2000
+    python benchmarks/fuzz.py --only keypoints subject --cases 100000 --seed 7
+    python benchmarks/fuzz.py --only keypoints --guided --cases 100000      (with atheris installed)
+
+Each case damages one file of a real-shaped sample (bits, JSON values, cells, arrays, members) and reads it. It must be
+read, or be refused by the reader's own kind of error. A case is named by reader, seed and number, and comes again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from fuzzing.mutations import mutated
+from fuzzing.samples import READERS, Target
+
+SLOW_SECONDS, LARGEST_MB = 5.0, 1500
+PROGRAMMING = ("NameError", "AttributeError", "UnboundLocalError", "NotImplementedError", "AssertionError")
+"""Kinds that no file should lead to, even where the reader tells them in its own words."""
+
+
+class Hang(BaseException):
+    """A case that takes too long; nothing catches it on the way."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=2000, help="cases a reader")
+    parser.add_argument("--only", nargs="*", choices=list(READERS), default=list(READERS), metavar="READER")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="longest time a reader")
+    parser.add_argument("--guided", action="store_true", help="let atheris choose, by which lines are reached")
+    options = parser.parse_args(arguments)
+    print("| reader | cases | read | refused | foreign exceptions | crashes | over 5 s | peak MB |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|", flush=True)
+    bad = 0
+    for name in options.only:
+        result = in_child(name, options)
+        told = [result[key] for key in ("cases", "read", "refused", "foreign", "crashes", "hangs", "peak")]
+        print(f"| {name} | {' | '.join(map(str, told))} |", flush=True)
+        for line, count in result["kinds"].most_common():
+            print(f"    {count} x {line}", file=sys.stderr, flush=True)
+        bad += result["foreign"] + result["crashes"] + result["hangs"] + (result["peak"] > LARGEST_MB)
+    return 1 if bad else 0
+
+
+def in_child(name: str, options: argparse.Namespace) -> Counter:
+    """The counts of one reader, in a process of its own: one that dies is counted, and another goes on behind it."""
+    context = multiprocessing.get_context("fork")
+    total: Counter = Counter(kinds=Counter())
+    first, end = options.first, options.first + options.cases
+    while first < end:
+        reached, (ours, theirs) = context.Value("q", first), context.Pipe(duplex=False)
+        child = context.Process(target=_work, args=(name, options, first, end, reached, theirs))
+        child.start()
+        theirs.close()
+        try:
+            total.update(ours.recv())
+            first = end
+        except EOFError:
+            total["kinds"][f"the process dies in case {reached.value}"] += 1
+            total["crashes"] += 1
+            total["cases"] += reached.value - first + 1
+            first = reached.value + 1
+        child.join()
+        ours.close()
+    return total
+
+
+def _work(name: str, options: argparse.Namespace, first: int, end: int, reached, pipe) -> None:
+    warnings.simplefilter("ignore")
+    # What is asked for beyond this is refused at once, so that no case takes the machine with it.
+    resource.setrlimit(resource.RLIMIT_AS, (16 << 30, resource.RLIM_INFINITY))
+    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
+        if options.guided:
+            from fuzzing.guided import run_guided
+
+            run_guided(name, Path(folder), options, lambda target, choices: case(target, choices))
+            return
+        with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            pipe.send(run(READERS[name](Path(folder)), name, options.seed, range(first, end), options.seconds, reached))
+
+
+def run(target: Target, name: str, seed: int, numbers: range, seconds: float = float("inf"), reached=None) -> Counter:
+    """The counts of some cases of one reader.
+
+    Args:
+        numbers: of the cases; with seed and name they say all of a case.
+        seconds: after which no further case is begun.
+        reached: told the number of each case.
+    """
+    found: Counter = Counter(kinds=Counter())
+    begun = time.monotonic()
+    for number in numbers:
+        if time.monotonic() - begun > seconds:
+            break
+        if reached is not None:
+            reached.value = number
+        outcome, line = case(target, random.Random(f"{seed}:{name}:{number}"))
+        found["cases"] += 1
+        found[outcome] += 1
+        if line:
+            found["kinds"][f"{line} (case {number})" if outcome != "refused" else line] += 1
+    found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return found
+
+
+def case(target: Target, choices: random.Random) -> tuple[str, str]:
+    """Damages one file, reads, and puts the file back: the outcome, and what to say of a bad one."""
+    path = choices.choice(target.files)
+    whole = path.read_bytes()
+    times = path.stat()
+    path.write_bytes(mutated(whole, path.name, choices))
+    # Its time marks it, for readers that have several samples.
+    os.utime(path, ns=(0, 0))
+    signal.signal(signal.SIGALRM, _hang)
+    signal.setitimer(signal.ITIMER_REAL, SLOW_SECONDS)
+    try:
+        target.read()
+        return "read", ""
+    except target.allowed as error:
+        if "\n" in str(error):
+            return "foreign", f"{path.name}: more than one line: {error!r:.120}"
+        cause = type(error.__cause__ or error.__context__).__name__
+        return ("foreign" if cause in PROGRAMMING else "refused"), (
+            f"{path.name}: {cause} within: {_at(error.__cause__ or error)}" if cause in PROGRAMMING else ""
+        )
+    except Hang:
+        return "hangs", path.name
+    except Exception as error:  # noqa: BLE001 -- they are what is looked for
+        return "foreign", f"{path.name}: {type(error).__name__}: {str(error)[:80]} {_at(error)}"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        path.write_bytes(whole)
+        os.utime(path, ns=(times.st_atime_ns, max(1, times.st_mtime_ns)))
+
+
+def _at(error: BaseException) -> str:
+    """The last line of ours that an exception passed."""
+    root = Path(__file__).resolve().parents[1]
+    ours = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename.startswith(str(root)) and ".venv" not in frame.filename
+    ]
+    return f"at {Path(ours[-1].filename).relative_to(root)}:{ours[-1].lineno}" if ours else ""
+
+
+def _hang(*_) -> None:
+    raise Hang
+
+
+if __name__ == "__main__":
+    sys.exit(main())
