@@ -113,9 +113,9 @@ def companions(folder: Path) -> Target:
 
 
 def motions(folder: Path) -> Target:
-    from live_link_take import write_take
+    from live_link_take import performance, write_take
 
-    from flame_nerf.motion.files import load_motion, save_motion
+    from flame_nerf.motion.files.sources import load_motion, save_motion
     from flame_nerf.motion.performance import Motion
     from flame_nerf.runtime.errors import MotionError
 
@@ -125,7 +125,7 @@ def motions(folder: Path) -> Target:
     paths = [folder / name for name in ("a.npz", "b.json", "c.csv")]
     for path in paths:
         save_motion(motion, path)
-    write_take(folder / "take.csv", count=8)
+    write_take(folder / "take.csv", performance(8))
     paths.append(folder / "take.csv")
 
     def read() -> None:
@@ -214,7 +214,9 @@ def pictures(folder: Path) -> Target:
     from data_tools.tracking.observe.given_mattes import opacity
 
     picture = np.random.default_rng(0).integers(0, 256, (20, 24, 4), dtype=np.uint8)
-    stored = {"a.png": picture, "b.jpg": picture[..., :3], "c.tif": picture[..., :3], "d.bmp": picture[..., :3], "e.webp": picture, "f.png": picture[..., 0].astype(np.uint16) * 257, "g.tif": picture[..., 0].astype(np.float32)}  # fmt: skip
+    colour, grey = picture[..., :3], picture[..., 0]
+    stored = {"a.png": picture, "b.jpg": colour, "c.tif": colour, "d.bmp": colour, "e.webp": picture}
+    stored |= {"f.png": grey.astype(np.uint16) * 257, "g.tif": grey.astype(np.float32)}
     for name, content in stored.items():
         cv2.imwrite(str(folder / name), content)
     paths = [folder / name for name in stored]

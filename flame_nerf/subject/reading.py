@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flame_nerf.runtime.door import read_json, read_npz
+from flame_nerf.runtime.door import check_name, read_json, read_npz
 from flame_nerf.subject.types import INTRINSICS, TRACK_FILE, TRANSFORMS_FILE, Frame, HeadTrack, Subject, SubjectError
 from flame_nerf.subject.validation import validate_subject
 from flame_nerf.subject.writing import FORMAT_VERSION
@@ -65,9 +65,9 @@ def load_subject(root: Path | str) -> Subject:
         height=int(_number(path, meta, "h")),
         frames=tuple(_frame(root, path, index, entry) for index, entry in enumerate(frames)),
         track=_read_track(root / TRACK_FILE),
-        background=None if background is None else root / str(background),
+        background=None if background is None else root / check_name(background, SubjectError, f"{path}: background"),
         fps=_number(path, ours, "fps"),
-        head_model=str(ours.get("head_model", "anny")),
+        head_model=check_name(ours.get("head_model", "anny"), SubjectError, f"{path}: head_model"),
         source=str(ours.get("source", "")),
         licence=str(ours.get("licence", "")),
         pictures_left_out=ours.get("pictures_left_out") is True,
@@ -100,7 +100,8 @@ def _frame(root: Path, path: Path, index: int, entry: Any) -> Frame:
     where = f"{path}: frame {index}"
     if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
         raise SubjectError(f"{where} has no file_path. Track the video again.")
-    where = f"{where} ({entry['file_path']})"
+    file_path = check_name(entry["file_path"], SubjectError, f"{where}: file_path")
+    where = f"{where} ({file_path})"
     try:
         c2w = np.array(entry["transform_matrix"], dtype=np.float64)
     except KeyError:
@@ -112,12 +113,13 @@ def _frame(root: Path, path: Path, index: int, entry: Any) -> Frame:
         raise SubjectError(f"{where}: timestep is {timestep!r}, expected the row of {TRACK_FILE} it shows.")
 
     def optional(name: str) -> Path | None:
-        return root / str(entry[name]) if entry.get(name) is not None else None
+        given = entry.get(name)
+        return None if given is None else root / check_name(given, SubjectError, f"{where}: {name}")
 
     own = any(name in entry for name in INTRINSICS)
 
     return Frame(
-        file_path=root / entry["file_path"],
+        file_path=root / file_path,
         mask_path=optional("mask_path"),
         depth_path=optional("depth_file_path"),
         c2w=c2w,

@@ -7,7 +7,16 @@ file and what to do.
 """
 
 from flame_nerf.runtime.door.arrays import check_numbers, read_array, read_npz
-from flame_nerf.runtime.door.opening import LARGEST, check_kind, foreign, is_zip, open_file, read_bytes, said
+from flame_nerf.runtime.door.opening import (
+    LARGEST,
+    check_kind,
+    check_name,
+    foreign,
+    is_zip,
+    open_file,
+    read_bytes,
+    said,
+)
 from flame_nerf.runtime.door.pictures import decode_picture, open_picture, picture_header, picture_size
 from flame_nerf.runtime.door.text import parse_json, read_json, read_rows, read_text, table_of
 from flame_nerf.runtime.door.zips import open_zip
@@ -15,6 +24,7 @@ from flame_nerf.runtime.door.zips import open_zip
 __all__ = [
     "LARGEST",
     "check_kind",
+    "check_name",
     "check_numbers",
     "decode_picture",
     "foreign",

@@ -149,7 +149,15 @@ class _Claim:
                 at += len(block)
         # A zip's checksum is compared when its end is met.
         stream.read(1)
+        if self.dtype.kind == "U" and not _is_text(array):
+            raise ValueError("it holds letters that are none")
         return array.reshape(self.shape[::-1]).T if self.by_column else array.reshape(self.shape)
+
+
+def _is_text(array: np.ndarray) -> bool:
+    """Whether all letters of an array of texts are letters; Python stops over others."""
+    codes = array.view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    return bool(((codes < 0xD800) | ((codes > 0xDFFF) & (codes <= 0x10FFFF))).all())
 
 
 def _map(stream: BinaryIO, entry: zipfile.ZipInfo, claim: _Claim) -> np.ndarray:

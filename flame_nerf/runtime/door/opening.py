@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 LARGEST = 1 << 30
 """Bytes that one file may take in memory when it is read; everything at the door is held against it."""
@@ -17,6 +17,8 @@ LOOKED_AT = 4096
 """Bytes of a file that tell its kind."""
 SAID = 160
 """Letters of another program's complaint that are repeated."""
+LONGEST_NAME, LONGEST_PATH = 255, 3000
+"""Bytes of a file's name, and of one with its folders: a little less than disks allow."""
 COPY = "Copy it again."
 PAGES = (b"<!doctype html", b"<html", b"<?xml")
 _ODD = {
@@ -124,6 +126,27 @@ def said(problem: BaseException) -> str:
     if isinstance(problem, LookupError | TypeError | AttributeError | ArithmeticError | AssertionError) or not words:
         return f"{type(problem).__name__}: {words}".removesuffix(": ")
     return words
+
+
+def check_name(name: Any, error: type[Exception], where: str) -> str:
+    """The name of a file that data give, if the disk could have one of it.
+
+    Args:
+        error: kind of error to raise.
+        where: file and field, for errors.
+
+    Raises:
+        error: it is no text, empty, or has letters or a length that no file's name has.
+    """
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise error(f"{where} is {str(name)[:80]!r}, expected the name of a file.")
+    try:
+        parts = os.fsencode(name).replace(b"\\", b"/").split(b"/")
+    except UnicodeEncodeError:
+        raise error(f"{where} is {name[:80]!r}, which has letters that no file's name has. Correct it.") from None
+    if max(map(len, parts)) > LONGEST_NAME or sum(map(len, parts)) > LONGEST_PATH:
+        raise error(f"{where} is {name[:80]!r}…, longer than any file's name. Correct it.")
+    return name
 
 
 def is_zip(path: Path) -> bool:
