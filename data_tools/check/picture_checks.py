@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from data_tools.check.findings import Finding, some
 from flame_nerf.data.face_boxes import head_box
+from flame_nerf.data.faults import Covered, Finding, covered_of, mask_findings, some, spread
 from flame_nerf.runtime.door import open_picture, picture_header
 from flame_nerf.subject import Frame, Subject
 
@@ -20,10 +20,6 @@ LOOKED_AT = 240
 """Pictures that are opened, evenly spread; every one of a short clip."""
 SIDE = 256
 """Longest side at which they are compared."""
-EMPTY, FULL = 0.002, 0.97
-"""Share of mask pixels that are on, beyond which a mask shows nothing or everything."""
-MANY = 0.2
-"""Share of bad masks from which training cannot go well."""
 BLUR = 0.3
 """Sharpness of a picture over the clip's usual one, below which it is blurred."""
 SAME = 0.35
@@ -36,15 +32,15 @@ GOOD_MODES = ("RGB", "RGBA", "L", "P", "LA")
 class _Look:
     frame: Frame
     grey: UInt8[np.ndarray, "h w"]
-    covered: float | None
-    """Share of the mask that is on; None without a mask."""
+    covered: Covered | None
+    """How much of the mask is on; None without a mask."""
     sharpness: float
     """Of the head's box."""
 
 
 def check_pictures(subject: Subject, on_picture: Callable[[], None] = lambda: None) -> list[Finding]:
     """Damaged, odd, blurred and repeated pictures; empty and full masks."""
-    frames = _spread(subject.frames)
+    frames = spread(subject.frames, LOOKED_AT)
     findings, looks, damaged, modes = [], [], [], {}
     for frame in frames:
         try:
@@ -71,11 +67,6 @@ def check_pictures(subject: Subject, on_picture: Callable[[], None] = lambda: No
     return findings + _masks(looks) + _sharpness(looks) + _repeats(looks)
 
 
-def _spread(frames: tuple[Frame, ...]) -> list[Frame]:
-    rows = np.unique(np.linspace(0, len(frames) - 1, min(LOOKED_AT, len(frames))).round().astype(int))
-    return [frames[row] for row in rows]
-
-
 def _look(subject: Subject, frame: Frame) -> _Look:
     grey = read_grey(frame.file_path)
     scale = min(1.0, SIDE / max(grey.shape))
@@ -84,7 +75,7 @@ def _look(subject: Subject, frame: Frame) -> _Look:
     head = grey[top:bottom, left:right]
     covered = None
     if frame.mask_path is not None:
-        covered = float((read_grey(frame.mask_path) > 127).mean())
+        covered = covered_of(frame)
     small = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
     return _Look(frame, small, covered, _laplacian(head if head.size > 64 else grey))
 
@@ -106,26 +97,10 @@ def _laplacian(grey: UInt8[np.ndarray, "H W"]) -> float:
 
 
 def _masks(looks: list[_Look]) -> list[Finding]:
-    masked = [look for look in looks if look.covered is not None]
+    masked = [look.covered for look in looks if look.covered is not None]
     if not masked:
         return [Finding("warning", "masks", "There are none: the background will be learned as part of the head.")]
-    findings = []
-    for word, bad in (
-        ("empty", [look for look in masked if look.covered < EMPTY]),
-        ("full", [look for look in masked if look.covered > FULL]),
-    ):
-        if bad:
-            level = "error" if len(bad) > MANY * len(masked) else "warning"
-            names = some([look.frame.mask_path.name for look in bad])
-            findings.append(
-                Finding(
-                    level,
-                    "masks",
-                    f"{len(bad)} of {len(masked)} are {word} ({names}): leave those frames out, or "
-                    "make their masks again (white is head).",
-                )
-            )
-    return findings
+    return list(mask_findings(masked))
 
 
 def _sharpness(looks: list[_Look]) -> list[Finding]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.check.findings import Finding, some
 from data_tools.check.head_checks import check_head
-from data_tools.check.picture_checks import check_pictures, read_grey
+from data_tools.check.picture_checks import check_pictures
 from data_tools.importers.inputs.cameras import Camera
 from data_tools.importers.overlay import Judged, OutlineTest
+from flame_nerf.data.faults import Finding, read_mask, some
 from flame_nerf.heads import HeadModelError, load_head
 from flame_nerf.motion.live_head import LiveHead
 from flame_nerf.runtime.door import picture_header, read_json
@@ -64,10 +64,7 @@ def overlay_iou(subject: Subject, frame: Frame) -> float:
 def _judged(subject: Subject, frame: Frame) -> Judged:
     if frame.mask_path is None:
         raise SubjectError(f"{frame.file_path}: has no mask to compare the mesh with.")
-    try:
-        matte = read_grey(frame.mask_path)
-    except OSError as error:
-        raise SubjectError(str(error)) from error
+    matte = read_mask(frame)
     camera = Camera(*subject.intrinsics_of(frame), subject.width, subject.height, frame.c2w)
     return Judged(subject.track.vertices[frame.timestep], camera, matte)
 

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from nerfstudio.data.datasets.base_dataset import InputDataset
 
 from flame_nerf.data.face_boxes import chin_row, feature_boxes
+from flame_nerf.data.faults import read_mask
 from flame_nerf.runtime.door import decode_picture
 from flame_nerf.subject import Frame, Subject, SubjectError
 
@@ -35,7 +36,7 @@ def read_matte(frame: Frame, width: int, height: int) -> UInt8[np.ndarray, "H W"
     """
     if frame.mask_path is None:
         return np.full((height, width), 255, dtype=np.uint8)
-    return _shrink(_decode(frame.mask_path, cv2.IMREAD_GRAYSCALE), width, height)
+    return _shrink(read_mask(frame), width, height)
 
 
 def read_plate(subject: Subject, width: int, height: int) -> UInt8[np.ndarray, "H W 3"]:

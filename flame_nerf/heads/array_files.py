@@ -97,4 +97,6 @@ class ArraySource:
         ):
             wanted = ", ".join("any" if size is None else str(size) for size in shape)
             raise self.error(name, f"has shape {value.shape}, expected ({wanted})")
+        if not value.size:
+            raise self.error(name, f"has shape {value.shape}: it is empty")
         return value

@@ -153,17 +153,21 @@ def _check(arrays: dict[str, np.ndarray], where: str) -> None:
         if field not in arrays:
             fail(field, "is missing; see flame_nerf.heads.io for the layout, or convert the model anew")
     version = arrays["format_version"]
-    if version.shape != () or int(version) != FORMAT_VERSION:
-        fail("format_version", f"is {version}, this flame-nerf reads {FORMAT_VERSION}; convert the model anew")
+    if version.shape != () or version.dtype.kind not in "iu" or int(version) != FORMAT_VERSION:
+        found = str(version.tolist())[:40]
+        fail("format_version", f"is {found}, this flame-nerf reads {FORMAT_VERSION}; convert the model anew")
     for field in (*_TEXT, *names):
         if arrays[field].dtype.kind != "U":
             fail(field, f"is of type {arrays[field].dtype}, expected numpy unicode text")
+    for field in (*_TEXT, *(["expression_range"] if "expression_range" in arrays else [])):
+        if arrays[field].shape != ():
+            fail(field, f"has shape {arrays[field].shape}, expected one text")
     for field in names:
         if arrays[field].ndim != 1 or len(set(arrays[field].tolist())) != arrays[field].size:
             fail(field, f"must be a list of distinct names, got shape {arrays[field].shape}")
 
     if "expression_range" in arrays and str(arrays["expression_range"]) not in EXPRESSION_RANGES:
-        fail("expression_range", f"is {arrays['expression_range']!s}, expected one of {EXPRESSION_RANGES}")
+        fail("expression_range", f"is {str(arrays['expression_range'])[:40]!r}, expected one of {EXPRESSION_RANGES}")
 
     shapes = dict(_FLOATS) | dict(_INTEGERS) | (dict(_LANDMARKS) if present else {})
     shapes |= {field: letters for field, letters in _OPTIONAL_FLOATS.items() if field in arrays}

@@ -118,7 +118,11 @@ def decode_picture(
         open_file(path, error, "a picture", largest=LARGEST_PICTURE, missing=missing) as stream,
         foreign(error, path, WANTED, remedy),
     ):
-        pixels = cv2.imdecode(np.frombuffer(stream.read(), dtype=np.uint8), flags)
+        data = stream.read()
+        if data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+            # OpenCV would fill with grey what is missing.
+            raise ValueError("it is cut short")
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     if pixels is None:
         raise error(f"{path}: no readable picture, perhaps cut short. {remedy}")
     return pixels
