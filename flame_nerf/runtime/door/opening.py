@@ -141,10 +141,11 @@ def check_name(name: Any, error: type[Exception], where: str) -> str:
     if not isinstance(name, str) or not name or "\0" in name:
         raise error(f"{where} is {str(name)[:80]!r}, expected the name of a file.")
     try:
-        parts = os.fsencode(name).replace(b"\\", b"/").split(b"/")
+        stored = os.fsencode(name)
     except UnicodeEncodeError:
         raise error(f"{where} is {name[:80]!r}, which has letters that no file's name has. Correct it.") from None
-    if max(map(len, parts)) > LONGEST_NAME or sum(map(len, parts)) > LONGEST_PATH:
+    parts = stored.replace(b"\\", b"/").split(b"/")
+    if max(map(len, parts)) > LONGEST_NAME or len(stored) > LONGEST_PATH:
         raise error(f"{where} is {name[:80]!r}…, longer than any file's name. Correct it.")
     return name
 
