@@ -29,7 +29,7 @@ from fuzzing.samples import READERS, Target
 
 SLOW_SECONDS, LARGEST_MB = 5.0, 1500
 _TIMERS = ((signal.SIGPROF, signal.ITIMER_PROF, SLOW_SECONDS), (signal.SIGALRM, signal.ITIMER_REAL, 12 * SLOW_SECONDS))
-PROGRAMMING = ("NameError", "AttributeError", "UnboundLocalError")
+PROGRAMMING = ("NameError", "AttributeError", "UnboundLocalError", "TypeError", "IndexError")
 """Kinds that no file should lead to, even where the reader tells them in its own words."""
 
 

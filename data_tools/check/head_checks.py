@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from flame_nerf.data.face_boxes import project
-from flame_nerf.data.faults import Finding, camera_findings, mesh_findings, some
+from flame_nerf.data.faults import Finding, camera_findings, frame_findings, mesh_findings, some
 from flame_nerf.subject import Subject
 from flame_nerf.subject.rigid import rigid_fit
 
@@ -25,6 +25,7 @@ def check_head(subject: Subject) -> list[Finding]:
     """Scale, axes, depth, topology, movement and coverage."""
     return [
         *_amount(subject),
+        *frame_findings(subject),
         *mesh_findings(subject),
         *camera_findings(subject, subject.frames),
         *_turns(subject),

@@ -73,7 +73,12 @@ def require_trainable(subject: Subject) -> list[str]:
         SubjectError: at the first thing that training cannot learn from.
     """
     frames = spread(subject.frames, LOOKED_AT)
-    findings = [*mesh_findings(subject), *camera_findings(subject, frames), *mask_findings(covered_by(frames))]
+    findings = [
+        *frame_findings(subject),
+        *mesh_findings(subject),
+        *camera_findings(subject, frames),
+        *mask_findings(covered_by(frames)),
+    ]
     for finding in findings:
         if finding.level == "error":
             raise SubjectError(
@@ -81,6 +86,12 @@ def require_trainable(subject: Subject) -> list[str]:
                 "that is wrong."
             )
     return [finding.text for finding in findings if finding.topic == "mended"]
+
+
+def frame_findings(subject: Subject) -> Iterator[Finding]:
+    """Whether there is more than one picture."""
+    if len(subject.frames) < 2:
+        yield Finding("error", "frames", "There is a single frame, of one side and one expression: track a video.")
 
 
 def mesh_findings(subject: Subject) -> Iterator[Finding]:
