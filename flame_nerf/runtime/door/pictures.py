@@ -58,10 +58,11 @@ def open_picture(
         _opened(stream) as picture,
     ):
         width, height = picture.size
-        if not 0 < width < LONGEST_SIDE or not 0 < height < LONGEST_SIDE or width * height > MOST_PIXELS:
+        # Of 16 bits a frame of 8K, so that it takes no more memory.
+        most = MOST_PIXELS // 2 if _deep(picture) else MOST_PIXELS
+        if not 0 < width < LONGEST_SIDE or not 0 < height < LONGEST_SIDE or width * height > most:
             raise error(
-                f"{path}: has {width}x{height} pixels; at most {MOST_PIXELS / 1e6:.0f} million are read. "
-                "Save it smaller."
+                f"{path}: has {width}x{height} pixels; at most {most / 1e6:.0f} million are read. Save it smaller."
             )
         yield picture
 
@@ -77,8 +78,12 @@ def _opened(stream: BinaryIO) -> Image.Image:
 def picture_header(path: Path, error: type[Exception], *, remedy: str = AGAIN, missing: str = "") -> Header:
     """Size and kind of a picture, from its header alone: a few tens of microseconds; errors as for `open_picture`."""
     with open_picture(path, error, remedy=remedy, missing=missing) as picture:
-        bits = (getattr(picture, "tile", None) or [()])[0]
-        return Header(picture.size, picture.mode, bool(bits) and "16" in str(bits[-1]))
+        return Header(picture.size, picture.mode, _deep(picture))
+
+
+def _deep(picture: Image.Image) -> bool:
+    bits = (getattr(picture, "tile", None) or [()])[0]
+    return picture.mode in ("I", "F") or (bool(bits) and "16" in str(bits[-1]))
 
 
 def picture_size(path: Path, error: type[Exception]) -> tuple[int, int]:
