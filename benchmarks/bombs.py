@@ -101,10 +101,10 @@ def bombs() -> dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any]
             "a.json", lambda path: path.write_bytes(b"[" + b"[]," * 8_000_000 + b"0]"), read_keypoint_file
         ),
         "the largest table that is read": (
-            "a.csv", lambda path: path.write_bytes(b"ab,cd,ef,gh\n" * 2_500_000), read_keypoint_file
+            "a.csv", lambda path: path.write_bytes(b"ab,cd,ef,gh\n" * 1_400_000), read_keypoint_file
         ),
         "the largest mesh that is read": (
-            "a.obj", lambda path: path.write_bytes(b"v 0 0 0\n" * 8_000_000 + b"f 1 2 3\n"), read_mesh
+            "a.obj", lambda path: path.write_bytes(b"v 0 0 0\n" * 3_000_000 + b"f 1 2 3\n"), read_mesh
         ),
     }  # fmt: skip
 

@@ -21,8 +21,8 @@ _PLY_TYPES = {
 }  # fmt: skip
 
 
-LARGEST_MESH = 64 << 20
-"""Bytes of one moment's mesh: half a million vertices as text."""
+LARGEST_MESH = 24 << 20
+"""Bytes of one moment's mesh: two hundred thousand vertices as text, fifty times as much once they are read."""
 
 
 @dataclass(frozen=True)

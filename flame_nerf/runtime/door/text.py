@@ -28,8 +28,8 @@ DEEPEST = 200
 """Brackets within brackets; nothing that is read here has more than ten."""
 _JSON_COSTS = ((b"[", 88), (b"{", 240), (b",", 40), (b'"', 36))
 """Bytes that Python takes at most for what each sign of a JSON text begins."""
-_CELL, _ROW = 64, 120
-"""The same for a table's cell and row."""
+_CELL, _ROW = 110, 260
+"""The same for a table's cell and row, which readers hold twice on the way."""
 
 
 def read_text(path: Path, error: type[Exception], *, largest: int = LARGEST_TEXT, missing: str = "") -> str:
