@@ -17,9 +17,11 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
 from flame_nerf.data.dataset import FlameNerfDataset
+from flame_nerf.data.faults import require_trainable
 from flame_nerf.data.image_cache import ImageCache
 from flame_nerf.data.pixel_sampler import HeadPixelSamplerConfig
 from flame_nerf.data.step_plan import StepPlan
@@ -71,6 +73,10 @@ class FlameNerfDataManager(VanillaDataManager[FlameNerfDataset]):
     _ahead: tuple[int, Future[Drawn]] | None = None
 
     def setup_train(self) -> None:
+        if self.test_mode == "val":
+            # In training alone: an avatar that is looked at may lack its pictures.
+            for mended in require_trainable(self.train_dataset.subject):
+                CONSOLE.log(f"[yellow]{mended}")
         self.train_pixel_sampler = self._get_pixel_sampler(self.train_dataset, self.config.train_num_rays_per_batch)
         self.iter_train_image_dataloader = itertools.repeat({"cache": self._cache(self.train_dataset)})
         self.train_ray_generator = self._rays(self.train_dataset)

@@ -171,6 +171,11 @@ def _stored_split(subject: Subject, split: str, tail_fraction: float) -> list[in
     """Frames the subject itself gives to a split; val and test stand in for each other, the tail for both."""
     stored = {name: [i for i, frame in enumerate(subject.frames) if frame.split == name] for name in ("val", "test")}
     held_out = stored["val"] + stored["test"]
+    if len(held_out) == len(subject.frames):
+        raise SubjectError(
+            f"{subject.root}: no frame is for training, every split is val or test. Choose another split of them, with "
+            "--pipeline.datamanager.dataparser.split tail."
+        )
     if not held_out:
         tail = FlameNerfDataParserConfig(split="tail", tail_fraction=tail_fraction)
         _, held = split_timesteps(np.array([frame.timestep for frame in subject.frames]), tail)

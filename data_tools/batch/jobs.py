@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from flame_nerf.runtime.door import read_json, read_text
 from flame_nerf.runtime.files import whole
 
 Status = Literal["done", "done before", "failed", "interrupted"]
@@ -63,9 +64,9 @@ class Step:
     def seconds_before(self) -> float | None:
         """How long it took an earlier batch to do this very step; None where it is still to be done."""
         try:
-            note = json.loads(self.note.read_text())
+            note = read_json(self.note, ValueError)
             same = note["key"] == self.key()
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             return None
         return float(note["seconds"]) if same and self.is_there() else None
 
@@ -82,8 +83,8 @@ class Job:
     def frames(self) -> int | None:
         """Frames of its subject, once there is one."""
         try:
-            return len(json.loads((self.subject / "transforms.json").read_bytes())["frames"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return len(read_json(self.subject / "transforms.json", ValueError)["frames"])
+        except (ValueError, KeyError, TypeError):
             return None
 
 
@@ -199,8 +200,8 @@ def _resuming(run: Path | None) -> list[str]:
     if run is None or not any(run.glob("nerfstudio_models/step-*.ckpt")):
         return []
     try:
-        config = (run / "config.yml").read_text()
-    except OSError:
+        config = read_text(run / "config.yml", ValueError)
+    except ValueError:
         return []
     # Only this package's trainer knows totals; a run of another method starts anew.
     names = ("total_steps", "max_num_iterations")

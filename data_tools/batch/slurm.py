@@ -13,6 +13,7 @@ from pathlib import Path
 from data_tools.batch.config import BatchConfig, BatchError
 from data_tools.batch.engines import Told
 from data_tools.batch.jobs import Job, JobResult, Step, python_module
+from flame_nerf.runtime.door import read_json
 from flame_nerf.runtime.files import whole
 
 POLL_SECONDS = 5.0
@@ -70,7 +71,7 @@ def write_script(folder: Path, jobs: Sequence[Job], config: BatchConfig) -> Path
 
 def read_manifest(path: Path) -> list[Job]:
     """The jobs of a manifest."""
-    return [_from_json(entry) for entry in json.loads(path.read_bytes())]
+    return [_from_json(entry) for entry in read_json(path, BatchError)]
 
 
 def result_path(manifest: Path, name: str) -> Path:
@@ -135,8 +136,8 @@ def _slurm(*command: str) -> subprocess.CompletedProcess[str]:
 
 def _result(path: Path) -> JobResult | None:
     try:
-        return JobResult(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        return JobResult(**read_json(path, ValueError))
+    except (ValueError, TypeError):
         return None
 
 

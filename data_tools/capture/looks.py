@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from data_tools.runs.pictures import load_grey, load_pixels
+from data_tools.runs.pictures import load_grey
 from flame_nerf.data.face_boxes import head_box
+from flame_nerf.runtime.door import decode_picture
 from flame_nerf.subject import Frame, Subject
 
 LOOKED_AT = 240
@@ -84,8 +85,9 @@ def _levels(subject: Subject, frames: list[Frame]) -> list[float]:
     levels: list[float] = []
     box: np.ndarray | None = None
     for frame in frames:
-        grey = load_pixels(frame.file_path, cv2.IMREAD_REDUCED_GRAYSCALE_4)
-        if grey is None:
+        try:
+            grey = decode_picture(frame.file_path, OSError, cv2.IMREAD_REDUCED_GRAYSCALE_4)
+        except OSError:
             return []
         if box is None:
             box = head_box(subject, frame, grey.shape[1], grey.shape[0], 0.0)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from data_tools.capture.measured import Measured, measure
 from data_tools.capture.shortfalls import WEAK, shortfalls_of
-from data_tools.check.findings import Finding, some
 from data_tools.check.head_checks import check_head
-from data_tools.check.picture_checks import check_pictures, read_grey
+from data_tools.check.picture_checks import check_pictures
 from data_tools.importers.inputs.cameras import Camera
 from data_tools.importers.overlay import Judged, OutlineTest
+from flame_nerf.data.faults import Finding, read_mask, some
 from flame_nerf.heads import HeadModelError, load_head
 from flame_nerf.motion.live_head import LiveHead
+from flame_nerf.runtime.door import picture_header, read_json
 from flame_nerf.subject import Frame, Subject, SubjectError, load_subject
 from flame_nerf.subject.types import TRANSFORMS_FILE
 
@@ -92,10 +91,7 @@ def overlay_iou(subject: Subject, frame: Frame) -> float:
 def _judged(subject: Subject, frame: Frame) -> Judged:
     if frame.mask_path is None:
         raise SubjectError(f"{frame.file_path}: has no mask to compare the mesh with.")
-    try:
-        matte = read_grey(frame.mask_path)
-    except (OSError, UnidentifiedImageError, ValueError) as error:
-        raise SubjectError(f"{frame.mask_path}: cannot be read ({error}).") from error
+    matte = read_mask(frame.mask_path)
     camera = Camera(*subject.intrinsics_of(frame), subject.width, subject.height, frame.c2w)
     return Judged(subject.track.vertices[frame.timestep], camera, matte)
 
@@ -147,9 +143,9 @@ def _missing_files(root: Path) -> list[Finding]:
     """Pictures and masks that are missing or damaged, of a subject that does not load: all of them, not the first."""
     root = root.parent if root.name == TRANSFORMS_FILE else root
     try:
-        entries = json.loads((root / TRANSFORMS_FILE).read_bytes())["frames"]
+        entries = read_json(root / TRANSFORMS_FILE, ValueError)["frames"]
         paths = [root / str(e[key]) for e in entries for key in ("file_path", "mask_path") if e.get(key) is not None]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return []
     findings = []
     missing = [path.relative_to(root).as_posix() for path in paths if not path.is_file()]
@@ -163,8 +159,8 @@ def _missing_files(root: Path) -> list[Finding]:
     for path in paths:
         if path.is_file():
             try:
-                Image.open(path).close()
-            except (OSError, UnidentifiedImageError):
+                picture_header(path, OSError)
+            except OSError:
                 damaged.append(path.name)
     if damaged:
         findings.append(Finding("error", "files", f"{len(damaged)} are no readable pictures: {some(damaged)}."))

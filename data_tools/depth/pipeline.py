@@ -25,6 +25,7 @@ from data_tools.runs.pictures import load_grey, load_picture, save_picture
 from data_tools.runs.progress import StageBars
 from data_tools.runs.workspace import stage_key
 from flame_nerf.data.depth_maps import spread
+from flame_nerf.runtime.door import read_json
 from flame_nerf.runtime.files import take_place, whole
 from flame_nerf.subject import Frame, Subject, SubjectError, load_subject
 from flame_nerf.subject.types import TRACK_FILE, TRANSFORMS_FILE
@@ -217,7 +218,7 @@ def _finish(root: Path, part: Path, names: list[str], record: dict[str, Any]) ->
     take_place(part, root / FOLDER)
     path = root / TRANSFORMS_FILE
     # Edited, not written anew: other tools may have left fields there that mean something to them.
-    meta = json.loads(path.read_bytes())
+    meta = read_json(path, DepthError)
     for entry, name in zip(meta["frames"], names, strict=True):
         entry["depth_file_path"] = f"{FOLDER}/{name}"
     meta["flame_nerf"]["depth"] = record

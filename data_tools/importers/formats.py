@@ -9,6 +9,7 @@ from pathlib import Path
 from data_tools.importers.capture import Capture, Scratch
 from data_tools.importers.config import ImportConfig, ImportingError
 from data_tools.importers.readers import deca, imavatar, insta, metrical, nerface, nha, vhap
+from flame_nerf.runtime.door import said
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,25 @@ READERS = {
     }.items()
 }
 """By name, in the order in which they are tried."""
+
+
+def read_capture(reader: Reader, source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
+    """What a reader makes of data.
+
+    Raises:
+        ImportingError: naming the file and field at fault.
+        OSError: the disk refuses what a reader writes.
+    """
+    try:
+        return reader.read(source, config, scratch)
+    except (ImportingError, OSError):
+        raise
+    except Exception as problem:
+        # A reader says what it looks for and does not find; this is for what nobody thought of.
+        raise ImportingError(
+            f"{source}: cannot be read as data of {reader.name} ({said(problem)}). Were its files written by a newer "
+            "version, or copied badly?"
+        ) from problem
 
 
 def recognise(name: str, source: Path) -> tuple[Reader, str]:

@@ -12,7 +12,7 @@ import numpy as np
 from data_tools.importers.capture import Capture, Scratch, Shot
 from data_tools.importers.config import ImportConfig, ImportingError, ImportSummary
 from data_tools.importers.conversion import Run, camera_for, convert_meshes, convert_pictures
-from data_tools.importers.formats import Reader, recognise
+from data_tools.importers.formats import Reader, read_capture, recognise
 from data_tools.importers.inputs.cameras import reading_of
 from data_tools.importers.inputs.mattes import matte_of
 from data_tools.importers.inputs.places import why_missing
@@ -83,9 +83,9 @@ def import_data(
 
 def _read(reader: Reader, source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
     if reader.tracks:
-        return _usable(reader.read(source, config, scratch), config)
+        return _usable(read_capture(reader, source, config, scratch), config)
     with StageBars(scratch.silent) as bars, bars.stage("Reading the data", 1) as advance:
-        capture = _usable(reader.read(source, config, scratch), config)
+        capture = _usable(read_capture(reader, source, config, scratch), config)
         advance(1)
     return capture
 

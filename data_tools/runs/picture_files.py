@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from jaxtyping import Shaped, UInt8
 
-from data_tools.runs.file_kinds import check_kind
+from flame_nerf.runtime.door import check_kind, decode_picture, open_picture, picture_header
+
+ROWS_AT_ONCE = 256
+"""Rows that are brought to 8 bits at a time: on the way each number takes eight bytes."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,7 @@ def read_picture(path: Path, error: type[Exception]) -> Decoded:
         error: it is missing or cannot be decoded.
     """
     mode, raw = _raw(path, error)
-    if raw.dtype == np.uint16:
-        raw = np.round(raw / 257.0).astype(np.uint8)
-    elif raw.dtype != np.uint8:
-        raise error(f"{path}: pixels of type {raw.dtype}; expected 8 or 16 bits. Save it as PNG.")
+    raw = eight_bits(raw, path, error)
     grey = raw.ndim == 2
     rgb = np.repeat(raw[..., None], 3, axis=2) if grey else raw[..., 2::-1]
     alpha = raw[..., 3] if not grey and raw.shape[2] == 4 else None
@@ -46,39 +44,34 @@ def read_picture(path: Path, error: type[Exception]) -> Decoded:
     return Decoded(np.ascontiguousarray(rgb), alpha, mode == "RGB" and path.suffix.lower() in (".png", ".jpg"))
 
 
-def _raw(path: Path, error: type[Exception]) -> tuple[str, np.ndarray]:
-    """The picture's mode and its pixels in cv2's order of channels (BGR, BGRA or grey)."""
-    check_kind(path, error, "a picture")
-    try:
-        with Image.open(path) as header:
-            mode = header.mode
-            if mode in ("CMYK", "YCbCr", "LAB", "HSV", "PA", "LA"):
-                target = "RGBA" if mode in ("PA", "LA") else "RGB"
-                pixels = np.asarray(header.convert(target))
-                return mode, np.concatenate([pixels[..., 2::-1], pixels[..., 3:]], axis=2)
-            bits = (getattr(header, "tile", None) or [()])[0]
-        raw = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    except (UnidentifiedImageError, OSError, cv2.error, Image.DecompressionBombError) as problem:
-        raise error(f"{path} cannot be read as a picture ({problem}).") from problem
-    if raw is None:
-        raise error(f"{path} cannot be decoded as a picture; it may be cut short.")
-    # PIL calls 16-bit RGB "RGB" too.
-    deep = raw.dtype != np.uint8 or (bits and "16" in str(bits[-1]))
-    return "deep" if deep else mode, raw
-
-
-def picture_size(path: Path, error: type[Exception]) -> tuple[int, int]:
-    """Width and height, from the header alone.
+def eight_bits(raw: Shaped[np.ndarray, "H W *C"], path: Path, error: type[Exception]) -> UInt8[np.ndarray, "H W *C"]:
+    """A decoded picture's numbers with 8 bits each.
 
     Args:
+        path: its file, for errors.
         error: kind of error to raise.
 
     Raises:
-        error: it is missing or no picture.
+        error: they have neither 8 bits nor 16.
     """
+    if raw.dtype == np.uint8:
+        return raw
+    if raw.dtype != np.uint16:
+        raise error(f"{path}: pixels of type {raw.dtype}; expected 8 or 16 bits. Save it as PNG.")
+    out = np.empty(raw.shape, np.uint8)
+    for start in range(0, len(raw), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        out[rows] = np.round(raw[rows] / 257.0)
+    return out
+
+
+def _raw(path: Path, error: type[Exception]) -> tuple[str, np.ndarray]:
+    """The picture's mode and its pixels in cv2's order of channels (BGR, BGRA or grey)."""
     check_kind(path, error, "a picture")
-    try:
-        with Image.open(path) as header:
-            return header.size
-    except (UnidentifiedImageError, OSError) as problem:
-        raise error(f"{path} cannot be read as a picture ({problem}).") from problem
+    header = picture_header(path, error)
+    if header.mode in ("CMYK", "YCbCr", "LAB", "HSV", "PA", "LA"):
+        with open_picture(path, error) as picture:
+            pixels = np.asarray(picture.convert("RGBA" if header.mode in ("PA", "LA") else "RGB"))
+        return header.mode, np.concatenate([pixels[..., 2::-1], pixels[..., 3:]], axis=2)
+    raw = decode_picture(path, error)
+    return "deep" if header.deep or raw.dtype != np.uint8 else header.mode, raw

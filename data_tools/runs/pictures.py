@@ -6,10 +6,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import UInt8
 
+from flame_nerf.runtime.door import decode_picture
 from flame_nerf.runtime.files import whole
 
+AGAIN = "Track the video again with --overwrite."
 _SETTINGS = {
     # Level 1: five times faster than the default for a tenth more bytes.
     ".png": [cv2.IMWRITE_PNG_COMPRESSION, 1],
@@ -30,28 +32,13 @@ def save_picture(path: Path, picture: UInt8[np.ndarray, "H W *C"]) -> None:
         spare.write_bytes(data)
 
 
-def load_pixels(path: Path, flags: int) -> Shaped[np.ndarray, "H W *C"] | None:
-    """What OpenCV makes of a file, by its IMREAD_ flags; None if it is missing or no picture.
-
-    Not by its name: OpenCV crashes on one that is not UTF-8.
-    """
-    try:
-        content = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-    except OSError:
-        return None
-    return cv2.imdecode(content, flags) if len(content) else None
-
-
 def load_picture(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     """Read a picture as RGB.
 
     Raises:
         OSError: if it is missing or cannot be decoded.
     """
-    picture = load_pixels(path, cv2.IMREAD_COLOR)
-    if picture is None:
-        raise OSError(f"{path}: missing or not a picture. Track the video again with --overwrite.")
-    return picture[..., ::-1]
+    return decode_picture(path, OSError, cv2.IMREAD_COLOR, remedy=AGAIN)[..., ::-1]
 
 
 def load_grey(path: Path) -> UInt8[np.ndarray, "H W"]:
@@ -60,7 +47,4 @@ def load_grey(path: Path) -> UInt8[np.ndarray, "H W"]:
     Raises:
         OSError: if it is missing or cannot be decoded.
     """
-    picture = load_pixels(path, cv2.IMREAD_GRAYSCALE)
-    if picture is None:
-        raise OSError(f"{path}: missing or not a picture. Track the video again with --overwrite.")
-    return picture
+    return decode_picture(path, OSError, cv2.IMREAD_GRAYSCALE, remedy=AGAIN)

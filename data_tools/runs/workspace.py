@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from data_tools.runs.progress import StageBars
+from flame_nerf.runtime.door import read_json, read_npz
 from flame_nerf.runtime.files import whole
 
 VERSION = 2
@@ -33,10 +34,10 @@ class Workspace:
     def finished(self, stage: str, key: str) -> dict[str, Any] | None:
         """What a finished stage noted, or None if it must run."""
         try:
-            marker = json.loads(self._marker(stage).read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+            marker = read_json(self._marker(stage), ValueError)
+            return marker["note"] if marker["key"] == key else None
+        except (ValueError, KeyError, TypeError):
             return None
-        return marker["note"] if marker.get("key") == key else None
 
     def begin(self, stage: str, key: str) -> Path:
         """Folder for a stage's parts. Parts of a run with the same key are kept, others deleted."""
@@ -94,8 +95,7 @@ class Workspace:
         target = self.folder / stage / f"{name}.npz"
         if not target.is_file():
             return None
-        with np.load(target, allow_pickle=False) as arrays:
-            return dict(arrays)
+        return read_npz(target, OSError, remedy="Give the same command again with --overwrite.")
 
     def remove(self) -> None:
         """Delete all intermediate results."""

@@ -8,14 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from data_tools.open_head.render import camera_around
 from data_tools.runs.errors import disk_errors
-from data_tools.runs.pictures import load_pixels, save_picture
+from data_tools.runs.pictures import save_picture
 from data_tools.runs.progress import StageBars
 from data_tools.synth.config import SynthConfig, SynthError, SynthSummary
 from data_tools.synth.figure import Figure
@@ -34,6 +33,7 @@ from data_tools.tracking.result import MOST_TEST, TEST_SHARE
 from flame_nerf.film import FilmError, FilmWriter
 from flame_nerf.geometry import perspective, world_to_camera
 from flame_nerf.heads import HeadModel, load_head
+from flame_nerf.runtime.door import decode_picture
 from flame_nerf.runtime.files import whole_folder
 from flame_nerf.subject import Frame, HeadTrack, Subject, SubjectError, load_subject, write_subject
 
@@ -69,9 +69,9 @@ def load_depth(path: Path) -> Float[np.ndarray, "H W"]:
     Raises:
         OSError: it is missing or no 16-bit picture.
     """
-    stored = load_pixels(path, cv2.IMREAD_UNCHANGED)
-    if stored is None or stored.dtype != np.uint16:
-        raise OSError(f"{path}: missing or no 16-bit depth picture. Make the subject again with --overwrite.")
+    stored = decode_picture(path, OSError, remedy="Make the subject again with --overwrite.")
+    if stored.dtype != np.uint16:
+        raise OSError(f"{path}: no 16-bit depth picture. Make the subject again with --overwrite.")
     return np.where(stored > 0, stored * DEPTH_UNIT, np.nan)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flame_nerf.avatar.archive import read_manifest
 from flame_nerf.avatar.loading import open_avatar
+from flame_nerf.runtime.door import is_zip
 from flame_nerf.training.checkpoints import read_checkpoint
 from flame_nerf.training.records import plain, read_record, subject_hash
 
@@ -21,7 +21,7 @@ def describe(path: Path, data: Path | None = None) -> dict[str, Any]:
     from flame_nerf.heads import load_head
     from flame_nerf.subject import load_subject
 
-    if zipfile.is_zipfile(path):
+    if is_zip(path):
         manifest = read_manifest(path)
         head, settings = manifest["head"], manifest.get("settings") or {}
         rows = {name: manifest.get(name) for name in ("name", "timesteps", "fps", "licence")}

@@ -11,14 +11,12 @@ subject/images, masks     one picture and its matte; subject/background.*: the p
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
+from flame_nerf.runtime.door import open_file, open_zip, parse_json
 from flame_nerf.runtime.errors import AvatarError
 
 FORMAT, VERSION = "flame-nerf avatar", 1
@@ -30,7 +28,7 @@ PICTURE = re.compile(r"(images|masks)/[0-9]{1,9}\.(png|jpg|jpeg)|background\.(pn
 
 LARGEST_TOTAL = 16 << 30
 """Bytes that a packed avatar may have unpacked."""
-LARGEST_JSON = 512 << 20
+LARGEST_JSON = 256 << 20
 LARGEST_PICTURE = 256 << 20
 LARGEST_RATIO = 400
 """How many times its packed size a file may have unpacked: real ones stay below 20, a bomb's is a thousand."""
@@ -75,28 +73,32 @@ def extract(path: Path, folder: Path) -> dict[str, Any]:
     Raises:
         AvatarError: it is no packed avatar, damaged, of a newer format, or has something that none has.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in check_members(archive, path):
-                target = folder / member.filename
+    with open_file(path, AvatarError, "a packed avatar") as stream, open_zip(stream, path, AvatarError) as archive:
+        for member in check_members(archive, path):
+            target = folder / member.filename
+            try:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(member) as source, target.open("wb") as file:
-                    shutil.copyfileobj(source, file, 1 << 20)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
-        raise AvatarError(f"{path}: damaged or cut short ({error}); copy it again") from None
-    except OSError as error:
-        raise AvatarError(f"{path}: cannot be unpacked under {folder} ({error.strerror or error})") from None
+                file = target.open("wb")
+            except OSError as error:
+                raise _no_room(path, folder, error) from None
+            with archive.open(member) as source, file:
+                while block := source.read(1 << 20):
+                    try:
+                        file.write(block)
+                    except OSError as error:
+                        raise _no_room(path, folder, error) from None
     return manifest_of((folder / MANIFEST).read_bytes(), path)
+
+
+def _no_room(path: Path, folder: Path, error: OSError) -> AvatarError:
+    return AvatarError(f"{path}: cannot be unpacked under {folder} ({error.strerror or error}); make room there")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """A packed avatar's manifest; errors as for `extract`."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            check_members(archive, path)
-            return manifest_of(archive.read(MANIFEST), path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
-        raise AvatarError(f"{path}: no zip file, damaged or cut short ({error}); copy it again") from None
+    with open_file(path, AvatarError, "a packed avatar") as stream, open_zip(stream, path, AvatarError) as archive:
+        check_members(archive, path)
+        return manifest_of(archive.read(MANIFEST), path)
 
 
 def manifest_of(text: bytes, path: Path) -> dict[str, Any]:
@@ -113,10 +115,7 @@ def manifest_of(text: bytes, path: Path) -> dict[str, Any]:
 
 def read_object(text: bytes, where: str) -> dict[str, Any]:
     """A JSON object; AvatarError otherwise."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise AvatarError(f"{where} is no valid JSON ({str(error)[:80]}); copy the file again") from None
+    found = parse_json(text, where, AvatarError, remedy="Copy the file again.")
     if not isinstance(found, dict):
         raise AvatarError(f"{where} is no JSON object; copy the file again")
     return found

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from flame_nerf.runtime.door import read_text
 from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.runtime.files import whole
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
 
 CONFIG_FILE = "config.yml"
+LARGEST_CONFIG = 4 << 20
 
 
 def read_config(path: Path) -> TrainerConfig:
@@ -30,14 +32,10 @@ def read_config(path: Path) -> TrainerConfig:
     Raises:
         AvatarError: there is no such file, it is no config of a training run, or it asks for more than that.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        raise AvatarError(f"{path}: no such file; give the config.yml that ns-train wrote under outputs/") from None
-    except IsADirectoryError:
-        raise AvatarError(f"{path}: a folder; give the config.yml inside it") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise AvatarError(f"{path}: cannot be read ({error}); give the config.yml of a training run") from None
+    if path.is_dir():
+        raise AvatarError(f"{path}: a folder; give the config.yml inside it")
+    missing = f"{path}: no such file; give the config.yml that ns-train wrote under outputs/"
+    text = read_text(path, AvatarError, largest=LARGEST_CONFIG, missing=missing)
     from flame_nerf.training.trainer import FlameNerfTrainerConfig
 
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from flame_nerf.avatar.config_file import read_config
 from flame_nerf.avatar.unpack import unpacked
+from flame_nerf.runtime.door import is_zip
 from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.training.checkpoints import checkpoints_in, first_line, newest_usable, read_checkpoint
 from flame_nerf.training.relocation import follow
@@ -93,7 +93,7 @@ def open_avatar(path: Path, data: Path | None = None) -> Iterator[Avatar]:
     Raises:
         AvatarError: no such file, not an avatar, or its subject is not to be found.
     """
-    if path.is_file() and zipfile.is_zipfile(path):
+    if is_zip(path):
         if data is not None:
             raise AvatarError(f"{path}: a packed avatar has its subject inside; leave --data out")
         with unpacked(path) as config:

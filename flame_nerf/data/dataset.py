@@ -12,6 +12,8 @@ from jaxtyping import UInt8
 from nerfstudio.data.datasets.base_dataset import InputDataset
 
 from flame_nerf.data.face_boxes import chin_row, feature_boxes
+from flame_nerf.data.faults import read_mask
+from flame_nerf.runtime.door import decode_picture
 from flame_nerf.subject import Frame, Subject, SubjectError
 
 
@@ -34,7 +36,7 @@ def read_matte(frame: Frame, width: int, height: int) -> UInt8[np.ndarray, "H W"
     """
     if frame.mask_path is None:
         return np.full((height, width), 255, dtype=np.uint8)
-    return _shrink(_decode(frame.mask_path, cv2.IMREAD_GRAYSCALE), width, height)
+    return _shrink(read_mask(frame.mask_path), width, height)
 
 
 def read_plate(subject: Subject, width: int, height: int) -> UInt8[np.ndarray, "H W 3"]:
@@ -54,15 +56,7 @@ def read_plate(subject: Subject, width: int, height: int) -> UInt8[np.ndarray, "
 
 
 def _decode(path: Path, mode: int) -> np.ndarray:
-    try:
-        picture = cv2.imdecode(np.fromfile(path, dtype=np.uint8), mode)
-    except (OSError, cv2.error) as error:
-        raise SubjectError(
-            f"{path}: cannot be read ({error}). Put the picture back, or track the video again."
-        ) from error
-    if picture is None:
-        raise SubjectError(f"{path}: no readable picture (cut short?). Write it again, or track the video again.")
-    return picture
+    return decode_picture(path, SubjectError, mode, remedy="Put the picture back, or track the video again.")
 
 
 def _shrink(picture: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt16
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from flame_nerf.runtime.door import decode_picture
 from flame_nerf.subject import Frame, Subject
 
 FARTHEST, NEAREST = 1, 65535
@@ -37,14 +38,7 @@ def read_depth_map(path: Path, stored_size: tuple[int, int], size: tuple[int, in
     Raises:
         DepthMapError: the file is missing, unreadable, of another size, or holds no two different depths.
     """
-    try:
-        values = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    except FileNotFoundError:
-        raise DepthMapError(f"{path.name} is missing") from None
-    except (OSError, cv2.error) as error:
-        raise DepthMapError(f"{path.name} cannot be read ({error})") from error
-    if values is None:
-        raise DepthMapError(f"{path.name} is no readable picture")
+    values = decode_picture(path, DepthMapError, remedy="Write it again.", missing=f"{path.name} is missing")
     if values.ndim != 2:
         raise DepthMapError(f"{path.name} has {values.shape[2]} channels, expected one")
     if values.shape[::-1] != tuple(stored_size):

@@ -10,10 +10,10 @@ from types import TracebackType
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from flame_nerf.film.encoder import CONTAINERS, FilmWriter, Sound
 from flame_nerf.film.pictures import write_png
+from flame_nerf.runtime.door import open_picture, read_json
 from flame_nerf.runtime.errors import FilmError
 from flame_nerf.runtime.files import complete_file
 
@@ -68,19 +68,16 @@ class PictureFolder:
         Raises:
             FilmError: it cannot be read; removed, it is made anew.
         """
-        try:
-            with Image.open(self.picture(index)) as picture:
-                return np.asarray(picture)
-        except OSError as error:
-            raise FilmError(f"{self.picture(index)}: cannot be read ({error}); remove it, and film again") from None
+        with open_picture(self.picture(index), FilmError, remedy="Remove it, and film again.") as picture:
+            return np.asarray(picture)
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """What is finished is kept, whatever ended the run."""
 
     def _recorded(self) -> str | None:
         try:
-            return str(json.loads((self.folder / RECORD).read_text(encoding="utf-8"))["made_of"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return str(read_json(self.folder / RECORD, ValueError)["made_of"])
+        except (ValueError, KeyError, TypeError):
             return None
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from flame_nerf.runtime.door import read_json
 from flame_nerf.runtime.errors import FilmError
 from flame_nerf.runtime.files import complete_file
 
@@ -39,7 +40,7 @@ class FilmFolder:
 
     def _record(self) -> dict[str, str]:
         try:
-            found = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = read_json(self.folder / RECORD, ValueError)
+        except ValueError:
             return {}
         return found if isinstance(found, dict) else {}

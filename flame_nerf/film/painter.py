@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from flame_nerf.film.pictures import to_uint8
+from flame_nerf.runtime.door import open_picture
 from flame_nerf.runtime.errors import FilmError
 from flame_nerf.runtime.film_options import LookConfig
 
@@ -73,12 +74,6 @@ def _behind(model: Any, name: str, width: int, height: int) -> Float[Tensor, "H 
 
 
 def _picture(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as picture:
-            return ImageOps.exif_transpose(picture).convert("RGB")
-    except FileNotFoundError:
-        raise FilmError(
-            f"--background {path}: no such picture; give a file, or white, black, transparent or plate"
-        ) from None
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
-        raise FilmError(f"--background {path}: no readable picture ({error})") from None
+    missing = f"--background {path}: no such picture; give a file, or white, black, transparent or plate"
+    with open_picture(path, FilmError, remedy="Give --background another picture.", missing=missing) as picture:
+        return ImageOps.exif_transpose(picture).convert("RGB")

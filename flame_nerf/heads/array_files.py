@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from flame_nerf.heads.io import HeadModelError
-from flame_nerf.heads.safe_pickle import PlainPickleError, read_plain_pickle
+from flame_nerf.runtime.door import open_file, read_array, read_npz
+from flame_nerf.runtime.door.pickles import PlainPickleError, read_plain_pickle
+
+NPZ, NPY = b"PK\x03\x04", b"\x93NUMPY"
 
 
 def read_arrays(path: Path | str) -> dict[str, Any]:
@@ -23,49 +23,23 @@ def read_arrays(path: Path | str) -> dict[str, Any]:
         HeadModelError: the file is missing, damaged, asks for code to be run, or is no mapping of names to arrays.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as stream:
-            magic = stream.read(6)
-            stream.seek(0)
-            if magic[:4] == b"PK\x03\x04":
-                found = _read_npz(stream)
-            elif magic == b"\x93NUMPY":
-                found = _read_npy(stream)
-            else:
+    with open_file(path, HeadModelError, "a head model's file", missing=f"no file at {path}: check the path") as stream:
+        magic = stream.read(6)
+        stream.seek(0)
+        if not magic.startswith((NPZ, NPY)):
+            try:
                 found = read_plain_pickle(stream)
-    except FileNotFoundError:
-        raise HeadModelError(f"no file at {path}: check the path") from None
-    except IsADirectoryError:
-        raise HeadModelError(f"{path} is a folder: give the model's file in it") from None
-    except PlainPickleError as error:
-        raise HeadModelError(f"{path}: {error}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
-        raise HeadModelError(f"{path} cannot be read ({error}), perhaps cut short: copy it anew") from error
+            except PlainPickleError as error:
+                raise HeadModelError(f"{path}: {error}") from error
+    if magic.startswith(NPZ):
+        found = read_npz(path, HeadModelError, objects=True)
+    elif magic.startswith(NPY):
+        found = read_array(path, HeadModelError, objects=True)
     if isinstance(found, np.ndarray) and found.dtype == object and found.size == 1:
         found = found.reshape(-1)[0]
     if not isinstance(found, dict):
         raise HeadModelError(f"{path} holds a {type(found).__name__}, expected named arrays")
     return {str(name): value for name, value in found.items()}
-
-
-def _read_npz(stream: BinaryIO) -> dict[str, Any]:
-    with zipfile.ZipFile(stream) as archive:
-        return {
-            name.removesuffix(".npy"): _read_npy(io.BytesIO(archive.read(name)))
-            for name in archive.namelist()
-            if name.endswith(".npy")
-        }
-
-
-def _read_npy(stream: BinaryIO) -> Any:
-    version = np.lib.format.read_magic(stream)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    start = stream.tell()
-    _, _, dtype = read_header(stream)
-    if dtype.hasobject:
-        return read_plain_pickle(stream)
-    stream.seek(start - len(np.lib.format.magic(*version)))
-    return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 class ArraySource:
@@ -123,4 +97,6 @@ class ArraySource:
         ):
             wanted = ", ".join("any" if size is None else str(size) for size in shape)
             raise self.error(name, f"has shape {value.shape}, expected ({wanted})")
+        if not value.size:
+            raise self.error(name, f"has shape {value.shape}: it is empty")
         return value

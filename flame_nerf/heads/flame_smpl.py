@@ -33,6 +33,7 @@ from jaxtyping import Float, Int
 from flame_nerf.heads.array_files import ArraySource, read_arrays
 from flame_nerf.heads.io import HeadModelError
 from flame_nerf.heads.model import HeadModel
+from flame_nerf.runtime.door import open_file
 
 FLAME_VERTICES, FLAME_FACES, FLAME_SHAPES = 5023, 9976, 300
 FLAME_JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")
@@ -188,7 +189,7 @@ def _smpl_title(kind: Kind, path: Path, vertices: int, joints: int, chumpy: bool
 def _was_chumpy(path: Path) -> bool:
     if path.suffix.lower() == ".npz":
         return False
-    with path.open("rb") as stream:
+    with open_file(path, HeadModelError) as stream:
         return any(b"chumpy" in block for block in iter(lambda: stream.read(1 << 24), b""))
 
 

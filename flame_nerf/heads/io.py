@@ -18,17 +18,16 @@ Metres, head frame (see flame_nerf.heads.model). Floats may be stored as float16
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from importlib import resources
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from flame_nerf.heads.model import HeadModel, LandmarkEmbedding
 from flame_nerf.heads.registry import remembered_heads
+from flame_nerf.runtime.door import read_npz
 from flame_nerf.runtime.files import whole
 
 FORMAT_VERSION = 1
@@ -72,8 +71,8 @@ def load_head(name_or_path: str | Path = "anny") -> HeadModel:
                 f"the shipped head model '{name_or_path}' is missing from the installation ({resource}): reinstall "
                 "flame-nerf, or rebuild it with `python -m data_tools.open_head`"
             )
-        with resource.open("rb") as stream:
-            return _read(stream, str(resource))
+        with resources.as_file(resource) as shipped:
+            return _read(shipped)
     path = Path(name_or_path)
     if not path.is_file():
         known = remembered_heads()
@@ -89,8 +88,7 @@ def load_head(name_or_path: str | Path = "anny") -> HeadModel:
                 f"the head model remembered as '{name_or_path}' is no longer at {path}: convert it again with "
                 "`flame-nerf-data convert-head … --remember`"
             )
-    with path.open("rb") as stream:
-        return _read(stream, str(path))
+    return _read(path)
 
 
 def save_head(head: HeadModel, path: str | Path, half_bases: bool = True) -> None:
@@ -136,26 +134,9 @@ def _to_arrays(head: HeadModel, half_bases: bool) -> dict[str, Any]:
     return arrays
 
 
-def _read(stream: IO[bytes], where: str) -> HeadModel:
-    arrays = {}
-    try:
-        archive = np.load(stream, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise HeadModelError(f"{where} is a single array, not a head model: expected a .npz with named fields")
-        with archive:
-            for field in archive.files:
-                try:
-                    arrays[field] = archive[field]
-                except ValueError as error:
-                    raise HeadModelError(
-                        f"{where}: field '{field}' cannot be read as a plain array ({error}); "
-                        "save it as numbers or numpy strings, not as Python objects"
-                    ) from error
-    except HeadModelError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
-        raise HeadModelError(f"{where} is no readable .npz ({error}), perhaps truncated: copy or rebuild it") from error
-    _check(arrays, where)
+def _read(path: Path) -> HeadModel:
+    arrays = read_npz(path, HeadModelError, remedy="Copy the head model again, or convert it anew.")
+    _check(arrays, str(path))
     return _to_model(arrays)
 
 
@@ -172,17 +153,21 @@ def _check(arrays: dict[str, np.ndarray], where: str) -> None:
         if field not in arrays:
             fail(field, "is missing; see flame_nerf.heads.io for the layout, or convert the model anew")
     version = arrays["format_version"]
-    if version.shape != () or int(version) != FORMAT_VERSION:
-        fail("format_version", f"is {version}, this flame-nerf reads {FORMAT_VERSION}; convert the model anew")
+    if version.shape != () or version.dtype.kind not in "iu" or int(version) != FORMAT_VERSION:
+        found = str(version.tolist())[:40]
+        fail("format_version", f"is {found}, this flame-nerf reads {FORMAT_VERSION}; convert the model anew")
     for field in (*_TEXT, *names):
         if arrays[field].dtype.kind != "U":
             fail(field, f"is of type {arrays[field].dtype}, expected numpy unicode text")
+    for field in (*_TEXT, *(["expression_range"] if "expression_range" in arrays else [])):
+        if arrays[field].shape != ():
+            fail(field, f"has shape {arrays[field].shape}, expected one text")
     for field in names:
         if arrays[field].ndim != 1 or len(set(arrays[field].tolist())) != arrays[field].size:
             fail(field, f"must be a list of distinct names, got shape {arrays[field].shape}")
 
     if "expression_range" in arrays and str(arrays["expression_range"]) not in EXPRESSION_RANGES:
-        fail("expression_range", f"is {arrays['expression_range']!s}, expected one of {EXPRESSION_RANGES}")
+        fail("expression_range", f"is {str(arrays['expression_range'])[:40]!r}, expected one of {EXPRESSION_RANGES}")
 
     shapes = dict(_FLOATS) | dict(_INTEGERS) | (dict(_LANDMARKS) if present else {})
     shapes |= {field: letters for field, letters in _OPTIONAL_FLOATS.items() if field in arrays}

@@ -10,16 +10,16 @@ Landmark embeddings, each point a face and barycentric weights:
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from flame_nerf.heads.array_files import read_arrays
 from flame_nerf.heads.io import HeadModelError
 from flame_nerf.heads.model import LandmarkEmbedding
+from flame_nerf.runtime.door import check_numbers, read_array, read_json, read_text
 
 SIXTY_EIGHT = (
     # Brows, nose ridge and base, eyes, outer and inner lips: points 17 to 67.
@@ -31,6 +31,8 @@ SIXTY_EIGHT = (
 )  # fmt: skip
 _TRANSLATED_WEIGHT = 0.5
 """The two schemes place their points by different rules: a translated one is off by a few millimetres."""
+LARGEST_NUMBER = 2**31
+"""Larger ones are no row of anything."""
 _FACE_NAMES = ("lmk_face_idx", "static_lmk_faces_idx", "lmk_faces_idx")
 _WEIGHT_NAMES = ("lmk_b_coords", "static_lmk_bary_coords", "lmk_bary_coords")
 
@@ -43,33 +45,22 @@ def read_vertex_groups(path: Path | str, vertices: int) -> dict[str, Int[np.ndar
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    try:
-        if suffix == ".json":
-            found = json.loads(path.read_text(encoding="utf-8"))
-        elif suffix in (".txt", ".csv"):
-            found = [int(float(word)) for word in path.read_text(encoding="utf-8").replace(",", " ").split()]
-        elif suffix == ".npy":
-            found = np.load(path, allow_pickle=False)
-        else:
-            found = read_arrays(path)
-    except FileNotFoundError:
-        raise HeadModelError(f"no masks at {path}: check the path") from None
-    except HeadModelError:
-        raise
-    except (OSError, ValueError, EOFError) as error:
-        raise HeadModelError(f"{path} cannot be read as vertex masks ({error})") from error
+    missing = f"no masks at {path}: check the path"
+    if suffix == ".json":
+        found = read_json(path, HeadModelError, missing=missing)
+    elif suffix in (".txt", ".csv"):
+        found = read_text(path, HeadModelError, missing=missing).replace(",", " ").split()
+    elif suffix == ".npy":
+        found = read_array(path, HeadModelError)
+    else:
+        found = read_arrays(path)
     groups = found if isinstance(found, dict) else {"mask": found}
     return {str(name): _rows(path, str(name), rows, vertices) for name, rows in groups.items()}
 
 
 def _rows(path: Path, name: str, rows: object, vertices: int) -> Int[np.ndarray, " N"]:
-    try:
-        array = np.asarray(rows)
-        if array.dtype.kind in "OSU":
-            # Numbers as strings.
-            array = array.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise HeadModelError(f"{path}: mask '{name}' holds no numbers ({error})") from error
+    flagged = isinstance(rows, np.ndarray) and rows.dtype == bool
+    array = np.asarray(rows) if flagged else _numbers(path, name, rows)
     array = array.reshape(-1)
     flags = array.dtype == bool or (len(array) == vertices and array.size and set(np.unique(array)) <= {0, 1})
     if flags:
@@ -81,6 +72,11 @@ def _rows(path: Path, name: str, rows: object, vertices: int) -> Int[np.ndarray,
             f"{vertices}: it belongs to another model"
         )
     return np.unique(array)
+
+
+def _numbers(path: Path, name: str, values: object) -> Float[np.ndarray, "..."]:
+    """Whole numbers and weights, as large as they can be."""
+    return check_numbers(values, HeadModelError, f"{path}: '{name:.80}'", least=-LARGEST_NUMBER, most=LARGEST_NUMBER)
 
 
 def read_landmarks(path: Path | str, faces: int) -> LandmarkEmbedding:
@@ -98,15 +94,19 @@ def read_landmarks(path: Path | str, faces: int) -> LandmarkEmbedding:
             f"{path}: its arrays are {', '.join(sorted(arrays)[:12])}; expected lmk_face_idx and lmk_b_coords (FLAME's "
             "mediapipe or static embedding), or static_lmk_faces_idx and static_lmk_bary_coords"
         )
-    face = np.asarray(arrays[face_name]).reshape(-1).astype(np.int64)
-    weights = np.asarray(arrays[weight_name], dtype=np.float64).reshape(-1, 3)
+    face = _numbers(path, face_name, arrays[face_name]).reshape(-1).astype(np.int64)
+    weights = _numbers(path, weight_name, arrays[weight_name])
+    if weights.size % 3:
+        raise HeadModelError(f"{path}: '{weight_name}' has shape {weights.shape}, expected three weights a point")
+    weights = weights.reshape(-1, 3)
     if len(face) != len(weights) or not face.size or not 0 <= face.min() <= face.max() < faces:
         raise HeadModelError(
             f"{path}: '{face_name}' has {len(face)} faces up to {face.max(initial=-1)}, '{weight_name}' "
             f"{len(weights)} rows, the model {faces} faces: the embedding belongs to another model"
         )
     if "landmark_indices" in arrays:
-        index, trust = np.asarray(arrays["landmark_indices"]).reshape(-1).astype(np.int64), 1.0
+        index = _numbers(path, "landmark_indices", arrays["landmark_indices"]).reshape(-1).astype(np.int64)
+        trust = 1.0
     elif len(face) == len(SIXTY_EIGHT):
         index, trust = np.array(SIXTY_EIGHT), _TRANSLATED_WEIGHT
     elif len(face) == 68:

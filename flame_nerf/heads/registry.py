@@ -7,14 +7,15 @@ import os
 import sys
 from pathlib import Path
 
+from flame_nerf.runtime.door import read_json
 from flame_nerf.runtime.files import whole
 
 
 def remembered_heads() -> dict[str, Path]:
     """Names and files of the heads that were remembered; empty where there are none or the list is unreadable."""
     try:
-        entries = json.loads(_list_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        entries = read_json(_list_file(), ValueError)
+    except ValueError:
         return {}
     if not isinstance(entries, dict):
         return {}

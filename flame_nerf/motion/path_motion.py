@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from flame_nerf.motion.files.motion_file import read_motion
 from flame_nerf.motion.performance import Motion
 from flame_nerf.runtime.command_line import named_file
+from flame_nerf.runtime.door import read_json
 from flame_nerf.runtime.errors import MotionError
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def path_motion(path: Path) -> Motion | None:
         MotionError: the motion it names is not there, or cannot be read.
     """
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        document = read_json(path, ValueError)
+    except ValueError:
         # Whoever reads the path says what is wrong with it.
         return None
     name = document.get(MOTION_KEY) if isinstance(document, dict) else None

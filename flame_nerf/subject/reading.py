@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from flame_nerf.runtime.door import check_name, read_json, read_npz
 from flame_nerf.subject.types import INTRINSICS, TRACK_FILE, TRANSFORMS_FILE, Frame, HeadTrack, Subject, SubjectError
 from flame_nerf.subject.validation import validate_subject
 from flame_nerf.subject.writing import FORMAT_VERSION
 
 MAPPED_FROM = 64 * 1024**2
 """Bytes from which an array of the track stays on disk and is mapped: about a thousand frames' vertices."""
+
+AGAIN = "Track the video again."
+LARGEST_NUMBER = 1e12
+"""No size, focal length or rate is larger; NaN is not smaller either."""
 
 KNOWN_META = (
     "version", "units", "head_model", "fps", "source", "licence", "background", "pictures_left_out",
@@ -65,9 +67,9 @@ def load_subject(root: Path | str) -> Subject:
         height=int(_number(path, meta, "h")),
         frames=tuple(_frame(root, path, index, entry) for index, entry in enumerate(frames)),
         track=_read_track(root / TRACK_FILE),
-        background=None if background is None else root / str(background),
+        background=None if background is None else root / check_name(background, SubjectError, f"{path}: background"),
         fps=_number(path, ours, "fps"),
-        head_model=str(ours.get("head_model", "anny")),
+        head_model=check_name(ours.get("head_model", "anny"), SubjectError, f"{path}: head_model"),
         source=str(ours.get("source", "")),
         licence=str(ours.get("licence", "")),
         pictures_left_out=ours.get("pictures_left_out") is True,
@@ -78,18 +80,14 @@ def load_subject(root: Path | str) -> Subject:
 
 
 def _read_json(root: Path, path: Path) -> dict[str, Any]:
-    try:
-        meta = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        reason = "does not exist" if not root.exists() else f"holds no {TRANSFORMS_FILE}"
-        raise SubjectError(
-            f"{root} {reason}, so it is no subject (or its making was interrupted). "
-            "Make one with `flame-nerf-data track VIDEO SUBJECT/` and give that folder as --data."
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SubjectError(f"{path}: no valid JSON ({error}). Track the video again.") from error
+    reason = "does not exist" if not root.exists() else f"holds no {TRANSFORMS_FILE}"
+    missing = (
+        f"{root} {reason}, so it is no subject (or its making was interrupted). "
+        "Make one with `flame-nerf-data track VIDEO SUBJECT/` and give that folder as --data."
+    )
+    meta = read_json(path, SubjectError, remedy=AGAIN, missing=missing)
     if not isinstance(meta, dict):
-        raise SubjectError(f"{path}: expected a JSON object. Track the video again.")
+        raise SubjectError(f"{path}: expected a JSON object. {AGAIN}")
     return meta
 
 
@@ -97,6 +95,9 @@ def _number(path: Path | str, meta: dict[str, Any], name: str) -> float:
     value = meta.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SubjectError(f"{path}: {name} is {value!r}, expected a number. Track the video again.")
+    # Whole numbers may be larger than any float.
+    if not abs(value) < LARGEST_NUMBER:
+        raise SubjectError(f"{path}: {name} is {str(value)[:40]}, expected a number in range. Track the video again.")
     return float(value)
 
 
@@ -104,7 +105,8 @@ def _frame(root: Path, path: Path, index: int, entry: Any) -> Frame:
     where = f"{path}: frame {index}"
     if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
         raise SubjectError(f"{where} has no file_path. Track the video again.")
-    where = f"{where} ({entry['file_path']})"
+    file_path = check_name(entry["file_path"], SubjectError, f"{where}: file_path")
+    where = f"{where} ({file_path})"
     try:
         c2w = np.array(entry["transform_matrix"], dtype=np.float64)
     except KeyError:
@@ -116,12 +118,13 @@ def _frame(root: Path, path: Path, index: int, entry: Any) -> Frame:
         raise SubjectError(f"{where}: timestep is {timestep!r}, expected the row of {TRACK_FILE} it shows.")
 
     def optional(name: str) -> Path | None:
-        return root / str(entry[name]) if entry.get(name) is not None else None
+        given = entry.get(name)
+        return None if given is None else root / check_name(given, SubjectError, f"{where}: {name}")
 
     own = any(name in entry for name in INTRINSICS)
 
     return Frame(
-        file_path=root / entry["file_path"],
+        file_path=root / file_path,
         mask_path=optional("mask_path"),
         depth_path=optional("depth_file_path"),
         c2w=c2w,
@@ -165,41 +168,9 @@ def _read_track(path: Path) -> HeadTrack:
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: _read_member(path, archive, name) for name in archive.files}
-    except FileNotFoundError:
-        raise SubjectError(
-            f"{path} does not exist: {TRANSFORMS_FILE} names cameras but the head is missing. Track the video again."
-        ) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, AttributeError) as error:
-        # AttributeError: np.load returns a bare array, not an archive, for a .npy in disguise.
-        raise SubjectError(f"{path} is damaged or cut short ({error}). Track the video again.") from error
-
-
-def _read_member(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
-    """One array; a large one that is stored as it is in memory is mapped, read-only, and needs disk alone.
-
-    A member of an archive may begin at any byte, so a mapped array may be unaligned: copy rows before handing them on
-    to code that is not numpy's.
-    """
-    members = archive.zip
-    entry = members.NameToInfo.get(f"{name}.npy") if members is not None else None
-    if members is None or entry is None or entry.file_size < MAPPED_FROM or entry.compress_type != zipfile.ZIP_STORED:
-        return archive[name]
-    with members.open(entry) as member:
-        version = np.lib.format.read_magic(member)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran_order, dtype = read_header(member)
-        header_size = member.tell()
-    if dtype.hasobject or fortran_order:
-        return archive[name]
-    with open(path, "rb") as file:
-        # The local header repeats the name, and may have other extra fields than the directory at the archive's end.
-        file.seek(entry.header_offset + 26)
-        name_size, extra_size = np.frombuffer(file.read(4), dtype="<u2").tolist()
-        start = entry.header_offset + 30 + name_size + extra_size + header_size
-        return np.memmap(file, dtype=dtype, mode="r", offset=start, shape=shape)
+    missing = f"{path} does not exist: {TRANSFORMS_FILE} names cameras but the head is missing. {AGAIN}"
+    # Vertices, nearly all there is, become float32.
+    return read_npz(path, SubjectError, remedy=AGAIN, missing=missing, number_bytes=4, mapped_from=MAPPED_FROM)
 
 
 def _typed(path: Path, arrays: dict[str, np.ndarray], name: str, kinds: str) -> np.ndarray:

@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from flame_nerf.runtime.door import picture_header
 from flame_nerf.subject.types import SPLITS, TRACK_FILE, TRANSFORMS_FILE, Frame, HeadTrack, Subject, SubjectError
 
 ROTATION_TOLERANCE = 1e-3
@@ -131,16 +131,11 @@ def _validate_frame(subject: Subject, frame: Frame) -> None:
 
 
 def _picture(where: str, field: str, path: Path, size: tuple[int, int]) -> None:
+    missing = f"{where}: {field} {path} does not exist. Put the file back, or take the frame out of {TRANSFORMS_FILE}."
     try:
-        # Only the header is read: a few tens of microseconds a picture.
-        with Image.open(path) as picture:
-            found = picture.size
-    except FileNotFoundError:
-        raise SubjectError(
-            f"{where}: {field} {path} does not exist. Put the file back, or take the frame out of {TRANSFORMS_FILE}."
-        ) from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise SubjectError(f"{where}: {field} {path} cannot be read as a picture ({error}). Write it again.") from error
+        found = picture_header(path, SubjectError, remedy="Write it again.", missing=missing).size
+    except SubjectError as error:
+        raise SubjectError(str(error) if str(error) == missing else f"{where}: {field} {error}") from None
     if found != size:
         raise SubjectError(
             f"{where}: {field} {path} is {found[0]}x{found[1]}, but the cameras say {size[0]}x{size[1]} (w, h)."

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flame_nerf.runtime.door import read_npz
 from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.subject.types import TRACK_FILE, TRANSFORMS_FILE
 from flame_nerf.training.checkpoints import checkpoints_in, newest_usable, step_of
@@ -147,9 +148,9 @@ def _is_subject(folder: Path, data: Path | None, centre: np.ndarray | None) -> b
 
 
 def has_centre(subject: Path, centre: np.ndarray) -> bool:
-    """Whether a subject's canonical head has this mean; what numpy raises where the track cannot be read."""
-    with np.load(subject / TRACK_FILE, allow_pickle=False) as track:
-        mean = track["canonical_vertices"].mean(axis=0, dtype=np.float64)
+    """Whether a subject's canonical head has this mean; ValueError or KeyError where the track cannot be read."""
+    track = read_npz(subject / TRACK_FILE, ValueError, only=("canonical_vertices",))
+    mean = track["canonical_vertices"].mean(axis=0, dtype=np.float64)
     return mean.shape == centre.shape and bool(np.abs(mean - centre).max() < SAME_CENTRE)
 
 

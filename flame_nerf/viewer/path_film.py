@@ -13,6 +13,7 @@ from flame_nerf.motion.files.motion_file import write_motion
 from flame_nerf.motion.path_motion import MOTION_KEY, motion_beside, path_motion
 from flame_nerf.motion.performance import interpolated
 from flame_nerf.motion.pose import copied_motion
+from flame_nerf.runtime.door import read_json
 from flame_nerf.runtime.errors import MotionError
 from flame_nerf.runtime.files import complete_file
 from flame_nerf.viewer.handles import by_hand, labelled
@@ -104,7 +105,7 @@ class PathFilm:
         try:
             film = self.motion(np.arange(count) / count)
             write_motion(film, motion_beside(path))
-            document = json.loads(path.read_text())
+            document = read_json(path, ValueError)
             document[MOTION_KEY] = motion_beside(path).name
             for keyframe, time in zip(document["keyframes"], self._path.keyframe_times(), strict=True):
                 keyframe |= {"render_time": time, "override_time_enabled": True}

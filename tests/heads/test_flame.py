@@ -25,7 +25,7 @@ from flame_nerf.heads import HeadModelError, load_head, save_head
 from flame_nerf.heads.flame_smpl import FLAME_JOINTS, read_statistical_head
 from flame_nerf.heads.masks_landmarks import read_landmarks, read_vertex_groups
 from flame_nerf.heads.registry import remember_head, remembered_heads
-from flame_nerf.heads.safe_pickle import PlainPickleError, read_plain_pickle
+from flame_nerf.runtime.door.pickles import PlainPickleError, read_plain_pickle
 
 
 @pytest.fixture(scope="module")

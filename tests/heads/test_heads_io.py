@@ -103,7 +103,7 @@ def test_truncated_file(keep: int, tmp_path: Path) -> None:
     save_head(random_head(), tmp_path / "head.npz")
     content = (tmp_path / "head.npz").read_bytes()
     (tmp_path / "head.npz").write_bytes(content[:keep])
-    with pytest.raises(HeadModelError, match=r"head\.npz.*truncated"):
+    with pytest.raises(HeadModelError, match=r"head\.npz.*(cannot be read|is empty)"):
         load_head(tmp_path / "head.npz")
 
 
@@ -119,7 +119,7 @@ def test_damaged_bytes(tmp_path: Path) -> None:
 
 def test_not_an_npz(tmp_path: Path) -> None:
     np.save(tmp_path / "array.npy", np.zeros(3))
-    with pytest.raises(HeadModelError, match="single array"):
+    with pytest.raises(HeadModelError, match="array.npy: cannot be read as an npz file"):
         load_head(tmp_path / "array.npy")
     (tmp_path / "text.npz").write_text("v 0 0 0\n")
     with pytest.raises(HeadModelError, match="text.npz"):

@@ -14,8 +14,9 @@ from data_tools.importers.flame import open_flame
 from data_tools.importers.inputs.files import read_npz
 from data_tools.importers.inputs.mesh_files import read_mesh
 from data_tools.importers.readers.metrical import read_frame
-from data_tools.runs.picture_files import picture_size, read_picture
+from data_tools.runs.picture_files import read_picture
 from flame_nerf.heads.registry import remember_head
+from flame_nerf.runtime.door import picture_size
 
 
 def own_bytes(tmp_path) -> dict[str, bytes]:

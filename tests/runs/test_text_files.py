@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_tools.runs.text_files import read_json, read_text
+from flame_nerf.runtime.door import read_json, read_text
 
 
 class Wrong(Exception):
@@ -43,7 +43,7 @@ BAD = {
     "empty": (b"  \n", "is empty"),
     "zeros": (b"\0" * 64, "zero bytes"),
     "zeros at the end": (b'{"frames": [1]}' + b"\0" * 64, "zero bytes"),
-    "nested": (b"[" * 100_000, "cannot be read|ends too soon"),
+    "nested": (b"[" * 100_000, "nested over"),
     "a number without end": (b"1" * 5000, "cannot be read"),
 }
 

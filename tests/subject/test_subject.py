@@ -114,8 +114,8 @@ def _scaled_camera(root):
 BROKEN = {
     "no transforms.json": (lambda root: (root / "transforms.json").unlink(), r"holds no transforms\.json"),
     "no head.npz": (lambda root: (root / "head.npz").unlink(), r"head\.npz does not exist"),
-    "truncated npz": (_truncate, r"head\.npz is damaged or cut short"),
-    "bad json": (lambda root: (root / "transforms.json").write_text("{,"), r"transforms\.json: no valid JSON"),
+    "truncated npz": (_truncate, r"head\.npz: cannot be read as an npz file"),
+    "bad json": (lambda root: (root / "transforms.json").write_text("{,"), r"transforms\.json: is no valid JSON"),
     "plain capture": (lambda root: edit_json(root, lambda m: m.pop("flame_nerf")), r'no "flame_nerf" block'),
     "newer format": (lambda root: edit_json(root, lambda m: m["flame_nerf"].update(version=99)), r"format version 99"),
     "missing picture": (lambda root: (root / "images/00001.png").unlink(), r"frame 00001\.png: file_path .* not exist"),

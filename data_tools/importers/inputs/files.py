@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_tools.importers.config import ImportingError
-from data_tools.runs import text_files
-from data_tools.runs.file_kinds import ZIP, check_kind
+from flame_nerf.runtime import door
+from flame_nerf.runtime.door import check_kind, check_numbers
+
+ZIP = b"PK"
+"""How an npz begins."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ImportingError: it is missing, no JSON, or something else.
     """
-    content = text_files.read_json(path, ImportingError)
+    content = door.read_json(path, ImportingError)
     if not isinstance(content, dict):
         raise ImportingError(f"{path}: expected a JSON object, found a {type(content).__name__}.")
     return content
@@ -56,20 +57,7 @@ def array(values: Any, shape: tuple[int | None, ...], where: str) -> np.ndarray:
     Raises:
         ImportingError: not numbers, not finite, or another shape.
     """
-    try:
-        result = np.asarray(values)
-        result = (np.char.strip(result) if result.dtype.kind == "U" else result).astype(np.float64)
-    except (ValueError, TypeError) as error:
-        raise ImportingError(f"{where} is no array of numbers ({error}).") from error
-    fits = result.ndim == len(shape) and all(
-        want is None or have == want for have, want in zip(result.shape, shape, strict=True)
-    )
-    if not fits:
-        wanted = " x ".join("any" if side is None else str(side) for side in shape) or "one number"
-        raise ImportingError(f"{where} has shape {result.shape}, expected {wanted}.")
-    if not np.isfinite(result).all():
-        raise ImportingError(f"{where} holds NaN or infinite values.")
-    return result
+    return check_numbers(values, ImportingError, where, shape)
 
 
 def number(content: dict[str, Any], name: str, where: str) -> float:
@@ -84,14 +72,4 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         ImportingError: it is missing, damaged, or holds Python objects.
     """
     check_kind(path, ImportingError, "an npz", (ZIP,))
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except ValueError as error:
-        if "pickle" not in str(error).lower():
-            raise ImportingError(f"{path} is no readable npz ({error}).") from error
-        raise ImportingError(
-            f"{path} holds pickled Python objects, which can run code when read. Refused: save it as plain arrays."
-        ) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, AttributeError, NotImplementedError) as error:
-        raise ImportingError(f"{path} is damaged or no npz ({error}). Copy it again.") from error
+    return door.read_npz(path, ImportingError)

@@ -12,13 +12,17 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from data_tools.importers.config import ImportingError
-from data_tools.runs.file_kinds import check_kind
+from flame_nerf.runtime.door import check_kind, read_bytes
 
 _PLY_TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
     "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
     "float32": "f4", "float64": "f8",
 }  # fmt: skip
+
+
+LARGEST_MESH = 24 << 20
+"""Bytes of one moment's mesh: two hundred thousand vertices as text, fifty times as much once they are read."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def read_mesh(path: Path, known: Topology | None = None) -> tuple[Float[np.ndarr
         ImportingError: it is missing, damaged, or of another kind.
     """
     check_kind(path, ImportingError, "an OBJ or PLY file")
-    data = path.read_bytes()
+    data = read_bytes(path, ImportingError, "an OBJ or PLY file", largest=LARGEST_MESH)
     try:
         if data[:3] == b"ply":
             vertices, faces = _ply(data)
@@ -54,7 +58,7 @@ def read_mesh(path: Path, known: Topology | None = None) -> tuple[Float[np.ndarr
             vertices, text = _obj(data)
             same = known is not None and known.text == text
             topology = known if same else _obj_topology(text, len(vertices))
-    except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+    except (ValueError, LookupError, OverflowError, TypeError, MemoryError) as error:
         raise ImportingError(f"{path}: no readable mesh ({error}). Copy it again, it may be cut short.") from error
     faces = topology.faces
     if len(vertices) == 0 or len(faces) == 0:

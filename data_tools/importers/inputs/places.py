@@ -11,6 +11,7 @@ from typing import Any
 
 from data_tools.importers.config import ImportingError
 from data_tools.runs.frame_names import PICTURES, stem_of
+from flame_nerf.runtime.door import check_name
 
 DRIVE = re.compile(r"[A-Za-z]:/")
 
@@ -46,9 +47,7 @@ class Places:
         Raises:
             ImportingError: no name, one that leads out of the folders, or an absolute one that nothing here ends like.
         """
-        if not isinstance(name, str) or not name or "\0" in name:
-            raise ImportingError(f"{where} is {name!r}, expected the name of a file.")
-        plain = name.replace("\\", "/")
+        plain = check_name(name, ImportingError, where).replace("\\", "/")
         absolute = plain.startswith("/") or DRIVE.match(plain) is not None
         # Lexically: a link inside the folder is its owner's business, `..` in a downloaded file is not.
         path: Path | None = Path(os.path.normpath(self._root / plain))

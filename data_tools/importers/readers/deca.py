@@ -18,10 +18,10 @@ from data_tools.importers.inputs.cameras import AXES_WORDS, camera_of
 from data_tools.importers.inputs.files import array, field, read_json, version_hint
 from data_tools.importers.inputs.places import Places, pictures_in, why_missing
 from data_tools.runs.frame_names import natural, stem_of
-from data_tools.runs.picture_files import picture_size
 from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel
 from flame_nerf.heads.masks_landmarks import SIXTY_EIGHT as MEDIAPIPE_OF_68
+from flame_nerf.runtime.door import picture_size
 
 INDEX, KEYPOINTS = "code.json", "keypoint.json"
 PICTURE_FOLDERS = ("image", "images", "input", "")

@@ -15,7 +15,7 @@ from data_tools.importers.inputs.files import array, field, frames_of, read_json
 from data_tools.importers.inputs.mattes import Segmentation
 from data_tools.importers.inputs.places import Places, pictures_in
 from data_tools.runs.frame_names import natural, stem_of
-from data_tools.runs.picture_files import picture_size
+from flame_nerf.runtime.door import picture_size
 
 INDEX = "flame_params.json"
 FLAME_SCALE = 4.0

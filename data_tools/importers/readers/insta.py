@@ -21,7 +21,7 @@ from data_tools.importers.inputs.mesh_files import MeshFiles
 from data_tools.importers.inputs.places import Places, why_missing
 from data_tools.importers.inputs.transforms import Listed, listed_frames, why_transforms
 from data_tools.runs.frame_names import natural
-from data_tools.runs.text_files import read_text
+from flame_nerf.runtime.door import read_text
 
 CLOTH = 90
 """Class of clothes in the segmentation's red channel."""

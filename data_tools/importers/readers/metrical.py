@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
-import pickle
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from data_tools.importers.capture import Capture, Scratch, Shot, capture_of
 from data_tools.importers.config import ImportConfig, ImportingError
@@ -20,11 +17,11 @@ from data_tools.importers.inputs.files import array, field, version_hint
 from data_tools.importers.inputs.mesh_files import MeshFiles
 from data_tools.importers.inputs.places import Places, pictures_in, why_missing
 from data_tools.importers.matching import refuse_shifted
-from data_tools.runs.file_kinds import PICKLE, ZIP, check_kind
 from data_tools.runs.frame_names import match_by_name, natural
-from data_tools.runs.picture_files import picture_size
 from flame_nerf.geometry import matrix_from_6d, matrix_to_axis_angle
 from flame_nerf.heads.registry import remembered_heads
+from flame_nerf.runtime.door import picture_size
+from flame_nerf.runtime.door.tensors import read_torch
 
 PICTURE_FOLDERS = ("input", "images", "image", "source", "frames")
 MATTE_FOLDERS = ("matte", "mattes", "mask", "masks", "alpha", "matted")
@@ -200,20 +197,7 @@ def read_frame(path: Path) -> dict[str, Any]:
     Raises:
         ImportingError: it is damaged, or asks for code to be run.
     """
-    check_kind(path, ImportingError, "a torch file", (ZIP, PICKLE))
-    try:
-        with torch.serialization.safe_globals(_PLAIN):
-            payload = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)|class (\S+)|Unsupported operand|global (\S+)", str(error))
-        what = next((group for group in (named.groups() if named else ()) if group), "more than arrays")
-        raise ImportingError(
-            f"{path} asks for {what}, which is no part of a tracking result. A pickle can run any program when it is "
-            "opened, so this one was refused. Get the file from its original source."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
-        said = str(error).partition("\n")[0]
-        raise ImportingError(f"{path} is damaged or no torch file ({said}). Copy it again.") from error
+    payload = read_torch(path, ImportingError, _PLAIN)
     if not isinstance(payload, dict):
         raise ImportingError(f"{path} holds a {type(payload).__name__}, expected named arrays.")
     return payload

@@ -22,7 +22,8 @@ from data_tools.importers.inputs.transforms import SPLIT_FILES, Listed, listed_f
 from data_tools.importers.matching import refuse_shifted
 from data_tools.importers.skull import ROUNDS, SHARE
 from data_tools.runs.frame_names import natural, stem_of
-from data_tools.runs.picture_files import picture_size, read_picture
+from data_tools.runs.picture_files import read_picture
+from flame_nerf.runtime.door import picture_size
 from flame_nerf.runtime.files import whole
 from flame_nerf.subject import Subject, SubjectError, load_subject
 from flame_nerf.subject.rigid import rigid_fit

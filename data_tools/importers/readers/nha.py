@@ -15,7 +15,7 @@ from data_tools.importers.inputs.mattes import Segmentation
 from data_tools.importers.inputs.places import Places, why_missing
 from data_tools.importers.matching import refuse_shifted
 from data_tools.runs.frame_names import frame_numbers, natural
-from data_tools.runs.picture_files import picture_size
+from flame_nerf.runtime.door import picture_size
 
 INDEX = "tracked_flame_params*.npz"
 CLOTH = 16

@@ -21,8 +21,7 @@ from data_tools.importers.inputs.files import array, field, number, read_npz
 from data_tools.importers.inputs.places import Places, why_missing
 from data_tools.importers.inputs.transforms import Listed, listed_frames, why_transforms
 from data_tools.runs.frame_names import natural
-from data_tools.runs.picture_files import picture_size
-from data_tools.runs.text_files import read_text
+from flame_nerf.runtime.door import picture_size, read_text
 
 POSE_KEYS = {"rotation": 1, "neck_pose": 1, "jaw_pose": 1, "eyes_pose": 2}
 """Names and numbers of joints, in FLAME's order."""

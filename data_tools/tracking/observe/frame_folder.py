@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from data_tools.runs.frame_names import PICTURES, frame_numbers, natural
-from data_tools.runs.picture_files import picture_size, read_picture
+from data_tools.runs.picture_files import read_picture
 from data_tools.tracking.config import TrackingError
 from data_tools.tracking.observe.video_stream import counted, printable_name
+from flame_nerf.runtime.door import open_picture, picture_size
 
 MOST_GAPS = 10
 """Numbers that leave out more than this many for each picture are no count of frames (dates, say)."""
@@ -130,9 +130,9 @@ def _size(path: Path) -> tuple[int, int] | None:
 
 def _orientation(path: Path) -> int:
     try:
-        with Image.open(path) as header:
-            return int(header.getexif().get(ORIENTATION, 1))
-    except (OSError, ValueError, TypeError, SyntaxError):
+        with open_picture(path, TrackingError) as picture:
+            return int(picture.getexif().get(ORIENTATION, 1))
+    except TrackingError:
         return 1
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from data_tools.runs.frame_names import PICTURES, frame_numbers, stem_of
-from data_tools.runs.pictures import load_pixels, save_picture
+from data_tools.runs.picture_files import eight_bits
+from data_tools.runs.pictures import save_picture
 from data_tools.tracking.config import TrackingError
 from data_tools.tracking.observe.framing import Framing
 from data_tools.tracking.observe.keypoints import rows_of_frames
 from data_tools.tracking.observe.video import Sampled, decoded
+from flame_nerf.runtime.door import decode_picture
 
 SAME_ASPECT = 0.02
 """Largest relative difference of width to height between matte and picture."""
@@ -99,22 +100,22 @@ def _from_folder(
             missing.append(number)
         elif not targets[number].exists():
             path = found[rows[number]]
-            save_picture(targets[number], _fitted(_opacity(path), sampled.framing, str(path)))
+            save_picture(targets[number], _fitted(opacity(path), sampled.framing, str(path)))
         on_frame()
     return missing
 
 
-def _opacity(path: Path) -> UInt8[np.ndarray, "H W"]:
-    picture = load_pixels(path, cv2.IMREAD_UNCHANGED)
-    if picture is None:
-        raise TrackingError(f"{path}: cannot be read as a picture. Write it again as PNG.")
+def opacity(path: Path) -> UInt8[np.ndarray, "H W"]:
+    """A matte's file as opacity, 255 = person, whatever it was saved as: grey, colour, transparency, 0 and 1, 16 bits.
+
+    Raises:
+        TrackingError: it is missing or no picture.
+    """
+    picture = decode_picture(path, TrackingError, remedy="Write it again as PNG.")
     if picture.ndim == 3:
         transparent = picture.shape[2] == 4 and picture[..., 3].min() < picture[..., 3].max()
         picture = picture[..., 3] if transparent else picture[..., :3].max(axis=2)
-    if picture.dtype == np.uint16:
-        picture = (picture.astype(np.float32) / 257 + 0.5).astype(np.uint8)
-    elif picture.dtype != np.uint8:
-        raise TrackingError(f"{path}: is of type {picture.dtype}, expected 8 or 16 bit. Write it as an 8-bit PNG.")
+    picture = eight_bits(picture, path, TrackingError)
     return picture * 255 if picture.max(initial=0) == 1 else picture
 
 

@@ -3,11 +3,8 @@ a plain JSON of our own. Every reader gives the same record: a row a frame, a co
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
-from data_tools.runs.text_files import read_json, read_text
 from data_tools.tracking.config import TrackingError
 from data_tools.tracking.observe.keypoint_readers.coco import read_coco
 from data_tools.tracking.observe.keypoint_readers.deeplabcut import read_deeplabcut_csv
@@ -16,6 +13,7 @@ from data_tools.tracking.observe.keypoint_readers.mmpose import is_mmpose, read_
 from data_tools.tracking.observe.keypoint_readers.plain import read_plain
 from data_tools.tracking.observe.keypoint_readers.record import KeypointFile
 from data_tools.tracking.observe.keypoint_readers.sleap import read_sleap_csv
+from flame_nerf.runtime.door import foreign, read_json, read_text, table_of
 
 KNOWN = (
     "DeepLabCut's .csv or .h5, SLEAP's analysis .csv or .h5, COCO's .json, mmpose's .json, or the plain .json of "
@@ -28,8 +26,6 @@ PROJECTS = {
     ".pkl": "is a pickle, which can run code when read. Save the keypoints as JSON or CSV, and give that.",
 }
 """Files beside the right ones, and what to do about them."""
-UNFORESEEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, OSError, RuntimeError, csv.Error)
-"""What reading a file of another shape than expected may raise."""
 
 
 def read_keypoint_file(path: Path, individual: str | None = None) -> KeypointFile:
@@ -44,14 +40,8 @@ def read_keypoint_file(path: Path, individual: str | None = None) -> KeypointFil
     """
     if not path.exists():
         raise TrackingError(f"{path}: no such keypoint file. Check --keypoints.")
-    try:
+    with foreign(TrackingError, path, "keypoints", f"Expected {KNOWN}. Export it again."):
         found = _read(path, individual)
-    except UNFORESEEN as error:
-        if isinstance(error, TrackingError):
-            raise
-        raise TrackingError(
-            f"{path}: cannot be understood ({type(error).__name__}: {error}). Expected {KNOWN}. Export it again."
-        ) from error
     if not found.names or not len(found.frames):
         raise TrackingError(f"{path}: holds no keypoints ({len(found.names)} points, {len(found.frames)} frames).")
     for what, listed in (("frame", found.frames), ("keypoint", found.names)):
@@ -82,7 +72,8 @@ def _read_csv(path: Path, individual: str | None) -> KeypointFile:
     # splitlines takes the line ends of all systems, mixed ones too.
     lines = [line for line in read_text(path, TrackingError).splitlines() if line.strip(" \t,;")]
     separator = max(",;\t", key=(lines[0] if lines else ",").count)
-    table = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator)]
+    cells = table_of("\n".join(lines), path, TrackingError, separator=separator)
+    table = [[cell.strip() for cell in row] for row in cells]
     if table and "frame_idx" in table[0]:
         return read_sleap_csv(path, table, individual)
     if {"bodyparts", "coords"} <= {row[0].lower() for row in table[:4]}:

@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from data_tools.runs.frame_names import natural
-from data_tools.runs.text_files import read_json
 from data_tools.tracking.config import TrackConfig, TrackingError
 from data_tools.tracking.observe.keypoint_files import read_keypoint_file
 from data_tools.tracking.observe.keypoint_readers.record import KeypointFile
 from data_tools.tracking.observe.video import Sampled
 from flame_nerf.heads import HeadModel, HeadModelError, LandmarkEmbedding, load_head
+from flame_nerf.runtime.door import read_json
 
 FEWEST_POINTS = 4
 """Points by which a head's place can be told at all."""

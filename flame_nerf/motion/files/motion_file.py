@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -12,14 +10,11 @@ from typing import Any
 import numpy as np
 
 from flame_nerf.motion.performance import CameraTrack, Motion, Provenance
+from flame_nerf.runtime.door import parse_json, read_npz
 from flame_nerf.runtime.errors import MotionError
 from flame_nerf.runtime.files import complete_file
 
 FORMAT, FORMAT_VERSION = "flame-nerf motion", 1
-MAX_BYTES = 1 << 30
-"""Bytes of all arrays of a file together, unpacked. Nine hours of 52 expressions at 60 a second are half of it."""
-MAX_HEADER = 1 << 20
-"""Bytes of the JSON header."""
 _FLOATS = ("expression", "joints", "head_to_world", "camera_c2w", "camera_intrinsics")
 _ARRAYS = ("header", "held", *_FLOATS)
 
@@ -90,51 +85,20 @@ def read_motion(path: Path | str) -> Motion:
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays that a motion has, and no others; none of them an object."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
-            entries = {name: entry for name, entry in entries.items() if name in _ARRAYS}
-            if "header" not in entries:
-                raise MotionError(
-                    f"{path}: no motion: it has no header. `flame-nerf motion SOURCE MOTION.npz` writes one"
-                )
-            if (
-                sum(entry.file_size for entry in entries.values()) > MAX_BYTES
-                or entries["header"].file_size > MAX_HEADER
-            ):
-                raise MotionError(f"{path}: it claims to hold more than any motion does; write the motion again")
-            out = {}
-            for name, entry in entries.items():
-                with archive.open(entry) as member:
-                    _check_claim(path, name, entry.file_size, member)
-                with archive.open(entry) as member:
-                    out[name] = np.lib.format.read_array(member, allow_pickle=False)
-            return out
-    except FileNotFoundError:
-        raise MotionError(f"{path}: no such file") from None
-    except (OSError, zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
-        if isinstance(error, MotionError):
-            raise
-        raise MotionError(f"{path}: no readable motion ({error}); copy or write it again") from None
-
-
-def _check_claim(path: Path, name: str, size: int, member: Any) -> None:
-    """Refuses an array whose own header asks for other bytes than the archive says it has, or for objects."""
-    version = np.lib.format.read_magic(member)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(member)
-    kinds = {"header": "u", "held": "b"}.get(name, "f")
-    if dtype.kind != kinds or int(np.prod(shape, dtype=object)) * dtype.itemsize + member.tell() != size:
-        raise MotionError(
-            f"{path}: its {name!r} is {dtype} {shape}, which is not what it holds; write the motion again"
-        )
+    arrays = read_npz(
+        path, MotionError, wanted="a motion", remedy="Copy or write it again.", missing=f"{path}: no such file",
+        number_bytes=4, only=_ARRAYS,
+    )  # fmt: skip
+    if "header" not in arrays:
+        raise MotionError(f"{path}: no motion: it has no header. `flame-nerf motion SOURCE MOTION.npz` writes one")
+    for name, array in arrays.items():
+        if array.dtype.kind != {"header": "u", "held": "b"}.get(name, "f"):
+            raise MotionError(f"{path}: its {name!r} is of type {array.dtype}; write the motion again")
+    return arrays
 
 
 def _header(path: Path, stored: np.ndarray) -> dict[str, Any]:
-    try:
-        header = json.loads(stored.tobytes().decode())
-    except ValueError:
-        header = None
+    header = parse_json(stored.tobytes(), f"{path}: its header", MotionError, remedy="Write the motion again.")
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise MotionError(f"{path}: no motion: its header does not call itself one")
     if header.get("version") != FORMAT_VERSION:

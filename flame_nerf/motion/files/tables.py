@@ -14,11 +14,10 @@ from flame_nerf.motion.arkit import ARKIT_NAMES, arkit_name, plain
 from flame_nerf.motion.files.head_angles import UNITS, AngleUnits, guessed_units, turns, yaw_pitch_roll
 from flame_nerf.motion.files.timecode import HOW_TO_SAY, USUAL_RATE, EvenRows, even_rows, seconds_of, timecode_of, usual
 from flame_nerf.motion.performance import MAX_FRAMES, Motion, Provenance, interpolated
+from flame_nerf.runtime.door import read_rows
 from flame_nerf.runtime.errors import MotionError
 from flame_nerf.runtime.files import complete_file
 
-MAX_BYTES = 1 << 30
-"""Bytes of a table: nine hours of Live Link Face."""
 EYES = {"left_eye": "LeftEye", "right_eye": "RightEye"}
 """Joints whose angles Live Link Face has."""
 _TURNS = ("Yaw", "Pitch", "Roll")
@@ -152,19 +151,9 @@ def _moves(motion: Motion, joint: str) -> bool:
 
 def _read(path: Path) -> tuple[list[str], np.ndarray, list[str] | None]:
     """Column names, values [N, columns] (timecodes as zeros) and the timecodes' texts."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise MotionError(
-                f"{path}: {path.stat().st_size >> 20} MiB; a table of a motion has {MAX_BYTES >> 20} at most"
-            )
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.reader(file)
-            names = [name.strip() for name in next(lines, [])]
-            rows = [row for row in lines if any(cell.strip() for cell in row)]
-    except OSError as error:
-        raise MotionError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise MotionError(f"{path}: no CSV text ({error})") from None
+    table = read_rows(path, MotionError)
+    names = [name.strip() for name in table[0]] if table else []
+    rows = [row for row in table[1:] if any(cell.strip() for cell in row)]
     if len(names) < 2 or all(_is_number(name) for name in names):
         raise MotionError(f"{path}: its first line must name the columns, as Timecode,BlendShapeCount,EyeBlinkLeft,…")
     plains = [plain(name) for name in names]

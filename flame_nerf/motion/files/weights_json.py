@@ -10,12 +10,12 @@ import numpy as np
 
 from flame_nerf.motion.arkit import ARKIT_NAMES, arkit_name
 from flame_nerf.motion.performance import MAX_FRAMES, Motion, Provenance
+from flame_nerf.runtime.door import read_json
 from flame_nerf.runtime.errors import MotionError
 from flame_nerf.runtime.files import complete_file
 
 LAM_FPS = 30.0
 """Frames a second of LAM's files, which do not say so."""
-MAX_BYTES = 1 << 30
 
 
 def read_weights(path: Path, fps: float | None = None) -> Motion:
@@ -83,14 +83,7 @@ def write_weights(motion: Motion, path: Path) -> tuple[str, ...]:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise MotionError(f"{path}: larger than any motion ({MAX_BYTES >> 20} MiB)")
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise MotionError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:
-        raise MotionError(f"{path}: no valid JSON ({error})") from None
+    document = read_json(path, MotionError)
     if not isinstance(document, dict):
         raise MotionError(f'{path}: no motion: expected {{"names": […], "frames": [{{"weights": […]}}, …]}}')
     return document

@@ -157,7 +157,7 @@ BAD = {
     "one picture": ("k.json", '[{"keypoints": [[1, 2]], "keypoint_scores": [1]}]', "one picture.* Give the folder"),
     "three axes of mmpose": ("k.json", '[{"frame_id": 1, "instances": [{"keypoints": [[1, 2, 3]]}]}]',
                              r"frame 1, instance 0: keypoints must be a list of \[x, y\]"),
-    "no h5": ("k.h5", "not at all", "cannot be read as HDF5"),
+    "no h5": ("k.h5", "not at all", "does not begin as an HDF5"),
     "ending": ("k.xlsx", "x", "not from .xlsx"),
     "project": ("k.slp", "x", "SLEAP's project. Export its analysis"),
     "latin": ("k.csv", "scorer,s\xff,s\n", "no Unicode text"),

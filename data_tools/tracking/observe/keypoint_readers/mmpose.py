@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.runs.text_files import read_json
 from data_tools.tracking.config import TrackingError
 from data_tools.tracking.observe.keypoint_readers.record import (
     PIXEL_CENTRES,
@@ -20,6 +19,7 @@ from data_tools.tracking.observe.keypoint_readers.record import (
     number_of,
     whole,
 )
+from flame_nerf.runtime.door import read_json
 
 
 def is_mmpose(document: Any) -> bool:

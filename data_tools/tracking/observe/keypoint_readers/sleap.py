@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from data_tools.tracking.observe.keypoint_readers.record import (
     number_of,
     whole,
 )
+from flame_nerf.runtime.door import parse_json
+from flame_nerf.runtime.door.hdf5 import Hdf5Array
 
 AXES = ("frame", "track", "node", "xy")
 """Names of the axes of `tracks`, as newer versions write them beside it."""
@@ -64,7 +65,7 @@ def read_sleap_csv(path: Path, table: list[list[str]], asked: str | None) -> Key
     )
 
 
-def read_sleap_arrays(path: Path, arrays: Mapping[str, Any], asked: str | None) -> KeypointFile:
+def read_sleap_arrays(path: Path, arrays: Mapping[str, Hdf5Array], asked: str | None) -> KeypointFile:
     """Read the arrays of an analysis file.
 
     Args:
@@ -74,8 +75,8 @@ def read_sleap_arrays(path: Path, arrays: Mapping[str, Any], asked: str | None) 
     Raises:
         TrackingError: tracks of another shape than nodes and tracks have names.
     """
-    names = [_text(name) for name in arrays["node_names"][:].tolist()]
-    tracks = [_text(name) for name in arrays["track_names"][:].tolist()] if "track_names" in arrays else []
+    names = [_text(name) for name in arrays["node_names"].read().tolist()]
+    tracks = [_text(name) for name in arrays["track_names"].read().tolist()] if "track_names" in arrays else []
     stored = arrays["tracks"]
     order = _order(stored, len(names), len(tracks))
     shape = dict(zip(order, stored.shape, strict=False))
@@ -84,13 +85,13 @@ def read_sleap_arrays(path: Path, arrays: Mapping[str, Any], asked: str | None) 
             f"{path}: tracks has shape {stored.shape}, which does not fit {len(names)} node_names and {len(tracks)} "
             "track_names. Export it again from SLEAP, as Analysis CSV."
         )
-    xy = np.transpose(np.asarray(stored, dtype=np.float64), [order.index(axis) for axis in AXES])
+    xy = np.transpose(stored.read().astype(np.float64), [order.index(axis) for axis in AXES])
     tracks = tracks or [""] * xy.shape[1]
     points = np.concatenate([xy, np.ones_like(xy[..., :1])], axis=-1)
     scores = arrays.get("point_scores")
     flat = [axis for axis in order if axis != "xy"]
-    if scores is not None and np.size(scores):
-        likelihood = np.transpose(np.asarray(scores, dtype=np.float64), [flat.index(axis) for axis in AXES[:3]])
+    if scores is not None and 0 not in scores.shape:
+        likelihood = np.transpose(scores.read().astype(np.float64), [flat.index(axis) for axis in AXES[:3]])
         # A point that a person placed has no score.
         points[..., 2] = np.where(np.isnan(likelihood), 1.0, likelihood)
     points = whole(points)
@@ -108,11 +109,12 @@ def read_sleap_arrays(path: Path, arrays: Mapping[str, Any], asked: str | None) 
     )
 
 
-def _order(stored: Any, nodes: int, tracks: int) -> tuple[str, ...]:
+def _order(stored: Hdf5Array, nodes: int, tracks: int) -> tuple[str, ...]:
     """Order of the axes of `tracks`: as written beside it, else the one that fits the names; empty if none does."""
-    if "dims" in stored.attrs:
-        written = stored.attrs["dims"]
-        written = json.loads(_text(written)) if isinstance(written, str | bytes) else written
+    if "dims" in stored.attributes:
+        written = stored.attributes["dims"]
+        if isinstance(written, str | bytes):
+            written = parse_json(_text(written).encode(), "dims", ValueError)
         dims = tuple(_text(axis) for axis in written)
         if sorted(dims) == sorted(AXES) and len(stored.shape) == 4:
             return dims

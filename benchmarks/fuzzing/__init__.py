@@ -1,0 +1,1 @@
+"""What `benchmarks/fuzz.py` reads and how it damages it."""

@@ -1,0 +1,276 @@
+"""Readers of this project, each with real-shaped files to damage and the only kinds of errors that it may raise."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tests" / "support"))
+
+
+@dataclass(frozen=True)
+class Target:
+    """One reader, one sample."""
+
+    files: Sequence[Path]
+    """Of them one is damaged at a time."""
+    read: Callable[[], Any]
+    allowed: tuple[type[Exception], ...]
+
+
+def subject(folder: Path) -> Target:
+    from synthetic import make_subject
+
+    from flame_nerf.dataparser import FlameNerfDataParserConfig
+    from flame_nerf.subject import SubjectError
+
+    root = folder / "subject"
+    made = make_subject(root, size=24, count=6)
+
+    def read() -> None:
+        parser = FlameNerfDataParserConfig(data=root).setup()
+        parser.get_dataparser_outputs("train")
+
+    pictures = [made.frames[0].file_path, made.frames[1].mask_path]
+    return Target([*[root / name for name in ("transforms.json", "head.npz")] * 4, *pictures], read, (SubjectError,))
+
+
+def head_npz(folder: Path) -> Target:
+    from synthetic_head import make_head
+
+    from flame_nerf.heads import HeadModelError, load_head, save_head
+
+    path = folder / "head.npz"
+    save_head(make_head(), path)
+    return Target([path], lambda: load_head(path), (HeadModelError,))
+
+
+def _small_smpl() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    weights = random.random((40, 5))
+    return {
+        "f": random.integers(0, 40, (60, 3)).astype(np.uint32),
+        "J_regressor": np.full((5, 40), 1 / 40),
+        "kintree_table": np.array([[2**32 - 1, 0, 1, 1, 1], [0, 1, 2, 3, 4]], dtype=np.uint32),
+        "weights": weights / weights.sum(1, keepdims=True),
+        "posedirs": random.normal(size=(40, 3, 36)),
+        "v_template": random.normal(size=(40, 3)),
+        "shapedirs": random.normal(size=(40, 3, 8)),
+    }
+
+
+def flame_pickle(folder: Path, chumpy: bool = True) -> Target:
+    from flame_like import write_flame_pickle
+
+    from flame_nerf.heads import HeadModelError
+    from flame_nerf.heads.flame_smpl import read_statistical_head
+
+    path = write_flame_pickle(folder / "generic_model.pkl", _small_smpl(), chumpy=chumpy)
+    return Target([path], lambda: read_statistical_head(path, "smpl", {1: "neck", 2: "head"}), (HeadModelError,))
+
+
+def flame_npz(folder: Path) -> Target:
+    from flame_nerf.heads import HeadModelError
+    from flame_nerf.heads.flame_smpl import read_statistical_head
+
+    path = folder / "flame.npz"
+    np.savez(path, **_small_smpl())
+    return Target([path], lambda: read_statistical_head(path, "smpl", {1: "neck", 2: "head"}), (HeadModelError,))
+
+
+def companions(folder: Path) -> Target:
+    import json
+
+    from flame_nerf.heads import HeadModelError
+    from flame_nerf.heads.masks_landmarks import read_landmarks, read_vertex_groups
+
+    rows = {"face": np.arange(20), "scalp": np.arange(20, 40)}
+    (folder / "masks.pkl").write_bytes(pickle.dumps(rows))
+    (folder / "masks.json").write_text(json.dumps({name: values.tolist() for name, values in rows.items()}))
+    (folder / "masks.txt").write_text(", ".join(map(str, range(20))))
+    np.save(folder / "masks.npy", np.arange(20))
+    points = {"lmk_face_idx": np.arange(51), "lmk_b_coords": np.full((51, 3), 1 / 3)}
+    np.savez(folder / "landmarks.npz", **points, landmark_indices=np.arange(51))
+    (folder / "landmarks.pkl").write_bytes(pickle.dumps(points, protocol=2))
+    np.save(folder / "landmarks.npy", points, allow_pickle=True)  # type: ignore[arg-type]
+    masks = [folder / f"masks.{kind}" for kind in ("pkl", "json", "txt", "npy")]
+    landmarks = [folder / f"landmarks.{kind}" for kind in ("npz", "pkl", "npy")]
+
+    def read() -> None:
+        for path in masks + landmarks:
+            if path.stat().st_mtime_ns == 0:
+                read_vertex_groups(path, 40) if path in masks else read_landmarks(path, 60)
+
+    return Target(masks + landmarks, read, (HeadModelError,))
+
+
+def motions(folder: Path) -> Target:
+    from live_link_take import performance, write_take
+
+    from flame_nerf.motion.files.sources import load_motion, save_motion
+    from flame_nerf.motion.performance import Motion
+    from flame_nerf.runtime.errors import MotionError
+
+    motion = Motion(
+        np.full((5, 2), 0.5), ("jawOpen", "eyeBlinkLeft"), 30.0, head_to_world=np.tile(np.eye(4), (5, 1, 1))
+    )
+    paths = [folder / name for name in ("a.npz", "b.json", "c.csv")]
+    for path in paths:
+        save_motion(motion, path)
+    write_take(folder / "take.csv", performance(8))
+    paths.append(folder / "take.csv")
+
+    def read() -> None:
+        for path in paths:
+            if path.stat().st_mtime_ns == 0:
+                load_motion(path)
+
+    return Target(paths, read, (MotionError,))
+
+
+def importer(name: str) -> Callable[[Path], Target]:
+    """A reader of another tracker's data."""
+
+    def make(folder: Path) -> Target:
+        import import_writers as write
+        from flame_like import head_from_arrays, make_flame_like
+        from import_truth import deca_truth, make_truth, nha_truth
+
+        from data_tools.importers import ImportConfig, ImportingError, readers  # noqa: F401
+        from data_tools.importers.capture import Scratch
+        from data_tools.importers.formats import read_capture, recognise
+        from data_tools.runs.picture_files import read_picture
+        from flame_nerf.heads import save_head
+
+        truths = {"nha": nha_truth, "deca": lambda: deca_truth(3), "vhap": lambda: make_truth("moving", 3)}
+        truth = truths.get(name, lambda: make_truth("turning" if name == "imavatar" else "still", 3))()
+        root = folder / name
+        maker = getattr(write, f"write_{name.partition('-')[0]}")
+        maker(root, truth, split=False) if name == "vhap" else maker(root, truth)
+        flame = folder / "flame.npz"
+        save_head(head_from_arrays(make_flame_like()), flame, half_bases=False)
+        _keep_flame()
+        config = ImportConfig(flame=flame, focal_px=160.0 if name == "deca" else None)
+
+        def read() -> None:
+            reader, _ = recognise("auto", root)
+            capture = read_capture(reader, root, config, Scratch(folder / "scratch", True))
+            capture.meshes.vertices([0])
+            for shot in capture.shots[:2]:
+                if shot.picture.is_file():
+                    read_picture(shot.picture, ImportingError)
+
+        files = sorted(path for path in root.rglob("*") if path.is_file() and "images" not in path.parts)
+        return Target(files, read, (ImportingError,))
+
+    return make
+
+
+def _keep_flame() -> None:
+    """FLAME itself is not damaged here: it is read once."""
+    from data_tools.importers.readers import deca, imavatar, insta, metrical, nha, vhap
+
+    kept = functools.cache(deca.open_flame)
+    for module in (deca, imavatar, insta, metrical, nha, vhap):
+        module.open_flame = lambda config, format_name: kept(replace(config), "fuzz")
+
+
+def keypoints(folder: Path) -> Target:
+    from keypoint_writers import KINDS, points
+
+    from data_tools.tracking import TrackingError
+    from data_tools.tracking.observe.keypoint_files import read_keypoint_file
+
+    files: list[Path] = []
+    whole: list[Path] = []
+    for number, kind in enumerate(KINDS):
+        place = folder / str(number)
+        place.mkdir()
+        path = KINDS[kind](place, points(4))
+        whole.append(path)
+        files += [path] if path.is_file() else sorted(path.iterdir())[:2]
+
+    def read() -> None:
+        for path in whole:
+            if any(one.stat().st_mtime_ns == 0 for one in ([path] if path.is_file() else path.iterdir())):
+                read_keypoint_file(path)
+
+    return Target(files, read, (TrackingError,))
+
+
+def pictures(folder: Path) -> Target:
+    import cv2
+
+    from data_tools.runs.picture_files import read_picture
+    from data_tools.tracking import TrackingError
+    from data_tools.tracking.observe.given_mattes import opacity
+
+    picture = np.random.default_rng(0).integers(0, 256, (20, 24, 4), dtype=np.uint8)
+    colour, grey = picture[..., :3], picture[..., 0]
+    stored = {"a.png": picture, "b.jpg": colour, "c.tif": colour, "d.bmp": colour, "e.webp": picture}
+    stored |= {"f.png": grey.astype(np.uint16) * 257, "g.tif": grey.astype(np.float32)}
+    for name, content in stored.items():
+        cv2.imwrite(str(folder / name), content)
+    paths = [folder / name for name in stored]
+
+    def read() -> None:
+        for path in paths:
+            if path.stat().st_mtime_ns == 0:
+                read_picture(path, TrackingError)
+                opacity(path)
+
+    return Target(paths, read, (TrackingError,))
+
+
+def config(folder: Path) -> Target:
+    from avatar_runs import small_config
+
+    from flame_nerf.avatar.config_file import read_config, write_config
+    from flame_nerf.runtime.errors import AvatarError
+
+    path = folder / "config.yml"
+    write_config(small_config(folder / "subject", folder), path)
+    return Target([path], lambda: read_config(path), (AvatarError,))
+
+
+def packed(folder: Path) -> Target:
+    from avatar_runs import subject_with_head, untrained_run
+
+    from flame_nerf.avatar.pack import pack
+    from flame_nerf.avatar.unpack import unpacked
+    from flame_nerf.runtime.errors import AvatarError
+    from flame_nerf.subject import SubjectError
+
+    subject_with_head(folder / "me")
+    path = pack(untrained_run(folder / "me", folder / "outputs"), folder / "me.zip").path
+    os.environ["TMPDIR"] = str(folder)
+
+    def read() -> None:
+        with unpacked(path):
+            pass
+
+    return Target([path], read, (AvatarError, SubjectError))
+
+
+READERS: dict[str, Callable[[Path], Target]] = {
+    "subject": subject,
+    "head model (npz)": head_npz,
+    "FLAME (pickle)": flame_pickle,
+    "FLAME (npz)": flame_npz,
+    "masks and landmarks": companions,
+    "motions": motions,
+    **{f"import {name}": importer(name) for name in ("metrical-tracker", "insta", "vhap", "nha", "imavatar", "deca")},
+    "keypoints": keypoints,
+    "pictures and mattes": pictures,
+    "config.yml": config,
+    "packed avatar": packed,
+}
+"""By the name in the report; each is given an empty folder."""

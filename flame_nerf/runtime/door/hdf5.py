@@ -1,0 +1,112 @@
+"""HDF5 files that others made: what a dataset claims to hold is checked before it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flame_nerf.runtime.door.opening import LARGEST, check_kind, foreign
+
+START = b"\x89HDF\r\n\x1a\n"
+LARGEST_DATASET = LARGEST // 4
+MOST_PARTS = 4096
+"""Groups and datasets that one group may have."""
+
+
+class Hdf5Group:
+    """A group of an HDF5 file, of which plain datasets of that file alone are read."""
+
+    def __init__(self, group: Any, error: type[Exception], where: str) -> None:
+        self._group, self._error, self._where = group, error, where
+        if len(group) > MOST_PARTS:
+            raise error(f"{where}: has {len(group)} parts; {MOST_PARTS} at most. Is it the right file?")
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Its attributes, by name."""
+        return dict(self._group.attrs)
+
+    def groups(self) -> dict[str, Hdf5Group]:
+        """The groups in it."""
+        import h5py
+
+        found = {name: self._part(name) for name in self._group}
+        return {
+            name: Hdf5Group(part, self._error, f"{self._where}: {name:.80}")
+            for name, part in found.items()
+            if isinstance(part, h5py.Group)
+        }
+
+    def datasets(self) -> dict[str, Hdf5Array]:
+        """The datasets in it, not yet read."""
+        import h5py
+
+        found = {name: self._part(name) for name in self._group}
+        return {
+            name: Hdf5Array(part, self._error, f"{self._where}: {name:.80}")
+            for name, part in found.items()
+            if isinstance(part, h5py.Dataset)
+        }
+
+    def _part(self, name: str) -> Any:
+        import h5py
+
+        # A link may lead to another file, a pipe among them.
+        return None if isinstance(self._group.get(name, getlink=True), h5py.ExternalLink) else self._group[name]
+
+
+class Hdf5Array:
+    """A dataset of an HDF5 file."""
+
+    def __init__(self, dataset: Any, error: type[Exception], where: str) -> None:
+        self._dataset, self._error, self._where = dataset, error, where
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As the file claims it."""
+        return tuple(self._dataset.shape or ())
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Its attributes, by name."""
+        return dict(self._dataset.attrs)
+
+    def read(self) -> np.ndarray:
+        """All of it.
+
+        Raises:
+            error: it lies in another file, or takes more memory than it may.
+        """
+        dataset = self._dataset
+        if dataset.external or dataset.is_virtual:
+            raise self._error(f"{self._where}: lies in another file. Copy the data into one file.")
+        size = int(np.prod(self.shape, dtype=object)) * max(8, dataset.dtype.itemsize)
+        if size > LARGEST_DATASET:
+            raise self._error(
+                f"{self._where}: claims {dataset.dtype} {self.shape}, more than the {LARGEST_DATASET >> 20} MB that "
+                "one may take. Is it the right file?"
+            )
+        return np.asarray(dataset[()])
+
+
+@contextmanager
+def open_hdf5(path: Path, error: type[Exception], *, remedy: str = "Export it again.") -> Iterator[Hdf5Group]:
+    """The root group of an HDF5 file. What goes wrong inside the block is told as a fault of the file.
+
+    Args:
+        error: kind of error to raise.
+        remedy: what to do about a damaged one.
+
+    Raises:
+        error: it is missing, no HDF5, damaged, or made to harm.
+        ImportError: h5py is not there.
+    """
+    import h5py
+
+    check_kind(path, error, "an HDF5 file", (START,))
+    with foreign(error, path, "an HDF5 file", remedy), h5py.File(path, "r") as file:
+        yield Hdf5Group(file, error, str(path))
