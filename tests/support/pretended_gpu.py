@@ -129,6 +129,16 @@ class OnDevice(torch.Tensor):
     def data_ptr(self) -> int:
         return self.host.data_ptr()
 
+    @property
+    def data(self) -> torch.Tensor:
+        return OnDevice(self.host)
+
+    @data.setter
+    def data(self, value: torch.Tensor) -> None:
+        if not is_on(value):
+            raise DeviceFault(f"a tensor of the host becomes the data of one on the GPU, in {place()}")
+        self.host = value.host
+
     def get_device(self) -> int:
         return 0
 
@@ -302,8 +312,17 @@ class Stream:
 def pretend_torch() -> None:
     """PyTorch with a GPU of 16 GB and compute capability 9.0."""
     _setup_privateuseone_for_python_backend(BELOW)
-    # Parameters keep their type where a module is moved, and with it their numbers.
-    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    move = torch.nn.Module._apply
+
+    def moved(self: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.nn.Module:
+        # A parameter that is moved stays the object it was, and becomes another type.
+        torch.__future__.set_swap_module_params_on_conversion(True)
+        try:
+            return move(self, *args, **kwargs)
+        finally:
+            torch.__future__.set_swap_module_params_on_conversion(False)
+
+    torch.nn.Module._apply = moved
     # Modes are a thread's own; so backward runs in the caller's.
     torch.autograd.set_multithreading_enabled(False)
     zero = {"max_memory_allocated", "memory_allocated", "max_memory_reserved", "memory_reserved", "current_device"}

@@ -118,9 +118,11 @@ class Rehearsal:
                 found[name] = f"FAULT {fault_line(error)}"
         return found
 
-    def _trainer(self, config: Any) -> Any:
+    def _trainer(self, config: Any, counts: bool) -> Any:
         trainer = config.setup(local_rank=0, world_size=1)
         trainer.setup()
+        if not counts:
+            return trainer
         step = trainer.train_iteration
 
         def counted(index: int) -> Any:
@@ -141,7 +143,7 @@ class Rehearsal:
         """Set-up, steps, evaluation on the way, checkpoints."""
         config = self.config()
         config.save_config()
-        trainer = self._trainer(config)
+        trainer = self._trainer(config, counts=True)
         model = trainer.pipeline.model
         elsewhere = [name for name, value in model.named_parameters() if value.device != CUDA]
         elsewhere += [name for name, value in model.named_buffers() if value.device != CUDA]
@@ -158,7 +160,7 @@ class Rehearsal:
         config = self.config()
         config.load_dir, config.timestamp = self.path.parent / "nerfstudio_models", "more"
         config.output_dir, config.max_num_iterations = self.folder / "resumed", 2
-        trainer = self._trainer(config)
+        trainer = self._trainer(config, counts=False)
         trainer.train()
         assert trainer.step == self.count + 1, f"went on to step {trainer.step}"
 
