@@ -26,10 +26,12 @@ from avatar_runs import subject_with_head
 from pretended_gpu import CUDA, Record, fault_line, pretended_gpu
 from torch import nn
 
+from flame_nerf import methods
 from flame_nerf.subject import Subject, write_subject
 
-METHODS = ("flame-nerf", "flame-nerf-insta")
-"""Those of CUDA that are rehearsed."""
+METHOD = "flame-nerf"
+METHODS = {METHOD: methods.flame_nerf, "flame-nerf-insta": methods.flame_nerf_insta}
+"""Those of CUDA that are rehearsed; the first has the most to do."""
 EVERYTHING = "flame-nerf, all that can be learned"
 """The first of them with corrections of everything, latent codes and averaged weights."""
 
@@ -73,15 +75,13 @@ class Rehearsal:
             "train": self.train, "resume": self.resume, "evaluate": self.evaluate, "film": self.film,
             "panel": self.panel,
         }  # fmt: skip
-        if method == METHODS[0]:
+        if method == METHOD:
             self.parts |= {"render": self.render, "export gltf": self.gltf, "export web": self.web}
         self._pipeline: Any = None
 
     def config(self) -> Any:
         """The method's own, over a few small pictures, with all the terms that it can have, early."""
-        from nerfstudio.configs.method_configs import all_methods
-
-        config = copy.deepcopy(all_methods["flame-nerf" if self.method == EVERYTHING else self.method])
+        config = copy.deepcopy(METHODS[METHOD if self.method == EVERYTHING else self.method].config)
         config.data = config.pipeline.datamanager.data = self.subject
         config.output_dir, config.experiment_name, config.timestamp = self.folder, self.method.replace(" ", ""), "t"
         config.vis, config.max_num_iterations, config.steps_per_save = "tensorboard", self.count, self.count // 2
@@ -93,7 +93,7 @@ class Rehearsal:
         model = config.pipeline.model
         model.field.log2_hashmap_size, model.field.n_levels = 10, 4
         model.sampling.occupancy = dataclasses.replace(model.sampling.occupancy, resolution=16)
-        if self.method in (METHODS[0], EVERYTHING):
+        if self.method in (METHOD, EVERYTHING):
             weights, starts = model.loss_coefficients, model.loss_starts
             weights.depth_loss, weights.semantic_loss, weights.opacity_entropy_loss = 1e-3, 1e-2, 1e-3
             starts.depth_loss = starts.unseen_loss = starts.semantic_loss = min(20, self.count // 3)
@@ -181,7 +181,7 @@ class Rehearsal:
         """A few pictures, as `flame-nerf drive`."""
         from flame_nerf.film import film_orbit
 
-        film_orbit(self.pipeline(), self.folder / f"{len(self.method)}.mp4", 3, yaw_deg=30.0)
+        film_orbit(self.pipeline(), self.path.parent / "film.mp4", 3, yaw_deg=30.0)
 
     def render(self) -> None:
         """A camera path, as ns-render, which opens the run itself."""
