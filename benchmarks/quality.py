@@ -47,6 +47,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "all": ("flame-nerf-cpu", {"depth_loss": 1e-3, "unseen_loss": 0.1} | SEMANTIC),
     "insta": ("flame-nerf-insta", {}),
     "nerface": ("nerface", {}),
+    "nha": ("nha", {}),
 }
 """Method and settings of each variant. Bare names are loss weights, dotted ones fields of the model's config."""
 

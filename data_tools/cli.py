@@ -24,6 +24,9 @@ from data_tools.tracking import TrackConfig, TrackingError, TrackSummary
 from flame_nerf import one_compile_worker
 from flame_nerf.runtime.command_line import quiet_when_unread
 
+GRAVEST = 3
+"""Shortfalls of the footage that tracking prints; the report has all."""
+
 
 def track(
     video: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="VIDEO")],
@@ -55,7 +58,8 @@ def track(
 
 def _print(summary: TrackSummary) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    low, high = summary.yaw_range_deg
+    # Adding zero makes -0 a 0.
+    low, high = (round(angle) + 0.0 for angle in summary.yaw_range_deg)
     share, left_out = 100 * summary.reprojection_fraction, len(summary.dropped) + summary.lost
     console.print(f"Frames        {summary.frames} ({left_out} left out), {summary.frames_per_second:.1f} a second")
     console.print(f"Landmarks     {summary.reprojection_px:.2f} px off, {share:.2f} % of the {summary.noun}'s height")
@@ -72,6 +76,11 @@ def _print(summary: TrackSummary) -> None:
         console.print(f"Note          {escape(note)}")
     for warning in summary.warnings:
         console.print(f"[yellow]Warning:[/] {escape(warning)}")
+    for shortfall in summary.shortfalls[:GRAVEST]:
+        console.print(f"[yellow]Footage[/]       {escape(shortfall)}")
+    if summary.shortfalls:
+        rest = f"{len(summary.shortfalls) - GRAVEST} more, and " if len(summary.shortfalls) > GRAVEST else ""
+        console.print(f"Footage       {summary.verdict}: {rest}what to film next, in the report")
     console.print(f"Next          ns-train flame-nerf-cpu --data {escape(shlex.quote(str(summary.subject)))}")
 
 

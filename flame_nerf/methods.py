@@ -13,7 +13,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from nerfstudio.plugins.types import MethodSpecification
 from tyro.conf import Fixed
 
-from flame_nerf.baselines import InstaModelConfig, NerfaceModelConfig
+from flame_nerf.baselines import InstaModelConfig, NerfaceModelConfig, NhaModelConfig
 from flame_nerf.canonical import MappingConfig
 from flame_nerf.data.pixel_sampler import HeadPixelSamplerConfig
 from flame_nerf.datamanager import FlameNerfDataManagerConfig
@@ -25,9 +25,7 @@ from flame_nerf.render.head_renderer import SamplingConfig
 from flame_nerf.render.observed.occupancy import OccupancyConfig
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.training.trainer import DecaySchedulerConfig, FlameNerfTrainerConfig
-
-LOCAL = "127.0.0.1"
-"""Who may open the viewer: this machine alone, unless --viewer.websocket-host says otherwise."""
+from flame_nerf.training.viewer_address import LOCAL
 
 
 @dataclass
@@ -219,6 +217,43 @@ flame_nerf_insta = MethodSpecification(
         vis="viewer",
     ),
     description="Baseline: INSTA's choices of mapping, condition, sizes and losses over this package's renderer.",
+)
+
+nha = MethodSpecification(
+    config=FlameNerfTrainerConfig(
+        method_name="nha",
+        max_num_iterations=30000,
+        steps_per_save=2000,
+        steps_per_eval_batch=500,
+        steps_per_eval_image=2000,
+        steps_per_eval_all_images=1_000_000,
+        cpu_rays_per_batch=2048,
+        pipeline=VanillaPipelineConfig(
+            datamanager=FlameNerfDataManagerConfig(
+                train_num_rays_per_batch=16384,
+                eval_num_rays_per_batch=4096,
+                pixel_sampler=HeadPixelSamplerConfig(frames_per_batch=4),
+            ),
+            model=NhaModelConfig(),
+        ),
+        optimizers={
+            "network": {
+                "optimizer": FusedAdamConfig(lr=2e-3, betas=(0.9, 0.999), eps=1e-8),
+                "scheduler": DecaySchedulerConfig(final_factor=0.05),
+            },
+            "geometry": {
+                "optimizer": FusedAdamConfig(lr=1e-3, betas=(0.9, 0.999), eps=1e-8),
+                "scheduler": DecaySchedulerConfig(final_factor=0.05),
+            },
+            "camera_opt": _refining(1e-4),
+            "expression_opt": _refining(1e-2),
+            "identity_opt": _refining(1e-2),
+        },
+        logging=LoggingConfig(steps_per_log=50),
+        viewer=ViewerConfig(num_rays_per_chunk=1 << 15, websocket_host=LOCAL),
+        vis="viewer",
+    ),
+    description="Baseline: Neural Head Avatars, the head model's mesh moved and coloured by two networks.",
 )
 
 

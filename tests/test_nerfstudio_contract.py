@@ -3,8 +3,7 @@
 import copy
 import dataclasses
 import json
-import os
-import subprocess
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 import torch
 from nerfstudio.cameras.rays import RayBundle
 from synthetic import RADII, ellipsoid, look_at_origin, make_subject
+from trained_run import RUN, trained_folder  # noqa: F401
 
 from flame_nerf import methods
 from flame_nerf.canonical import CanonicalMapping
@@ -43,16 +43,20 @@ def configured(method, root, **changes):
 
 
 @pytest.fixture(
-    scope="module", params=["flame_nerf_cpu", "flame_nerf_insta", "nerface"], ids=["flame-nerf", "insta", "nerface"]
+    scope="module",
+    params=["flame_nerf_cpu", "flame_nerf_insta", "nerface", "nha"],
+    ids=["flame-nerf", "insta", "nerface", "nha"],
 )
 def pipeline(request, root):
     config = configured(getattr(methods, request.param), root, eval_num_rays_per_chunk=300)
     if request.param == "nerface":
         config.model.field.hidden_dim, config.model.field.density_layers = 16, 3
         config.model.sampling.num_coarse = config.model.sampling.num_fine = 8
+    if request.param == "nha":
+        config.model.field.texture_dim, config.model.sampling.least_faces = 16, 0
     torch.manual_seed(0)
     pipeline = config.setup(device="cpu", test_mode="test", world_size=1, local_rank=0).eval()
-    if request.param != "nerface":
+    if request.param not in ("nerface", "nha"):
         # Nothing is known to be empty.
         pipeline.model.renderer.occupancy.highest.fill_(1e4)
     return pipeline
@@ -257,18 +261,10 @@ def test_a_tsdf_mesh_is_written(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The config.yml of a short run."""
-    folder = tmp_path_factory.mktemp("run")
-    make_subject(folder / "subject", size=48, count=15)
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "ns-train"), "flame-nerf-cpu", "--data", "subject", "--vis", "tensorboard",
-         "--max-num-iterations", "200", "--timestamp", "t", "--output-dir", str(folder / "outputs"),
-         "--pipeline.datamanager.train-num-rays-per-batch", "512"],
-        cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return folder / "outputs/subject/flame-nerf-cpu/t/config.yml"
+def trained(trained_folder, tmp_path_factory):  # noqa: F811
+    """The config.yml of a short run, in a folder to write to."""
+    folder = tmp_path_factory.mktemp("contract") / "run"
+    return shutil.copytree(trained_folder, folder) / RUN / "config.yml"
 
 
 def run(monkeypatch, script, *arguments):

@@ -63,7 +63,7 @@ def test_entry_points_are_light_and_need_nothing_optional():
 @pytest.mark.slow
 def test_the_stock_list_of_methods_holds_ours():
     program = "import json, nerfstudio.configs.method_configs as s; print('PROBE', json.dumps([*s.all_methods]))"
-    assert {"flame-nerf", "flame-nerf-cpu", "flame-nerf-insta", "nerface"} <= set(probed(program))
+    assert {"flame-nerf", "flame-nerf-cpu", "flame-nerf-insta", "nerface", "nha"} <= set(probed(program))
 
 
 @pytest.mark.parametrize("module", ["flame_nerf.cli", "data_tools.cli"])

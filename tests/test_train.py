@@ -1,9 +1,6 @@
 """The whole path on the synthetic head: train, resume, evaluate, render; the way a user's commands go."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -11,34 +8,18 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from synthetic import look_at_origin, make_subject
-
-STEPS = 200
-NO_THREAD_FIGHTS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "OMP_NUM_THREADS": "1"}
-
-
-def command(name: str) -> str:
-    return str(Path(sys.executable).parent / name)
+from synthetic import look_at_origin
+from trained_run import RUN, STEPS, trained_folder  # noqa: F401
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Folder with a trained run: `ns-train flame-nerf-cpu --data subject` from that folder, data path relative."""
-    folder = tmp_path_factory.mktemp("run")
-    make_subject(folder / "subject", size=48, count=15)
-    done = subprocess.run(
-        [command("ns-train"), "flame-nerf-cpu", "--data", "subject", "--max-num-iterations", str(STEPS),
-         "--timestamp", "t", "--pipeline.datamanager.train-num-rays-per-batch", "512",
-         "--pipeline.model.refinement.pose.calibration-start-step", "100", "--steps-per-eval-image", "150"],
-        cwd=folder, env=os.environ | NO_THREAD_FIGHTS, capture_output=True, text=True, timeout=280,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return folder
+def run(trained_folder):  # noqa: F811
+    return trained_folder
 
 
 @pytest.fixture(scope="module")
 def config(run):
-    return run / "outputs/subject/flame-nerf-cpu/t/config.yml"
+    return run / RUN / "config.yml"
 
 
 @pytest.fixture

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
+from data_tools.capture.poses import head_from_world
 from data_tools.check.findings import Finding, some
 from flame_nerf.data.face_boxes import project
 from flame_nerf.subject import Subject
-from flame_nerf.subject.rigid import rigid_fit
 
 HEAD_HEIGHT = (0.08, 1.2)
 """Height of a head's mesh, metres: a cat's to a horse's with its neck."""
 BEYOND = 0.5
 """Share of the mesh out of the picture from which a frame shows no head."""
-FEWEST, FEW = 10, 100
-"""Frames below which nothing, and little, can be learned."""
-NARROW_YAW_DEG = 15.0
-CLOSED_MOUTH, CLOSED_JAW = 0.15, 0.06
-"""Largest jawOpen, and largest turn of the jaw joint (radians), of a mouth that never opens."""
+FEWEST = 10
+"""Frames below which nothing can be learned."""
 SHAPE_CHANGE = 0.35
 """Largest relative difference in size between posed and rest mesh."""
 POOR_FIT = 0.015
@@ -28,13 +25,12 @@ JUMP, JUMP_METRES = 12.0, 0.05
 
 
 def check_head(subject: Subject) -> list[Finding]:
-    """Scale, axes, depth, topology, movement and coverage."""
+    """Scale, axes, depth, topology and movement."""
     return [
         *_amount(subject),
         *_mesh(subject),
         *_axes(subject),
         *_in_pictures(subject),
-        *_turns(subject),
         *_expression(subject),
         *_fit(subject),
         *_jumps(subject),
@@ -47,15 +43,6 @@ def _amount(subject: Subject) -> list[Finding]:
         return [Finding("error", "split", "No frame is for training: every split is val or test.")]
     if trained < FEWEST:
         return [Finding("error", "frames", f"Only {trained} frames for training; at least {FEWEST} are needed.")]
-    if trained < FEW:
-        return [
-            Finding(
-                "warning",
-                "frames",
-                f"Only {trained} frames for training: expect little beyond what they show. A "
-                "minute of video is a good length.",
-            )
-        ]
     if all(frame.split == "train" for frame in subject.frames):
         return [Finding("note", "split", "No frame is held out, so evaluation has nothing new to look at.")]
     return []
@@ -160,31 +147,6 @@ def _frames(names: list[str], total: int) -> str:
     return f"{len(names)} of {total} frames ({some(names)})"
 
 
-def head_from_world(subject: Subject) -> Float[np.ndarray, "T 4 4"]:
-    """Rigid motion that lays each timestep's skull on the rest head's."""
-    track = subject.track
-    faces = track.region_faces("scalp", "ears")
-    rows: Int[np.ndarray, " N"] = np.unique(track.faces[faces if faces.any() else slice(None)])
-    return rigid_fit(track.vertices[:, rows].astype(np.float64), track.canonical_vertices[rows].astype(np.float64))
-
-
-def _turns(subject: Subject) -> list[Finding]:
-    motion = head_from_world(subject)
-    towards = np.stack([motion[frame.timestep, :3, :3] @ frame.c2w[:3, 2] for frame in subject.frames])
-    yaw = np.degrees(np.arctan2(towards[:, 0], towards[:, 2]))
-    wrapped = yaw - np.degrees(np.angle(np.exp(1j * np.radians(yaw)).mean()))
-    span = float(np.ptp((wrapped + 180) % 360 - 180))
-    if span < NARROW_YAW_DEG:
-        return [
-            Finding(
-                "warning",
-                "turns",
-                f"The head is seen over {span:.0f} degrees of yaw only: sides that are not seen will be guessed.",
-            )
-        ]
-    return []
-
-
 def _expression(subject: Subject) -> list[Finding]:
     track, findings = subject.track, []
     if track.expression.shape[1] == 0:
@@ -198,13 +160,6 @@ def _expression(subject: Subject) -> list[Finding]:
         )
     elif len(track.expression) > 1 and np.ptp(track.expression, axis=0).max() < 1e-6:
         findings.append(Finding("warning", "expression", "The expression never changes."))
-    opening = None
-    if "jawOpen" in track.expression_names:
-        opening = track.expression[:, track.expression_names.index("jawOpen")].max() / CLOSED_MOUTH
-    elif "jaw" in track.joint_names:
-        opening = np.abs(track.pose[:, track.joint_names.index("jaw")]).max() / CLOSED_JAW
-    if opening is not None and opening < 1:
-        findings.append(Finding("warning", "expression", "The mouth never opens: its inside cannot be learned."))
     for feature, names in (("mouth", ("lips",)), ("eyes", ("eyes", "eyelids"))):
         if not track.region_faces(*names).any():
             findings.append(

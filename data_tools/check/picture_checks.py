@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from data_tools.check.findings import Finding, some
@@ -24,8 +24,6 @@ EMPTY, FULL = 0.002, 0.97
 """Share of mask pixels that are on, beyond which a mask shows nothing or everything."""
 MANY = 0.2
 """Share of bad masks from which training cannot go well."""
-BLUR = 0.3
-"""Sharpness of a picture over the clip's usual one, below which it is blurred."""
 SAME = 0.35
 """Mean grey difference of neighbours that show the same picture, of 255."""
 STILL_SHARE = 0.6
@@ -38,12 +36,12 @@ class _Look:
     grey: UInt8[np.ndarray, "h w"]
     covered: float | None
     """Share of the mask that is on; None without a mask."""
-    sharpness: float
-    """Of the head's box."""
+    plain: bool
+    """Whether the head's box is of one colour."""
 
 
 def check_pictures(subject: Subject, on_picture: Callable[[], None] = lambda: None) -> list[Finding]:
-    """Damaged, odd, blurred and repeated pictures; empty and full masks."""
+    """Damaged, odd, empty and repeated pictures; empty and full masks."""
     frames = _spread(subject.frames)
     findings, looks, damaged, modes = [], [], [], {}
     for frame in frames:
@@ -68,7 +66,9 @@ def check_pictures(subject: Subject, on_picture: Callable[[], None] = lambda: No
             )
     if not looks:
         return findings
-    return findings + _masks(looks) + _sharpness(looks) + _repeats(looks)
+    if 2 * sum(look.plain for look in looks) > len(looks):
+        findings.append(Finding("error", "pictures", "The pictures are of one colour where the head should be."))
+    return findings + _masks(looks) + _repeats(looks)
 
 
 def _spread(frames: tuple[Frame, ...]) -> list[Frame]:
@@ -91,7 +91,7 @@ def _look(subject: Subject, frame: Frame) -> _Look:
     if frame.mask_path is not None:
         covered = float((read_grey(frame.mask_path) > 127).mean())
     small = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
-    return _Look(frame, small, covered, _laplacian(head if head.size > 64 else grey))
+    return _Look(frame, small, covered, bool(np.ptp(head if head.size > 64 else grey) == 0))
 
 
 def read_grey(path: Path) -> UInt8[np.ndarray, "H W"]:
@@ -104,10 +104,6 @@ def read_grey(path: Path) -> UInt8[np.ndarray, "H W"]:
     with Image.open(path) as picture:
         picture.load()
         return np.asarray(picture.convert("L"))
-
-
-def _laplacian(grey: UInt8[np.ndarray, "H W"]) -> float:
-    return float(cv2.Laplacian(grey, cv2.CV_64F).var())
 
 
 def _masks(looks: list[_Look]) -> list[Finding]:
@@ -131,24 +127,6 @@ def _masks(looks: list[_Look]) -> list[Finding]:
                 )
             )
     return findings
-
-
-def _sharpness(looks: list[_Look]) -> list[Finding]:
-    values: Float[np.ndarray, " N"] = np.array([look.sharpness for look in looks])
-    usual = float(np.median(values))
-    if usual <= 0:
-        return [Finding("error", "pictures", "The pictures are of one colour where the head should be.")]
-    blurred = [look.frame.file_path.name for look, value in zip(looks, values, strict=True) if value < BLUR * usual]
-    if not blurred:
-        return []
-    return [
-        Finding(
-            "warning",
-            "sharpness",
-            f"{len(blurred)} of {len(looks)} are blurred against the others: "
-            f"{some(blurred)}. Leave them out if they are few.",
-        )
-    ]
 
 
 def _repeats(looks: list[_Look]) -> list[Finding]:

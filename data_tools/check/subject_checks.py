@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from data_tools.capture.measured import Measured, measure
+from data_tools.capture.shortfalls import WEAK, shortfalls_of
 from data_tools.check.findings import Finding, some
 from data_tools.check.head_checks import check_head
 from data_tools.check.picture_checks import check_pictures, read_grey
@@ -30,15 +32,24 @@ def check_subject(subject: Subject | Path | str, on_picture: Callable[[], None] 
 
     Args:
         subject: a loaded subject, or its folder; of a folder that cannot be loaded what is wrong with it is said.
-        on_picture: called for each picture that was looked at.
+        on_picture: called for each picture that was looked at, twice.
     """
+    return check_and_measure(subject, on_picture)[0]
+
+
+def check_and_measure(
+    subject: Subject | Path | str, on_picture: Callable[[], None] = lambda: None
+) -> tuple[list[Finding], Measured | None]:
+    """The same, and what was measured of the footage; None of a folder that cannot be loaded."""
     if not isinstance(subject, Subject):
         root = Path(subject)
         try:
             subject = load_subject(root)
         except SubjectError as error:
-            return [Finding("error", "files", str(error)), *_missing_files(root)]
+            return [Finding("error", "files", str(error)), *_missing_files(root)], None
+    measured = measure(subject, on_picture)
     findings = [
+        *_footage(measured),
         *check_head(subject),
         *check_pictures(subject, on_picture),
         *_overlay(subject),
@@ -47,7 +58,23 @@ def check_subject(subject: Subject | Path | str, on_picture: Callable[[], None] 
     if not subject.licence:
         findings.append(Finding("note", "licence", "It does not say under what terms the video may be used."))
     order = ("error", "warning", "note")
-    return sorted(findings, key=lambda finding: order.index(finding.level))
+    return sorted(findings, key=lambda finding: order.index(finding.level)), measured
+
+
+def _footage(measured: Measured) -> list[Finding]:
+    """What falls short in the footage: a warning where it will show, else a note."""
+    return [
+        Finding(
+            "warning" if shortfall.gravity >= WEAK else "note",
+            shortfall.topic,
+            f"{shortfall.found} {shortfall.cost}{_named(measured, shortfall.frames)}",
+        )
+        for shortfall in shortfalls_of(measured)
+    ]
+
+
+def _named(measured: Measured, rows: tuple[int, ...]) -> str:
+    return f" At {some([measured.subject.frames[row].file_path.name for row in rows])}." if rows else ""
 
 
 def overlay_iou(subject: Subject, frame: Frame) -> float:

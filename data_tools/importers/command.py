@@ -73,4 +73,5 @@ def _print(summary: ImportSummary) -> None:
     line("Report", str(summary.report))
     for warning in summary.warnings:
         console.print(f"[yellow]Warning:[/] {escape(warning)}")
+    line("Footage", f"flame-nerf-data check {shlex.quote(str(summary.subject))} --report PAGE.html says what it covers")
     line("Next", f"ns-train flame-nerf-cpu --data {shlex.quote(str(summary.subject))}")

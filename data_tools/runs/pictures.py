@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 
 from flame_nerf.runtime.files import whole
 
@@ -30,13 +30,25 @@ def save_picture(path: Path, picture: UInt8[np.ndarray, "H W *C"]) -> None:
         spare.write_bytes(data)
 
 
+def load_pixels(path: Path, flags: int) -> Shaped[np.ndarray, "H W *C"] | None:
+    """What OpenCV makes of a file, by its IMREAD_ flags; None if it is missing or no picture.
+
+    Not by its name: OpenCV crashes on one that is not UTF-8.
+    """
+    try:
+        content = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    except OSError:
+        return None
+    return cv2.imdecode(content, flags) if len(content) else None
+
+
 def load_picture(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     """Read a picture as RGB.
 
     Raises:
         OSError: if it is missing or cannot be decoded.
     """
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    picture = load_pixels(path, cv2.IMREAD_COLOR)
     if picture is None:
         raise OSError(f"{path}: missing or not a picture. Track the video again with --overwrite.")
     return picture[..., ::-1]
@@ -48,7 +60,7 @@ def load_grey(path: Path) -> UInt8[np.ndarray, "H W"]:
     Raises:
         OSError: if it is missing or cannot be decoded.
     """
-    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    picture = load_pixels(path, cv2.IMREAD_GRAYSCALE)
     if picture is None:
         raise OSError(f"{path}: missing or not a picture. Track the video again with --overwrite.")
     return picture

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from data_tools.open_head.render import camera_around
 from data_tools.runs.errors import disk_errors
-from data_tools.runs.pictures import save_picture
+from data_tools.runs.pictures import load_pixels, save_picture
 from data_tools.runs.progress import StageBars
 from data_tools.synth.config import SynthConfig, SynthError, SynthSummary
 from data_tools.synth.figure import Figure
@@ -69,7 +69,7 @@ def load_depth(path: Path) -> Float[np.ndarray, "H W"]:
     Raises:
         OSError: it is missing or no 16-bit picture.
     """
-    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    stored = load_pixels(path, cv2.IMREAD_UNCHANGED)
     if stored is None or stored.dtype != np.uint16:
         raise OSError(f"{path}: missing or no 16-bit depth picture. Make the subject again with --overwrite.")
     return np.where(stored > 0, stored * DEPTH_UNIT, np.nan)

@@ -6,58 +6,43 @@ import numpy as np
 from jaxtyping import Int
 
 from data_tools.tracking.fit.face.face_points import Detector
-from data_tools.tracking.fit.fit_result import Fitted
 from data_tools.tracking.observe.video import Sampled
 from data_tools.tracking.photometric.stage import Registration
 from data_tools.tracking.result import Quality
 
-SMALL_FACE_PX = 64
-NARROW_YAW_DEG = 15.0
-CLOSED_MOUTH = 0.15
-"""Largest opening of a clip in which the mouth never opens."""
 POOR_OUTLINE = 0.9
-FEW_FRAMES = 100
 STILL_SHARE = 0.75
 
 
 def warnings_of(
     sampled: Sampled,
     others: int,
+    person: int,
     dropped: list[int],
-    fitted: Fitted,
     quality: Quality,
-    at_border: int,
     detector: Detector,
 ) -> tuple[str, ...]:
-    """One sentence for each thing that was left out or that limits what can be learned.
+    """One sentence for each thing that was left out or did not go well. What the footage lacks is `capture`'s to say.
 
     Args:
         others: how many other faces are in the video.
+        person: which of them was followed, from 1.
         dropped: sampled frames that were left out.
-        at_border: frames in which the head is cut off by the picture's edge.
         detector: what found the landmarks.
     """
     noun = detector.noun
     found = list(sampled.warnings)
-    total, used = len(sampled.slots), len(quality.error)
+    total, elsewhere = len(sampled.slots), set(sampled.elsewhere)
+    dropped = [index for index in dropped if index not in elsewhere]
     if dropped:
         found.append(
             f"{len(dropped)} of {total} frames hold no {noun} that could be fitted, left out: {_runs(dropped)}."
         )
     if others:
-        found.append(f"{others + 1} faces are in the video; the largest, most central one was followed.")
+        who = "the largest, most central one" if person == 1 else f"number {person} by size"
+        found.append(f"{others + 1} faces are in the video; {who} was followed (--person chooses).")
     if sampled.still > STILL_SHARE:
         found.append("The picture hardly ever changes: a still image shows one side and one expression only.")
-    elif used < FEW_FRAMES:
-        found.append(f"Only {used} frames: expect little beyond what they show. A minute of video is a good length.")
-    yaw = quality.angles_deg[:, 0]
-    if np.ptp(yaw) < NARROW_YAW_DEG:
-        found.append(f"The head turns by {np.ptp(yaw):.0f} degrees only: sides that are not seen will be guessed.")
-    face = float(np.median(quality.face_px))
-    if face < SMALL_FACE_PX:
-        found.append(f"The {noun} is only {face:.0f} pixels high ({detector.band}): film closer for sharper results.")
-    if fitted.mouth_open is not None and fitted.mouth_open.max() < CLOSED_MOUTH:
-        found.append("The mouth never opens: its inside cannot be learned.")
     if quality.error.mean() > detector.poor:
         off = 100 * quality.error.mean()
         found.append(f"Landmarks are {off:.1f} % of the {noun}'s height off: see the report's pictures.")
@@ -66,8 +51,6 @@ def warnings_of(
             f"The head's outline agrees with the matte by {quality.iou.mean():.2f} only (long hair, or background that "
             "the matte takes along): see the report's pictures."
         )
-    if at_border:
-        found.append(f"The head touches the picture's edge in {at_border} frames: what is outside cannot be learned.")
     return tuple(found)
 
 

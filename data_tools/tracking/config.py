@@ -29,6 +29,11 @@ class TrackConfig:
     unless it fills them. `--no-crop` keeps whole frames, and so does `--torso keep`."""
     focal_px: float | None = None
     """Focal length in pixels of the original video. Not given: estimated, held near 1.35 times the longer side."""
+    person: int = 1
+    """Which person to follow where several are seen: 1 is the largest and most central, 2 the next."""
+    cuts: Literal["split", "keep"] = "split"
+    """`split` uses the longest take of a video that cuts to other scenes, and leaves the others out; `keep` uses
+    all, as fits one person filmed in one light with other things cut in between."""
     keypoints: Path | None = None
     """Keypoints found by another program, instead of looking for a human face: DeepLabCut's or SLEAP's .csv or .h5,
     COCO's or mmpose's .json, or a plain .json (see data_tools/animal/README.md). For animals, and for heads with
@@ -108,7 +113,11 @@ class TrackSummary:
     closures_followed: int | None = None
     """and those that the mesh's lids follow."""
     warnings: tuple[str, ...] = ()
-    """What the person should know before training."""
+    """What was left out or did not go well."""
+    shortfalls: tuple[str, ...] = ()
+    """What the footage lacks and what that will cost, the gravest first."""
+    verdict: str = "good"
+    """The footage in a word: good, usable, or film again."""
     notes: tuple[str, ...] = ()
     """How the video and given keypoints were understood."""
     lost: int = 0
@@ -131,6 +140,8 @@ def check(config: TrackConfig) -> None:
         raise TrackingError(f"--resolution is {config.resolution}; expected at least 64 pixels.")
     if config.focal_px is not None and not config.focal_px > 0:
         raise TrackingError(f"--focal-px is {config.focal_px}; expected a positive number of pixels.")
+    if config.person < 1:
+        raise TrackingError(f"--person is {config.person}; expected 1 for the largest face, 2 for the next, and so on.")
     if config.workers < 1:
         raise TrackingError(f"--workers is {config.workers}; expected at least 1.")
     if config.first_frame is not None and config.first_frame < 0:

@@ -10,27 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.runs.pictures import load_grey
+from data_tools.capture.measured import Measured, measure
+from data_tools.capture.shortfalls import shortfalls_of, verdict
 from data_tools.runs.workspace import stage_key
 from data_tools.tracking.advice import registration_warnings, warnings_of
-from data_tools.tracking.config import TrackSummary
+from data_tools.tracking.config import TrackConfig, TrackSummary
 from data_tools.tracking.fit.closures import lid_warnings
 from data_tools.tracking.fit.face.face_points import face_points
 from data_tools.tracking.fit.fit_result import lost, pose_head
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.stages import Observations
 from data_tools.tracking.observe.video import Sampled
-from data_tools.tracking.observe.video_stream import printable_name
 from data_tools.tracking.photometric.stage import Registration
 from data_tools.tracking.report import write_report
 from data_tools.tracking.result import Quality, judge, subject_of, summary_note, write_masks
 from data_tools.tracking.run import Run
 from data_tools.tracking.stabilised import stabilised_pictures
 from flame_nerf.heads import HeadModel
-from flame_nerf.subject import write_subject
-
-BORDER_GREY = 200
-"""Mask value from which a pixel at the picture's edge surely belongs to the head."""
+from flame_nerf.subject import Subject, write_subject
 
 
 def finish(
@@ -67,9 +64,8 @@ def finish(
         used = set(seen.kept[good].tolist())
         dropped = [index for index in range(len(pictures)) if index not in used]
         shown = [pictures[index] for index in seen.kept]
-        at_border = sum(_at_border(masks[row]) for row in good)
         best, detector = quality.frames(good), points.detector
-        warnings = warnings_of(sampled, others, dropped, fitted, best, at_border, detector)
+        warnings = warnings_of(sampled, others, run.config.person, dropped, best, detector)
         found = {} if registration is None else registration.summary(seen.kept)
         summary = dataclasses.replace(
             _summary(run, best, dropped, warnings + registration_warnings(registration, seen.kept), started),
@@ -83,12 +79,14 @@ def finish(
         if registration is not None and registration.kept:
             before = pose_head(head, points, registration.old, seen.seconds, seen.centre)
             stabilised = stabilised_pictures(head, (before, fitted), shown, good)
-        source = printable_name(run.video)
-        write_report(summary.report, summary, head, fitted, quality, shown, masks, source, detector.good, stabilised)
-        tracking = {"key": final_key, "summary": summary_note(summary), "picture": framing.record()}
+        made = {"key": final_key, "options": _options(run.config), "picture": framing.record()}
         record = subject_of(
-            run.subject, run.video, run.config, head, fitted, seen, quality, good, shown, masks, components, tracking
+            run.subject, run.video, run.config, head, fitted, seen, quality, good, shown, masks, components
         )
+        measured = measure(_with_paths(record))
+        summary = dataclasses.replace(summary, **_footage(measured))
+        write_report(summary, head, fitted, quality, shown, masks, measured, detector.good, stabilised)
+        record = dataclasses.replace(record, extra={"tracking": made | {"summary": summary_note(summary)}})
         write_subject(record, run.subject)
         advance()
     if not run.config.keep_work:
@@ -119,7 +117,29 @@ def _summary(run: Run, quality: Quality, dropped: list[int], warnings: tuple[str
     )
 
 
-def _at_border(mask: Path) -> bool:
-    """Whether a head's mask runs into the picture's upper edge or sides."""
-    cut = load_grey(mask) > BORDER_GREY
-    return bool(cut[0].any() or cut[:, 0].any() or cut[:, -1].any())
+def _footage(measured: Measured) -> dict[str, Any]:
+    found = shortfalls_of(measured)
+    return {"shortfalls": tuple(f"{one.found} {one.cost}" for one in found), "verdict": verdict(found)}
+
+
+def _with_paths(record: Subject) -> Subject:
+    """A record that is not written yet, with its pictures' paths as loading makes them."""
+
+    def found(path: Path | None) -> Path | None:
+        return None if path is None else record.root / path
+
+    frames = (
+        dataclasses.replace(f, file_path=record.root / f.file_path, mask_path=found(f.mask_path)) for f in record.frames
+    )
+    return dataclasses.replace(record, frames=tuple(frames))
+
+
+def _options(config: TrackConfig) -> dict[str, Any]:
+    """What was asked for beyond the defaults; of files their names."""
+    usual, chosen = dataclasses.asdict(TrackConfig()), dataclasses.asdict(config)
+    hows = ("overwrite", "keep_work", "workers", "licence")
+    return {
+        name: value.name if isinstance(value, Path) else value
+        for name, value in chosen.items()
+        if value != usual[name] and name not in hows
+    }

@@ -39,6 +39,7 @@ from data_tools.tracking.observe.landmarks import (
     no_face,
 )
 from data_tools.tracking.observe.matte import UNSURE, find_mattes
+from data_tools.tracking.observe.takes import longest_take, take_words
 from data_tools.tracking.observe.video import Sampled, VideoInfo, glimpses, probe, sample
 from data_tools.tracking.result import summary_of
 from data_tools.tracking.run import Run
@@ -46,11 +47,11 @@ from flame_nerf.subject import SubjectError, load_subject
 
 FEWEST_FRAMES = 10
 """Below this nothing can be learned from a video."""
-READER = 3
+READER = 4
 """Raised when videos are read in another way, so that an interrupted run does not go on with older pictures."""
 CHECKED_MATTES = 20
 """Given mattes that are compared with the keypoints, evenly spread."""
-OWN_FILES = ("transforms.json", "head.npz", "report.html")
+OWN_FILES = ("transforms.json", "head.npz", "report.html", "report.json")
 OWN_FOLDERS = ("images", "masks")
 
 
@@ -169,6 +170,10 @@ def _run_stages(run: Run, info: VideoInfo, final_key: str) -> TrackSummary:
         kept = np.flatnonzero(np.isfinite(landmarks[..., 0]).sum(axis=1) >= FEWEST_POINTS)
         notes = given.notes + notes
     _check_enough(run, len(kept), len(pictures))
+    if sampled.takes and config.cuts == "split":
+        sampled, kept = _one_take(sampled, kept, config.fps)
+        key = stage_key(key, {"take": kept.tolist()})
+        _check_enough(run, len(kept), len(pictures))
     if run.config.mattes is None:
         key, mattes = _find_mattes(run, key, pictures, boxes, kept)
     else:
@@ -180,6 +185,15 @@ def _run_stages(run: Run, info: VideoInfo, final_key: str) -> TrackSummary:
     return finish(
         run, key, head, components, seen, state, registration, sampled, others, notes, pictures, final_key, started
     )
+
+
+def _one_take(sampled: Sampled, kept: np.ndarray, fps: float) -> tuple[Sampled, np.ndarray]:
+    """The take with most of the frames that can be used, and what is said of the others."""
+    used = longest_take(sampled.takes, kept)
+    elsewhere = np.setdiff1d(np.arange(len(sampled.takes)), used)
+    words = take_words(sampled.takes, used, len(elsewhere), np.array(sampled.slots) / fps)
+    said = dataclasses.replace(sampled, elsewhere=tuple(elsewhere.tolist()), warnings=(words, *sampled.warnings))
+    return said, np.intersect1d(kept, used)
 
 
 def _check_enough(run: Run, shown: int, total: int) -> None:
@@ -197,12 +211,12 @@ def _check_enough(run: Run, shown: int, total: int) -> None:
 
 
 def _find_face(run: Run, key: str, total: int | None) -> tuple[str, FoundFace]:
-    key = stage_key(key, {"stage": "face"})
+    key = stage_key(key, {"stage": "face", "person": run.config.person})
 
     def work(advance: Callable[..., None]) -> dict[str, Any]:
         try:
             looked_at = glimpses(run.video, run.config.fps, run.config.max_frames, DETECTION_STRIDE, advance)
-            face = find_face(looked_at)
+            face = find_face(looked_at, run.config.person)
         except TrackingError as error:
             where = "" if str(error).startswith(str(run.video)) else f"{run.video}: "
             raise TrackingError(f"{where}{error}") from None

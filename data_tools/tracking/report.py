@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from data_tools.capture.measured import Measured
+from data_tools.capture.page import write_capture_page
 from data_tools.runs.charts import curves
-from data_tools.runs.page import data_uri, mesh_on_picture, render_page
+from data_tools.runs.page import data_uri, mesh_on_picture
 from data_tools.runs.pictures import load_grey, load_picture
 from data_tools.tracking.config import TrackSummary
 from data_tools.tracking.fit.fit_result import Fitted
 from data_tools.tracking.result import Quality
 from data_tools.tracking.stabilised import Stabilised
 from flame_nerf.heads import HeadModel
-from flame_nerf.runtime.files import whole
 
 WIDE = 3.0
 """Standard deviations that fill the bar of a statistical expression."""
@@ -25,23 +26,22 @@ TARGET_IOU = 0.94
 
 
 def write_report(
-    path: Path,
     summary: TrackSummary,
     head: HeadModel,
     fitted: Fitted,
     quality: Quality,
     pictures: list[Path],
     masks: list[Path],
-    source: str,
+    measured: Measured,
     target: float,
     stabilised: Stabilised | None = None,
 ) -> None:
-    """Write the page.
+    """Write the page: what the footage covers and lacks, and how the track lies on the pictures.
 
     Args:
-        target: landmark distance that a good capture stays below, fraction of the face's height.
         pictures, masks: of all rows of `fitted`.
-        source: the video's name.
+        measured: what the footage shows.
+        target: landmark distance that a good capture stays below, fraction of the face's height.
         stabilised: the face held still, if the frames were registered.
     """
     chosen = _telling_frames(head, fitted, quality)
@@ -53,33 +53,24 @@ def write_report(
         for title, row in chosen.items()
     ]
     error = (f"landmark distance, % of the {summary.noun}'s height", 100 * quality.error)
-    page = render_page(
-        "capture.html",
-        title=f"Capture report: {source}",
+    write_capture_page(
+        summary.report,
+        measured,
         tiles=_tiles(summary, target),
         warnings=summary.warnings,
         notes=summary.notes,
+        held_still=None if stabilised is None else _held_still(stabilised),
         figures=figures,
-        sections=[
-            ("Fit, frame by frame", [curves([error], mark=100 * target)]),
-            (
-                "Turns of the head",
-                [curves([("yaw", quality.angles_deg[:, 0]), ("pitch", quality.angles_deg[:, 1])], unit="°")],
-            ),
-            *_lids(quality),
-        ],
+        sections=[("Fit, frame by frame", [curves([error], mark=100 * target)]), *_lids(quality)],
         expressions=_coverage(head, fitted.expression),
-        held_still=[] if stabilised is None else _held_still(stabilised),
     )
-    with whole(path, alone=True) as spare:
-        spare.write_text(page, encoding="utf-8")
 
 
 def _tiles(summary: TrackSummary, target: float) -> list[tuple[str, str, str, bool]]:
     """Name, value and note of each number at the top, and whether it is what a good capture reaches."""
-    (low, high), iou = summary.yaw_range_deg, summary.outline_iou
+    iou = summary.outline_iou
     return [
-        ("frames", f"{summary.frames}", f"{len(summary.dropped) + summary.lost} left out", True),
+        ("frames left out", f"{len(summary.dropped) + summary.lost}", f"{summary.frames} are used", True),
         (
             "landmarks off by",
             f"{100 * summary.reprojection_fraction:.2f} %",
@@ -87,8 +78,6 @@ def _tiles(summary: TrackSummary, target: float) -> list[tuple[str, str, str, bo
             summary.reprojection_fraction <= target,
         ),
         ("outline and matte", f"{iou:.3f}", f"IoU, {summary.band}", iou >= TARGET_IOU),
-        ("head turns", f"{low:.0f}° … {high:+.0f}°", "yaw", True),
-        ("head nods", "{:.0f}° … {:+.0f}°".format(*summary.pitch_range_deg), "pitch", True),
         *_lids_tile(summary),
         *_registered_tile(summary),
     ]

@@ -159,14 +159,12 @@ def subject_of(
     pictures: list[Path],
     masks: list[Path],
     components: int,
-    tracking: dict[str, Any],
 ) -> Subject:
     """Put the subject's record together from rows `kept` of the fit.
 
     Args:
         pictures, masks: of all rows of the fit.
         components: number of identity components of the head model itself; those behind them belong to this fit only.
-        tracking: what a later run must know of this one; stored with the subject.
     """
     frames = len(kept)
     tested = min(MOST_TEST, round(TEST_SHARE * frames))
@@ -209,7 +207,6 @@ def subject_of(
         head_model=str(Path(config.head).absolute()) if Path(config.head).is_file() else config.head,
         source=printable_name(video),
         licence=config.licence,
-        extra={"tracking": tracking},
     )
 
 
@@ -223,6 +220,6 @@ def summary_note(summary: TrackSummary) -> dict[str, Any]:
 def summary_of(subject: Subject) -> TrackSummary:
     """The summary stored with a subject."""
     note = dict(subject.extra["tracking"]["summary"])
-    for name in ("dropped", "by_landmarks", "yaw_range_deg", "pitch_range_deg", "warnings", "notes"):
+    for name in ("dropped", "by_landmarks", "yaw_range_deg", "pitch_range_deg", "warnings", "notes", "shortfalls"):
         note[name] = tuple(note.get(name, ()))
     return TrackSummary(subject=subject.root, report=subject.root / "report.html", **note)

@@ -20,6 +20,7 @@ from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.runtime.files import whole
 from flame_nerf.runtime.scratch import scratch_folder
 from flame_nerf.training.checkpoints import read_checkpoint
+from flame_nerf.training.records import read_record
 
 if TYPE_CHECKING:
     from flame_nerf.subject import Subject
@@ -100,6 +101,8 @@ def _write_files(avatar: Avatar, subject: Subject, folder: Path) -> Packed:
             "included": included,
         },
         "settings": plain_settings(avatar.config),
+        # Without the paths that a whole config holds.
+        "record": {name: value for name, value in read_record(avatar.checkpoint).items() if name != "config"},
     }
     (folder / archive.MANIFEST).write_text(json.dumps(manifest, indent=1, allow_nan=False), encoding="utf-8")
     words = licence_text(head, head_name, included, subject.licence)

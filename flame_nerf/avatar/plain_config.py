@@ -27,7 +27,7 @@ brings them all the same, they are refused."""
 LARGEST = {
     "n_levels": 32, "features_per_level": 16, "log2_hashmap_size": 24, "max_resolution": 1 << 16, "hidden_dim": 1024,
     "latent_dim": 1024, "resolution": 512, "eval_num_rays_per_chunk": 1 << 20, "mesh_memory": 1 << 36,
-    "num_rays_per_chunk": 1 << 20,
+    "num_rays_per_chunk": 1 << 20, "geometry_dim": 1024, "texture_dim": 1024, "texture_layers": 64,
 }  # fmt: skip
 """Settings that cost memory, and how large they may be in a file from elsewhere."""
 LARGEST_OF_OTHERS = 10_000
@@ -59,11 +59,20 @@ def config_of(settings: Mapping[str, Any], where: str) -> FlameNerfTrainerConfig
     return config
 
 
-def _method(name: Any, where: str) -> FlameNerfTrainerConfig:
+def own_config(name: Any) -> FlameNerfTrainerConfig | None:
+    """The config of one of this package's methods by its name; None of an unknown one."""
+    return _known_methods().get(name) if isinstance(name, str) else None
+
+
+def _known_methods() -> dict[str, FlameNerfTrainerConfig]:
     # As Nerfstudio finds them, and only this package's: others' code has no part in a file from elsewhere.
     entries = entry_points(group="nerfstudio.method_configs")
     specifications = [entry.load() for entry in entries if entry.module.split(".")[0] == "flame_nerf"]
-    known = {found.config.method_name: found.config for found in specifications}
+    return {found.config.method_name: found.config for found in specifications}
+
+
+def _method(name: Any, where: str) -> FlameNerfTrainerConfig:
+    known = _known_methods()
     if not isinstance(name, str) or name not in known:
         raise AvatarError(f"{where}: method {name!r} is unknown here, known are {', '.join(known)}; update flame-nerf")
     return known[name]

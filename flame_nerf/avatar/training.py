@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,11 +67,22 @@ def train(config: FlameNerfTrainerConfig) -> Pipeline:
     config = copy.deepcopy(config)
     if last is not None:
         config.load_dir, config.load_step = last[1].parent, last[0]
+    seed_all(config.machine.seed)
     trainer = config.setup(local_rank=0, world_size=1)
     trainer.setup()
     trainer.train()
     shutil.rmtree(aside, ignore_errors=True)
     return trainer.pipeline.eval()
+
+
+def seed_all(seed: int) -> None:
+    """Seed every source of chance, as `ns-train` does: on a CPU one seed is one result."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 -- libraries draw from it
+    torch.manual_seed(seed)
 
 
 def last_checkpoint(config: FlameNerfTrainerConfig) -> tuple[int, Path] | None:

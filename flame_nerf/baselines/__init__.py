@@ -2,5 +2,6 @@
 
 from flame_nerf.baselines.insta import InstaModel, InstaModelConfig
 from flame_nerf.baselines.nerface import NerfaceModel, NerfaceModelConfig
+from flame_nerf.baselines.nha import NhaModel, NhaModelConfig
 
-__all__ = ["InstaModel", "InstaModelConfig", "NerfaceModel", "NerfaceModelConfig"]
+__all__ = ["InstaModel", "InstaModelConfig", "NerfaceModel", "NerfaceModelConfig", "NhaModel", "NhaModelConfig"]

@@ -53,12 +53,12 @@ def bake_texture(model: Any, atlas: Atlas, moment: PosedFrame) -> UInt8[np.ndarr
         moment: whose colours are wanted; others show what it hides.
 
     Raises:
-        UserError: the avatar's method has no mesh.
+        UserError: the avatar's method has no field around the mesh.
     """
     if not isinstance(model.renderer, HeadRenderer):
         raise UserError(
-            "this avatar's method has no mesh that it follows, so there is no texture to bake; train flame-nerf or "
-            "flame-nerf-cpu on its subject"
+            "this avatar's method has no field around the head's mesh, so there is no texture to bake; train "
+            "flame-nerf or flame-nerf-cpu on its subject"
         )
     triangles = np.asarray(model.subject.track.faces, np.int64)
     moments, seen = _moments(model, triangles, moment)

@@ -38,6 +38,10 @@ class LossWeights(StoredConfig):
     more firmly, at the expense of detail that stands off the mesh."""
     mesh_depth_loss: Fixed[float] = 0.0
     """Rendered depth against the posed mesh's own, metres, on skin (INSTA)."""
+    normal_loss: Fixed[float] = 0.0
+    """Angles between the moved mesh's triangles and the tracked one's, 1 - cosine, on skin (NHA)."""
+    laplacian_loss: Fixed[float] = 0.0
+    """Roughness of the mesh's offsets, squared Laplacian in lengths of an edge (NHA)."""
     latent_regularizer: float = 5e-4
     """Squared length of the latent codes, if there are any (NeRFace). Larger leaves less to the codes, so that
     held-out frames, which have none of their own, look more like training frames."""

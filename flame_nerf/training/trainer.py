@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -28,7 +29,9 @@ from flame_nerf.subject import SubjectError
 from flame_nerf.training.checkpoints import KEPT, checkpoints_in, newest_usable, read_checkpoint, step_of
 from flame_nerf.training.finite import Finite
 from flame_nerf.training.out_of_memory import advice, is_out_of_memory
+from flame_nerf.training.records import forget_records, subject_hash, write_record
 from flame_nerf.training.relocation import follow_command_line
+from flame_nerf.training.viewer_address import keep_local
 
 
 @dataclass
@@ -44,6 +47,10 @@ class FlameNerfTrainerConfig(StoredConfig, TrainerConfig):
     """Steps of the whole run, those before --load-dir included: training ends there, and learning rates decay over
     them. More give a sharper head and take longer in proportion. None: max-num-iterations steps, and as many again
     after --load-dir."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # `ns-viewer` puts its own viewer settings here, which listen on every address, once the run is loaded.
+        super().__setattr__(name, keep_local(value) if name == "viewer" else value)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # How Nerfstudio's commands bring a config.yml back. Its paths are those of the day it was written; run and
@@ -75,6 +82,7 @@ class FlameNerfTrainer(Trainer):
         super().__init__(config, local_rank, world_size)
         self.checkpoint_dir: Path
         self._finite = Finite(self.checkpoint_dir)
+        self._subject_hash = ""
 
     def setup(self, test_mode: str = "val") -> None:
         with self._plain_errors():
@@ -152,6 +160,7 @@ class FlameNerfTrainer(Trainer):
             super().save_checkpoint(step)
             folder.mkdir(parents=True, exist_ok=True)
             os.replace(part / name, folder / name)
+            self._record(folder / name)
         except (OSError, RuntimeError) as error:
             path = folder / name
             raise SystemExit(f"{path} could not be written ({error}). Earlier checkpoints are whole.") from error
@@ -161,6 +170,18 @@ class FlameNerfTrainer(Trainer):
         if self.config.save_only_latest_checkpoint:
             for other in checkpoints_in(folder)[:-KEPT]:
                 other.unlink()
+        forget_records(folder, {path.stem for path in checkpoints_in(folder)})
+
+    def _record(self, checkpoint: Path) -> None:
+        """Write down what a checkpoint was made of and with."""
+        subject = self.pipeline.datamanager.train_dataset.subject
+        device = torch.cuda.get_device_name() if str(self.device).startswith("cuda") else f"{platform.machine()} CPU"
+        try:
+            self._subject_hash = self._subject_hash or subject_hash(subject)
+            write_record(checkpoint, self.config, subject, self._subject_hash, device)
+        except OSError as error:
+            # The checkpoint is whole without it.
+            CONSOLE.log(f"[yellow]{checkpoint.name}: what it was made with could not be written down ({error}).")
 
     def setup_optimizers(self) -> Optimizers:
         groups = {name: dict(group) for name, group in self.config.optimizers.items()}

@@ -140,7 +140,7 @@ def test_a_config_that_would_run_something_is_refused(tmp_path, monkeypatch, lin
 
 
 def test_configs_of_all_methods_are_read_back(tmp_path):
-    for method in (methods.flame_nerf, methods.flame_nerf_cpu, methods.nerface, methods.flame_nerf_insta):
+    for method in (methods.flame_nerf, methods.flame_nerf_cpu, methods.nerface, methods.nha, methods.flame_nerf_insta):
         config = methods.with_steps(method.config, 7)
         config.output_dir, config.timestamp, config.experiment_name = tmp_path, "t", "x"
         config.save_config()

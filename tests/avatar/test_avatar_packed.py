@@ -119,7 +119,7 @@ def test_a_licence_counts_as_free_only_where_it_says_so_first(licence, free):
 
 
 def test_every_method_s_settings_travel():
-    for method in (methods.flame_nerf, methods.flame_nerf_cpu, methods.nerface, methods.flame_nerf_insta):
+    for method in (methods.flame_nerf, methods.flame_nerf_cpu, methods.nerface, methods.nha, methods.flame_nerf_insta):
         config = methods.with_steps(method.config, 7)
         config.pipeline.model.latent_dim = 5
         config.pipeline.datamanager.dataparser.downscale_factor = 2.5

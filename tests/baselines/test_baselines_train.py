@@ -12,7 +12,7 @@ from synthetic import make_subject
 
 from flame_nerf import methods
 
-STEPS = {"nerface": 400, "flame-nerf-insta": 220}
+STEPS = {"nerface": 400, "flame-nerf-insta": 220, "nha": 160}
 RAYS = 192
 
 
@@ -23,13 +23,19 @@ def root(tmp_path_factory):
 
 def small(name):
     """A baseline's config at a size for a test; what makes it that baseline stays."""
-    config = copy.deepcopy({"nerface": methods.nerface, "flame-nerf-insta": methods.flame_nerf_insta}[name].config)
+    config = copy.deepcopy(
+        {"nerface": methods.nerface, "flame-nerf-insta": methods.flame_nerf_insta, "nha": methods.nha}[name].config
+    )
     model = config.pipeline.model
     if name == "nerface":
         model.field.hidden_dim, model.field.density_layers = 32, 4
         model.sampling.num_coarse = model.sampling.num_fine = 12
         model.eval_num_rays_per_chunk = 1024
         config.optimizers["network"]["optimizer"].lr = 5e-3
+    elif name == "nha":
+        model.field.geometry_dim, model.field.texture_dim, model.field.texture_layers = 32, 48, 3
+        model.sampling.least_faces, model.sampling.sharpen_steps = 0, 100
+        config.optimizers["network"]["optimizer"].lr = config.optimizers["geometry"]["optimizer"].lr = 2e-3
     else:
         model.field.n_levels, model.field.log2_hashmap_size = 8, 14
         model.sampling.step, model.sampling.occupancy.resolution = 0.004, 32
@@ -41,7 +47,7 @@ def small(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["nerface", "flame-nerf-insta"])
+@pytest.mark.parametrize("name", ["nerface", "flame-nerf-insta", "nha"])
 def test_train_resume_and_evaluate(name, root, tmp_path, monkeypatch):
     from nerfstudio.configs.method_configs import all_methods
     from nerfstudio.scripts.eval import ComputePSNR

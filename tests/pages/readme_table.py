@@ -153,6 +153,9 @@ COMMANDS: dict[str, Runs | Parses | Installs | Serves] = {
     ),
     # A subject.
     "flame-nerf-data check subjects/me": Runs({"subjects/me": made.subject}, process=True),
+    "flame-nerf-data check subjects/me --report me.html": Runs(
+        {"subjects/me": made.subject}, makes=("me.html", "me.json"), fast=True
+    ),
     "flame-nerf-data export insta subjects/me DST": Runs(
         {"subjects/me": made.subject}, makes=("DST/transforms_train.json", "DST/images/*"), fast=True
     ),
@@ -167,6 +170,7 @@ COMMANDS: dict[str, Runs | Parses | Installs | Serves] = {
     "ns-train flame-nerf --machine.num-devices 2": Parses("needs two GPUs", TRAINING),
     "ns-train flame-nerf-cpu --data subject/": Runs({"subject": made.subject}, STEPS, (CHECKPOINT,)),
     "ns-train nerface --data subject/": Runs({"subject": made.subject}, STEPS, (CHECKPOINT,)),
+    "ns-train nha --data subject/": Runs({"subject": made.subject}, STEPS, (CHECKPOINT,)),
     "ns-train flame-nerf-insta --data subject/": Runs({"subject": made.subject}, STEPS, (CHECKPOINT,)),
     # An avatar.
     "ns-viewer --load-config outputs/…/config.yml --viewer.websocket-host 127.0.0.1": Serves(),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from synthetic import make_subject
 
 from flame_nerf.dataparser import FlameNerfDataParserConfig
-from flame_nerf.methods import flame_nerf_cpu, flame_nerf_insta, nerface
+from flame_nerf.methods import flame_nerf_cpu, flame_nerf_insta, nerface, nha
 from flame_nerf.motion import PosedFrame
 from flame_nerf.render.observed.expression_hull import MOST, SLACK, ExpressionHull
 
@@ -143,7 +143,7 @@ def test_not_in_training_nor_where_it_is_turned_off(tmp_path):
 
 
 def test_the_baselines_are_told_any_expression_and_insta_only_its_own(tmp_path):
-    for method in (nerface, flame_nerf_insta):
+    for method in (nerface, nha, flame_nerf_insta):
         assert not getattr(method.config.pipeline.model.sampling, "observed_expressions_only", False)
     pipeline = pipeline_of(tmp_path / "insta", flame_nerf_insta, observed_expressions_only=True)
     renderer = pipeline.model.renderer

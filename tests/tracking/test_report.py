@@ -8,12 +8,15 @@ import re
 import numpy as np
 import pytest
 
+from data_tools.capture.measured import measure
 from data_tools.runs.pictures import save_picture
+from data_tools.tracking.camera import camera_to_head
 from data_tools.tracking.config import TrackSummary
 from data_tools.tracking.fit.fit_result import Fitted
 from data_tools.tracking.report import write_report
 from data_tools.tracking.result import Quality
 from flame_nerf.heads import load_head
+from flame_nerf.subject import Frame, HeadTrack, Subject
 
 NASTY = "<script>x</script> & {brace} {{ 7 * 7 }}.mp4"
 
@@ -56,22 +59,52 @@ def page(tmp_path_factory):
     for picture, mask in zip(pictures, masks, strict=True):
         save_picture(picture, np.full((64, 48, 3), 90, dtype=np.uint8))
         save_picture(mask, np.full((64, 48), 255, dtype=np.uint8))
-    write_report(summary.report, summary, head, fitted, quality, pictures, masks, NASTY, target=0.015)
+    measured = measure(_subject(folder, head, fitted, pictures))
+    write_report(summary, head, fitted, quality, pictures, masks, measured, target=0.015)
     return summary.report.read_text(encoding="utf-8"), head
+
+
+def _subject(folder, head, fitted, pictures) -> Subject:
+    """What tracking writes of the fit, as far as the page shows it."""
+    cameras = camera_to_head(fitted.rotation, fitted.translation)
+    return Subject(
+        root=folder,
+        fl_x=fitted.focal,
+        fl_y=fitted.focal,
+        cx=24.0,
+        cy=32.0,
+        width=48,
+        height=64,
+        frames=tuple(Frame(p, None, None, cameras[row], row, "train") for row, p in enumerate(pictures)),
+        track=HeadTrack(
+            faces=head.faces.numpy(),
+            canonical_vertices=fitted.canonical,
+            vertices=fitted.vertices,
+            expression=fitted.expression,
+            expression_names=tuple(head.expression_names),
+            pose=fitted.pose,
+            joint_names=tuple(head.joint_names),
+            identity=fitted.identity,
+            region=head.region.numpy(),
+            region_names=tuple(head.region_names),
+        ),
+        source=NASTY,
+    )
 
 
 def test_names_and_messages_stand_there_as_text(page):
     text, _ = page
     assert "<script" not in text and 'src="http' not in text
-    assert html.unescape(text).count(NASTY) == 3
+    # The title twice, among the facts and as a warning.
+    assert html.unescape(text).count(NASTY) == 4
 
 
 def test_numbers_pictures_and_charts_are_there(page):
     text, _head = page
-    assert text.count("data:image/jpeg") == 6 and text.count("<svg") == 2 and text.count("class=mark") == 1
+    assert text.count("<figcaption>") > 6 and text.count("<svg") == 4 and text.count("class=mark") == 2
     short = re.findall(r'class="tile short"><b>([^<]*)</b><span>([^<]*)', text)
-    assert short == [("0.900", "outline and matte")]
-    assert "1.00 %" in text and "0° … +30°" in text and "<li>note</li>" in text
+    assert ("0.900", "outline and matte") in short and ("0 s", "length") in short
+    assert "1.00 %" in text and "<li>note</li>" in text
 
 
 def test_expressions_stand_by_their_largest_value(page):

@@ -58,8 +58,13 @@ def test_the_command_on_a_real_clip(tmp_path):
     assert not (subject_dir / ".work").exists()
     _check_geometry(subject)
     page = (subject_dir / "report.html").read_text()
-    # Six frames, and the face held still before and after registration, as means and as a film.
-    assert page.count("data:image/jpeg") == 8 and page.count("data:image/webp") == 1
+    # The mesh on six frames, and the face held still before and after registration, as means and as a film.
+    assert page.count("% off</figcaption>") == 6 and page.count("<figcaption>Mean of") == 2
+    assert page.count("data:image/webp") == 1
+    record = json.loads((subject_dir / "report.json").read_text())
+    assert record["verdict"] == "film again" and record["frames"] == 24
+    # The three gravest are printed, and how many more there are.
+    assert done.stdout.count("Footage ") == 4 and f"{len(record['shortfalls']) - 3} more" in done.stdout
     assert "<svg" in page and 'src="http' not in page
     assert "Registration " in done.stdout
 
@@ -83,7 +88,7 @@ def test_a_folder_of_pictures_is_a_film_and_what_is_left_out_is_counted(tmp_path
     assert "Frames        15 (1 left out)" in done.stdout
     assert "Left out: 1 picture that cannot be read: img_12.png" in done.stdout and "notes.txt" in done.stdout
     page = (tmp_path / "subject" / "report.html").read_text()
-    assert "1 left out" in page and "img_12.png" in page and "notes.txt" in page
+    assert "<b>1</b><span>frames left out</span>" in page and "img_12.png" in page and "notes.txt" in page
     subject = load_subject(tmp_path / "subject")
     assert len(subject.frames) == 15 and subject.fps == 30 and subject.source == "frames"
     np.testing.assert_allclose(load_picture(subject.root / subject.frames[1].file_path), carphone_pictures[1], atol=20)

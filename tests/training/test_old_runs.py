@@ -183,7 +183,7 @@ def test_every_config_of_ours_can_be_loaded_from_an_older_version():
             for inner in value.values():
                 yield from configs(inner)
 
-    for method in (methods.flame_nerf, methods.flame_nerf_cpu, methods.flame_nerf_insta, methods.nerface):
+    for method in (methods.flame_nerf, methods.flame_nerf_cpu, methods.flame_nerf_insta, methods.nerface, methods.nha):
         ours = [config for config in configs(method.config) if type(config).__module__.startswith("flame_nerf.")]
         assert len(ours) > 10
         for config in ours:

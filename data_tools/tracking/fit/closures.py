@@ -64,8 +64,6 @@ def lid_warnings(curves: LidCurves | None) -> tuple[str, ...]:
     if curves is None or not curves.shown.any():
         return ()
     total, followed = curves.closures()
-    if total == 0:
-        return ("No eye closes in this video: an avatar's closed lids will be guessed from what is around them.",)
     if followed < total:
         return (f"{total - followed} of {total} closures of an eye are not followed: see the report's lids.",)
     return ()

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from data_tools.runs.frame_names import PICTURES, frame_numbers, stem_of
-from data_tools.runs.pictures import save_picture
+from data_tools.runs.pictures import load_pixels, save_picture
 from data_tools.tracking.config import TrackingError
 from data_tools.tracking.observe.framing import Framing
 from data_tools.tracking.observe.keypoints import rows_of_frames
@@ -105,7 +105,7 @@ def _from_folder(
 
 
 def _opacity(path: Path) -> UInt8[np.ndarray, "H W"]:
-    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    picture = load_pixels(path, cv2.IMREAD_UNCHANGED)
     if picture is None:
         raise TrackingError(f"{path}: cannot be read as a picture. Write it again as PNG.")
     if picture.ndim == 3:

@@ -100,11 +100,14 @@ def no_face(where: str) -> str:
     )
 
 
-def find_face(pictures: Iterable[Glimpse]) -> FoundFace:
-    """Detect faces in every few pictures of a video and follow the largest, most central one.
+def find_face(pictures: Iterable[Glimpse], person: int = 1) -> FoundFace:
+    """Detect faces in every few pictures of a video and follow one of them.
+
+    Args:
+        person: which one: 1 the largest and most central, 2 the next of those that are seen at the same time.
 
     Raises:
-        TrackingError: if there is no face in any picture.
+        TrackingError: if there is no face in any picture, or not so many.
     """
     mediapipe = solutions()
     numbers: list[int] = []
@@ -121,7 +124,8 @@ def find_face(pictures: Iterable[Glimpse]) -> FoundFace:
     if not any(found):
         raise TrackingError(no_face(f"{len(numbers)} pictures that were looked at"))
     chains = _follow(found)
-    chosen = max(chains, key=lambda chain: _prominence(chain, film))
+    chains.sort(key=lambda chain: -_prominence(chain, film))
+    chosen = chains[0]
     others = [
         chain
         for chain in chains
@@ -129,6 +133,10 @@ def find_face(pictures: Iterable[Glimpse]) -> FoundFace:
     ]
     # A chain that ends where another begins is the same person after a turn away, not a second one.
     simultaneous = [chain for chain in others if set(chain) & set(chosen)]
+    people = [chosen, *simultaneous]
+    if person > len(people):
+        raise TrackingError(f"--person is {person}, and {_people(len(people))} in the video. Give 1 to {len(people)}.")
+    chosen = people[person - 1]
     positions = sorted(chosen)
     return FoundFace(
         np.array(film),
@@ -137,6 +145,10 @@ def find_face(pictures: Iterable[Glimpse]) -> FoundFace:
         np.array([chosen[position].size for position in positions]),
         len(simultaneous),
     )
+
+
+def _people(count: int) -> str:
+    return "one face is" if count == 1 else f"{count} faces are"
 
 
 def _detect(detector, picture: UInt8[np.ndarray, "H W 3"]) -> list[_Detection]:

@@ -16,6 +16,7 @@ from data_tools.runs.pictures import save_picture
 from data_tools.tracking.config import TrackingError
 from data_tools.tracking.observe.frame_folder import open_folder, upright_picture
 from data_tools.tracking.observe.framing import WHOLE_SIDE, Framing, limited, resized, whole_frames
+from data_tools.tracking.observe.takes import Neighbours
 from data_tools.tracking.observe.video_colour import Colours
 from data_tools.tracking.observe.video_decode import (
     NOTHING_DECODED,
@@ -32,8 +33,6 @@ QUEUE = 16
 """Pictures that may wait to be written: bounds the memory a long video takes."""
 EARLY = 0.25
 """Part of a tick by which a frame may come before its slot: clocks of cameras jitter."""
-STILL = 0.3
-"""Mean difference, of 255, below which two pictures are the same one compressed twice: a camera's noise is larger."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,10 @@ class Sampled:
     """What was lost and why, and what cannot be shown as it is."""
     notes: tuple[str, ...] = ()
     """How the video was understood: the stream, the clock, the colours."""
+    takes: tuple[int, ...] = ()
+    """Take of each picture, from 0; empty where the video has no cuts."""
+    elsewhere: tuple[int, ...] = ()
+    """Pictures of takes that are not used."""
 
     @staticmethod
     def of_note(note: dict[str, Any]) -> Sampled:
@@ -183,7 +186,7 @@ def sample(
     slots: list[int] = []
     sources: list[int] = []
     pending: list[Future] = []
-    repeats, previous, total = 0, None, 0
+    neighbours, total = Neighbours(), 0
     changed: list[tuple[int, tuple[int, int]]] = []
     with ThreadPoolExecutor(workers) as pool:
         for number, slot, read in source:
@@ -202,9 +205,7 @@ def sample(
                 changed.append((number, size))
                 continue
             picture = _eight_bit(source, framing.cut(picture))
-            sparse = picture[::4, ::4].astype(np.int16)
-            repeats += previous is not None and np.abs(sparse - previous).mean() < STILL
-            previous = sparse
+            neighbours.see(picture)
             target = folder / f"{len(slots):05d}{suffix}"
             if not target.exists():
                 pending.append(pool.submit(save_picture, target, picture))
@@ -229,11 +230,12 @@ def sample(
         tuple(slots),
         tuple(sources),
         framing,
-        still=float(repeats / max(1, len(slots) - 1)),
+        still=neighbours.still,
         total=None if source.failure else total,
         lost=source.lost + len(changed),
         warnings=warnings,
         notes=source.notes(),
+        takes=neighbours.takes(),
     )
 
 
@@ -255,15 +257,15 @@ class _FileSource:
         self.colours = survey(video)
 
     def __iter__(self) -> Iterator[tuple[int, int, Callable[[], Shaped[np.ndarray, "H W 3"]] | None]]:
-        last, turn = -1, None
-        for number, seconds, frame, pixel_aspect in decoded(self._video, self._tally):
+        last, turn, tally = -1, None, self._tally
+        for number, seconds, frame, pixel_aspect in decoded(self._video, tally):
             turn = turn or turn_of(frame)
             slot = int(seconds * self._fps + EARLY)
             used = slot > last and not frame.is_corrupt
             self._corrupt += frame.is_corrupt
             self._passed += slot <= last and not frame.is_corrupt
             last = slot if used else last
-            yield number, slot, partial(upright, frame, pixel_aspect, self.colours.deep, turn) if used else None
+            yield number, slot, partial(upright, frame, pixel_aspect, self.colours.deep, turn, tally) if used else None
 
     @property
     def failure(self) -> str:
@@ -299,6 +301,8 @@ class _FileSource:
                 f"Timestamps missing, repeated or out of order: {clock.replaced} of {tally.frames}; frames were spaced "
                 "evenly there."
             )
+        if tally.fields:
+            found.append(f"Interlaced: of {counted(tally.fields, 'frame')} that show two moments one was kept.")
         if tally.hidden:
             found.append(f"Not used: {counted(tally.hidden, 'frame')} that the file's edit list cuts away.")
         if self._passed:

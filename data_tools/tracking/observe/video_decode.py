@@ -28,6 +28,10 @@ SURVEYED = 100
 """Pictures in which the brightest light of a film of high dynamic range is looked for, at most."""
 SURVEYED_SIDE = 480
 """Longest side at which they are looked at, pixels."""
+COMB, COMBED_SHARE = 0.06, 0.002
+"""How far a line stands out, of full white, where a picture is woven of two moments; and the least part that does."""
+HUGE = 12_000_000
+"""Pixels of a picture from which decoding in many threads would hold too many of them: more than 3840x2160."""
 FEW_KEYS = 4
 """A film with fewer key frames than this is surveyed in all of its first pictures."""
 
@@ -50,6 +54,8 @@ class Tally:
     """Whether it was read to its end, or to where it breaks off."""
     broken: str = ""
     """Why reading ended before the end of the file; empty if it did not."""
+    fields: int = 0
+    """Pictures that were woven of two moments, of which one was kept."""
     stream_note: str = ""
     """Which stream was taken, where there was a choice."""
     clock: Clock = field(default_factory=lambda: Clock(None))
@@ -79,6 +85,8 @@ def decoded(video: Path, tally: Tally | None = None) -> Iterator[tuple[int, floa
         rate = film.stream.average_rate or film.stream.guessed_rate
         tally.clock, tally.stream_note = Clock(None if rate is None else float(rate)), film.note
         film.stream.thread_type = "AUTO"
+        if film.facts.width * film.facts.height > HUGE:
+            film.stream.codec_context.thread_count = 2
         try:
             for frame in _frames(film, tally):
                 yield tally.frames, tally.clock.at(_stamp(frame, film)), frame, film.stream.sample_aspect_ratio
@@ -189,18 +197,48 @@ Turn = Callable[[Shaped[np.ndarray, "h w 3"]], Shaped[np.ndarray, "H W 3"]]
 
 
 def upright(
-    frame: Any, pixel_aspect: Fraction | None, deep: bool = False, turn: Turn | None = None
+    frame: Any,
+    pixel_aspect: Fraction | None,
+    deep: bool = False,
+    turn: Turn | None = None,
+    tally: Tally | None = None,
 ) -> Shaped[np.ndarray, "H W 3"]:
-    """RGB picture as a player would show it: turned and mirrored as phones ask, and with square pixels.
+    """RGB picture as a player would show it: turned and mirrored as phones ask, of one moment, and with square pixels.
 
     Args:
         deep: give 16 bits a channel, else 8.
         turn: from `turn_of`, of the film's first frame; None: the frame's own.
+        tally: is told of pictures that were woven of two moments.
     """
     picture = frame.to_ndarray(format="rgb48le" if deep else "rgb24")
+    if frame.interlaced_frame and combed(picture):
+        picture = one_field(picture)
+        if tally is not None:
+            tally.fields += 1
     if pixel_aspect and pixel_aspect != 1:
         picture = cv2.resize(picture, (max(1, round(picture.shape[1] * float(pixel_aspect))), picture.shape[0]))
     return np.ascontiguousarray((turn or turn_of(frame))(picture))
+
+
+def combed(picture: Shaped[np.ndarray, "H W 3"]) -> bool:
+    """Whether every other line shows another moment: lines stand out against both their neighbours, the same way.
+
+    Many films call themselves interlaced, and hold whole pictures all the same.
+    """
+    green = picture[..., 1].astype(np.float32) / np.iinfo(picture.dtype).max
+    above, below = green[1:-1] - green[:-2], green[1:-1] - green[2:]
+    return bool((above * below > COMB**2).mean() > COMBED_SHARE)
+
+
+def one_field(picture: Shaped[np.ndarray, "H W 3"]) -> Shaped[np.ndarray, "H W 3"]:
+    """The picture's upper field alone: the lines of the other one are the means of their neighbours."""
+    result = picture.copy()
+    upper = picture[::2].astype(np.uint32)
+    between = (upper[:-1] + upper[1:]) // 2
+    result[1 : 2 * len(between) : 2] = between
+    if len(picture) % 2 == 0:
+        result[-1] = picture[-2]
+    return result
 
 
 def turn_of(frame: Any) -> Turn:

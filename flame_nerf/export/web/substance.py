@@ -30,11 +30,11 @@ class Substance:
             model: a trained flame-nerf model in evaluation mode.
 
         Raises:
-            UserError: its method has no head that follows a mesh.
+            UserError: its method has no field around the head's mesh.
         """
         if not isinstance(model.renderer, HeadRenderer):
             raise UserError(
-                "this avatar's method has no surface that follows a mesh, so there is nothing to export; train "
+                "this avatar's method has no field around the head's mesh, so there is nothing to export; train "
                 "flame-nerf or flame-nerf-cpu on its subject"
             )
         self._model, self._renderer = model, model.renderer

@@ -1,0 +1,43 @@
+"""One short training of the synthetic head by `ns-train`, for all tests that want what training leaves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from synthetic import make_subject
+
+STEPS = 200
+NO_THREAD_FIGHTS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "OMP_NUM_THREADS": "1"}
+RUN = Path("outputs/subject/flame-nerf-cpu/t")
+"""Folder of the run, in the folder that it was started from."""
+
+
+@pytest.fixture(scope="session")
+def trained_folder(tmp_path_factory) -> Path:
+    """Folder in which `ns-train flame-nerf-cpu --data subject` ran, the data's path relative. Not to be written to."""
+    place = tmp_path_factory.getbasetemp()
+    # Test processes that run beside each other share what one of them has made.
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+    folder = place / "trained"
+    with FileLock(place / "trained.lock"):
+        if not (folder / "whole").exists():
+            _train(folder)
+            (folder / "whole").touch()
+    return folder
+
+
+def _train(folder: Path) -> None:
+    make_subject(folder / "subject", size=48, count=15)
+    program = str(Path(sys.executable).parent / "ns-train")
+    done = subprocess.run(
+        [program, "flame-nerf-cpu", "--data", "subject", "--max-num-iterations", str(STEPS),
+         "--timestamp", "t", "--pipeline.datamanager.train-num-rays-per-batch", "512", "--vis", "tensorboard",
+         "--pipeline.model.refinement.pose.calibration-start-step", "100", "--steps-per-eval-image", "150"],
+        cwd=folder, env=os.environ | NO_THREAD_FIGHTS, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

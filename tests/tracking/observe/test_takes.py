@@ -1,0 +1,128 @@
+"""Cuts within a video, several people in it, and pictures woven of two moments."""
+
+from __future__ import annotations
+
+import types
+from contextlib import nullcontext
+
+import cv2
+import numpy as np
+import pytest
+from track_clips import ffmpeg, sampled_from, steady, write_video
+
+from data_tools.runs.pictures import load_picture
+from data_tools.tracking.config import TrackConfig, TrackingError, check
+from data_tools.tracking.observe import landmarks
+from data_tools.tracking.observe.landmarks import _Detection, find_face
+from data_tools.tracking.observe.takes import Neighbours, longest_take, take_words
+from data_tools.tracking.observe.video import Glimpse
+from data_tools.tracking.observe.video_decode import one_field
+
+
+def _scene(seed: int, side: int = 96) -> np.ndarray:
+    """A picture of its own: smooth blobs."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (6, 6, 3)).astype(np.uint8)
+    return cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
+
+
+def _takes(pictures) -> tuple[int, ...]:
+    neighbours = Neighbours()
+    for picture in pictures:
+        neighbours.see(picture)
+    return neighbours.takes()
+
+
+def test_a_cut_to_another_scene_and_back_gives_two_takes():
+    shaken = [np.roll(_scene(1), shift, axis=1) for shift in (0, 2, 4, 2, 0, 2)]
+    other = [np.roll(_scene(2), shift, axis=0) for shift in (0, 2, 4)]
+    assert _takes([*shaken, *other, *shaken[:2]]) == (0,) * 6 + (1,) * 3 + (0,) * 2
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [
+        [_scene(1)] * 8,
+        # A light is switched on, a camera pans, a slow dissolve, and pictures of a slide show: none of them is a cut.
+        [_scene(1)] * 4 + [np.clip(_scene(1).astype(int) // 2 + 120, 0, 255).astype(np.uint8)] * 4,
+        [np.roll(_scene(1), 4 * step, axis=1) for step in range(24)],
+        [np.rint(_scene(1) * (1 - share) + _scene(2) * share).astype(np.uint8) for share in np.linspace(0, 1, 12)],
+        [_scene(seed) for seed in range(12)],
+        [_scene(1)] * 4 + [np.full((96, 96, 3), 90, np.uint8)] * 3 + [_scene(1)] * 3,
+        [np.full((64, 64, 3), 90, np.uint8)] * 6,
+        [_scene(1)],
+        [],
+    ],
+    ids=["still", "light", "pan", "dissolve", "slides", "gap", "flat", "one", "none"],
+)
+def test_what_is_no_cut_is_left_alone(pictures):
+    assert _takes(pictures) == ()
+
+
+def test_the_take_with_most_usable_frames_is_used_and_the_cut_is_named_by_its_time():
+    takes = (0,) * 5 + (1,) * 4
+    usable = np.array([0, 1, 5, 6, 7, 8])
+    used = longest_take(takes, usable)
+    assert used.tolist() == [5, 6, 7, 8]
+    words = take_words(takes, used, 2, np.arange(9) / 25)
+    assert "at 0.2 s" in words and "one take, 0.2 to 0.3 s" in words and "2 frames of others" in words
+
+
+def test_takes_are_found_while_a_video_is_sampled(tmp_path):
+    pictures = [_scene(1)] * 6 + [_scene(2)] * 4
+    sampled = sampled_from(write_video(tmp_path / "cut.mp4", pictures, steady(10)), tmp_path / "out")
+    assert sampled.takes == (0,) * 6 + (1,) * 4 and sampled.still > 0.8
+
+
+@pytest.fixture
+def two_people(monkeypatch) -> list[Glimpse]:
+    """Pictures in which a large face is on the left and a small one on the right, and once a third."""
+    large, small = _Detection((30.0, 50.0), 30.0), _Detection((75.0, 50.0), 22.0)
+    monkeypatch.setattr(landmarks, "_detect", lambda _detector, _picture: [small, large])
+    detection = types.SimpleNamespace(FaceDetection=lambda **_: nullcontext())
+    monkeypatch.setattr(landmarks, "solutions", lambda: types.SimpleNamespace(face_detection=detection))
+    return [Glimpse(5 * row, np.zeros((100, 100, 3), np.uint8), (100, 100)) for row in range(6)]
+
+
+def test_a_person_is_chosen_by_size(two_people):
+    first, second = find_face(two_people), find_face(two_people, person=2)
+    assert first.centre[0].tolist() == [30.0, 50.0] and second.centre[0].tolist() == [75.0, 50.0]
+    assert first.others == second.others == 1
+    with pytest.raises(TrackingError, match="--person is 3, and 2 faces are in the video. Give 1 to 2"):
+        find_face(two_people, person=3)
+    with pytest.raises(TrackingError, match="--person is 0"):
+        check(TrackConfig(person=0))
+
+
+def _woven(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    result = first.copy()
+    result[1::2] = second[1::2]
+    return result
+
+
+@pytest.mark.parametrize("height", [5, 6])
+def test_one_field_of_a_ramp_is_the_ramp_but_for_its_last_line(height):
+    ramp = np.repeat(np.arange(height, dtype=np.uint16)[:, None, None] * 1000, 3, axis=2)
+    found, whole = one_field(ramp), height - (height % 2 == 0)
+    assert (found[:whole] == ramp[:whole]).all() and (found[whole:] == ramp[whole - 1]).all()
+
+
+def test_woven_fields_are_taken_apart_and_whole_pictures_are_not(tmp_path):
+    height = 64
+
+    def bar(left: int) -> np.ndarray:
+        picture = np.full((height, 96, 3), 60, np.uint8)
+        picture[:, left : left + 20] = 200
+        return picture
+
+    moving = [_woven(bar(4 * step), bar(4 * step + 8)) for step in range(8)]
+    fields = ("-c:v", "libx264", "-qp", "0", "-flags", "+ildct+ilme", "-x264opts", "tff=1")
+    for name, pictures, woven in (("moving", moving, 8), ("still", [bar(20)] * 8, 0)):
+        flat = ffmpeg(
+            "-i", write_video(tmp_path / f"{name}.avi", pictures, steady(8)), *fields, tmp_path / f"{name}.ts"
+        )
+        sampled = sampled_from(flat, tmp_path / name)
+        assert sum("show two moments" in note for note in sampled.notes) == bool(woven)
+        lines = load_picture(tmp_path / name / "00004.png")[:, :, 1].astype(int)
+        # The bar stands upright: all lines are alike.
+        assert np.abs(lines - lines[height // 2]).max() < 40
+    assert f"of {8} frames" in sampled_from(tmp_path / "moving.ts", tmp_path / "again").notes[0]
