@@ -30,7 +30,7 @@ from flame_nerf import methods
 from flame_nerf.subject import Subject, write_subject
 
 METHOD = "flame-nerf"
-METHODS = {METHOD: methods.flame_nerf, "flame-nerf-insta": methods.flame_nerf_insta}
+METHODS = {METHOD: methods.flame_nerf, "flame-nerf-insta": methods.flame_nerf_insta, "nha": methods.nha}
 """Those of CUDA that are rehearsed; the first has the most to do."""
 EVERYTHING = "flame-nerf, all that can be learned"
 """The first of them with corrections of everything, latent codes and averaged weights."""
@@ -91,8 +91,12 @@ class Rehearsal:
         config.pipeline.datamanager.train_num_rays_per_batch = 256
         config.pipeline.datamanager.eval_num_rays_per_batch = 256
         model = config.pipeline.model
-        model.field.log2_hashmap_size, model.field.n_levels = 10, 4
-        model.sampling.occupancy = dataclasses.replace(model.sampling.occupancy, resolution=16)
+        if hasattr(model.field, "n_levels"):
+            model.field.log2_hashmap_size, model.field.n_levels = 10, 4
+            model.sampling.occupancy = dataclasses.replace(model.sampling.occupancy, resolution=16)
+        if hasattr(model.sampling, "visibility"):
+            # PyTorch3D's own operators know nothing of a GPU that is not there.
+            model.sampling.visibility = "rays"
         if self.method in (METHOD, EVERYTHING):
             weights, starts = model.loss_coefficients, model.loss_starts
             weights.depth_loss, weights.semantic_loss, weights.opacity_entropy_loss = 1e-3, 1e-2, 1e-3
