@@ -20,8 +20,14 @@ class _WarpHandle:
     """Our own copy: a Warp mesh refers to its points, and the caller may change theirs."""
     mesh: Any
     bounds: Float[Tensor, "2 3"]
-    diagonal: float
-    """Of the bounds, metres; on the host, so that no march waits for it."""
+    known_diagonal: float | None = None
+
+    @property
+    def diagonal(self) -> float:
+        """Of the bounds, metres; on the host. The first march over a mesh waits for it, and no other."""
+        if self.known_diagonal is None:
+            self.known_diagonal = float((self.bounds[1] - self.bounds[0]).norm())
+        return self.known_diagonal
 
 
 class WarpSearch:
@@ -42,17 +48,16 @@ class WarpSearch:
 
     def build(self, vertices: Float[Tensor, "V 3"], reuse: _WarpHandle | None = None) -> _WarpHandle:
         bounds = torch.stack((vertices.amin(dim=0), vertices.amax(dim=0)))
-        diagonal = float((bounds[1] - bounds[0]).norm())
         with torch_stream(self._device):
             if reuse is not None:
                 reuse.vertices.copy_(vertices)
                 reuse.bounds.copy_(bounds)
-                reuse.diagonal = diagonal
+                reuse.known_diagonal = None
                 reuse.mesh.refit()
                 return reuse
             own = vertices.clone()
             points = self._wp.from_torch(own, dtype=self._wp.vec3)
-            return _WarpHandle(own, self._wp.Mesh(points=points, indices=self._indices), bounds, diagonal)
+            return _WarpHandle(own, self._wp.Mesh(points=points, indices=self._indices), bounds)
 
     def handle_bytes(self, handle: _WarpHandle) -> int:
         # Warp does not tell; a node takes 32 bytes, of which there are two a triangle, and a few index arrays.

@@ -29,7 +29,8 @@ def spherical_harmonics(directions: Float[Tensor, "N 3"], degree: int) -> Float[
         raise ValueError(f"Spherical harmonics are written out for degrees 0 to {MAX_DEGREE}, not {degree}.")
     if degree == 0:
         return directions.new_empty(len(directions), 0)
-    bands = [directions[:, [1, 2, 0]] * 0.4886025119029199]
+    # y, z, x; a list of columns would be copied to a GPU, and waited for.
+    bands = [directions.roll(-1, dims=1) * 0.4886025119029199]
     x, y, z = directions.unbind(dim=-1)
     if degree >= 2:
         bands.append(

@@ -48,7 +48,7 @@ class TimeSpline(nn.Module):
         self.first, self.last = int(train_timesteps.min()), int(train_timesteps.max())
         self.register_buffer("train_timesteps", train_timesteps, persistent=False)
         self.register_buffer("train_features", features, persistent=False)
-        common = _with_constant(features, len(train_timesteps)).double()
+        common = _with_constant(features, train_timesteps).double()
         projection = torch.linalg.pinv(common) @ self._weights(train_timesteps).double()
         self.register_buffer("projection", projection.float(), persistent=False)
 
@@ -62,7 +62,7 @@ class TimeSpline(nn.Module):
         """
         knot, along = self._place(timesteps)
         values = torch.lerp(self.knots[knot], self.knots[knot + 1], along[:, None])
-        values = values - _with_constant(features, len(timesteps)).to(values) @ (self.projection @ self.knots)
+        values = values - _with_constant(features, timesteps).to(values) @ (self.projection @ self.knots)
         return values * ((timesteps >= self.first) & (timesteps <= self.last))[:, None]
 
     def over_training(self) -> Float[Tensor, "N D"]:
@@ -82,6 +82,7 @@ class TimeSpline(nn.Module):
         return weights.scatter_add_(1, knot[:, None] + 1, along[:, None])
 
 
-def _with_constant(features: Float[Tensor, "B F"] | None, count: int) -> Float[Tensor, "B F+1"]:
-    ones = torch.ones(count, 1) if features is None else features.new_ones(count, 1)
+def _with_constant(features: Float[Tensor, "B F"] | None, timesteps: Int[Tensor, " B"]) -> Float[Tensor, "B F+1"]:
+    like = {"device": timesteps.device} if features is None else {"device": features.device, "dtype": features.dtype}
+    ones = torch.ones(len(timesteps), 1, **like)
     return ones if features is None else torch.cat([ones, features], dim=1)

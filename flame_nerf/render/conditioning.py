@@ -20,6 +20,7 @@ class LatentCodes(nn.Module):
     """
 
     trained: Bool[Tensor, " T"]
+    trained_rows: Int[Tensor, " U"]
 
     def __init__(self, num_rows: int, dim: int, trained_rows: Int[Tensor, " N"]):
         """
@@ -32,6 +33,8 @@ class LatentCodes(nn.Module):
         trained = torch.zeros(num_rows, dtype=torch.bool)
         trained[trained_rows] = True
         self.register_buffer("trained", trained, persistent=False)
+        # A mask of them would have to be counted first, which a GPU is waited for.
+        self.register_buffer("trained_rows", trained.nonzero()[:, 0], persistent=False)
         self.codes = nn.Parameter(INITIAL_SPREAD * torch.randn(num_rows, dim))
 
     def forward(self, rows: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
@@ -40,7 +43,7 @@ class LatentCodes(nn.Module):
 
     def mean(self) -> Float[Tensor, " D"]:
         """Mean code of the rows that training shows: what a moment that is not in the track is given."""
-        return self.codes[self.trained].mean(dim=0)
+        return self.codes[self.trained_rows].mean(dim=0)
 
 
 class Conditioning:

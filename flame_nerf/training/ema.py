@@ -38,12 +38,16 @@ class WeightAverage(nn.Module):
             nn.Parameter(parameter.detach().clone(), requires_grad=False) for parameter in self._parameters_of_owner
         )
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        # The same on the host: to ask a GPU for it would be to wait for the step. None: not known.
+        self._count: int | None = 0
+        self.register_load_state_dict_post_hook(_forget_count)
 
     @torch.no_grad()
     def update(self) -> None:
         """Take the parameters as they are now into the average: once after each optimiser step."""
         self.updates += 1
-        share = (1.0 - self.decay) / (1.0 - self.decay ** int(self.updates))
+        self._count = int(self.updates) if self._count is None else self._count + 1
+        share = (1.0 - self.decay) / (1.0 - self.decay**self._count)
         torch._foreach_lerp_(list(self.averages), [p.detach() for p in self._parameters_of_owner], share)
 
     @contextmanager
@@ -65,3 +69,7 @@ class WeightAverage(nn.Module):
         for average, parameter in zip(self.averages, self._parameters_of_owner, strict=True):
             average.data, parameter.data = parameter.data, average.data
         self._is_applied = not self._is_applied
+
+
+def _forget_count(average: WeightAverage, _: object) -> None:
+    average._count = None
