@@ -116,7 +116,8 @@ def _size(measured: Measured) -> list[Shortfall]:
     if not np.isfinite(face) or face >= GOOD_PX:
         return []
     gravity = 0.85 if face < FEW_PX else 0.75 if face < SOME_PX else 0.45
-    closer = WANTED_PX / face
+    # A mesh without any extent is an error of its own.
+    closer = WANTED_PX / max(face, 1.0)
     return [
         Shortfall(
             "size of the face",

@@ -107,7 +107,8 @@ def test_a_task_that_slurm_stops_is_interrupted_and_goes_on_in_the_next_one(tmp_
 
     log = tmp_path / "logs/a.track.log"
     code = (
-        "import pathlib, sys, time\n"
+        # A shell that runs the tests in the background has them ignore the interrupt.
+        "import pathlib, signal, sys, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "try:\n    pathlib.Path('began').touch(); time.sleep(60)\n"
         "except KeyboardInterrupt:\n    pathlib.Path('kept').touch(); sys.exit(130)"
     )

@@ -87,7 +87,7 @@ def test_the_model_is_as_before(model, atlas, monkeypatch):
 def test_a_method_without_a_mesh_has_no_texture(model, atlas):
     from types import SimpleNamespace
 
-    with pytest.raises(UserError, match="no mesh"):
+    with pytest.raises(UserError, match="no texture to bake"):
         bake_texture(SimpleNamespace(renderer=object()), atlas, model.motion.neutral())
 
 

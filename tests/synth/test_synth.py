@@ -315,6 +315,7 @@ def test_an_interrupted_run_leaves_nothing_and_an_overwritten_subject_whole(tmp_
 
 
 def test_depth_that_is_not_there_or_no_depth(tmp_path, films):
-    for path in (tmp_path / "none.png", films["train"].frames[0].mask_path):
-        with pytest.raises(OSError, match="no 16-bit depth"):
+    wrong = ((tmp_path / "none.png", "does not exist"), (films["train"].frames[0].mask_path, "no 16-bit depth"))
+    for path, words in wrong:
+        with pytest.raises(OSError, match=words):
             load_depth(path)
