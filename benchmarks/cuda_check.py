@@ -263,9 +263,7 @@ def learn(method: str, args: argparse.Namespace, inside: bool) -> dict[str, Any]
         _refuse_splatfacto()
     minutes = (1 if args.tiny else SECONDS["methods"] - STARTING) / 60
     if inside:
-        config = argparse.Namespace(
-            subject=args.subject, method=method, device="cpu", minutes=minutes, downscale=1
-        )
+        config = argparse.Namespace(subject=args.subject, method=method, device="cpu", minutes=minutes, downscale=1)
         found = learn(config, first_look=60 * minutes)
     else:
         with tempfile.TemporaryDirectory() as folder:
@@ -300,8 +298,8 @@ def two_gpus(args: argparse.Namespace) -> dict[str, Any]:
     if count < 2:
         raise NotHereError(f"{count} GPUs, not two")
     with tempfile.TemporaryDirectory() as folder:
-        command = ["ns-train", "flame-nerf", "--data", str(args.subject), "--output-dir", folder, "--vis", "tensorboard"]
-        command += ["--max-num-iterations", "300", "--machine.num-devices", "2"]
+        command = ["ns-train", "flame-nerf", "--data", str(args.subject), "--output-dir", folder]
+        command += ["--vis", "tensorboard", "--max-num-iterations", "300", "--machine.num-devices", "2"]
         start = time.monotonic()
         run(command, SECONDS["two GPUs"])
     return {"rows": {"300 steps in two processes, start included": f"{time.monotonic() - start:.0f} s"}}

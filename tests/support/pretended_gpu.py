@@ -7,9 +7,11 @@ backends of others, so that autograd treats them as it does those of any acceler
 rehearse in one of its own.
 """
 
+# ruff: noqa: SLF001 - what is below PyTorch's face is the matter here.
 from __future__ import annotations
 
 import contextlib
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Iterator
@@ -72,7 +74,7 @@ RECORD = Record()
 
 def place() -> str:
     """File and function of this package, or else of Nerfstudio, that runs."""
-    frame: Any = __import__("sys")._getframe(1)
+    frame: Any = sys._getframe(1)
     other = "backward"
     while frame is not None:
         name = frame.f_code.co_filename
