@@ -92,12 +92,12 @@ def leave_out_lpips() -> None:
     lpip.LearnedPerceptualImagePatchSimilarity = NoPerceptualMetric
 
 
-def learn(args: argparse.Namespace) -> dict[str, Any]:
+def learn(args: argparse.Namespace, first_look: float = FIRST_LOOK) -> dict[str, Any]:
     """Train the method and note what comes of it: `speed`, `curve` of (seconds, dB), `steps`, `memory_gib`."""
     torch.manual_seed(0)
     trainer = make_trainer(method_config(args.method, args.device), args.subject, args.downscale)
     judge = Judge(trainer.pipeline)
-    curve, spent, index, look = [], 0.0, 0, FIRST_LOOK
+    curve, spent, index, look = [], 0.0, 0, first_look
     while spent < 60 * args.minutes and index < trainer.config.max_num_iterations:
         start = time.perf_counter()
         while spent + time.perf_counter() - start < min(look, 60 * args.minutes):
@@ -155,7 +155,10 @@ class Judge:
 def shown_pixels(model: Any, camera: Any, pixels: torch.Tensor) -> torch.Tensor:
     """Colours [N, 3] of some pixels of a picture, which a slow method could not render as a whole."""
     size = model.config.eval_num_rays_per_chunk
-    if hasattr(model, "timeline"):
+    if hasattr(model, "gauss_params"):
+        # Gaussians are drawn as a whole picture.
+        parts = [model.get_outputs_for_camera(camera)["rgb"].flatten(0, 1)[pixels]]
+    elif hasattr(model, "timeline"):
         moments = model.timeline.of_camera(camera)
         rays = camera_rays(camera, moments, model.refinement.pose, model.background.color).part(pixels)
         with model.shown_weights():

@@ -250,20 +250,25 @@ def render_rows(args: argparse.Namespace) -> Iterator[Row]:
     trainer = make_trainer(method_config(method, args.device), args.subject, args.downscale)
     for index in range(args.render_steps):
         train_step(trainer, index)
-    model, cameras = trainer.pipeline.eval().model, trainer.pipeline.datamanager.eval_dataset.cameras
     for size in (256, 512):
-        times = []
-        for index in range(min(len(cameras), 12)):
-            camera = copy.deepcopy(cameras[index : index + 1]).to(model.device)
-            camera.rescale_output_resolution(size / int(camera.width))
-            settle(trainer.device)
-            start = time.perf_counter()
-            model.get_outputs_for_camera(camera)
-            settle(trainer.device)
-            times.append(time.perf_counter() - start)
+        times = picture_seconds(trainer, size)
         typical = statistics.median(times[1:] or times)
         figure = f"{1 / typical:.2f} frames/s ({1000 * typical:.0f} ms; the first {times[0]:.1f} s)"
         yield "render", f"{method} at {size} pixels, each frame another moment", figure
+
+
+def picture_seconds(trainer: Any, size: int) -> list[float]:
+    """Wall times of held-out cameras' pictures, `size` pixels wide, each of another moment."""
+    model, cameras, times = trainer.pipeline.eval().model, trainer.pipeline.datamanager.eval_dataset.cameras, []
+    for index in range(min(len(cameras), 12)):
+        camera = copy.deepcopy(cameras[index : index + 1]).to(model.device)
+        camera.rescale_output_resolution(size / int(camera.width))
+        settle(trainer.device)
+        start = time.perf_counter()
+        model.get_outputs_for_camera(camera)
+        settle(trainer.device)
+        times.append(time.perf_counter() - start)
+    return times
 
 
 def startup_rows(args: argparse.Namespace) -> Iterator[Row]:

@@ -40,7 +40,7 @@ class WeightAverage(nn.Module):
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         # The same on the host: to ask a GPU for it would be to wait for the step. None: not known.
         self._count: int | None = 0
-        self.register_load_state_dict_post_hook(_forget_count)
+        self.register_load_state_dict_post_hook(WeightAverage._forget_count)
 
     @torch.no_grad()
     def update(self) -> None:
@@ -70,6 +70,5 @@ class WeightAverage(nn.Module):
             average.data, parameter.data = parameter.data, average.data
         self._is_applied = not self._is_applied
 
-
-def _forget_count(average: WeightAverage, _: object) -> None:
-    average._count = None
+    def _forget_count(self, _: object) -> None:
+        self._count = None

@@ -428,13 +428,14 @@ def test_shell_of_regions():
 
 
 @pytest.mark.slow
-def test_kernels_compile_for_cuda(tmp_path):
+@pytest.mark.parametrize("arch", [80, 90, 100])
+def test_kernels_compile_for_cuda(arch, tmp_path):
     """Without a GPU, that the code generated for one compiles is what can be shown."""
     import warp as wp
 
     from flame_nerf.kernels.warp import mesh as kernels
 
     wp.init()
-    wp.compile_aot_module(kernels, device=None, arch=86, module_dir=str(tmp_path), use_ptx=True)
+    wp.compile_aot_module(kernels, device=None, arch=arch, module_dir=str(tmp_path), use_ptx=True)
     code = "".join(path.read_text() for path in tmp_path.rglob("*.ptx"))
     assert all(f"{name}_" in code for name in ("march", "nearest", "pack", "carry_samples", "apply_tables"))

@@ -310,8 +310,9 @@ def test_auto_on_cuda_takes_the_fastest_there_is(tcnn, warp, expected, monkeypat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("arch", [80, 90, 100])
 @pytest.mark.parametrize("features", [1, 2, 4, 8])
-def test_kernels_compile_for_cuda(features: int, tmp_path) -> None:
+def test_kernels_compile_for_cuda(features: int, arch: int, tmp_path) -> None:
     """Without a GPU, that the code generated for one compiles is what can be shown; and how it reads the table."""
     import warp as wp
 
@@ -321,7 +322,7 @@ def test_kernels_compile_for_cuda(features: int, tmp_path) -> None:
     load_warp()
     kernels = kernels_for(features)
     for kernel in (kernels.encode, kernels.gradients):
-        wp.compile_aot_module(kernel.module, device=None, arch=86, module_dir=str(tmp_path), use_ptx=True)
+        wp.compile_aot_module(kernel.module, device=None, arch=arch, module_dir=str(tmp_path), use_ptx=True)
     code = [path.read_text() for path in tmp_path.rglob("*.ptx")]
     assert len(code) == 2 and all("encode" in text or "gradients" in text for text in code)
     if features > 1:

@@ -20,7 +20,7 @@ ONCE_A_FRAME = {
 
 
 def rehearse(folder: Path, *options: str) -> dict[str, dict]:
-    """What became of each method's parts, in a process of its own: what it changes of PyTorch cannot be changed back."""
+    """What became of each method's parts. A process of its own: what it changes of PyTorch cannot be changed back."""
     command = [sys.executable, str(SCRIPT), str(folder), "--steps", "4", "--result", str(folder / "found.json")]
     done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -7,9 +7,11 @@ backends of others, so that autograd treats them as it does those of any acceler
 rehearse in one of its own.
 """
 
+# ruff: noqa: SLF001 - what is below PyTorch's face is the matter here.
 from __future__ import annotations
 
 import contextlib
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Iterator
@@ -28,8 +30,8 @@ WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "bincount",
          "unique_dim", "repeat_interleave"}  # fmt: skip
 """Operators whose result, or its size, the host needs."""
 NO_WORK = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "view", "_unsafe_view", "alias",
-           "detach", "expand", "select", "slice", "t", "transpose", "permute", "squeeze", "unsqueeze", "unbind", "split",
-           "split_with_sizes", "as_strided", "diagonal", "unfold", "lift_fresh", "_reshape_alias", "set_",
+           "detach", "expand", "select", "slice", "t", "transpose", "permute", "squeeze", "unsqueeze", "unbind",
+           "split", "split_with_sizes", "as_strided", "diagonal", "unfold", "lift_fresh", "_reshape_alias", "set_",
            "is_same_size", "movedim", "view_as_real"}  # fmt: skip
 """Operators that start nothing on a GPU."""
 ANY_DEVICE = {"copy_", "_to_copy", "index", "index_put", "index_put_", "_index_put_impl_"}
@@ -72,7 +74,7 @@ RECORD = Record()
 
 def place() -> str:
     """File and function of this package, or else of Nerfstudio, that runs."""
-    frame: Any = __import__("sys")._getframe(1)
+    frame: Any = sys._getframe(1)
     other = "backward"
     while frame is not None:
         name = frame.f_code.co_filename
