@@ -21,7 +21,7 @@ AvatarPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG
 
 @dataclass
 class Live:
-    """Drive a trained avatar live, on the viewer's page: from a phone's Live Link Face, a camera, or a video in real time.
+    """Drive a trained avatar live on the viewer's page, by a phone's Live Link Face, a camera or a video.
 
     The page is for this machine alone. The port for the phone is, too, unless --listen says otherwise.
 
@@ -36,8 +36,8 @@ class Live:
     udp_port: int | None = None
     """Listen for Live Link Face's packets at this UDP port; the app's own habit is 11111."""
     listen: str = "127.0.0.1"
-    """Address of this machine that packets are heard at. A phone needs the one it reaches: name it knowingly, for anybody
-    in that network can then send."""
+    """Address of this machine that packets are heard at. A phone needs the one it reaches: name it knowingly, for
+    anybody in that network can then send."""
     camera: int | None = None
     """Look at this camera, 0 the first. Keep a relaxed face for the first two seconds."""
     video: Path | None = None

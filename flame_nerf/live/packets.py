@@ -1,8 +1,8 @@
 """Live Link Face's UDP packets.
 
-Big-endian throughout: version (1 byte, 6), device id and subject name (each an int32 length and its bytes), frame number
-(int32), sub-frame (float32), frames a second (int32) and its denominator (int32), the count of values (1 byte: 61, or 0
-while the phone sees no face), and so many float32.
+Big-endian throughout: version (1 byte, 6), device id and subject name (each an int32 length and its bytes), frame
+number (int32), sub-frame (float32), frames a second (int32) and its denominator (int32), the count of values (1 byte:
+61, or 0 while the phone sees no face), and so many float32.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class LiveLinkReceiver:
     """Listens in a thread of its own.
 
     Attributes:
-        port: the one that is listened at.
+        address, port: what is listened at.
         dropped: packets cut short or of another layout.
         others: packets of senders that are not followed.
     """
@@ -45,8 +45,8 @@ class LiveLinkReceiver:
             self._socket.close()
             raise UserError(f"--udp-port {port} at {listen}: cannot listen there ({error}); give another one") from None
         self._socket.settimeout(0.2)
-        self.port: int = self._socket.getsockname()[1]
-        self._listen, self._units = listen, units
+        self.address, self.port = self._socket.getsockname()[:2]
+        self._units = units
         self.dropped = self.others = 0
         self._followed: tuple[str, str] | None = None
         self._arrivals: deque[float] = deque(maxlen=60)
@@ -67,7 +67,7 @@ class LiveLinkReceiver:
         with self._news:
             now = time.monotonic()
             recent = [when for when in self._arrivals if now - when < GONE]
-            where = f"{self._listen} port {self.port}"
+            where = f"{self.address} port {self.port}"
             if self._followed is None:
                 text = f"Waiting for Live Link Face at {where}"
             elif not recent:

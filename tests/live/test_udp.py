@@ -86,7 +86,7 @@ def test_the_newest_wins_the_first_sender_is_followed_and_a_face_away_is_said(re
 
 
 def test_it_listens_on_this_machine_alone_and_says_when_it_cannot(receiver):
-    assert receiver._socket.getsockname()[0] == "127.0.0.1"
+    assert receiver.address == "127.0.0.1"
     with pytest.raises(UserError, match=f"--udp-port {receiver.port} .*give another"):
         LiveLinkReceiver(receiver.port)
 
