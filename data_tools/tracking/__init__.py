@@ -12,7 +12,7 @@ def __getattr__(name: str):
 
         return track
     if name == "live_face":
-        from data_tools.tracking.observe.live import LiveFace
+        from data_tools.tracking.live import LiveFace
 
         return LiveFace
     raise AttributeError(f"module {__name__} has no attribute {name}")

@@ -83,6 +83,8 @@ class Live:
             raise UserError(f"{self.config}: {model.motion.why_no_head}")
         config.vis, config.viewer.quit_on_train_completion = "viewer", False
         config.viewer.websocket_host, config.viewer.websocket_port = "127.0.0.1", self.port
+        # The viewer's log lies there; a run that was copied elsewhere need not have the folder.
+        config.get_base_dir().mkdir(parents=True, exist_ok=True)
         threading.Thread(target=_drive, args=(model, receiver, self.transfer), name="live", daemon=True).start()
         _start_viewer(config, pipeline, 0)
 
