@@ -57,4 +57,4 @@ def read_packet(data: bytes) -> Packet | None:
         return None
     if count and not (np.isfinite(values).all() and np.abs(values).max() <= MOST_VALUE):
         return None
-    return Packet(*names, values if count else None)
+    return Packet(names[0], names[1], values if count else None)
