@@ -17,6 +17,7 @@ from flame_nerf import one_compile_worker
 from flame_nerf.avatar import AvatarError
 from flame_nerf.commands.drive import Drive
 from flame_nerf.commands.export import Export
+from flame_nerf.commands.live import Live
 from flame_nerf.commands.motion_file import MotionFile
 from flame_nerf.commands.tracked import headline, track_video
 from flame_nerf.runtime.command_line import quiet_when_unread
@@ -260,6 +261,7 @@ def main() -> None:
         Annotated[
             Annotated[Demo, tyro.conf.subcommand("demo")]
             | Annotated[Drive, tyro.conf.subcommand("drive")]
+            | Annotated[Live, tyro.conf.subcommand("live")]
             | Annotated[MotionFile, tyro.conf.subcommand("motion")]
             | Annotated[Pack, tyro.conf.subcommand("pack")]
             | Annotated[Unpack, tyro.conf.subcommand("unpack")]

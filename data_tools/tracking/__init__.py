@@ -2,7 +2,7 @@
 
 from data_tools.tracking.config import TrackConfig, TrackingError, TrackSummary
 
-__all__ = ["TrackConfig", "TrackSummary", "TrackingError", "track"]
+__all__ = ["TrackConfig", "TrackSummary", "TrackingError", "live_face", "track"]
 
 
 def __getattr__(name: str):
@@ -11,4 +11,8 @@ def __getattr__(name: str):
         from data_tools.tracking.pipeline import track
 
         return track
+    if name == "live_face":
+        from data_tools.tracking.live import LiveFace
+
+        return LiveFace
     raise AttributeError(f"module {__name__} has no attribute {name}")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flame_nerf.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from flame_nerf.live.camera import FaceReader
 
 
 def track_video(video: Path, subject: Path) -> None:
@@ -33,6 +37,20 @@ def track_into_cache(video: Path) -> Path:
     headline(f"Tracking {video}")
     track_video(video, folder)
     return folder
+
+
+def live_face() -> FaceReader:
+    """What finds a face in pictures as they come.
+
+    Raises:
+        UserError: MediaPipe is not installed.
+    """
+    from data_tools.tracking import TrackingError, live_face
+
+    try:
+        return live_face()
+    except TrackingError as error:
+        raise UserError(str(error)) from error
 
 
 def headline(text: str) -> None:

@@ -230,6 +230,15 @@ COMMANDS: dict[str, Runs | Parses | Installs | Serves] = {
     "flame-nerf drive outputs/…/config.yml --sweep jawOpen mouthSmileLeft --width 128 --supersample 2": Runs(
         extra="--frames 3", makes=("outputs/films/jawOpen-mouthSmileLeft.mp4",), instead={"128": "16"}, avatar=True
     ),
+    "flame-nerf live outputs/…/config.yml --udp-port 11111 --listen 192.168.1.20": Parses(
+        "waits for a phone; test_udp.py sends what one sends", "flame_nerf.cli.Live.run"
+    ),
+    "flame-nerf live outputs/…/config.yml --camera 0": Parses(
+        "wants a camera; test_camera.py gives a film instead", "flame_nerf.cli.Live.run"
+    ),
+    "flame-nerf live outputs/…/config.yml --video me.mp4": Parses(
+        "plays a film as if it were a camera, as test_camera.py does", "flame_nerf.cli.Live.run"
+    ),
     # The page of a page for everybody.
     "flame-nerf export web outputs/…/config.yml me.html": Runs(
         extra="--views 2 --steps 2 --view-size 32 --texture-size 64 --layers 2", makes=("me.html",), avatar=True

@@ -223,7 +223,7 @@ def find_landmarks(
         same unit, towards the camera negative; NaN where no face was found.
     """
     points = np.full((len(frames), NUM_POINTS, 3), np.nan)
-    with _face_mesh() as mesh:
+    with face_mesh() as mesh:
         for index in range(max(0, frames.start - WARM_UP), frames.stop):
             found = None
             if boxes.present[index]:
@@ -260,7 +260,8 @@ def _points_in(
     return points
 
 
-def _face_mesh():
+def face_mesh():
+    """MediaPipe's face mesh, which follows one face from picture to picture."""
     return solutions().face_mesh.FaceMesh(
         max_num_faces=1, refine_landmarks=True, min_detection_confidence=0.5, min_tracking_confidence=0.5
     )

@@ -1,0 +1,130 @@
+"""From a receiver's moments to the page: transfer onto the avatar, and the line that says how it goes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from flame_nerf.live.moment import LiveMoment, Receiver
+from flame_nerf.motion import Motion, Provenance, SubjectMotion, TransferConfig
+from flame_nerf.motion.arkit import BLINKS
+from flame_nerf.motion.own_motion import own_motion
+from flame_nerf.viewer.panel import HeadPanel
+
+LIVE = "live"
+"""Name of what is shown, beside the video, the sliders and motions."""
+MOST_RATE = 30.0
+"""Moments a second that are shown; of those in between the newest wins."""
+CLOSED = 0.8
+"""What a blink reaches in a performer who has not closed their eyes yet."""
+
+
+class LiveTransfer:
+    """Moments as they come, onto one avatar: relative to the first one's head, blinks scaled by what was seen."""
+
+    def __init__(self, avatar: SubjectMotion, config: TransferConfig | None = None) -> None:
+        """
+        Args:
+            avatar: who performs.
+            config: how; smoothing has no past to look at, and is left out.
+        """
+        self._avatar, self._config = avatar, config
+        self._first_turn: np.ndarray | None = None
+        self._reach: dict[str, float] = dict.fromkeys(BLINKS, CLOSED)
+
+    def motion(self, moment: LiveMoment) -> Motion:
+        """One moment in the avatar's own numbers.
+
+        Raises:
+            MotionError: no head model, or no name in common.
+        """
+        if self._first_turn is None:
+            self._first_turn = moment.head_turn
+        names = tuple(moment.expression)
+        self._reach |= {name: max(value, self._reach.get(name, 0.0)) for name, value in moment.expression.items()}
+        # How far the performer goes stands before the moment, so that the transfer knows their range.
+        values = np.array([[self._reach[name] for name in names], [moment.expression[name] for name in names]])
+        world = np.tile(np.eye(4), (2, 1, 1))
+        world[:, :3, :3] = self._first_turn, moment.head_turn
+        joints = np.tile(np.array(list(moment.eyes.values())).reshape(1, -1, 3), (2, 1, 1))
+        both = Motion(
+            expression=values, expression_names=names, fps=MOST_RATE, joints=joints, joint_names=tuple(moment.eyes),
+            head_to_world=world, provenance=Provenance(source=LIVE, turns_only=True),
+        )  # fmt: skip
+        return own_motion(both, self._avatar, "", "", self._config).cropped(start=1 / MOST_RATE)
+
+
+class LiveDriver:
+    """Shows a receiver's newest moment on a page, and says beside it how fast it goes.
+
+    Attributes:
+        shown: moments shown so far.
+        latency: seconds from a moment's arrival to its being given to the renderer, mean of the last.
+    """
+
+    def __init__(self, panel: HeadPanel, receiver: Receiver, config: TransferConfig | None = None) -> None:
+        """
+        Args:
+            panel: of a viewer that stands.
+            receiver: where moments come from.
+            config: of the transfer.
+        """
+        self._panel, self._receiver = panel, receiver
+        self._transfer = LiveTransfer(panel.stage.avatar, config)
+        self._line: Any = panel.viser_server.gui.add_markdown(receiver.status(), order=0)
+        self._delays: deque[float] = deque(maxlen=30)
+        self._times: deque[float] = deque(maxlen=30)
+        self._said = time.monotonic()
+        self.shown = 0
+        self._stopped = threading.Event()
+
+    @property
+    def latency(self) -> float:
+        """See the class."""
+        return float(np.mean(self._delays)) if self._delays else 0.0
+
+    def run(self) -> None:
+        """Show moments until `stop`."""
+        while not self._stopped.is_set():
+            began = time.monotonic()
+            moment = self._receiver.newest(0.2)
+            if moment is not None:
+                self.show(moment)
+            if time.monotonic() - self._said > 0.5:
+                self._say()
+            self._stopped.wait(max(0.0, began + 1 / MOST_RATE - time.monotonic()))
+        self._receiver.close()
+
+    def stop(self) -> None:
+        """End `run`."""
+        self._stopped.set()
+
+    def show(self, moment: LiveMoment) -> None:
+        """Show one moment, unless somebody chose to look at something else."""
+        stage = self._panel.stage
+        motion = self._transfer.motion(moment)
+        with stage.lock:
+            first = LIVE not in stage.motions
+            stage.motions[LIVE] = motion
+            if first:
+                self._panel.player.show(LIVE)
+            elif stage.source == LIVE:
+                stage.apply()
+        now = time.monotonic()
+        self._delays.append(now - moment.seen)
+        self._times.append(now)
+        self.shown += 1
+
+    def _say(self) -> None:
+        self._said = time.monotonic()
+        text = f"**Live.** {self._receiver.status()}."
+        recent = [when for when in self._times if self._said - when < 2]
+        if len(recent) > 1:
+            rate = (len(recent) - 1) / max(recent[-1] - recent[0], 1e-3)
+            text += f" {rate:.0f} faces a second, {1000 * self.latency:.0f} ms behind."
+        if self._line.content != text:
+            self._line.content = text
