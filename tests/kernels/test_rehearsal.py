@@ -36,28 +36,16 @@ def faults(found: dict[str, dict]) -> list[str]:
     ]
 
 
-def test_training_forward_and_backward_with_all_terms(tmp_path):
-    found = rehearse(tmp_path, "--methods", "flame-nerf", "--parts", "train", "evaluate")
-    assert not faults(found)
-    run = found["flame-nerf"]
-    assert set(run["waits a step"]) <= PER_STEP | ONCE_A_FRAME
-    # A march for the batch, and for each view of a term.
-    assert run["waits a step"]["tolist search_warp.py:march"] <= 3
-
-
 @pytest.mark.slow
-def test_all_that_is_done_with_an_avatar(tmp_path):
-    parts = "train", "resume", "film", "panel", "render", "export gltf"
-    assert not faults(rehearse(tmp_path, "--methods", "flame-nerf", "--parts", *parts))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["flame-nerf-insta", "nha", "flame-nerf, all that can be learned"])
-def test_other_methods(method, tmp_path):
-    found = rehearse(tmp_path, "--methods", method, "--parts", "train")
+def test_runs_forward_and_backward_with_all_terms(tmp_path):
+    # Films and exports are rehearsed by the script alone: they take minutes.
+    methods = "flame-nerf", "flame-nerf-insta", "nha"
+    found = rehearse(tmp_path, "--methods", *methods, "--parts", "train", "evaluate", "panel")
     assert not faults(found)
-    if method != "nha":
+    for method in methods[:2]:
         assert set(found[method]["waits a step"]) <= PER_STEP | ONCE_A_FRAME
+        # A march for the batch, and for each view of a term.
+        assert found[method]["waits a step"]["tolist search_warp.py:march"] <= 3
 
 
 def test_what_a_gpu_refuses_is_refused():
