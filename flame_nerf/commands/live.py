@@ -73,7 +73,9 @@ class Live:
         from flame_nerf.commands.tracked import live_face
         from flame_nerf.live.camera import CameraReceiver
 
-        return CameraReceiver(self.camera if self.camera is not None else self.video, live_face)
+        source = self.camera if self.camera is not None else self.video
+        assert source is not None, "one of three is given"
+        return CameraReceiver(source, live_face)
 
     def _serve(self, config: Any, pipeline: Any, receiver: Receiver) -> None:
         from nerfstudio.scripts.viewer.run_viewer import _start_viewer

@@ -73,8 +73,9 @@ class LiveDriver:
             receiver: where moments come from.
             config: of the transfer.
         """
-        self._panel, self._receiver = panel, receiver
-        self._transfer = LiveTransfer(panel.stage.avatar, config)
+        assert panel.stage is not None and panel.player is not None, "the viewer stands first"
+        self._stage, self._player, self._receiver = panel.stage, panel.player, receiver
+        self._transfer = LiveTransfer(self._stage.avatar, config)
         self._line: Any = panel.viser_server.gui.add_markdown(receiver.status(), order=0)
         self._delays: deque[float] = deque(maxlen=30)
         self._times: deque[float] = deque(maxlen=30)
@@ -105,13 +106,13 @@ class LiveDriver:
 
     def show(self, moment: LiveMoment) -> None:
         """Show one moment, unless somebody chose to look at something else."""
-        stage = self._panel.stage
+        stage = self._stage
         motion = self._transfer.motion(moment)
         with stage.lock:
             first = LIVE not in stage.motions
             stage.motions[LIVE] = motion
             if first:
-                self._panel.player.show(LIVE)
+                self._player.show(LIVE)
             elif stage.source == LIVE:
                 stage.apply()
         now = time.monotonic()

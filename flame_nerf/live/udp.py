@@ -50,7 +50,8 @@ class LiveLinkReceiver:
         self.dropped = self.others = 0
         self._followed: tuple[str, str] | None = None
         self._arrivals: deque[float] = deque(maxlen=60)
-        self._face, self._moment = True, None
+        self._face = True
+        self._moment: LiveMoment | None = None
         self._news, self._closed = threading.Condition(), False
         self._largest_angle = 0.0
         threading.Thread(target=self._receive, name="live-link", daemon=True).start()
