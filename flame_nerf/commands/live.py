@@ -97,7 +97,8 @@ def _drive(model: Any, receiver: Receiver, transfer: TransferConfig) -> None:
     from flame_nerf.live.driving import LiveDriver
     from flame_nerf.motion import MotionError
 
-    while model.panel.player is None:
+    # A video that plays before anybody looks is over when the page opens.
+    while model.panel.player is None or not model.panel.viser_server.get_clients():
         time.sleep(0.1)
     try:
         LiveDriver(model.panel, receiver, transfer).run()

@@ -46,7 +46,7 @@ class FaceReader(Protocol):
 
 
 class CameraReceiver:
-    """Looks at pictures in a thread of its own; those it is late for are left out.
+    """Looks at pictures in a thread of its own, from when it is first asked; those it is late for are left out.
 
     Attributes:
         took: seconds that each of the last pictures took from picture to coefficients.
@@ -84,10 +84,13 @@ class CameraReceiver:
         self._moment: LiveMoment | None = None
         self._state = "no picture yet"
         self._news, self._closed = threading.Condition(), False
-        threading.Thread(target=self._look, name="live-camera", daemon=True).start()
+        self._looking: threading.Thread | None = None
 
     def newest(self, timeout: float) -> LiveMoment | None:
         """See `Receiver`."""
+        if self._looking is None:
+            self._looking = threading.Thread(target=self._look, name="live-camera", daemon=True)
+            self._looking.start()
         with self._news:
             self._news.wait_for(lambda: self._moment is not None, timeout)
             moment, self._moment = self._moment, None
