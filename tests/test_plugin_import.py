@@ -54,7 +54,7 @@ def probed(program: str):
 @pytest.mark.slow
 def test_entry_points_are_light_and_need_nothing_optional():
     found = probed(PLUGIN)
-    assert sorted(found["kinds"]) == ["DataParserSpecification", *["MethodSpecification"] * 4]
+    assert sorted(found["kinds"]) == ["DataParserSpecification", *["MethodSpecification"] * 5]
     assert found["heavy"] == []
     others = [name for name in found["ours"] if name.split(".")[0] != "flame_nerf"]
     assert "flame_nerf.methods" in found["ours"] and len(others) <= MOST_OTHERS, others
