@@ -79,9 +79,10 @@ def check(fast: FlameNerfField, slow: FlameNerfField, query: tuple[Tensor, ...])
         value, own = value.detach(), actual[name]
         own = torch.zeros_like(value) if own is None else own.detach().double()
         size = value.abs().max().clamp_min(1e-6) if value.numel() else 1.0
-        # A point within rounding of a cell's border may take the neighbouring cell's slope.
+        # A point within rounding of a cell's border may take the neighbouring cell's slope, and a network's unit within
+        # rounding of zero that of the other side.
         wrong = ((own - value).abs() > 1e-4 * size).double().mean() if value.numel() else 0.0
-        assert wrong <= (0.01 if name == "d points" else 0.0), (name, (own - value).abs().max() / size)
+        assert wrong <= (0.01 if name in ("d points", "d directions") else 0.0), (name, (own - value).abs().max() / size)
 
 
 @pytest.mark.parametrize("changes", ARCHITECTURES)
