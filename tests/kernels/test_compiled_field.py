@@ -82,7 +82,8 @@ def check(fast: FlameNerfField, slow: FlameNerfField, query: tuple[Tensor, ...])
         # A point within rounding of a cell's border may take the neighbouring cell's slope, and a network's unit within
         # rounding of zero that of the other side.
         wrong = ((own - value).abs() > 1e-4 * size).double().mean() if value.numel() else 0.0
-        assert wrong <= (0.01 if name in ("d points", "d directions") else 0.0), (name, (own - value).abs().max() / size)
+        most = 0.01 if name in ("d points", "d directions") else 0.0
+        assert wrong <= most, (name, (own - value).abs().max() / size)
 
 
 @pytest.mark.parametrize("changes", ARCHITECTURES)
