@@ -107,6 +107,17 @@ class CameraReceiver:
         self._closed = True
 
     def _look(self) -> None:
+        over = "**no face can be looked for any more**, see the terminal"
+        try:
+            self._watch()
+            over = "the video is over" if self._is_file else "**the camera is gone**"
+        finally:
+            self._film.release()
+            self._reader.close()
+            with self._news:
+                self.ended, self._state = True, over
+
+    def _watch(self) -> None:
         import cv2
 
         began, number = time.monotonic(), 0
@@ -130,11 +141,6 @@ class CameraReceiver:
                 if face is not None:
                     self._moment = LiveMoment(face.expression, face.head_turn, taken)
                 self._news.notify_all()
-        self._film.release()
-        self._reader.close()
-        with self._news:
-            self.ended = True
-            self._state = "the video is over" if self._is_file else "**the camera is gone**"
 
 
 def _words(face: Any) -> str:

@@ -60,6 +60,19 @@ def test_a_video_plays_in_real_time_and_a_face_away_is_said(film):
     assert "over" in receiver.status()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_reader_that_fails_does_not_leave_the_page_believing_that_it_follows(film):
+    class Failing(Brightness):
+        def seen(self, picture, time):
+            raise RuntimeError("the detector broke")
+
+    receiver = CameraReceiver(film, Failing)
+    deadline = time.monotonic() + 20
+    while not receiver.ended and time.monotonic() < deadline:
+        assert receiver.newest(0.05) is None
+    assert receiver.ended and "see the terminal" in receiver.status()
+
+
 def test_what_cannot_be_looked_at_is_said(tmp_path):
     with pytest.raises(UserError, match="nothing.mp4: no such file"):
         CameraReceiver(tmp_path / "nothing.mp4", Brightness)
