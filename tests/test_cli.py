@@ -11,15 +11,26 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import commands
 import pytest
 from track_clips import carphone, pictures_of, steady, write_video
 
 from flame_nerf import cli
 
+run = partial(commands.run, "flame-nerf")
 
-def run(*arguments: str | Path, timeout: float = 120) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "flame_nerf.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+
+@pytest.mark.parametrize(
+    "name, argument, status", [("flame-nerf", "--help", 0), ("flame-nerf-data", "no-such-command", 2)]
+)
+def test_the_installed_program_says_what_its_fork_says(name, argument, status):
+    """As a shell starts it; the other tests fork theirs."""
+    program = Path(sys.executable).with_name(name)
+    started = subprocess.run([program, argument], capture_output=True, text=True, timeout=300)
+    forked = commands.run(name, argument)
+    assert started.returncode == forked.returncode == status
+    assert name in started.stdout + started.stderr
+    assert (started.stdout, started.stderr) == (forked.stdout, forked.stderr)
 
 
 def test_help_names_the_commands_and_teaches():

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import cv2
 import numpy as np
 import pytest
@@ -213,13 +212,7 @@ def test_frames_that_train_nothing(sound):
 
 
 def _command(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "data_tools.cli", "check", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        cwd=Path(__file__).parents[2],
-    )
+    return commands.run("flame-nerf-data", "check", *arguments)
 
 
 def test_the_command_tells_by_its_status(own):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 import torch
@@ -200,14 +200,8 @@ def test_a_head_of_the_project_keeps_its_landmarks(tmp_path):
 
 
 def _command(*arguments: object, home: Path) -> subprocess.CompletedProcess:
-    environment = os.environ | {"XDG_CONFIG_HOME": str(home), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, "-m", "data_tools.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=Path(__file__).parents[2],
-    )
+    environment = os.environ | commands.QUIET | {"XDG_CONFIG_HOME": str(home), "COLUMNS": "200"}
+    return commands.run("flame-nerf-data", *arguments, env=environment)
 
 
 def test_the_command_converts_and_remembers(flame_file, tmp_path, monkeypatch):

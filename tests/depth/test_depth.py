@@ -3,10 +3,10 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import cv2
 import numpy as np
 import pytest
@@ -19,7 +19,6 @@ from data_tools.depth.mesh import ordering_agreement, rasterise_by_rays, rasteri
 from data_tools.depth.pipeline import write_depth
 from flame_nerf.subject import load_subject
 
-NO_THREAD_FIGHTS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "OMP_NUM_THREADS": "1"}
 SIZE = 64
 
 
@@ -280,10 +279,8 @@ def test_a_folder_without_a_depth_model(tiny_depth_anything, tmp_path):
 @pytest.mark.slow
 def test_the_command(root):
     def run(*arguments):
-        return subprocess.run(
-            [str(Path(sys.executable).parent / "flame-nerf-data"), "depth", *arguments],
-            env=os.environ | NO_THREAD_FIGHTS | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+        environment = os.environ | commands.QUIET | {"HF_HUB_OFFLINE": "1"}
+        return commands.run("flame-nerf-data", "depth", *arguments, env=environment)
 
     done = run(str(root))
     assert done.returncode == 0, done.stderr

@@ -2,11 +2,9 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
+import commands
 import cv2
 import numpy as np
 import pytest
@@ -172,8 +170,5 @@ def test_folders_are_not_overwritten_and_interruptions_go_on(tmp_path, monkeypat
 
 def test_the_command(tmp_path):
     subject = make_subject(tmp_path / "egg", size=32, count=3)
-    made = subprocess.run(
-        [sys.executable, "-m", "data_tools.cli", "export", "insta", str(subject.root), str(tmp_path / "out")],
-        capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=300,
-    )  # fmt: skip
+    made = commands.run("flame-nerf-data", "export", "insta", subject.root, tmp_path / "out")
     assert made.returncode == 0 and "Pictures      3" in made.stdout, made.stderr

@@ -3,11 +3,11 @@ pictures that are gone on with."""
 
 import json
 import subprocess
-import sys
 import wave
 from pathlib import Path
 from types import SimpleNamespace
 
+import commands
 import numpy as np
 import pytest
 import torch
@@ -236,8 +236,7 @@ def test_a_film_that_cannot_be_is_refused_and_leaves_nothing(tmp_path, name, loo
 
 
 def flame_nerf(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "flame_nerf.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return commands.run("flame-nerf", *arguments)
 
 
 def test_motion_command_says_what_it_assumed_and_refuses_in_one_line(tmp_path):

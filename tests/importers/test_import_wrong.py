@@ -3,10 +3,9 @@
 import errno
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import cv2
 import numpy as np
 import pytest
@@ -365,10 +364,7 @@ def test_a_finished_import_answers_at_once_and_another_needs_leave(source, tmp_p
 
 
 def _command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "data_tools.cli", "import", *map(str, arguments)],
-        capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=300,
-    )  # fmt: skip
+    return commands.run("flame-nerf-data", "import", *arguments)
 
 
 def test_the_command_says_what_it_found(insta, tmp_path):

@@ -9,13 +9,13 @@ import pkgutil
 import re
 import shlex
 import socket
-import subprocess
 import sys
 import time
 import urllib.request
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import commands
 import pytest
 from readme_inputs import subject
 from readme_lines import ROOT, commands_of, printed_lines, words_of
@@ -27,7 +27,6 @@ else:
     import tomli as tomllib
 
 FOLDER = "Köpfe und mehr"
-QUIET = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 PATIENCE = 300.0
 """Seconds to wait for anything: a busy machine is not a failure."""
 LINES = {line.text: line for line in printed_lines()}
@@ -71,7 +70,7 @@ def test_commands_are_found_wherever_a_page_prints_them():
 def settings(tmp_path, monkeypatch):
     """Nothing outside of the test's folder is read or written."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
-    for name, value in QUIET.items():
+    for name, value in commands.QUIET.items():
         monkeypatch.setenv(name, value)
 
 
@@ -150,10 +149,8 @@ def test_serves(text, avatar):
     words = [_found(word, avatar) for word in command]
     log = avatar / "viewer.log"
     with log.open("w") as stream:
-        viewer = subprocess.Popen(
-            [_program(words[0]), *words[1:], "--viewer.websocket-port", str(port)],
-            cwd=avatar, env=os.environ | QUIET, stdout=stream, stderr=stream,
-        )  # fmt: skip
+        options = ["--viewer.websocket-port", port]
+        viewer = commands.start([*words, *options], stream.fileno(), stream.fileno(), cwd=avatar)
     try:
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -205,10 +202,6 @@ def _found(word: str, place: Path) -> str:
     return str(path.relative_to(place))
 
 
-def _program(name: str) -> str:
-    return str(Path(sys.executable).with_name(name))
-
-
 def _can_be_pasted(said: str, place: Path) -> None:
     """What a command says is next can be given as it is printed: its folders are there, spaces and all."""
     for line in re.findall(r"^Next +(.*)", said, re.MULTILINE):
@@ -219,7 +212,7 @@ def _can_be_pasted(said: str, place: Path) -> None:
 
 
 def _process(words: list[str], place: Path) -> str:
-    done = subprocess.run([_program(words[0]), *words[1:]], cwd=place, capture_output=True, text=True, timeout=PATIENCE)
+    done = commands.run(*words, cwd=place, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "Traceback" not in done.stderr, done.stderr[-3000:]
     return done.stdout

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import pytest
 from filelock import FileLock
 from synthetic import make_subject
 
 STEPS = 200
-NO_THREAD_FIGHTS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "OMP_NUM_THREADS": "1"}
 RUN = Path("outputs/subject/flame-nerf-cpu/t")
 """Folder of the run, in the folder that it was started from."""
 
@@ -33,11 +31,9 @@ def trained_folder(tmp_path_factory) -> Path:
 
 def _train(folder: Path) -> None:
     make_subject(folder / "subject", size=48, count=15)
-    program = str(Path(sys.executable).parent / "ns-train")
-    done = subprocess.run(
-        [program, "flame-nerf-cpu", "--data", "subject", "--max-num-iterations", str(STEPS),
-         "--timestamp", "t", "--pipeline.datamanager.train-num-rays-per-batch", "512", "--vis", "tensorboard",
-         "--pipeline.model.refinement.pose.calibration-start-step", "100", "--steps-per-eval-image", "150"],
-        cwd=folder, env=os.environ | NO_THREAD_FIGHTS, capture_output=True, text=True, timeout=600,
+    done = commands.run(
+        "ns-train", "flame-nerf-cpu", "--data", "subject", "--max-num-iterations", STEPS,
+        "--timestamp", "t", "--pipeline.datamanager.train-num-rays-per-batch", 512, "--vis", "tensorboard",
+        "--pipeline.model.refinement.pose.calibration-start-step", 100, "--steps-per-eval-image", 150, cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -1,10 +1,10 @@
 """The synthetic person: every number of the films checked against an independent way to it."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import av
+import commands
 import cv2
 import numpy as np
 import pytest
@@ -252,10 +252,7 @@ def test_room_light_stays_while_the_head_turns():
 @pytest.mark.slow
 def test_the_command_its_errors_and_its_caution(tmp_path, root):
     def run(*arguments) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", "data_tools.cli", "synth", *map(str, arguments)],
-            capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=300,
-        )  # fmt: skip
+        return commands.run("flame-nerf-data", "synth", *arguments)
 
     target = tmp_path / "made"
     done = run(target, "--frames", "8", "--size", "32", "--view-moments", "1", "--novel-frames", "6")

@@ -3,9 +3,9 @@
 import errno
 import json
 import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import cv2
 import numpy as np
 import pytest
@@ -23,13 +23,7 @@ WOJTEK = Path(__file__).parents[3] / "shared" / "data" / "wojtek.mp4"
 
 
 def _command(*arguments: str | Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "data_tools.cli", "track", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-        timeout=300,
-    )
+    return commands.run("flame-nerf-data", "track", *arguments)
 
 
 @pytest.fixture(scope="module")

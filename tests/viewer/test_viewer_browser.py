@@ -4,16 +4,15 @@ import contextlib
 import dataclasses
 import io
 import json
-import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 from PIL import Image
@@ -43,14 +42,6 @@ pytestmark = [
 ]
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
-
-
-def program(name: str) -> str:
-    return str(Path(sys.executable).with_name(name))
-
-
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> Path:
     """A short training run of the synthetic head, with its head model; the path of its config.yml."""
@@ -58,10 +49,10 @@ def config(tmp_path_factory) -> Path:
     subject = make_subject(root / "subject", size=48, count=20)
     save_head(make_head(), subject.root / "head_model.npz")
     write_subject(dataclasses.replace(subject, head_model="head_model.npz"))
-    command = [program("ns-train"), "flame-nerf-cpu", "--data", str(subject.root), "--output-dir", str(root / "out")]
+    command = ["ns-train", "flame-nerf-cpu", "--data", str(subject.root), "--output-dir", str(root / "out")]
     command += ["--max-num-iterations", str(STEPS), "--vis", "tensorboard", "--timestamp", "run"]
     command += ["--pipeline.datamanager.train-num-rays-per-batch", str(RAYS)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
+    done = commands.run(*command)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return next((root / "out").rglob("config.yml"))
 
@@ -73,11 +64,9 @@ def address(config, tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("viewer") / "viewer.log"
-    command = [program("ns-viewer"), "--load-config", str(config), "--viewer.websocket-port", str(port)]
+    command = ["ns-viewer", "--load-config", str(config), "--viewer.websocket-port", str(port)]
     with log.open("w") as stream:
-        viewer = subprocess.Popen(
-            [*command, "--viewer.websocket-host", "127.0.0.1"], env=environment(), stdout=stream, stderr=stream
-        )
+        viewer = commands.start(command, stream.fileno(), stream.fileno())
     try:
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -337,9 +326,9 @@ def test_a_film_shows_the_faces_of_its_keyframes(page, config, tmp_path):
     # A film of three pictures shows what is at the keyframes.
     film["camera_path"] = [entries[0], entries[len(entries) // 2], entries[-1]]
     path.write_text(json.dumps(film | {"render_width": 144, "render_height": 96, "seconds": 1.0}))
-    command = [program("ns-render"), "camera-path", "--load-config", str(config), "--camera-path-filename", str(path)]
+    command = ["ns-render", "camera-path", "--load-config", str(config), "--camera-path-filename", str(path)]
     command += ["--output-path", str(tmp_path / "film"), "--output-format", "images", "--image-format", "png"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
+    done = commands.run(*command)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     pictures = sorted((tmp_path / "film").glob("*.png"))
     filmed = [square(np.asarray(Image.open(name).convert("RGB"), dtype=float) / 255) for name in pictures]
