@@ -2,7 +2,7 @@
 
 from data_tools.tracking.config import TrackConfig, TrackingError, TrackSummary
 
-__all__ = ["TrackConfig", "TrackSummary", "TrackingError", "live_face", "track"]
+__all__ = ["TrackConfig", "TrackSummary", "TrackingError", "live_face", "played", "track"]
 
 
 def __getattr__(name: str):
@@ -15,4 +15,8 @@ def __getattr__(name: str):
         from data_tools.tracking.live import LiveFace
 
         return LiveFace
+    if name == "played":
+        from data_tools.tracking.live import played
+
+        return played
     raise AttributeError(f"module {__name__} has no attribute {name}")

@@ -1,17 +1,24 @@
-"""A face followed from picture to picture as they come, and its expression by the open head's landmarks."""
+"""Pictures as they come: a video's frames, and the expression of the face in them by the open head's landmarks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.optimize import nnls
 from scipy.spatial.transform import Rotation
 
+from data_tools.tracking.config import TrackingError
 from data_tools.tracking.fit.face.face_points import UNSEEN_EXPRESSIONS
 from data_tools.tracking.observe.landmarks import face_mesh, load_models
+from data_tools.tracking.observe.video_colour import Colours
+from data_tools.tracking.observe.video_decode import Tally, Turn, decoded, survey, turn_of, upright
 
 WIDEST = 640
 """Pixels: larger pictures are made smaller; the mesh is found from 192 anyway."""
@@ -39,6 +46,33 @@ class SeenFace:
     head_turn: Float[np.ndarray, "3 3"]
     """Rotation of the head frame in the camera's (x right, y up, z towards the camera)."""
     calibrating: bool
+
+
+def played(video: Path) -> Iterator[tuple[float, Callable[[], UInt8[np.ndarray, "H W 3"]]]]:
+    """Seconds from the beginning of each frame of a video file, rising, and what makes its upright RGB picture: made
+    for those alone that are looked at. Damaged frames are passed over.
+
+    Raises:
+        TrackingError: it cannot be read; while it plays: it breaks off.
+    """
+    colours = survey(video)
+    return _frames(video, colours)
+
+
+def _frames(video: Path, colours: Colours) -> Iterator[tuple[float, Callable[[], UInt8[np.ndarray, "H W 3"]]]]:
+    tally, turn = Tally(), None
+    for _, seconds, frame, pixel_aspect in decoded(video, tally):
+        if frame.is_corrupt:
+            continue
+        turn = turn or turn_of(frame)
+        yield seconds, partial(_picture, frame, pixel_aspect, colours, turn)
+    if tally.broken:
+        raise TrackingError(f"{video}: {tally.broken}")
+
+
+def _picture(frame: Any, pixel_aspect: Fraction | None, colours: Colours, turn: Turn) -> UInt8[np.ndarray, "H W 3"]:
+    picture = upright(frame, pixel_aspect, colours.deep, turn)
+    return colours.standard(picture) if colours.deep else picture
 
 
 class LiveFace:

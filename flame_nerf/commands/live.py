@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from flame_nerf.runtime.errors import UserError
+from flame_nerf.runtime.errors import UserError, first_line
 from flame_nerf.runtime.film_options import TransferConfig
 
 if TYPE_CHECKING:
@@ -70,12 +70,14 @@ class Live:
             receiver = LiveLinkReceiver(self.udp_port, self.listen)
             print(f"listening for Live Link Face: {self.listen} port {receiver.port}", flush=True)
             return receiver
-        from flame_nerf.commands.tracked import live_face
+        from flame_nerf.commands.tracked import live_face, played
         from flame_nerf.live.camera import CameraReceiver
+        from flame_nerf.live.pictures import Camera, Footage
 
-        source = self.camera if self.camera is not None else self.video
-        assert source is not None, "one of three is given"
-        return CameraReceiver(source, live_face)
+        if self.video is not None:
+            return CameraReceiver(Footage(self.video.name, played(self.video)), live_face())
+        assert self.camera is not None, "one of three is given"
+        return CameraReceiver(Camera(self.camera), live_face())
 
     def _serve(self, config: Any, pipeline: Any, receiver: Receiver) -> None:
         from nerfstudio.scripts.viewer.run_viewer import _start_viewer
@@ -95,12 +97,11 @@ def _drive(model: Any, receiver: Receiver, transfer: TransferConfig) -> None:
     from nerfstudio.utils.rich_utils import CONSOLE
 
     from flame_nerf.live.driving import LiveDriver
-    from flame_nerf.motion import MotionError
 
     # A video that plays before anybody looks is over when the page opens.
     while model.panel.player is None or not model.panel.viser_server.get_clients():
         time.sleep(0.1)
     try:
         LiveDriver(model.panel, receiver, transfer).run()
-    except MotionError as error:
-        CONSOLE.print(f"[bold red]flame-nerf: {error}")
+    except Exception as error:
+        CONSOLE.print(f"flame-nerf: live driving has ended: {first_line(error)}", style="bold red", markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from flame_nerf.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from flame_nerf.live.camera import FaceReader
+    from flame_nerf.live.pictures import Frame
 
 
 def track_video(video: Path, subject: Path) -> None:
@@ -51,6 +53,27 @@ def live_face() -> FaceReader:
         return live_face()
     except TrackingError as error:
         raise UserError(str(error)) from error
+
+
+def played(video: Path) -> Iterator[Frame]:
+    """The frames of a video file, in their order.
+
+    Raises:
+        UserError: it is no video that can be read; while it plays: what is left of it cannot be.
+    """
+    from data_tools.tracking import TrackingError, played
+
+    def frames() -> Iterator[Frame]:
+        try:
+            yield from found
+        except TrackingError as error:
+            raise UserError(str(error)) from error
+
+    try:
+        found = played(video)
+    except TrackingError as error:
+        raise UserError(f"--video {error}") from error
+    return frames()
 
 
 def headline(text: str) -> None:

@@ -13,6 +13,7 @@ from flame_nerf.live.moment import LiveMoment, Receiver
 from flame_nerf.motion import Motion, Provenance, SubjectMotion, TransferConfig
 from flame_nerf.motion.arkit import BLINKS
 from flame_nerf.motion.own_motion import own_motion
+from flame_nerf.runtime.errors import first_line
 from flame_nerf.viewer.panel import HeadPanel
 
 LIVE = "live"
@@ -89,7 +90,16 @@ class LiveDriver:
         return float(np.mean(self._delays)) if self._delays else 0.0
 
     def run(self) -> None:
-        """Show moments until `stop`."""
+        """Show moments until `stop`. An error is said on the page, which is where somebody looks, and raised."""
+        try:
+            self._follow()
+        except Exception as error:
+            self._line.content = f"**Live driving has ended**: {first_line(error)}"
+            raise
+        finally:
+            self._receiver.close()
+
+    def _follow(self) -> None:
         while not self._stopped.is_set():
             began = time.monotonic()
             moment = self._receiver.newest(0.2)
@@ -98,7 +108,6 @@ class LiveDriver:
             if time.monotonic() - self._said > 0.5:
                 self._say()
             self._stopped.wait(max(0.0, began + 1 / MOST_RATE - time.monotonic()))
-        self._receiver.close()
 
     def stop(self) -> None:
         """End `run`."""

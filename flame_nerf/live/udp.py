@@ -12,7 +12,7 @@ import numpy as np
 from flame_nerf.live.moment import LiveMoment
 from flame_nerf.live.packets import PACKET_NAMES, Packet, read_packet
 from flame_nerf.motion.files.head_angles import AngleUnits, guessed_units, turns
-from flame_nerf.runtime.errors import UserError
+from flame_nerf.runtime.errors import UserError, first_line
 
 GONE = 3.0
 """Seconds of silence after which another sender may take over, and after which none is said to come."""
@@ -51,6 +51,7 @@ class LiveLinkReceiver:
         self._followed: tuple[str, str] | None = None
         self._arrivals: deque[float] = deque(maxlen=60)
         self._face = True
+        self._trouble = ""
         self._moment: LiveMoment | None = None
         self._news, self._closed = threading.Condition(), False
         self._largest_angle = 0.0
@@ -78,6 +79,7 @@ class LiveLinkReceiver:
                 text = f"{self._followed[1] or 'Live Link Face'}: {rate:.0f} packets a second"
                 text += "" if self._face else ". **Face away**: the last one is held"
             text += f". {self.others} packets of another sender not followed" if self.others else ""
+            text += f". **Nothing can be heard**: {self._trouble}" if self._trouble else ""
             return text + (f". {self.dropped} packets cut short or unknown" if self.dropped else "")
 
     def close(self) -> None:
@@ -91,10 +93,17 @@ class LiveLinkReceiver:
                     data = self._socket.recv(_LARGEST)
                 except TimeoutError:
                     continue
-                except OSError:
+                except ConnectionError:
                     # A sender's closed port, which some systems report here.
                     continue
+                except OSError as error:
+                    with self._news:
+                        self._trouble = first_line(error)
+                    # The network may come back; asking at once would keep a core busy.
+                    time.sleep(0.2)
+                    continue
                 with self._news:
+                    self._trouble = ""
                     self._take(read_packet(data), time.monotonic())
                     self._news.notify_all()
 

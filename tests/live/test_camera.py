@@ -8,8 +8,10 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from flame_nerf.commands.tracked import played
 from flame_nerf.heads import load_head
 from flame_nerf.live.camera import CameraReceiver
+from flame_nerf.live.pictures import Camera, Footage
 from flame_nerf.runtime.errors import UserError
 
 FPS, COUNT = 25, 20
@@ -47,38 +49,68 @@ def film(tmp_path_factory):
 
 def test_a_video_plays_in_real_time_and_a_face_away_is_said(film):
     reader = Brightness()
-    receiver = CameraReceiver(film, lambda: reader)
+    receiver = CameraReceiver(Footage(film.name, played(film)), reader)
     began, values = time.monotonic(), []
     while not receiver.ended and time.monotonic() < began + 20:
         moment = receiver.newest(0.05)
         if moment is not None:
             values.append(moment.expression["jawOpen"])
             assert "followed" in receiver.status() or "away" in receiver.status()
+    assert receiver.status().startswith("grey.avi")
     assert time.monotonic() - began > 0.9 * COUNT / FPS, "not faster than it was filmed"
     assert values == sorted(values) and values[-1] == pytest.approx((80 + 8 * (COUNT - 6)) / 255, abs=0.05)
     assert reader.times == sorted(reader.times) and reader.times[-1] <= COUNT / FPS
     assert "over" in receiver.status()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_reader_that_fails_does_not_leave_the_page_believing_that_it_follows(film):
+def ended(receiver: CameraReceiver) -> str:
+    """What a receiver says that hands out no moment and ends."""
+    deadline = time.monotonic() + 20
+    while not receiver.ended and time.monotonic() < deadline:
+        assert receiver.newest(0.05) is None
+    return receiver.status()
+
+
+def broken_off():
+    yield 0.0, lambda: np.zeros((48, 64, 3), np.uint8)
+    raise UserError("me.mp4: decoding stops after 1 frame")
+
+
+def undecodable():
+    raise ValueError("no such colour\nfor any screen")
+
+
+def test_what_breaks_is_said_on_the_page(film):
     class Failing(Brightness):
         def seen(self, picture, time):
             raise RuntimeError("the detector broke")
 
-    receiver = CameraReceiver(film, Failing)
-    deadline = time.monotonic() + 20
-    while not receiver.ended and time.monotonic() < deadline:
-        assert receiver.newest(0.05) is None
-    assert receiver.ended and "see the terminal" in receiver.status()
+    assert "RuntimeError: the detector broke" in ended(CameraReceiver(Footage("me.mp4", played(film)), Failing()))
+    assert "**broken off**: me.mp4: decoding stops" in ended(
+        CameraReceiver(Footage("me.mp4", broken_off()), Brightness())
+    )
+    said = ended(CameraReceiver(Footage("me.mp4", iter([(0.0, undecodable)])), Brightness()))
+    assert "ValueError: no such colour)" in said
+
+
+def test_a_machine_that_decodes_too_slowly_shows_some_pictures():
+    def frames():
+        for number in range(30):
+            time.sleep(0.06)
+            yield number / 50, lambda number=number: number
+
+    shown = [(seconds, picture) for seconds, picture in Footage("slow", frames())]
+    assert 2 < len(shown) < 15 and all(picture == round(50 * seconds) for seconds, picture in shown)
 
 
 def test_what_cannot_be_looked_at_is_said(tmp_path):
-    with pytest.raises(UserError, match="nothing.mp4: no such file"):
-        CameraReceiver(tmp_path / "nothing.mp4", Brightness)
+    with pytest.raises(UserError, match=r"--video .*nothing\.mp4: no such video"):
+        played(tmp_path / "nothing.mp4")
     (tmp_path / "text.mp4").write_text("no film")
-    with pytest.raises(UserError, match="text.mp4: no video"):
-        CameraReceiver(tmp_path / "text.mp4", Brightness)
+    with pytest.raises(UserError, match=r"--video .*text\.mp4: cannot be read as a video"):
+        played(tmp_path / "text.mp4")
+    with pytest.raises(UserError, match="--camera 99: no such camera"):
+        Camera(99)
 
 
 def test_landmarks_of_a_person_become_their_coefficients():

@@ -3,6 +3,7 @@
 import socket
 import struct
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -119,3 +120,24 @@ def test_packets_move_the_avatar_on_the_page(receiver, send):
         assert driver.shown == 4 and 0 < driver.latency < 1
     finally:
         server.stop()
+
+
+def test_an_error_while_driving_is_said_on_the_page():
+    class Broken:
+        closed = False
+
+        def newest(self, timeout):
+            raise RuntimeError("the phone melted")
+
+        def status(self):
+            return "fine"
+
+        def close(self):
+            self.closed = True
+
+    line, phone = SimpleNamespace(content=""), Broken()
+    server = SimpleNamespace(gui=SimpleNamespace(add_markdown=lambda text, order: line))
+    panel = SimpleNamespace(stage=SimpleNamespace(avatar=None), player=SimpleNamespace(), viser_server=server)
+    with pytest.raises(RuntimeError):
+        LiveDriver(panel, phone).run()
+    assert "ended" in line.content and "the phone melted" in line.content and phone.closed
