@@ -160,6 +160,15 @@ def in_front(points: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 3"]:
     return np.where(points[..., 2:] > 1e-9, points, np.nan)
 
 
+def triangle_normals(corners: Float[Tensor, "N 3 3"]) -> Float[Tensor, "N 3"]:
+    """Unit normals of triangles given by their corners, to the side from which these run counter-clockwise; zero of one
+    without area. Differentiable."""
+    import torch
+
+    a, b, c = corners.unbind(dim=1)
+    return torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1)
+
+
 def vertex_normals(vertices: Float[Array, "V 3"], faces: Int[Array, "F 3"]) -> Float[Array, "V 3"]:
     """Unit normals, weighted by the triangles' areas; zero where a vertex has no triangle with an area.
 

@@ -28,10 +28,8 @@ class Group:
 
     key: str
     title: str
-    done: str
-    """What a frame that shows it most is called,"""
     missing: str
-    """and what is said where it never happens."""
+    """What is said where it never happens."""
     some: float
     """Below this it never happened, and below"""
     much: float
@@ -46,64 +44,64 @@ class Group:
 
 GROUPS = (
     Group(
-        "blink", "Eyes closed", "closed", "The eyes never close.", 0.35, 0.6, 0.6,
+        "blink", "Eyes closed", "The eyes never close.", 0.35, 0.6, 0.6,
         "The avatar's closed lids will be guessed from what is around them, and it will blink badly.",
         "Look into the camera and close both eyes slowly, keep them shut for a second, open them. Three times.",
         (("eyeBlinkLeft", "eyeBlinkRight"),),
     ),
     Group(
-        "mouth", "Mouth wide open", "open", "The mouth never opens wide.", 0.15, 0.45, 0.7,
+        "mouth", "Mouth wide open", "The mouth never opens wide.", 0.15, 0.45, 0.7,
         "Teeth, tongue and the inside of the mouth cannot be learned: an open mouth will be a smear.",
         "Open your mouth as wide as you can, as at the dentist's, hold it for a second, close it. Three times, once "
         "with the head turned a little to either side.",
         (("jawOpen",),),
     ),
     Group(
-        "smile", "Smile", "smiling", "The face never smiles.", 0.12, 0.35, 0.5,
+        "smile", "Smile", "The face never smiles.", 0.12, 0.35, 0.5,
         "Folds beside the mouth and raised cheeks are missing: the avatar's smile will look painted on.",
         "Smile with closed lips, then broadly so that your teeth show, then go back to a neutral face. Three times.",
         (("mouthSmileLeft", "mouthSmileRight"),),
     ),
     Group(
-        "gaze_sideways", "Eyes to the sides", "aside", "The eyes never look aside.", 0.25, 0.5, 0.45,
+        "gaze_sideways", "Eyes to the sides", "The eyes never look aside.", 0.25, 0.5, 0.45,
         "The avatar will stare: eyes turned aside will be smeared, with the white of the eye in the wrong place.",
         "Keep the head still and look as far to your left as you can, then to your right, with the eyes alone. "
         "Three times.",
         (("eyeLookOutLeft", "eyeLookInRight"), ("eyeLookInLeft", "eyeLookOutRight")),
     ),
     Group(
-        "gaze_up_down", "Eyes up and down", "up or down", "The eyes never look up or down.", 0.2, 0.4, 0.3,
+        "gaze_up_down", "Eyes up and down", "The eyes never look up or down.", 0.2, 0.4, 0.3,
         "Lids follow the eyes when they look up and down; without it they will not.",
         "Keep the head still and look up to the ceiling, then down to the floor, with the eyes alone. Three times.",
         (("eyeLookUpLeft", "eyeLookUpRight"), ("eyeLookDownLeft", "eyeLookDownRight")),
     ),
     Group(
-        "brows_up", "Brows raised", "raised", "The brows are never raised.", 0.15, 0.4, 0.35,
+        "brows_up", "Brows raised", "The brows are never raised.", 0.15, 0.4, 0.35,
         "The forehead stays smooth: a surprised avatar will not wrinkle.",
         "Raise your brows as if surprised, hold it for a second, relax. Three times.",
         (("browInnerUp",), ("browOuterUpLeft", "browOuterUpRight")),
     ),
     Group(
-        "brows_down", "Brows drawn together", "frowning", "The brows are never drawn together.", 0.12, 0.3, 0.3,
+        "brows_down", "Brows drawn together", "The brows are never drawn together.", 0.12, 0.3, 0.3,
         "The fold between the brows is missing: an angry or thinking avatar will look blank.",
         "Frown as if the sun were in your eyes, hold it for a second, relax. Three times.",
         (("browDownLeft", "browDownRight"),),
     ),
     Group(
-        "lips_forward", "Lips pushed forward", "pursed", "The lips are never pushed forward.", 0.12, 0.3, 0.35,
+        "lips_forward", "Lips pushed forward", "The lips are never pushed forward.", 0.12, 0.3, 0.35,
         "Sounds such as 'oo' and a kiss will be flat.",
         "Say 'oo - ee - oo - ee' slowly with large movements of the lips, for ten seconds.",
         (("mouthPucker",), ("mouthFunnel",)),
     ),
     Group(
-        "teeth", "Teeth bared", "shown", "The lips never draw back from the teeth.", 0.12, 0.3, 0.3,
+        "teeth", "Teeth bared", "The lips never draw back from the teeth.", 0.12, 0.3, 0.3,
         "Teeth will be blurred when the avatar speaks.",
         "Clench your teeth and draw the lips back so that both rows show, hold it for a second. Three times.",
         (("mouthUpperUpLeft", "mouthUpperUpRight"), ("mouthLowerDownLeft", "mouthLowerDownRight"),
          ("mouthStretchLeft", "mouthStretchRight")),
     ),
     Group(
-        "jaw_aside", "Jaw or mouth to a side", "aside", "The mouth never goes to a side.", 0.12, 0.3, 0.0, "",
+        "jaw_aside", "Jaw or mouth to a side", "The mouth never goes to a side.", 0.12, 0.3, 0.0, "",
         "Move the mouth to your left and to your right.",
         (("jawLeft",), ("jawRight",), ("mouthLeft",), ("mouthRight",)),
     ),

@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from data_tools.capture.frames import seen_in_frame, skull_vertices
 from data_tools.ray_casting import MeshRays
-from data_tools.runs.pictures import load_picture
-from flame_nerf.data.face_boxes import project
 from flame_nerf.subject import Subject
 
 SIDE = 240
@@ -28,12 +27,15 @@ class FrontView:
     """A rest mesh from the front, orthographic, around the head."""
 
     def __init__(
-        self, canonical: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"], of_head: Bool[np.ndarray, " V"]
+        self,
+        canonical: Float[np.ndarray, "V 3"],
+        faces: Int[np.ndarray, "F 3"],
+        of_head: Bool[np.ndarray, " V"] | Int[np.ndarray, " K"],
     ) -> None:
         """Look at a mesh.
 
         Args:
-            of_head: vertices that shall be in the picture; the others may be.
+            of_head: mask or numbers of the vertices that shall be in the picture; the others may be.
         """
         skull = canonical[of_head]
         low, high = skull.min(axis=0), skull.max(axis=0)
@@ -76,9 +78,7 @@ def spread(rows: Int[np.ndarray, " K"]) -> Int[np.ndarray, " M"]:
 def subject_held_still(subject: Subject) -> tuple[Picture, int, bytes] | None:
     """Mean of a subject's frames on its rest mesh, how many, and a film of those in a row; None if none can be read."""
     track = subject.track
-    of_head = np.zeros(len(track.canonical_vertices), dtype=bool)
-    of_head[track.faces[~track.region_faces("neck")]] = True
-    view = FrontView(track.canonical_vertices, track.faces, of_head if of_head.any() else ~of_head)
+    view = FrontView(track.canonical_vertices, track.faces, skull_vertices(track))
     draw = _drawer(subject, view)
     mean = [drawn for row in spread(np.arange(len(subject.frames))).tolist() if (drawn := draw(row)) is not None]
     film = [drawn for row in range(min(FILM_FRAMES, len(subject.frames))) if (drawn := draw(row)) is not None]
@@ -89,13 +89,7 @@ def subject_held_still(subject: Subject) -> tuple[Picture, int, bytes] | None:
 
 def _drawer(subject: Subject, view: FrontView) -> Callable[[int], Picture | None]:
     def draw(row: int) -> Picture | None:
-        frame = subject.frames[row]
-        try:
-            picture = load_picture(frame.file_path)
-        except OSError:
-            return None
-        size = np.array([picture.shape[1] / subject.width, picture.shape[0] / subject.height])
-        pixels = project(subject, frame, subject.track.vertices[frame.timestep].astype(float)) * size
-        return view.draw(np.nan_to_num(pixels, nan=-10.0), picture)
+        seen = seen_in_frame(subject, row)
+        return None if seen is None else view.draw(np.nan_to_num(seen[1], nan=-10.0), seen[0])
 
     return draw

@@ -75,7 +75,7 @@ def write_capture_page(
         portrait=None if portrait is None else data_uri(portrait),
         facts=_facts(measured),
         verdict=(verdict(found), VERDICTS[verdict(found)]),
-        tiles=[*_tiles(measured), *tiles],
+        tiles=[*_tiles(measured, found), *tiles],
         shortfalls=[(_weight(s), s.topic, s.found, s.cost, frames_in_words(measured, s.frames)) for s in found],
         shots=shots_of(found),
         map=_map(measured),
@@ -185,11 +185,11 @@ def _facts(measured: Measured) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
-def _tiles(measured: Measured) -> list[Tile]:
+def _tiles(measured: Measured, shortfalls: Sequence[Shortfall]) -> list[Tile]:
     yaw, pitch, noun = measured.yaw, measured.pitch, measured.noun
     blur = float(np.median([look.blur for look in measured.looks])) if measured.looks else float("nan")
     level = float(np.median([look.brightness for look in measured.looks])) if measured.looks else float("nan")
-    topics = {shortfall.topic for shortfall in shortfalls_of(measured)}
+    topics = {shortfall.topic for shortfall in shortfalls}
     found: list[Tile] = [
         ("length", f"{measured.seconds:.0f} s", f"{len(measured.subject.frames)} frames", "length" not in topics),
         (

@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from data_tools.capture.frames import seen_in_frame, skull_vertices
 from data_tools.capture.measured import PITCH_EDGES, YAW_EDGES, Measured
-from data_tools.runs.pictures import load_picture
-from flame_nerf.data.face_boxes import project
 from flame_nerf.subject import Subject
 
 SMALL, LARGE = 112, 360
@@ -19,18 +18,11 @@ AROUND = 0.12
 
 def thumbnail(subject: Subject, row: int, side: int = SMALL) -> UInt8[np.ndarray, "side side 3"] | None:
     """The head in one frame, as a square; None if the picture cannot be read or does not show it."""
-    frame = subject.frames[row]
-    try:
-        picture = load_picture(frame.file_path)
-    except OSError:
+    seen = seen_in_frame(subject, row, skull_vertices(subject.track))
+    if seen is None or not np.isfinite(seen[1]).all():
         return None
+    picture, pixels = seen
     height, width = picture.shape[:2]
-    track = subject.track
-    skull = np.unique(track.faces[~track.region_faces("neck")])
-    scale = np.array([width / subject.width, height / subject.height])
-    pixels = project(subject, frame, track.vertices[frame.timestep][skull if len(skull) else slice(None)]) * scale
-    if not np.isfinite(pixels).all():
-        return None
     low, high = np.clip(pixels.min(axis=0), 0, [width, height]), np.clip(pixels.max(axis=0), 0, [width, height])
     grow = AROUND * float((high - low).max())
     (left, top), (right, bottom) = (low - grow).astype(int), (high + grow).astype(int)

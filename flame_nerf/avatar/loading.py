@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from flame_nerf.avatar.config_file import read_config
 from flame_nerf.avatar.unpack import unpacked
 from flame_nerf.runtime.door import is_zip
-from flame_nerf.runtime.errors import AvatarError, first_line
-from flame_nerf.training.checkpoints import checkpoints_in, newest_usable, read_checkpoint
+from flame_nerf.runtime.errors import AvatarError
+from flame_nerf.training.checkpoints import checkpoints_in, first_line, newest_usable, read_checkpoint
 from flame_nerf.training.relocation import follow
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from flame_nerf.canonical.mapping import CanonicalMapping
 from flame_nerf.canonical.posed import PosedMesh
+from flame_nerf.geometry import triangle_normals
 
 
 @torch.no_grad()
@@ -37,6 +38,5 @@ def surface_normals(
     """
     face = mapping.to_canonical(meshes, mesh_index, points).face
     corners = torch.stack([mesh.vertices for mesh in meshes])[mesh_index[:, None], mapping.faces[face]]
-    a, b, c = corners.unbind(dim=1)
-    normals = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1)
+    normals = triangle_normals(corners)
     return normals.where((normals * directions).sum(dim=1, keepdim=True) <= 0, -normals)

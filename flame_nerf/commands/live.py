@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from flame_nerf.runtime.errors import UserError, first_line
+from flame_nerf.runtime.errors import UserError
 from flame_nerf.runtime.film_options import TransferConfig
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def _drive(model: Any, receiver: Receiver, transfer: TransferConfig) -> None:
     from nerfstudio.utils.rich_utils import CONSOLE
 
     from flame_nerf.live.driving import LiveDriver
+    from flame_nerf.runtime.door import said
 
     # A video that plays before anybody looks is over when the page opens.
     while model.panel.player is None or not model.panel.viser_server.get_clients():
@@ -104,4 +105,4 @@ def _drive(model: Any, receiver: Receiver, transfer: TransferConfig) -> None:
     try:
         LiveDriver(model.panel, receiver, transfer).run()
     except Exception as error:
-        CONSOLE.print(f"flame-nerf: live driving has ended: {first_line(error)}", style="bold red", markup=False)
+        CONSOLE.print(f"flame-nerf: live driving has ended: {said(error)}", style="bold red", markup=False)

@@ -13,7 +13,8 @@ from jaxtyping import Float
 
 from flame_nerf.live.moment import LiveMoment
 from flame_nerf.live.pictures import Picture, Pictures
-from flame_nerf.runtime.errors import UserError, first_line
+from flame_nerf.runtime.door import said
+from flame_nerf.runtime.errors import UserError
 
 
 class Face(Protocol):
@@ -98,7 +99,7 @@ class CameraReceiver:
             over = f"**broken off**: {error}"
         except Exception as error:
             # Of OpenCV's, MediaPipe's or a driver's; whoever looks at the page must not wait for a face.
-            over = f"**no face can be looked for any more** ({type(error).__name__}: {first_line(error)})"
+            over = f"**no face can be looked for any more** ({said(error)})"
         finally:
             with self._news:
                 self.ended, self._state = True, over

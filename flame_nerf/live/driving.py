@@ -13,7 +13,7 @@ from flame_nerf.live.moment import LiveMoment, Receiver
 from flame_nerf.motion import Motion, Provenance, SubjectMotion, TransferConfig
 from flame_nerf.motion.arkit import BLINKS
 from flame_nerf.motion.own_motion import own_motion
-from flame_nerf.runtime.errors import first_line
+from flame_nerf.runtime.door import said
 from flame_nerf.viewer.panel import HeadPanel
 
 LIVE = "live"
@@ -94,7 +94,7 @@ class LiveDriver:
         try:
             self._follow()
         except Exception as error:
-            self._line.content = f"**Live driving has ended**: {first_line(error)}"
+            self._line.content = f"**Live driving has ended**: {said(error)}"
             raise
         finally:
             self._receiver.close()

@@ -12,7 +12,8 @@ import numpy as np
 from flame_nerf.live.moment import LiveMoment
 from flame_nerf.live.packets import PACKET_NAMES, Packet, read_packet
 from flame_nerf.motion.files.head_angles import AngleUnits, guessed_units, turns
-from flame_nerf.runtime.errors import UserError, first_line
+from flame_nerf.runtime.door import said
+from flame_nerf.runtime.errors import UserError
 
 GONE = 3.0
 """Seconds of silence after which another sender may take over, and after which none is said to come."""
@@ -98,7 +99,7 @@ class LiveLinkReceiver:
                     continue
                 except OSError as error:
                     with self._news:
-                        self._trouble = first_line(error)
+                        self._trouble = said(error)
                     # The network may come back; asking at once would keep a core busy.
                     time.sleep(0.2)
                     continue

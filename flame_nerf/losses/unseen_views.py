@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flame_nerf.canonical import MeshSearch, make_search
 from flame_nerf.data.dataset import FlameNerfDataset
-from flame_nerf.geometry import vertex_normals
+from flame_nerf.geometry import triangle_normals, vertex_normals
 from flame_nerf.losses.head_views import HeadViews
 from flame_nerf.losses.outline_colours import outline_colours
 from flame_nerf.losses.semantic import RenderView
@@ -82,12 +82,12 @@ def unseen_faces(track: HeadTrack, frames: Sequence[Frame]) -> Bool[Tensor, " F"
     for frame in frames[:: max(1, len(frames) // FRAMES_SAMPLED)]:
         vertices = torch.from_numpy(np.asarray(track.vertices[frame.timestep])).float()
         search = search or make_search(faces, vertices, "auto")
-        a, b, c = vertices[faces].unbind(dim=1)
+        corners = vertices[faces]
+        a, b, c = corners.unbind(dim=1)
         camera = torch.from_numpy(frame.c2w[:3, 3]).float()
         towards = camera - (a + b + c) / 3
         away = towards.norm(dim=1)
-        normal = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1)
-        asked = (((normal * towards).sum(dim=1) > LEAST_COSINE * away) & ~seen).nonzero()[:, 0]
+        asked = (((triangle_normals(corners) * towards).sum(dim=1) > LEAST_COSINE * away) & ~seen).nonzero()[:, 0]
         rays = camera.expand(len(asked), 3).contiguous(), (-towards / away[:, None])[asked].contiguous()
         which = torch.zeros(len(asked), dtype=torch.long)
         hit, _ = search.first_hit([search.build(vertices.contiguous())], which, *rays)

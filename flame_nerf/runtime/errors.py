@@ -15,8 +15,3 @@ class MotionError(ValueError):
 
 class UserError(RuntimeError):
     """The job cannot be done as asked; the text says why and what to do. Printed without a traceback."""
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, at most 200 characters of it."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flame_nerf.runtime.errors import AvatarError, first_line
+from flame_nerf.runtime.errors import AvatarError
 
 if TYPE_CHECKING:
     import torch
@@ -98,3 +98,8 @@ def refuse_missing(module: Any, incompatible: Any) -> None:
             f"The checkpoint lacks {names}: it is of another config or another version. Use the config.yml that it "
             "was trained with, or train again."
         )
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, at most 200 characters of it."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -18,7 +18,7 @@ from data_tools.runs.pictures import load_grey
 from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
 from flame_nerf.canonical import MeshSearch, make_search
-from flame_nerf.geometry import perspective
+from flame_nerf.geometry import perspective, triangle_normals
 from flame_nerf.heads import HeadModel
 
 STILL = 0.006
@@ -111,8 +111,7 @@ class Skull:
         still = (unmoved & (head.skinning_weights[:, head.head_joint] > CARRIED))[head.faces].all(dim=1)
         search = make_search(head.faces, vertices, "auto")
         corners = vertices[head.faces[still].unique()].double().numpy()
-        a, b, c = vertices[head.faces].unbind(dim=1)
-        normal = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1).double().numpy()
+        normal = triangle_normals(vertices[head.faces]).double().numpy()
         return Skull(search, search.build(vertices), still.numpy(), corners, normal)
 
     def points_under(

@@ -16,6 +16,7 @@ from flame_nerf.baselines.nha.networks import GeometryNetwork, NhaField, NhaFiel
 from flame_nerf.baselines.nha.surface import HeadSurface, SurfaceMesh, Surfaces
 from flame_nerf.baselines.nha.visibility import Caster, Fragments, fragments
 from flame_nerf.canonical import PosedMeshCache
+from flame_nerf.geometry import triangle_normals
 from flame_nerf.motion import PosedFrame, SubjectMotion
 from flame_nerf.render.renderer import Renderer
 from flame_nerf.render.shell_config import ShellConfig
@@ -194,17 +195,14 @@ class NhaRenderer(Renderer):
         squared Laplacian of the offsets in lengths of an edge, and of the opacity."""
         which = step % len(moments.meshes)
         before, after = (
-            self._face_normals(vertices) for vertices in (moments.meshes[which].vertices, surfaces.vertices[which])
+            triangle_normals(vertices[self.surface.faces])
+            for vertices in (moments.meshes[which].vertices, surfaces.vertices[which])
         )
         error = (1 - (before * after).sum(dim=1)) * self.bare
         rough = (self.surface.roughness(offsets[which]) / self._edge_length).square().sum(dim=1)
         # What no image shows of the neck ends where its surroundings do.
         rough = rough + self.surface.roughness(self.field.opacity())[:, 0].square()
         return {"normal_error": error.sum() / self.bare.sum().clamp_min(1), "roughness": rough.mean()}
-
-    def _face_normals(self, vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "F 3"]:
-        a, b, c = vertices[self.surface.faces].unbind(dim=1)
-        return torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1)
 
     @torch.no_grad()
     def _looked_up(self, rays: StepRays) -> tuple[Fragments, Surfaces]:
