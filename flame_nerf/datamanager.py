@@ -92,8 +92,8 @@ class FlameNerfDataManager(VanillaDataManager[FlameNerfDataset]):
         self.train_count += 1
         ahead, self._ahead = self._ahead, None
         # Also rays of another step are waited for: pixels are drawn by one thread at a time.
-        drawn = ahead[1].result() if ahead is not None else None
-        rays, batch = drawn if drawn is not None and ahead[0] == step else self._draw(step)
+        planned, drawn = (ahead[0], ahead[1].result()) if ahead is not None else (None, None)
+        rays, batch = drawn if drawn is not None and planned == step else self._draw(step)
         # Outside training it is ns-export that draws: from all over the video, for one cloud of a single moment.
         return (rays, batch) if self.training else (without_timestep(rays), batch)
 
@@ -148,6 +148,12 @@ class PinholeRays(nn.Module):
     The same rays as Nerfstudio's generator, which serves every camera model, in a tenth of its time. What names cameras
     and rows of the track stays in the host's memory: the host must know them, and to ask the GPU is to wait.
     """
+
+    plate: Float[Tensor, "H W 3"] | None
+    unproject: Float[Tensor, "N 3 3"]
+    origin: Float[Tensor, "N 3"]
+    pixel_area: Float[Tensor, "N 1"]
+    times: Float[Tensor, "N 1"]
 
     def __init__(self, cameras: Cameras, plate: Float[Tensor, "H W 3"] | None = None):
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -69,7 +69,7 @@ class FlameNerfDataParser(DataParser):
         self.includes_time = True
         self._subject: Subject | None = None
 
-    def _generate_dataparser_outputs(self, split: str = "train", **kwargs) -> DataparserOutputs:
+    def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
         subject = self._load()
         frames = [subject.frames[i] for i in self._split(subject, split)]
         if any(frame.mask_path is None for frame in frames):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -218,7 +218,7 @@ class FlameNerfField(Field):
     def is_compiled(self, points: Tensor) -> bool:
         """Whether the kernels evaluate the field at these points."""
         wanted = self.config.compiled and self.config.precision != "bfloat16" and self.grid.backend == "numba"
-        return wanted and cpu_kernels_cover(points, self.density_network[0].weight)
+        return wanted and cpu_kernels_cover(points, next(self.density_network.parameters()))
 
     def _in_kernels(
         self, p_canonical: Tensor, directions: Tensor, condition: Tensor, condition_index: Tensor
@@ -326,12 +326,12 @@ class _TruncatedExp(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         y = torch.exp(x.clamp(max=MAX_LOG_DENSITY))
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
         return grad * y

@@ -106,7 +106,7 @@ class FlameNerfModel(Model):
 
     config: FlameNerfModelConfig
 
-    def __init__(self, config: FlameNerfModelConfig, metadata: dict[str, Any], **kwargs):
+    def __init__(self, config: FlameNerfModelConfig, metadata: dict[str, Any], **kwargs: Any):
         self.subject: Subject = metadata["subject"]
         self.train_frames: tuple[Frame, ...] = metadata["frames"]
         self.train_timesteps = torch.tensor([frame.timestep for frame in self.train_frames])

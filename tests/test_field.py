@@ -8,20 +8,11 @@ import pytest
 import torch
 from nerfstudio.cameras.rays import Frustums, RaySamples
 from nerfstudio.field_components.field_heads import FieldHeadNames
+from one_thread import one_thread  # noqa: F401
 from torch import Tensor
 
 from flame_nerf.field import FieldConfig, FlameNerfField, fitted_to_pixels
 from flame_nerf.render.compositing import render_packed
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """On a busy machine torch's threads wait for each other far longer than these small fields take."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
 
 BOX = torch.tensor([[-0.15, -0.2, -0.1], [0.15, 0.2, 0.2]])
 C = 7

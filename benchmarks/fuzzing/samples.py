@@ -68,7 +68,7 @@ def _small_smpl() -> dict[str, np.ndarray]:
 
 
 def flame_pickle(folder: Path, chumpy: bool = True) -> Target:
-    from flame_like import write_flame_pickle
+    from python2_pickles import write_flame_pickle
 
     from flame_nerf.heads import HeadModelError
     from flame_nerf.heads.flame_smpl import read_statistical_head

@@ -84,7 +84,7 @@ def _write_files(avatar: Avatar, subject: Subject, folder: Path) -> Packed:
     included = head is not None and may_be_passed_on(head.licence)
     head_name = head.name if head is not None else Path(subject.head_model).stem
     picture = _write_subject(subject, folder / "subject", head_name if not included else "head_model.npz", avatar)
-    if included:
+    if head is not None and included:
         save_head(head, folder / archive.HEAD_MODEL)
     manifest: dict[str, Any] = {
         "format": archive.FORMAT,
@@ -128,15 +128,12 @@ def _write_subject(subject: Subject, root: Path, head_model: str, avatar: Avatar
 
     frames = []
     for index, frame in enumerate(subject.frames):
-        suffixes = {
-            "images": frame.file_path.suffix.lower(),
-            "masks": frame.mask_path and frame.mask_path.suffix.lower(),
-        }
-        paths = {name: Path(name) / f"{index:06d}{suffix}" if suffix else None for name, suffix in suffixes.items()}
+        image = Path("images") / f"{index:06d}{frame.file_path.suffix.lower()}"
+        mask = frame.mask_path and Path("masks") / f"{index:06d}{frame.mask_path.suffix.lower()}"
         if index == shown:
             copied(frame.file_path, f"images/{index:06d}")
             copied(frame.mask_path, f"masks/{index:06d}")
-        frames.append(dataclasses.replace(frame, file_path=paths["images"], mask_path=paths["masks"], depth_path=None))
+        frames.append(dataclasses.replace(frame, file_path=image, mask_path=mask, depth_path=None))
     shows_plate = avatar.config.pipeline.datamanager.dataparser.background_color.startswith("plate")
     write_subject(
         dataclasses.replace(

@@ -21,12 +21,14 @@ from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from flame_nerf.canonical import ShellSamples
+from flame_nerf.canonical import MappingConfig, ShellSamples
+from flame_nerf.field import FieldConfig
 from flame_nerf.losses.functions import color_loss
 from flame_nerf.losses.terms import LossTerms, target_colors
 from flame_nerf.losses.weights import LossWeights, Term
 from flame_nerf.model import FlameNerfModel, FlameNerfModelConfig
-from flame_nerf.render.head_renderer import HeadRenderer
+from flame_nerf.motion import SubjectMotion
+from flame_nerf.render.head_renderer import HeadRenderer, SamplingConfig
 from flame_nerf.render.step_rays import StepRays
 from flame_nerf.subject import HeadTrack
 
@@ -73,14 +75,30 @@ def conditioning_columns(track: HeadTrack, train_rows: Int[Tensor, " N"], count:
 class InstaRenderer(HeadRenderer):
     """The shared renderer; the field is conditioned on a timestep's expression near some regions, on ones elsewhere."""
 
-    def __init__(self, *args, columns: list[int], conditioned_regions: tuple[str, ...], **kwargs):
+    columns: Int[Tensor, " K"]
+    conditioned_faces: Bool[Tensor, " F"]
+    mouth_faces: Bool[Tensor, " F"]
+    hidden_faces: Bool[Tensor, " F"]
+
+    def __init__(
+        self,
+        track: HeadTrack,
+        motion: SubjectMotion,
+        mapping: MappingConfig,
+        field: FieldConfig,
+        sampling: SamplingConfig,
+        pixel_size: float,
+        *,
+        columns: list[int],
+        conditioned_regions: tuple[str, ...],
+    ):
         """
         Args:
+            track, motion, mapping, field, sampling, pixel_size: of `HeadRenderer`.
             columns: columns of the condition that the field gets.
             conditioned_regions: regions of the mesh near which the field gets them.
-            args, kwargs: of `HeadRenderer`.
         """
-        super().__init__(*args, condition_dim=len(columns), **kwargs)
+        super().__init__(track, motion, mapping, field, sampling, pixel_size, len(columns))
         self.register_buffer("columns", torch.tensor(columns), persistent=False)
         regions = {"conditioned": conditioned_regions, "mouth": MOUTH_REGIONS, "hidden": HIDDEN_REGIONS}
         for name, names in regions.items():
@@ -165,8 +183,9 @@ class InstaModel(FlameNerfModel):
             columns=columns, conditioned_regions=CONDITION_REGIONS,
         )  # fmt: skip
 
-    def make_losses(self) -> InstaLosses:
-        return super().make_losses(InstaLosses, mouth_weight=MOUTH_WEIGHT, mouth_start=MOUTH_WEIGHT_START_STEP)
+    def make_losses(self, kind: type[LossTerms] = InstaLosses, **options: Any) -> LossTerms:
+        options = {"mouth_weight": MOUTH_WEIGHT, "mouth_start": MOUTH_WEIGHT_START_STEP} | options
+        return super().make_losses(kind, **options)
 
 
 def mesh_depth_loss(

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -102,6 +104,8 @@ class NerfaceNetwork(nn.Module):
 class NerfaceField(nn.Module):
     """The networks of the coarse and of the fine pass."""
 
+    condition_scale: Float[Tensor, " C"]
+
     def __init__(self, expression_dim: int, latent_dim: int, config: NerfaceFieldConfig):
         super().__init__()
         self.config = config
@@ -119,17 +123,18 @@ class NerfaceField(nn.Module):
 class NoMeshes:
     """What takes the place of posed meshes in a method without any."""
 
-    def get(self, row: int) -> None:
+    def get(self, timestep: int) -> None:
         return None
 
-    def get_many(self, rows: list[int]) -> list[None]:
-        return [None] * len(rows)
+    def get_many(self, timesteps: Sequence[int]) -> list[None]:
+        return [None] * len(timesteps)
 
 
 class NerfaceRenderer(Renderer):
     """Renders rays through the scene box, without meshes."""
 
     field: NerfaceField
+    box: Float[Tensor, "2 3"]
 
     def __init__(self, box: Float[Tensor, "2 3"], field: NerfaceField, sampling: NerfaceSamplingConfig):
         """
@@ -139,7 +144,7 @@ class NerfaceRenderer(Renderer):
             sampling: where they are asked.
         """
         super().__init__()
-        self.config, self.field, self.meshes = sampling, field, NoMeshes()
+        self.config, self.field, self._meshes = sampling, field, NoMeshes()
         self.register_buffer("box", box, persistent=False)
         self.coarse_sampler = UniformSampler(num_samples=sampling.num_coarse)
         self.fine_sampler = PDFSampler(num_samples=sampling.num_fine)
@@ -147,6 +152,10 @@ class NerfaceRenderer(Renderer):
     @property
     def device(self) -> torch.device:
         return self.box.device
+
+    @property
+    def meshes(self) -> NoMeshes:
+        return self._meshes
 
     def forward(
         self, rays: StepRays, condition: Float[Tensor, "B C"], step: int = 0, box: OrientedBox | None = None
@@ -158,7 +167,8 @@ class NerfaceRenderer(Renderer):
         origins, directions = rays.origins, rays.directions
         near, far = way_through_box(self.box, origins, directions, NEAR)
         hits = (far > near).nonzero()[:, 0]
-        behind = rays.background.expand(len(origins), 3)
+        background = origins.new_zeros(3) if rays.background is None else rays.background
+        behind = background.expand(len(origins), 3)
         condition = (condition * self.field.condition_scale)[rays.mesh_index[hits]]
         bundle = RayBundle(
             origins[hits],
@@ -197,7 +207,7 @@ class NerfaceRenderer(Renderer):
             "rgb_coarse": coarse[:, :3] + (1 - coarse[:, 3:4]) * behind,
             "accumulation": fine[:, 3:4],
             "depth": fine[:, 4:] / fine[:, 3:4].clamp_min(TINY),
-            "background": rays.background,
+            "background": background,
             "num_samples": torch.tensor(queried),
             "num_marched": torch.tensor(queried),
         }
@@ -218,9 +228,11 @@ class NerfaceModelConfig(FlameNerfModelConfig):
 
     _target: type = dataclasses.field(default_factory=lambda: NerfaceModel)
     """target class to instantiate"""
-    field: NerfaceFieldConfig = dataclasses.field(default_factory=NerfaceFieldConfig)
+    field: NerfaceFieldConfig = dataclasses.field(default_factory=NerfaceFieldConfig)  # type: ignore[assignment]  # its own model alone reads it
     """The networks."""
-    sampling: NerfaceSamplingConfig = dataclasses.field(default_factory=NerfaceSamplingConfig)
+    sampling: NerfaceSamplingConfig = dataclasses.field(  # type: ignore[assignment]  # its own model alone reads it
+        default_factory=NerfaceSamplingConfig
+    )
     """Where along a ray they are queried."""
     latent_dim: int = 32
     """Length of each training timestep's latent code; other timesteps get the mean code. Longer codes fit the training
@@ -258,5 +270,5 @@ class NerfaceModel(FlameNerfModel):
         field = NerfaceField(self.motion.condition_dim, self.config.latent_dim, self.config.field)
         return NerfaceRenderer(self.scene_box.aabb, field, self.config.sampling)
 
-    def make_losses(self) -> NerfaceLosses:
-        return super().make_losses(NerfaceLosses)
+    def make_losses(self, kind: type[LossTerms] = NerfaceLosses, **options: Any) -> LossTerms:
+        return super().make_losses(kind, **options)

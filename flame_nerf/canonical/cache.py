@@ -6,11 +6,21 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import Generic, Protocol, TypeVar
 
-from flame_nerf.canonical.posed import PosedMesh
+
+class Sized(Protocol):
+    """A posed mesh as the cache knows it."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all of it."""
 
 
-class PosedMeshCache:
+Mesh = TypeVar("Mesh", bound=Sized)
+
+
+class PosedMeshCache(Generic[Mesh]):
     """Posed meshes of a subject's frames, made on demand and kept under a limit of memory. Thread-safe.
 
     Args:
@@ -23,12 +33,12 @@ class PosedMeshCache:
         >>> posed = cache.get_many([3, 4])
     """
 
-    def __init__(self, make: Callable[[int], PosedMesh], limit_bytes: int = 1 << 30):
+    def __init__(self, make: Callable[[int], Mesh], limit_bytes: int = 1 << 30):
         self._make = make
         self._limit = limit_bytes
         self._lock = threading.Lock()
-        self._kept: OrderedDict[int, PosedMesh] = OrderedDict()
-        self._pending: dict[int, Future[PosedMesh]] = {}
+        self._kept: OrderedDict[int, Mesh] = OrderedDict()
+        self._pending: dict[int, Future[Mesh]] = {}
         self.nbytes = 0
 
     def __len__(self) -> int:
@@ -37,7 +47,7 @@ class PosedMeshCache:
     def __contains__(self, frame: int) -> bool:
         return frame in self._kept
 
-    def get(self, frame: int) -> PosedMesh:
+    def get(self, frame: int) -> Mesh:
         """The posed mesh of a frame; errors of making it are raised here, and the frame is tried again next time."""
         with self._lock:
             mesh = self._kept.get(frame)
@@ -45,13 +55,13 @@ class PosedMeshCache:
                 self._kept.move_to_end(frame)
                 return mesh
             pending = self._pending.get(frame)
-            future: Future[PosedMesh] = Future() if pending is None else pending
+            future: Future[Mesh] = Future() if pending is None else pending
             self._pending[frame] = future
         if pending is None:
             self._fill(frame, future)
         return future.result()
 
-    def get_many(self, frames: Sequence[int]) -> list[PosedMesh]:
+    def get_many(self, frames: Sequence[int]) -> list[Mesh]:
         """:meth:`get` of each."""
         return [self.get(frame) for frame in frames]
 
@@ -61,7 +71,7 @@ class PosedMeshCache:
             self._kept.clear()
             self.nbytes = 0
 
-    def _fill(self, frame: int, future: Future[PosedMesh]) -> None:
+    def _fill(self, frame: int, future: Future[Mesh]) -> None:
         try:
             mesh = self._make(frame)
         except BaseException as error:

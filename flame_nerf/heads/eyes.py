@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from flame_nerf.heads.model import HeadModel
+from flame_nerf.heads.model import HeadModel, LandmarkEmbedding
 
 SIDES = ("Left", "Right")
 """The subject's, as the names of expressions have them."""
@@ -126,10 +126,10 @@ def derived_blinks(head: HeadModel, rest: Float[Tensor, "V 3"]) -> dict[str, Flo
     """
     if head.expression_range != "gaussian" or head.landmarks is None or not head.expression_names:
         return {}
-    rows = {side: _rows(head, side) for side in SIDES}
-    if any(pair is None for pair in rows.values()) or any(name in head.expression_names for name in BLINKS):
+    rows = {side: pair for side in SIDES if (pair := _rows(head, side)) is not None}
+    if len(rows) < len(SIDES) or any(name in head.expression_names for name in BLINKS):
         return {}
-    still, moved = head.landmark_points(rest).double(), _landmark_directions(head)
+    still, moved = head.landmark_points(rest).double(), _landmark_directions(head, head.landmarks)
     lids = np.concatenate([rows[side][lid] for side in SIDES for lid in (0, 1)])
     others = np.setdiff1d(np.arange(len(still)), lids)
     quiet = moved[others].flatten(0, 1) / _STILL
@@ -199,9 +199,10 @@ def _rows(head: HeadModel, side: str) -> tuple[np.ndarray, np.ndarray] | None:
     pairs = [(u, d) for u, d in zip(LIDS[side].upper, LIDS[side].lower, strict=True) if u in row and d in row]
     if not pairs:
         return None
-    return tuple(np.array([row[number] for number in lid]) for lid in zip(*pairs, strict=True))
+    upper, lower = (np.array([row[number] for number in lid]) for lid in zip(*pairs, strict=True))
+    return upper, lower
 
 
-def _landmark_directions(head: HeadModel) -> Float[Tensor, "L 3 E"]:
-    corners = head.exprdirs[head.faces[head.landmarks.face]].double()
-    return torch.einsum("lc,lcde->lde", head.landmarks.barycentric.double(), corners)
+def _landmark_directions(head: HeadModel, landmarks: LandmarkEmbedding) -> Float[Tensor, "L 3 E"]:
+    corners = head.exprdirs[head.faces[landmarks.face]].double()
+    return torch.einsum("lc,lcde->lde", landmarks.barycentric.double(), corners)

@@ -30,6 +30,9 @@ def refined_subject(subject: Subject, refinement: TrackRefinement, head: HeadMod
         subject: stabilised, as the refinement was learned on it.
         refinement: trained.
         head: the model that posed the subject; needed where expressions or identity were refined.
+
+    Raises:
+        ValueError: it is needed and not there.
     """
     timesteps = torch.tensor([frame.timestep for frame in subject.frames])
     c2w = torch.from_numpy(np.stack([frame.c2w[:3] for frame in subject.frames])).float()
@@ -41,12 +44,14 @@ def refined_subject(subject: Subject, refinement: TrackRefinement, head: HeadMod
     )
     track = subject.track
     if refinement.expression is not None:
+        head = _needed(head)
         offsets = refinement.expression.cpu().offsets(torch.arange(track.num_timesteps)).numpy()
         at = [head.expression_names.index(name) for name in track.expression_names]
         own = personal_head(head, torch.from_numpy(np.asarray(track.canonical_vertices, dtype=np.float32)))
         moved = np.einsum("vce,te->tvc", own.exprdirs[:, :, at].numpy(), offsets)
         track = dataclasses.replace(track, expression=track.expression + offsets, vertices=track.vertices + moved)
     if refinement.identity is not None:
+        head = _needed(head)
         offset = refinement.identity.cpu().offset.numpy()
         moved = head.shapedirs.numpy() @ offset
         identity = np.zeros(len(offset), np.float32)
@@ -95,3 +100,9 @@ def write_with_images(subject: Subject, root: Path) -> Path:
     if model.is_file():
         copy(model, ".")
     return write_subject(dataclasses.replace(subject, frames=tuple(frames), background=background), root)
+
+
+def _needed(head: HeadModel | None) -> HeadModel:
+    if head is None:
+        raise ValueError("refined expressions and identities need the head model that posed the subject")
+    return head

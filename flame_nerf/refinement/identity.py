@@ -23,6 +23,8 @@ class IdentityRefinementConfig(StoredConfig):
 class IdentityRefinement(nn.Module):
     """Offset of the identity coefficients, in standard deviations."""
 
+    face_directions: Float[Tensor, "F 3 S"]
+
     def __init__(self, config: IdentityRefinementConfig, face_directions: Float[Tensor, "F 3 S"]):
         """
         Args:

@@ -61,6 +61,13 @@ class PoseRefinement(nn.Module):
     What is left is a matter of the moment, and taken care of by a `TimeSpline`.
     """
 
+    centre: Float[Tensor, " 3"]
+    reference: Float[Tensor, "3 3"]
+    feature_mean: Float[Tensor, " F"]
+    feature_scale: Float[Tensor, " F"]
+    train_features: Float[Tensor, "N F"]
+    train_timesteps: Int[Tensor, " N"]
+
     def __init__(
         self,
         config: PoseRefinementConfig,
@@ -119,8 +126,8 @@ class PoseRefinement(nn.Module):
     def _training_rays(self, ray_bundle: RayBundle, step: int) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
         config = self.config
         calibrated = config.calibrate and step >= config.calibration_start_step
-        over_time = self.over_time is not None and step >= config.over_time_start_step
-        if not (calibrated or over_time):
+        over_time = self.over_time if step >= config.over_time_start_step else None
+        if not calibrated and over_time is None:
             return ray_bundle.origins, ray_bundle.directions
         # The exponential is taken once a frame, not once a ray.
         unique = torch.unique(ray_bundle.camera_indices[:, 0], return_inverse=True)
@@ -129,8 +136,8 @@ class PoseRefinement(nn.Module):
         features = self.train_features[frames]
         if calibrated:
             tangent = tangent + features @ self.calibration
-        if over_time:
-            tangent = tangent + self._over_time(self.train_timesteps[frames], features)
+        if over_time is not None:
+            tangent = tangent + self._beyond_turn(over_time, self.train_timesteps[frames], features)
         correction = self._exponential(tangent)[which]
         return self._moved(correction, ray_bundle.origins, ray_bundle.directions)
 
@@ -162,12 +169,14 @@ class PoseRefinement(nn.Module):
         if self.config.calibrate:
             tangent = tangent + features @ self.calibration
         if self.over_time is not None:
-            tangent = tangent + self._over_time(timesteps, features)
+            tangent = tangent + self._beyond_turn(self.over_time, timesteps, features)
         return tangent
 
-    def _over_time(self, timesteps: Int[Tensor, " N"], features: Float[Tensor, "N F"]) -> Float[Tensor, "N 6"]:
+    def _beyond_turn(
+        self, over_time: TimeSpline, timesteps: Int[Tensor, " N"], features: Float[Tensor, "N F"]
+    ) -> Float[Tensor, "N 6"]:
         """Correction of a timestep beyond what the calibration explains by the turn."""
-        return self.over_time(timesteps, features if self.config.calibrate else None)
+        return over_time(timesteps, features if self.config.calibrate else None)
 
     def corrected(self, c2w: Float[Tensor, "N 3 4"], timesteps: Int[Tensor, " N"]) -> Float[Tensor, "N 3 4"]:
         """Tracked cameras after their correction."""

@@ -21,6 +21,10 @@ class TimeSpline(nn.Module):
     after the last training frame are not corrected.
     """
 
+    train_timesteps: Int[Tensor, " N"]
+    train_features: Float[Tensor, "N F"] | None
+    projection: Float[Tensor, "F+1 K"]
+
     def __init__(
         self,
         train_timesteps: Int[Tensor, " N"],

@@ -159,7 +159,7 @@ class HeadRenderer(Renderer):
         return torch.from_numpy(self._track.region_faces(*regions)) if regions else None
 
     @property
-    def meshes(self) -> PosedMeshCache:  # type: ignore[override]  # mypy: it cannot be set from outside
+    def meshes(self) -> PosedMeshCache[PosedMesh]:
         """Posed meshes by row of the track."""
         self.mapping  # noqa: B018 -- which makes them
         return self._meshes

@@ -26,10 +26,10 @@ class Field(Protocol):
 class Meshes(Protocol):
     """Posed meshes by timestep; None each in a method without any."""
 
-    def get(self, timestep: int) -> Any:
+    def get(self, timestep: int, /) -> Any:
         """The mesh of one timestep."""
 
-    def get_many(self, timesteps: Sequence[int]) -> list[Any]:
+    def get_many(self, timesteps: Sequence[int], /) -> list[Any]:
         """The meshes of several."""
 
 
@@ -40,17 +40,20 @@ class Renderer(nn.Module):
 
     Attributes:
         field: what is learned.
-        meshes: posed meshes of the track.
         marches: rays are marched before the field is queried, which is worth a thread of its own.
     """
 
     field: Field
-    meshes: Meshes
     marches: bool = False
 
     @property
     def device(self) -> torch.device:
         """Where everything runs."""
+        raise NotImplementedError
+
+    @property
+    def meshes(self) -> Meshes:
+        """Posed meshes of the track."""
         raise NotImplementedError
 
     def forward(

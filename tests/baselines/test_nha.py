@@ -8,6 +8,7 @@ import canonical_oracle as oracle
 import numpy as np
 import pytest
 import torch
+from one_thread import one_thread  # noqa: F401
 from synthetic import DISTANCE, make_subject
 
 from flame_nerf import methods
@@ -24,14 +25,6 @@ from flame_nerf.subject import HeadTrack
 
 RADIUS, PIXEL = 0.08, 0.004 / DISTANCE
 SMALL = NhaFieldConfig(geometry_dim=16, texture_dim=16, texture_layers=2)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def sphere(n: int = 6, least_faces: int = 0) -> HeadSurface:

@@ -19,9 +19,8 @@ from flame_like import (
     make_flame_like,
     make_smal_like,
     smpl_forward,
-    write_flame_pickle,
-    write_python2_pickle,
 )
+from python2_pickles import write_flame_pickle, write_python2_pickle
 from scipy.spatial.transform import Rotation
 
 from data_tools.convert_head import ConvertConfig

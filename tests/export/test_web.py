@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from avatar_fixtures import config_path, packed, project  # noqa: F401
+from browsers import PATIENCE, start_browser
 from flame_like import head_from_arrays, make_flame_like
 from PIL import Image
 from scipy.ndimage import minimum_filter
@@ -36,16 +37,8 @@ from flame_nerf.subject import write_subject
 
 KEPT = Path(__file__).resolve().parents[1] / "kept_run"
 SMALL = WebConfig(layers=3, texture_size=128, bases=2, views=24, view_size=64, steps=60)
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    "--headless --no-sandbox --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader --disable-quic "
-    "--no-first-run --disable-background-networking --disable-component-update --disable-sync --disable-dev-shm-usage "
-    "--window-size=900,600"
-)
+SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 SHARP_STEPS = 400
-PATIENCE = 240.0
-"""Seconds to wait for anything: a busy machine is not a failure."""
 
 
 @pytest.fixture(scope="session")
@@ -203,15 +196,7 @@ def sharp(tmp_path_factory):
 
 @pytest.fixture
 def browser(tmp_path):
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("needs chromium and chromedriver (apt: chromium-driver)")
-    selenium = pytest.importorskip("selenium.webdriver")
-    options = selenium.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
+    driver = start_browser(tmp_path / "profile", *SOFTWARE_GL, "--window-size=900,600")
     try:
         yield driver
     finally:

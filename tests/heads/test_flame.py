@@ -11,21 +11,14 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from flame_like import (
-    flame_forward,
-    flame_masks,
-    make_flame_like,
-    make_smal_like,
-    smpl_forward,
-    write_flame_pickle,
-    write_python2_pickle,
-)
+from flame_like import flame_forward, flame_masks, make_flame_like, make_smal_like, smpl_forward
+from harm import Calls
+from python2_pickles import write_flame_pickle, write_python2_pickle
 
 from flame_nerf.heads import HeadModelError, load_head, save_head
 from flame_nerf.heads.flame_smpl import FLAME_JOINTS, read_statistical_head
 from flame_nerf.heads.masks_landmarks import read_landmarks, read_vertex_groups
 from flame_nerf.heads.registry import remember_head, remembered_heads
-from flame_nerf.runtime.door.pickles import PlainPickleError, read_plain_pickle
 
 
 @pytest.fixture(scope="module")
@@ -180,96 +173,6 @@ def test_gnm_names_and_orders_are_understood(model, tmp_path):
     assert np.abs(_model_space(read.head, shape, expr, np.zeros((1, 5, 3))) - expected).max() < 1e-5
 
 
-def test_plain_data_of_every_protocol_is_read():
-    content = {
-        "a": np.arange(12.0).reshape(3, 4).T,
-        "b": [np.float32(3), {1, 2}],
-        "é": "ü",
-        "raw": b"\x80\x81",
-        "n": None,
-    }
-    for protocol in range(6):
-        found = read_plain_pickle(io.BytesIO(pickle.dumps(content, protocol)))
-        np.testing.assert_array_equal(found["a"], content["a"])
-        assert found["b"] == [3.0, {1, 2}] and found["é"] == "ü" and found["raw"] == b"\x80\x81" and found["n"] is None
-
-
-class _Runs:
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
-@pytest.mark.parametrize("protocol", range(6))
-def test_a_pickle_that_runs_a_program_is_refused_and_named(tmp_path, protocol):
-    mark = tmp_path / "ran"
-    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"v_template": _Runs(os.system, f"touch {mark}")}, protocol))
-    with pytest.raises(HeadModelError, match=r"evil\.pkl: it asks for \w+\.system"):
-        read_statistical_head(tmp_path / "evil.pkl")
-    assert not mark.exists()
-
-
-@pytest.mark.parametrize(
-    "program, named",
-    [
-        (b"cbuiltins\neval\n(S'1+1'\ntR.", "builtins.eval"),
-        (b"c__builtin__\ngetattr\n(S'1'\nS'real'\ntR.", "__builtin__.getattr"),
-        (b"(S'touch x'\nios\nsystem\n.", "os.system"),
-        (b"(cos\nsystem\nS'touch x'\no.", "os.system"),
-        (b"cnumpy\nload\n(S'x'\ntR.", "numpy.load"),
-        (b"cnumpy.core.multiarray\n_reconstruct.__globals__\n.", "_reconstruct.__globals__"),
-        (b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x01x\x85R.", "os.system"),
-        (b"\x82\x01.", "extension number 1"),
-    ],
-)
-def test_other_ways_to_reach_a_function_are_refused_too(program, named):
-    with pytest.raises(PlainPickleError, match=named.replace(".", r"\.")):
-        read_plain_pickle(io.BytesIO(program))
-
-
-@pytest.mark.parametrize(
-    "program",
-    [
-        # The names that are known stay names: calling, building on and filling them does nothing.
-        b"ccollections\nOrderedDict\n}S'__class__'\nI1\nsb.",
-        b"c_codecs\nencode\n(S'import os'\nS'rot13'\ntR.",
-        b"cchumpy.ch\nCh\n(S'x'\ntR(S'y'\nI1\nu.",
-        b"ccopy_reg\n_reconstructor\n(I1\nI2\nNtR.",
-    ],
-)
-def test_known_names_cannot_be_bent(program):
-    with pytest.raises(PlainPickleError):
-        read_plain_pickle(io.BytesIO(program))
-
-
-def test_unknown_chumpy_objects_are_left_alone_and_selections_understood(tmp_path):
-    class Ch:
-        pass
-
-    def pickled(name: str, **state) -> object:
-        made = type(name, (), {})()
-        made.__dict__.update(state)
-        return made
-
-    import flame_like
-
-    array = np.arange(12.0)
-    select = pickled("Select", a=array, idxs=np.array([3, 1, 2, 0]), preferred_shape=(2, 2))
-    other = pickled("Multiply", a=array, b=array)
-    names = {type(select): ("chumpy.reordering", "Select"), type(other): ("chumpy.ch", "Multiply")}
-    flame_like.OLD_NAMES.update(names)
-    try:
-        write_python2_pickle(tmp_path / "x.pkl", {"select": select, "other": other})
-    finally:
-        for kind in names:
-            del flame_like.OLD_NAMES[kind]
-    found = read_plain_pickle(io.BytesIO((tmp_path / "x.pkl").read_bytes()))
-    np.testing.assert_array_equal(found["select"], [[3.0, 1.0], [2.0, 0.0]])
-    assert not isinstance(found["other"], np.ndarray)
-
-
 def test_cut_short_and_foreign_files_are_named(flame_file, tmp_path):
     data = flame_file.read_bytes()
     for size in (0, 1, 100, len(data) // 2, len(data) - 1):
@@ -353,7 +256,7 @@ def test_landmark_embeddings_in_the_layouts_that_are_about(tmp_path):
 def test_an_npz_with_a_harmful_object_array_is_refused(tmp_path):
     mark = tmp_path / "ran"
     inner = io.BytesIO()
-    np.lib.format.write_array(inner, np.array([_Runs(os.system, f"touch {mark}")], dtype=object), allow_pickle=True)
+    np.lib.format.write_array(inner, np.array([Calls(os.system, f"touch {mark}")], dtype=object), allow_pickle=True)
     with zipfile.ZipFile(tmp_path / "evil.npz", "w") as archive:
         archive.writestr("v_template.npy", inner.getvalue())
     with pytest.raises(HeadModelError, match="system"):

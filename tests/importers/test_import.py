@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from flame_like import head_from_arrays, make_flame_like, write_flame_pickle
+from flame_like import head_from_arrays, make_flame_like
 from import_truth import (
     FLIP,
     SIZE,
@@ -28,6 +28,7 @@ from import_writers import (
     write_obj,
     write_vhap,
 )
+from python2_pickles import write_flame_pickle
 
 from data_tools.importers import ImportConfig, import_data
 from flame_nerf.heads import LandmarkEmbedding, load_head, save_head

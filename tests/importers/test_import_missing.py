@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from flame_like import make_flame_like, write_flame_pickle
+from flame_like import make_flame_like
 from import_copies import (
     assert_pictures_are_their_own,
     copy_fixture,  # noqa: F401
@@ -18,6 +18,7 @@ from import_copies import (
     made_fixture,  # noqa: F401
     run,
 )
+from python2_pickles import write_flame_pickle
 
 from data_tools import cli
 from data_tools.importers import ImportConfig, ImportingError, import_data

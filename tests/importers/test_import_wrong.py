@@ -2,26 +2,20 @@
 
 import errno
 import json
-import pickle
-from pathlib import Path
 
 import commands
 import cv2
 import numpy as np
 import pytest
-import torch
-from import_truth import make_truth, nha_truth, picture, silhouette
+from import_copies import import_from
+from import_truth import make_truth, picture, silhouette
 from import_writers import (
     write_insta,
-    write_metrical,
-    write_nha,
     write_obj,
-    write_vhap,
 )
 from PIL import Image
 
-from data_tools.importers import ImportConfig, ImportingError, conversion, import_data, pipeline, skull
-from data_tools.importers.command import import_command
+from data_tools.importers import ImportingError, conversion, import_data, pipeline, skull
 from data_tools.importers.inputs.cameras import READINGS
 from data_tools.importers.inputs.places import Places
 from flame_nerf.subject import load_subject
@@ -61,10 +55,6 @@ def edit_matrices(source, change):
     edit(source, each)
 
 
-def run(source, tmp_path, format_name="insta", **options):
-    return import_data(format_name, source, tmp_path / "dst", ImportConfig(**options), silent=True)
-
-
 def scaled(matrix, factor):
     matrix[:3, 3] *= factor
     return matrix
@@ -87,12 +77,12 @@ def test_a_wrong_convention_stops_the_import_and_is_named(source, insta, tmp_pat
     spoil, name = WRONG[case]
     spoil(source)
     with pytest.raises(ImportingError, match="does not lie on the pictures") as caught:
-        run(source, tmp_path)
+        import_from(source, tmp_path)
     assert not (tmp_path / "dst").exists()
     if name is not None:
         words = next(reading.words for reading in READINGS if reading.name == name)
         assert words in str(caught.value)
-        summary = run(source, tmp_path, camera_fix=name)
+        summary = import_from(source, tmp_path, camera_fix=name)
         assert summary.outline_iou > 0.9
         subject = load_subject(tmp_path / "dst")
         view, frame = insta[1].views[2], subject.frames[2]
@@ -105,25 +95,25 @@ def test_a_lost_sign_is_named_though_it_cannot_be_mended(source, tmp_path):
     for path in (source / "images").iterdir():
         cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[:, ::-1])
     with pytest.raises(ImportingError, match="mirrored|right edge"):
-        run(source, tmp_path)
+        import_from(source, tmp_path)
 
 
 def test_unchecked_writes_what_it_was_told_to(source, tmp_path):
     WRONG["FLAME times four"][0](source)
-    assert run(source, tmp_path, unchecked=True).outline_iou < 0.3
+    assert import_from(source, tmp_path, unchecked=True).outline_iou < 0.3
 
 
 def test_a_mirrored_pose_is_named(source, tmp_path):
     edit_matrices(source, lambda m: m @ np.diag([-1, 1, 1, 1]))
     with pytest.raises(ImportingError, match="mirrored.*negate"):
-        run(source, tmp_path)
+        import_from(source, tmp_path)
 
 
 def test_without_mattes_it_says_that_nothing_was_checked(source, tmp_path):
     for path in (source / "images").iterdir():
         cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_COLOR))
     edit(source, lambda c: [frame.pop("seg_mask_path") for frame in c["frames"]])
-    summary = run(source, tmp_path)
+    summary = import_from(source, tmp_path)
     assert summary.outline_iou is None and any("no mattes" in warning for warning in summary.warnings)
     assert not load_subject(tmp_path / "dst").has_masks
 
@@ -133,7 +123,7 @@ def test_clothes_are_cut_away_by_the_segmentation(source, tmp_path):
         red = cv2.imread(str(path))
         red[-30:, :, 2] = np.where(red[-30:, :, 2] > 0, 90, 0)
         cv2.imwrite(str(path), red)
-    run(source, tmp_path)
+    import_from(source, tmp_path)
     frame = load_subject(tmp_path / "dst").frames[0]
     mask = cv2.imread(str(frame.mask_path), cv2.IMREAD_GRAYSCALE)
     assert mask[-30:].max() == 0 and mask[:-36].max() == 255
@@ -142,7 +132,7 @@ def test_clothes_are_cut_away_by_the_segmentation(source, tmp_path):
 def test_missing_frames_are_left_out_and_said(source, tmp_path):
     (source / "images" / "00001.png").unlink()
     (source / "meshes" / "00003.obj").unlink()
-    summary = run(source, tmp_path)
+    summary = import_from(source, tmp_path)
     assert summary.pictures == 4
     assert dict(summary.left_out) == {
         "00001": "its picture 00001.png does not exist",
@@ -155,13 +145,13 @@ def test_mixed_topologies_are_refused(source, insta, tmp_path):
     truth = insta[1]
     write_obj(source / "meshes" / "00004.obj", truth.vertices[4], truth.faces[:8090])
     with pytest.raises(ImportingError, match=r"00004\.obj.*8090 faces.*mixed topologies"):
-        run(source, tmp_path)
+        import_from(source, tmp_path)
 
 
 def test_unequal_lengths_are_named(source, tmp_path):
     (source / "flame" / "exp" / "00002.txt").write_text("0.1\n0.2\n")
     with pytest.raises(ImportingError, match=r"00002\.txt has 2 coefficients"):
-        run(source, tmp_path)
+        import_from(source, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../../secret.png", "/etc/passwd", "images/../../x.png", "..\\..\\x.png", ""])
@@ -169,7 +159,7 @@ def test_unequal_lengths_are_named(source, tmp_path):
 def test_paths_that_climb_out_are_refused(source, tmp_path, field, name):
     edit(source, lambda c: c["frames"][0].update({field: name}), INDEX_FILES[:1])
     with pytest.raises(ImportingError, match=f"frame 0: {field} is .*(leads out|another machine|expected the name)"):
-        run(source, tmp_path)
+        import_from(source, tmp_path)
 
 
 def test_paths_inside_may_be_written_in_any_way(tmp_path):
@@ -184,7 +174,7 @@ def test_windows_line_ends_and_numbers_as_text(tmp_path):
     edit(tmp_path / "src", lambda c: c.update(fl_x=str(c["fl_x"]), w=f" {int(c['w'])}", cx=f"{c['cx']}"))
     edit_matrices(tmp_path / "src", lambda m: [[f"{value:.9f}" for value in row] for row in m])
     edit(tmp_path / "src", lambda c: [f.update(file_path=f["file_path"].replace("/", "\\")) for f in c["frames"]])
-    assert run(tmp_path / "src", tmp_path).outline_iou > 0.9
+    assert import_from(tmp_path / "src", tmp_path).outline_iou > 0.9
     assert load_subject(tmp_path / "dst").fl_x == 150.0
 
 
@@ -203,95 +193,7 @@ def test_windows_line_ends_and_numbers_as_text(tmp_path):
 def test_what_is_wrong_in_an_index_is_named(source, tmp_path, change, words):
     edit(source, change, INDEX_FILES[:1])
     with pytest.raises(ImportingError, match=rf"transforms_train\.json.*{words}"):
-        run(source, tmp_path)
-
-
-def test_unknown_data_say_what_was_seen(tmp_path):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "notes.txt").write_text("hello")
-    with pytest.raises(ImportingError, match="none of the known formats.*notes.txt"):
-        run(tmp_path / "src", tmp_path, "auto")
-    with pytest.raises(ImportingError, match="does not exist"):
-        run(tmp_path / "nothing", tmp_path, "auto")
-
-
-def test_formats_with_parameters_ask_for_flame(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
-    write_vhap(tmp_path / "src", make_truth("moving", count=2))
-    with pytest.raises(ImportingError, match="Give your FLAME file with --flame"):
-        run(tmp_path / "src", tmp_path, "auto")
-
-
-class Harm:
-    def __reduce__(self):
-        import os
-
-        return os.system, ("touch /tmp/import-was-harmed",)
-
-
-def test_a_frame_file_that_would_run_code_is_refused_and_named(tmp_path):
-    write_metrical(tmp_path / "src", make_truth("still", count=3))
-    path = tmp_path / "src" / "checkpoint" / "00001.frame"
-    torch.save({"flame": Harm()}, path)
-    with pytest.raises(ImportingError, match=r"00001\.frame asks for \w*\.?system.*refused"):
-        run(tmp_path / "src", tmp_path, "metrical-tracker")
-    path.write_bytes(pickle.dumps(Harm()))
-    with pytest.raises(ImportingError, match=r"00001\.frame"):
-        run(tmp_path / "src", tmp_path, "metrical-tracker")
-    assert not Path("/tmp/import-was-harmed").exists()
-
-
-def test_a_frame_file_of_a_newer_tracker_says_what_it_has(tmp_path):
-    write_metrical(tmp_path / "src", make_truth("still", count=3))
-    path = tmp_path / "src" / "checkpoint" / "00001.frame"
-    torch.save({"flame": {"exp": np.zeros((1, 100))}, "cameras": {"R_base_0": np.eye(3)}}, path)
-    with pytest.raises(ImportingError, match=r"00001\.frame: flame: jaw is missing; it has exp\. Perhaps a newer"):
-        run(tmp_path / "src", tmp_path, "metrical-tracker")
-
-
-def test_pickled_arrays_in_an_npz_are_refused(tmp_path, flame_file):
-    write_vhap(tmp_path / "src", make_truth("moving", count=2))
-    path = tmp_path / "src" / "flame_param" / "00001.npz"
-    np.savez(path, shape=np.array([Harm()], dtype=object))
-    with pytest.raises(ImportingError, match=r"00001\.npz: .*holds pickled Python objects"):
-        run(tmp_path / "src", tmp_path, "vhap", flame=flame_file)
-
-
-@pytest.fixture(scope="session")
-def flame_file(tmp_path_factory):
-    from flame_like import head_from_arrays, make_flame_like
-
-    from flame_nerf.heads import save_head
-
-    path = tmp_path_factory.mktemp("flame") / "flame.npz"
-    save_head(head_from_arrays(make_flame_like()), path)
-    return path
-
-
-def test_a_union_may_point_into_the_sequences_it_lists_only(tmp_path, flame_file):
-    for name, seed in (("306_A", 1), ("306_B", 2)):
-        write_vhap(tmp_path / name, make_truth("moving", count=3, seed=seed), split=False)
-    union = tmp_path / "UNION"
-    union.mkdir()
-    parts = {}
-    for number, name in enumerate(("306_A", "306_B")):
-        content = json.loads((tmp_path / name / "transforms.json").read_text())
-        for frame in content["frames"]:
-            frame["timestep_index"] += 3 * number
-            for field in ("file_path", "fg_mask_path", "flame_param_path"):
-                frame[field] = f"../{name}/{frame[field]}"
-        parts[name] = content
-    (union / "transforms_train.json").write_text(json.dumps(parts["306_A"]))
-    (union / "transforms_test.json").write_text(json.dumps(parts["306_B"]))
-    (union / "sequences_trainval.txt").write_text("306_A\n")
-    with pytest.raises(ImportingError, match="leads out of"):
-        run(union, tmp_path, "auto", flame=flame_file)
-    (union / "sequences_test.txt").write_text("306_B\r\n")
-    summary = run(union, tmp_path, "auto", flame=flame_file)
-    assert summary.timesteps == 6 and "2 identities" not in summary.facts["offsets"]
-    assert any("2 sequences have identities of their own" in warning for warning in summary.warnings)
-    frames = load_subject(tmp_path / "dst").frames
-    assert [frame.split for frame in frames] == ["train"] * 3 + ["test"] * 3
+        import_from(source, tmp_path)
 
 
 def test_16_bit_pictures_go_all_the_way(source, insta, tmp_path):
@@ -299,7 +201,7 @@ def test_16_bit_pictures_go_all_the_way(source, insta, tmp_path):
         matte = silhouette(insta[1], view)
         rgba = np.dstack([picture(matte)[..., ::-1], matte]).astype(np.uint16) * 257
         cv2.imwrite(str(source / "images" / f"{row:05d}.png"), rgba)
-    run(source, tmp_path)
+    import_from(source, tmp_path)
     frame = load_subject(tmp_path / "dst").frames[1]
     stored = Image.open(frame.file_path)
     assert stored.mode == "RGB"
@@ -319,12 +221,12 @@ def test_an_interrupted_import_goes_on_and_never_loads_as_whole(source, tmp_path
 
     monkeypatch.setattr(conversion, "save_picture", full_disk)
     with pytest.raises(ImportingError, match="disk is full.*same command again"):
-        run(source, tmp_path, workers=1)
+        import_from(source, tmp_path, workers=1)
     assert not (tmp_path / "dst" / "transforms.json").exists()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "dst").rglob("*.png")}
     assert len(before) == 5
     monkeypatch.setattr(conversion, "save_picture", save)
-    run(source, tmp_path, workers=1)
+    import_from(source, tmp_path, workers=1)
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     assert len(load_subject(tmp_path / "dst").frames) == 6
 
@@ -336,28 +238,18 @@ def test_a_mesh_that_fails_in_the_middle_can_be_mended(source, tmp_path, monkeyp
     whole = path.read_bytes()
     path.write_bytes(whole[:5000])
     with pytest.raises(ImportingError, match=r"00003\.obj"):
-        run(source, tmp_path)
+        import_from(source, tmp_path)
     path.write_bytes(whole)
-    assert run(source, tmp_path).pictures == 6
-
-
-def test_unequal_lengths_of_parameters_are_named(tmp_path, flame_file):
-    write_nha(tmp_path / "src", nha_truth())
-    path = tmp_path / "src" / "tracked_flame_params.npz"
-    with np.load(path) as found:
-        arrays = dict(found)
-    np.savez(path, **(arrays | {"expr": arrays["expr"][:3]}))
-    with pytest.raises(ImportingError, match="unequal lengths.*'expr': 3"):
-        run(tmp_path / "src", tmp_path, "auto", flame=flame_file)
+    assert import_from(source, tmp_path).pictures == 6
 
 
 def test_a_finished_import_answers_at_once_and_another_needs_leave(source, tmp_path):
-    first = run(source, tmp_path)
+    first = import_from(source, tmp_path)
     stamp = (tmp_path / "dst" / "head.npz").stat().st_mtime_ns
-    assert run(source, tmp_path) == first
+    assert import_from(source, tmp_path) == first
     with pytest.raises(ImportingError, match="other data or options.*--overwrite"):
-        run(source, tmp_path, max_frames=3)
-    again = run(source, tmp_path, max_frames=3, overwrite=True)
+        import_from(source, tmp_path, max_frames=3)
+    again = import_from(source, tmp_path, max_frames=3, overwrite=True)
     assert again.pictures == 3 and (tmp_path / "dst" / "head.npz").stat().st_mtime_ns != stamp
     with pytest.raises(ImportingError, match="written over the data"):
         import_data("insta", source, source, silent=True)
@@ -374,8 +266,3 @@ def test_the_command_says_what_it_found(insta, tmp_path):
         assert words in made.stdout
     page = (tmp_path / "dst" / "report.html").read_text()
     assert page.count("<img") == 6 and "5023 vertices" in page and "http" not in page.replace("http-equiv", "")
-
-
-def test_the_command_fails_in_one_line(tmp_path, capsys):
-    assert import_command("insta", tmp_path / "nothing", tmp_path / "dst", ImportConfig()) == 1
-    assert capsys.readouterr().err.count("\n") == 1

@@ -11,8 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-from flame_like import flame_masks, head_from_arrays, make_flame_like, make_smal_like, write_flame_pickle
-from flame_like import write_python2_pickle as write_pickle
+from flame_like import flame_masks, head_from_arrays, make_flame_like, make_smal_like
 from import_truth import Truth, deca_truth, make_truth, nha_truth
 from import_writers import (
     write_deca,
@@ -23,6 +22,8 @@ from import_writers import (
     write_vhap,
 )
 from live_link_take import performance, write_take
+from python2_pickles import write_flame_pickle
+from python2_pickles import write_python2_pickle as write_pickle
 from synthetic import make_subject
 from synthetic_head import make_head
 from track_clips import carphone, pictures_of, steady, write_video

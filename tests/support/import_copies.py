@@ -56,6 +56,11 @@ def copy_fixture(made, tmp_path):
     return copied
 
 
+def import_from(source: Path, tmp_path: Path, format_name: str = "insta", **options):
+    """Import a folder to `tmp_path / "dst"`: the summary."""
+    return import_data(format_name, source, tmp_path / "dst", ImportConfig(**options), silent=True)
+
+
 def rename(folder: Path, called, ending=None) -> None:
     """Call all files of a folder by a function of their number (and ending)."""
     found = sorted(folder.iterdir(), key=lambda path: int(path.stem))
@@ -67,7 +72,7 @@ def rename(folder: Path, called, ending=None) -> None:
 
 def run(tmp_path, name, **options):
     options = {"focal_px": 160.0} | options if name == "deca" else options
-    summary = import_data(name, tmp_path / "src", tmp_path / "dst", ImportConfig(**options), silent=True)
+    summary = import_from(tmp_path / "src", tmp_path, name, **options)
     return summary, load_subject(tmp_path / "dst")
 
 

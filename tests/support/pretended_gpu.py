@@ -11,14 +11,13 @@ rehearse in one of its own.
 from __future__ import annotations
 
 import contextlib
-import sys
 import traceback
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from gpu_record import RECORD, DeviceFault, Record, place, wait
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -41,54 +40,6 @@ LOW, HIGH = (
     {"layer_norm", "group_norm", "softmax", "exp", "log", "norm", "mse_loss", "cumsum", "prod", "pow", "normalize"},
 )
 """Functions that CUDA's autocast gives its lower precision, and float32."""
-
-
-class DeviceFault(RuntimeError):
-    """What a GPU would have refused."""
-
-
-class Record:
-    """What was seen.
-
-    Attributes:
-        waits: how often the host waited, by operator and place.
-        launches: pieces of work, by operator; Warp's kernels by "warp".
-        places: the same by file and function of this package.
-        bytes: read and written by PyTorch's operators.
-    """
-
-    def __init__(self) -> None:
-        self.waits: Counter[str] = Counter()
-        self.launches: Counter[str] = Counter()
-        self.places: Counter[str] = Counter()
-        self.bytes = 0
-        self.by_place = False
-
-    def clear(self) -> None:
-        """Begin anew."""
-        self.__init__()
-
-
-RECORD = Record()
-
-
-def place() -> str:
-    """File and function of this package, or else of Nerfstudio, that runs."""
-    frame: Any = sys._getframe(1)
-    other = "backward"
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if "/flame_nerf/" in name and not frame.f_code.co_name.startswith("<"):
-            return f"{Path(name).name}:{frame.f_code.co_name}"
-        if "/nerfstudio/" in name and other == "backward":
-            other = f"{Path(name).name}:{frame.f_code.co_name}"
-        frame = frame.f_back
-    return other
-
-
-def wait(what: str) -> None:
-    """Note that a GPU would be waited for."""
-    RECORD.waits[f"{what} {place()}"] += 1
 
 
 class OnDevice(torch.Tensor):

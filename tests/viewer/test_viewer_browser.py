@@ -2,9 +2,7 @@
 
 import contextlib
 import dataclasses
-import io
 import json
-import re
 import shutil
 import signal
 import socket
@@ -15,6 +13,23 @@ from pathlib import Path
 import commands
 import numpy as np
 import pytest
+from browsers import PATIENCE, start_browser
+from page import (
+    clear_keyframes,
+    difference,
+    films,
+    is_head,
+    press,
+    says,
+    settled,
+    slider,
+    square,
+    turn,
+    unlike,
+    whole_view,
+    words,
+    write,
+)
 from PIL import Image
 from synthetic import make_subject
 from synthetic_head import make_head
@@ -22,29 +37,19 @@ from synthetic_head import make_head
 from flame_nerf.heads import save_head
 from flame_nerf.motion import load_motion
 from flame_nerf.subject import write_subject
-from flame_nerf.viewer.panel import CPU_RESOLUTION
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1000,800"
-)
 STEPS, RAYS = 100, 1024
 OPEN_FRAME = 10
 """The synthetic head's mouth is shut in frame 0 and wide open in this one."""
-PATIENCE = 240.0
-"""Seconds to wait for anything: a busy machine is not a failure."""
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver (apt: chromium-driver)"),
-]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory) -> Path:
-    """A short training run of the synthetic head, with its head model; the path of its config.yml."""
+def config(browser, tmp_path_factory) -> Path:
+    """A short training run of the synthetic head, with its head model; the path of its config.yml.
+
+    Without a browser nothing is trained.
+    """
     root = tmp_path_factory.mktemp("browser")
     subject = make_subject(root / "subject", size=48, count=20)
     save_head(make_head(), subject.root / "head_model.npz")
@@ -86,12 +91,8 @@ def address(config, tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """One browser for all tests: starting one takes longer than most of them."""
-    selenium = pytest.importorskip("selenium.webdriver")
-    options = selenium.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('browser') / 'profile'}"):
-        options.add_argument(flag)
-    driver = selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
+    profile = tmp_path_factory.mktemp("browser") / "profile"
+    driver = start_browser(profile, "--disable-gpu", "--window-size=1000,800")
     yield driver
     driver.quit()
 
@@ -105,66 +106,6 @@ def page(address, browser):
     WebDriverWait(browser, PATIENCE).until(lambda driver: driver.find_elements("xpath", "//label[.='Frame']"))
     WebDriverWait(browser, PATIENCE).until(lambda driver: "Connected" in words(driver))
     return browser
-
-
-def words(page) -> str:
-    """What the page says; read in one go, as it is written anew all the time."""
-    return page.execute_script("return document.body.innerText")
-
-
-def whole_view(page) -> np.ndarray:
-    """The page's 3D view [H, W, 3], 0 to 1."""
-    shot = np.asarray(Image.open(io.BytesIO(page.get_screenshot_as_png())).convert("RGB"), dtype=float) / 255
-    # One canvas reaches under the control panel, the one with the picture ends beside it.
-    view = min((canvas.rect for canvas in page.find_elements("css selector", "canvas")), key=lambda r: r["width"])
-    left, top, width, height = (int(view[side]) for side in ("x", "y", "width", "height"))
-    return shot[top : top + height, left : left + width]
-
-
-def picture(page) -> np.ndarray:
-    """The middle of the page's 3D view [H, W, 3], 0 to 1."""
-    view = whole_view(page)
-    height, width = view.shape[:2]
-    return view[height // 8 : height - height // 8, width // 8 : width - width // 8]
-
-
-def slider(page, label: str):
-    """The handle of the slider with this label."""
-    row = f"//label[normalize-space()='{label}']/ancestor::*[.//*[@role='slider']][1]"
-    return page.find_element("xpath", f"{row}//*[@role='slider']")
-
-
-def full_size(page) -> bool:
-    """Whether the picture on show is the sharp one, that follows the coarse ones of a moving view."""
-    size = re.search(r"Resolution: (\d+)x(\d+)px", words(page))
-    return size is not None and max(map(int, size.groups())) == CPU_RESOLUTION
-
-
-def settled(page, looks_right, complaint: str) -> np.ndarray:
-    """Waits until the view is sharp, has stopped changing and looks right."""
-    deadline, last = time.monotonic() + PATIENCE, None
-    while time.monotonic() < deadline:
-        now = picture(page)
-        if last is not None and difference(now, last) < 1e-3 and full_size(page) and looks_right(now):
-            return now
-        last = now
-        time.sleep(0.7)
-    raise AssertionError(f"{complaint}; corner {last[0, 0]}, middle {last[last.shape[0] // 2, last.shape[1] // 2]}")
-
-
-def difference(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.abs(a - b).mean())
-
-
-def is_head(view: np.ndarray) -> bool:
-    """White corners, and skin (redder than blue) in the middle."""
-    height, width = view.shape[:2]
-    middle = view[height // 2 - 5 : height // 2 + 5, width // 2 - 5 : width // 2 + 5].mean(axis=(0, 1))
-    return min(view[0, 0].min(), view[-1, -1].min()) > 0.9 and middle[0] > middle[2] + 0.1
-
-
-def unlike(other: np.ndarray):
-    return lambda view: difference(view, other) > 4e-3
 
 
 def test_the_head_appears_and_moves_with_the_sliders(page):
@@ -192,28 +133,6 @@ def test_the_head_appears_and_moves_with_the_sliders(page):
         lambda driver: slider(driver, "Frame").get_attribute("aria-valuenow") not in ("0", str(OPEN_FRAME))
     )
     box.click()
-
-
-def field(page, label: str):
-    """The text field with this label."""
-    return page.find_element("xpath", f"//label[normalize-space()='{label}']/following::input[1]")
-
-
-def write(page, label: str, text: str) -> None:
-    """Set a text field."""
-    from selenium.webdriver.common.keys import Keys
-
-    # The null key lets go of Control.
-    field(page, label).send_keys(Keys.CONTROL + "a" + Keys.NULL + Keys.DELETE + text)
-    # The page sends what is written at most twenty times a second, and of several fields only the last.
-    time.sleep(0.5)
-
-
-def says(page, text: str) -> None:
-    """Waits until the page says this."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    WebDriverWait(page, PATIENCE).until(lambda driver: text in words(driver), f"{text!r} is not in {words(page)!r}")
 
 
 def test_a_take_is_recorded_saved_and_loaded(page, config, tmp_path):
@@ -249,48 +168,6 @@ def test_a_take_is_recorded_saved_and_loaded(page, config, tmp_path):
     wrong.write_text("time,jawOpen\n0,nothing\n")
     page.find_element("css selector", "input[type=file]").send_keys(str(wrong))
     says(page, "Not done. wrong.csv")
-
-
-def press(page, words: str) -> None:
-    """Press the button with these words, wherever on the page it is."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    found = f"//button[contains(normalize-space(), '{words}')]"
-    button = WebDriverWait(page, PATIENCE).until(lambda driver: driver.find_element("xpath", found))
-    page.execute_script("arguments[0].click()", button)
-
-
-def turn(page) -> None:
-    """Turn the head a little with the mouse."""
-    from selenium.webdriver.common.action_chains import ActionChains
-
-    view = min(page.find_elements("css selector", "canvas"), key=lambda canvas: canvas.rect["width"])
-    ActionChains(page).move_to_element(view).click_and_hold().move_by_offset(60, 10).pause(0.3).release().perform()
-
-
-def films(folder: Path) -> list[dict]:
-    """Camera paths that the page has written whole."""
-    found = []
-    for path in folder.glob("*.json"):
-        with contextlib.suppress(json.JSONDecodeError):
-            found.append(json.loads(path.read_text()) | {"path": path})
-    return [film for film in found if "motion" in film]
-
-
-def square(picture: np.ndarray) -> np.ndarray:
-    """The middle of a picture, small: what films and pages of one field of view from top to bottom share."""
-    height, width = picture.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    middle = Image.fromarray((picture[top : top + side, left : left + side] * 255).astype(np.uint8))
-    return np.asarray(middle.resize((48, 48), Image.Resampling.BOX), dtype=float) / 255
-
-
-def clear_keyframes(page) -> None:
-    """Take away the keyframes that another test has set."""
-    press(page, "Clear Keyframes")
-    press(page, "Yes")
-    time.sleep(0.5)
 
 
 def test_a_film_shows_the_faces_of_its_keyframes(page, config, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -20,9 +21,9 @@ class NhaModelConfig(FlameNerfModelConfig):
 
     _target: type = dataclasses.field(default_factory=lambda: NhaModel)
     """target class to instantiate"""
-    field: NhaFieldConfig = dataclasses.field(default_factory=NhaFieldConfig)
+    field: NhaFieldConfig = dataclasses.field(default_factory=NhaFieldConfig)  # type: ignore[assignment]  # its own model alone reads it
     """The networks."""
-    sampling: NhaSurfaceConfig = dataclasses.field(default_factory=NhaSurfaceConfig)
+    sampling: NhaSurfaceConfig = dataclasses.field(default_factory=NhaSurfaceConfig)  # type: ignore[assignment]  # its own model alone reads it
     """The mesh, and what rays see of it."""
     eval_num_rays_per_chunk: int = 1 << 15
     """Rays rendered at a time."""
@@ -56,5 +57,5 @@ class NhaModel(FlameNerfModel):
             self.subject.track, self.motion, config.field, config.sampling, self.pixel_size, config.latent_dim
         )
 
-    def make_losses(self) -> NhaLosses:
-        return super().make_losses(NhaLosses)
+    def make_losses(self, kind: type[LossTerms] = NhaLosses, **options: Any) -> LossTerms:
+        return super().make_losses(kind, **options)

@@ -45,6 +45,9 @@ class NhaFieldConfig(StoredConfig):
 class GeometryNetwork(nn.Module):
     """(vertex, condition) -> offset from the tracked mesh."""
 
+    encoded: Float[Tensor, "V P"]
+    limit: Float[Tensor, "V 1"]
+
     def __init__(
         self, vertices: Float[Tensor, "V 3"], limit: Float[Tensor, " V"], condition_dim: int, config: NhaFieldConfig
     ):
@@ -82,6 +85,8 @@ class GeometryNetwork(nn.Module):
 class TextureNetwork(nn.Module):
     """(place on the canonical head, normal, direction, condition) -> colour, with sines for activations (SIREN)."""
 
+    centre: Float[Tensor, " 3"]
+
     def __init__(self, centre: Float[Tensor, " 3"], condition_dim: int, config: NhaFieldConfig):
         """
         Args:
@@ -94,13 +99,14 @@ class TextureNetwork(nn.Module):
         self.frequency = config.texture_frequency
         self.register_buffer("centre", centre, persistent=False)
         self.position = nn.Linear(3, width)
-        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(layers - 1))
+        hidden = [nn.Linear(width, width) for _ in range(layers - 1)]
+        self.hidden = nn.ModuleList(hidden)
         self.condition = _conditioned(condition_dim, width * (layers - 1))
         self.light = nn.Linear(6, width * (layers - 1), bias=False)
         self.out = nn.Linear(width, 3)
         with torch.no_grad():
             self.position.weight.uniform_(-1 / 3, 1 / 3)
-            for layer in self.hidden:
+            for layer in hidden:
                 bound = math.sqrt(6 / width)
                 layer.weight.uniform_(-bound, bound)
             bound = math.sqrt(6 / width) / 3
@@ -138,6 +144,8 @@ class NhaField(nn.Module):
     The paper's mesh ends at the neck. A head with shoulders is cut along the collar by the matte, wherever that is:
     each vertex of the neck learns whether it is there.
     """
+
+    neck: Int[Tensor, " K"]
 
     def __init__(self, geometry: GeometryNetwork, texture: TextureNetwork, neck: Bool[Tensor, " V"]):
         super().__init__()

@@ -53,6 +53,9 @@ class NhaRenderer(Renderer):
 
     field: NhaField
     limit: Float[Tensor, " G"]
+    region_of_face: Int[Tensor, " G"]
+    bare: Float[Tensor, " F"]
+    box: Float[Tensor, "2 3"]
 
     def __init__(
         self,
@@ -97,7 +100,7 @@ class NhaRenderer(Renderer):
         self.pixel_size = pixel_size
         self._pixel_angle = 0.0
         self._caster: Caster | None = None
-        self._meshes: PosedMeshCache | None = None
+        self._meshes: PosedMeshCache[SurfaceMesh] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -108,7 +111,7 @@ class NhaRenderer(Renderer):
         return self.limit
 
     @property
-    def meshes(self) -> PosedMeshCache:
+    def meshes(self) -> PosedMeshCache[SurfaceMesh]:
         """Posed meshes by row of the track; made at the first use, when the device is known."""
         if self._meshes is None:
             self._motion.to(self.device)

@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from harm import Calls
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keypoint_writers import (
@@ -183,13 +184,11 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path):
 
 
 def test_an_h5_that_would_run_something_is_refused(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (Path.touch, (tmp_path / "ran",))
-
     path = write_h5(tmp_path / "k.h5", points(), "table")
     with h5py.File(path, "a") as file:
-        file["df_with_missing/table"].attrs["values_block_0_kind"] = np.bytes_(pickle.dumps(Evil(), 0))
+        file["df_with_missing/table"].attrs["values_block_0_kind"] = np.bytes_(
+            pickle.dumps(Calls(Path.touch, tmp_path / "ran"), 0)
+        )
     with pytest.raises(TrackingError, match="k.h5"):
         read_keypoint_file(path)
     assert not (tmp_path / "ran").exists()
