@@ -8,6 +8,7 @@ import os
 import pkgutil
 import re
 import shlex
+import shutil
 import socket
 import sys
 import time
@@ -17,9 +18,9 @@ from pathlib import Path
 
 import commands
 import pytest
-from readme_inputs import subject
 from readme_lines import ROOT, commands_of, printed_lines, words_of
-from readme_table import COMMANDS, STEPS, Installs, Parses, Runs, Serves
+from readme_table import COMMANDS, Installs, Parses, Runs, Serves
+from trained_run import trained_folder  # noqa: F401
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -83,13 +84,9 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def avatar(tmp_path_factory) -> Path:
+def avatar(trained_folder, tmp_path_factory) -> Path:  # noqa: F811
     """A working directory with `subject/` and an avatar of it in `outputs/`, trained for some steps from there."""
-    place = tmp_path_factory.mktemp("avatar") / FOLDER
-    place.mkdir()
-    subject(place / "subject")
-    _process(["ns-train", "flame-nerf-cpu", "--data", "subject/", *STEPS.split()], place)
-    return place
+    return Path(shutil.copytree(trained_folder, tmp_path_factory.mktemp("avatar") / FOLDER))
 
 
 @pytest.mark.parametrize("text", _marked(Runs))

@@ -14,6 +14,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
@@ -93,8 +95,6 @@ def run(
     *words: object, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 600.0
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, as `subprocess.run` with captured text does."""
-    import tempfile
-
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         command = start(words, out.fileno(), err.fileno(), cwd, env)
         try:
@@ -177,12 +177,9 @@ def _become(order: dict, stdout: int, stderr: int) -> NoReturn:
     except BaseException:  # noqa: BLE001 (as the interpreter does)
         traceback.print_exc()
     finally:
-        import threading
-
-        for thread in threading.enumerate():
-            if thread is not threading.main_thread() and not thread.daemon:
-                thread.join()
-        atexit._run_exitfuncs()  # noqa: SLF001 (what `os._exit` leaves out)
+        # What `os._exit` leaves out: threads come to their end, then what was to be done at the end.
+        threading._shutdown()  # noqa: SLF001
+        atexit._run_exitfuncs()  # noqa: SLF001
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

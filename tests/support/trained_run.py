@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -9,8 +10,14 @@ import commands
 import pytest
 from filelock import FileLock
 from synthetic import make_subject
+from synthetic_head import make_head
+
+from flame_nerf.heads import save_head
+from flame_nerf.subject import write_subject
 
 STEPS = 200
+OPEN_FRAME = 7
+"""The mouth is shut in frame 0 and wide open in this one."""
 RUN = Path("outputs/subject/flame-nerf-cpu/t")
 """Folder of the run, in the folder that it was started from."""
 
@@ -30,7 +37,9 @@ def trained_folder(tmp_path_factory) -> Path:
 
 
 def _train(folder: Path) -> None:
-    make_subject(folder / "subject", size=48, count=15)
+    subject = make_subject(folder / "subject", size=48, count=15)
+    save_head(make_head(), folder / "subject/head_model.npz")
+    write_subject(dataclasses.replace(subject, head_model="head_model.npz"))
     done = commands.run(
         "ns-train", "flame-nerf-cpu", "--data", "subject", "--max-num-iterations", STEPS,
         "--timestamp", "t", "--pipeline.datamanager.train-num-rays-per-batch", 512, "--vis", "tensorboard",

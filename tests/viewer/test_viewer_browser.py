@@ -1,7 +1,6 @@
 """The viewer in a real browser: a trained head appears, moves with the sliders, and is filmed along keyframes."""
 
 import contextlib
-import dataclasses
 import json
 import shutil
 import signal
@@ -31,35 +30,17 @@ from page import (
     write,
 )
 from PIL import Image
-from synthetic import make_subject
-from synthetic_head import make_head
+from trained_run import OPEN_FRAME, RUN, trained_folder  # noqa: F401
 
-from flame_nerf.heads import save_head
 from flame_nerf.motion import load_motion
-from flame_nerf.subject import write_subject
 
-STEPS, RAYS = 100, 1024
-OPEN_FRAME = 10
-"""The synthetic head's mouth is shut in frame 0 and wide open in this one."""
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def config(browser, tmp_path_factory) -> Path:
-    """A short training run of the synthetic head, with its head model; the path of its config.yml.
-
-    Without a browser nothing is trained.
-    """
-    root = tmp_path_factory.mktemp("browser")
-    subject = make_subject(root / "subject", size=48, count=20)
-    save_head(make_head(), subject.root / "head_model.npz")
-    write_subject(dataclasses.replace(subject, head_model="head_model.npz"))
-    command = ["ns-train", "flame-nerf-cpu", "--data", str(subject.root), "--output-dir", str(root / "out")]
-    command += ["--max-num-iterations", str(STEPS), "--vis", "tensorboard", "--timestamp", "run"]
-    command += ["--pipeline.datamanager.train-num-rays-per-batch", str(RAYS)]
-    done = commands.run(*command)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return next((root / "out").rglob("config.yml"))
+def config(browser, trained_folder, tmp_path_factory) -> Path:  # noqa: F811
+    """The config.yml of a trained run. Without a browser nothing is trained."""
+    return shutil.copytree(trained_folder, tmp_path_factory.mktemp("browser") / "run") / RUN / "config.yml"
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +52,7 @@ def address(config, tmp_path_factory):
     log = tmp_path_factory.mktemp("viewer") / "viewer.log"
     command = ["ns-viewer", "--load-config", str(config), "--viewer.websocket-port", str(port)]
     with log.open("w") as stream:
-        viewer = commands.start(command, stream.fileno(), stream.fileno())
+        viewer = commands.start(command, stream.fileno(), stream.fileno(), cwd=config.parents[4])
     try:
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -124,7 +105,7 @@ def test_the_head_appears_and_moves_with_the_sliders(page):
     opened_by_slider = settled(page, unlike(shut_by_slider), "the expression slider opened nothing")
 
     assert difference(shut_by_slider, shut) < 0.5 * difference(shut_by_slider, opened), "shut is shut, either way"
-    # Frame 10 turns the jaw joint too, which the slider leaves at rest: alike, not the same.
+    # That frame turns the jaw joint too, which the slider leaves at rest: alike, not the same.
     assert difference(opened_by_slider, opened) < difference(opened_by_slider, shut), "open is open, either way"
 
     box = page.find_element("xpath", "//label[.='Play']/ancestor::*[.//input[@type='checkbox']][1]//input")
@@ -205,7 +186,7 @@ def test_a_film_shows_the_faces_of_its_keyframes(page, config, tmp_path):
     path.write_text(json.dumps(film | {"render_width": 144, "render_height": 96, "seconds": 1.0}))
     command = ["ns-render", "camera-path", "--load-config", str(config), "--camera-path-filename", str(path)]
     command += ["--output-path", str(tmp_path / "film"), "--output-format", "images", "--image-format", "png"]
-    done = commands.run(*command)
+    done = commands.run(*command, cwd=config.parents[4])
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     pictures = sorted((tmp_path / "film").glob("*.png"))
     filmed = [square(np.asarray(Image.open(name).convert("RGB"), dtype=float) / 255) for name in pictures]
