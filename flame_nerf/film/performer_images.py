@@ -27,7 +27,9 @@ class PerformerImages:
         rows = sorted(frames)
         numbers = picture_numbers(subject)
         at = np.array(rows) if numbers is None else numbers - numbers[0]
-        self._frames = [frames[rows[max(0, np.searchsorted(at, index, side="right") - 1)]] for index in range(count)]
+        self._frames = [
+            frames[rows[max(0, int(np.searchsorted(at, index, side="right")) - 1)]] for index in range(count)
+        ]
 
     def __call__(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
         from flame_nerf.data.dataset import read_rgba

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def render_images(
     posed_frames: Sequence[PosedFrame] | None = None,
     description: str = "Rendering",
     paint: Callable[[dict[str, torch.Tensor]], UInt8[np.ndarray, "H W C"]] | None = None,
-) -> Iterator[UInt8[np.ndarray, "H W C"]]:
+) -> Generator[UInt8[np.ndarray, "H W C"], None, None]:
     """Renders one picture after the other, with a progress bar and the time left.
 
     Args:
@@ -45,9 +45,10 @@ def render_images(
     """
     model = _model_of(model)
     cameras = cameras.reshape((-1,)).to(model.device)
-    count = max(len(cameras), len(posed_frames) if posed_frames is not None else 1)
-    if len(cameras) not in (1, count) or (posed_frames is not None and len(posed_frames) not in (1, count)):
-        raise FilmError(f"{len(cameras)} cameras for {len(posed_frames)} moments; give as many, or one of either")
+    moments = 1 if posed_frames is None else len(posed_frames)
+    count = max(len(cameras), moments)
+    if len(cameras) not in (1, count) or moments not in (1, count):
+        raise FilmError(f"{len(cameras)} cameras for {moments} moments; give as many, or one of either")
     if posed_frames is not None:
         # A dataset's cameras name the moments that they saw.
         cameras.metadata = None

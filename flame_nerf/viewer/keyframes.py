@@ -100,8 +100,10 @@ class FacePath(_STOCK):
     def blended(self, normalized: np.ndarray, provenance: Provenance) -> Motion:
         """The faces between the keyframes, at positions from 0 to 1 along the path; as the camera, they slow down
         and speed up with the keyframes' own times."""
-        poses = [pose or self.avatar.rest_pose() for pose, _ in self._carried()]
-        keys = motion_of_poses(poses, self.avatar, max(1.0, self.framerate), provenance)
+        avatar = self.avatar
+        assert avatar is not None, "a path that carries faces has been told whose"
+        poses = [pose or avatar.rest_pose() for pose, _ in self._carried()]
+        keys = motion_of_poses(poses, avatar, max(1.0, self.framerate), provenance)
         return interpolated(keys, self._positions(normalized))
 
 

@@ -117,8 +117,8 @@ class Stage:
         with self.lock:
             pose = self.pose()
             # The track's own mesh may have more than its coefficients say.
-            exact = self.source == VIDEO or pose is None
-            self._show(self.avatar.at_timestep(self.frame) if exact else self.avatar.shown(pose))
+            known = None if self.source == VIDEO else pose
+            self._show(self.avatar.at_timestep(self.frame) if known is None else self.avatar.shown(known))
             if pose is not None:
                 for watcher in self.watchers:
                     watcher(pose)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flame_nerf.viewer.handles import by_hand, on_press
@@ -70,7 +71,7 @@ class FaceTab:
                     with self._folder(group.label, group.label == OPEN_AT_FIRST):
                         self._add(group, [*group.expressions, *group.angles], group.label)
                         reset = self._gui.add_button(f"Reset {group.label.lower()}", color="gray")
-                        reset.on_click(by_hand(lambda group=group: self._reset(group)))
+                        reset.on_click(by_hand(partial(self._reset, group)))
 
     def _build_found(self, query: str) -> None:
         found = [
@@ -94,7 +95,7 @@ class FaceTab:
             value = min(max(self._value(name), low), high)
             hint = f"{name}, degrees" if angle else name
             slider = self._gui.add_slider(label_of(name, folder), low, high, 0.5 if angle else 0.01, value, hint=hint)
-            slider.on_update(by_hand(lambda name=name: self._moved(name)))
+            slider.on_update(by_hand(partial(self._moved, name)))
             self.sliders[name] = slider
 
     def _value(self, name: str) -> float:
