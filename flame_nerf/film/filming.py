@@ -21,6 +21,7 @@ from flame_nerf.film.painter import MOST_PIXELS, painter
 from flame_nerf.film.paths import orbit_cameras
 from flame_nerf.film.pictures import contact_sheet, write_png
 from flame_nerf.film.rendering import SHEET_IMAGES, render_images
+from flame_nerf.film.trust import write_trust
 from flame_nerf.motion import Moments
 from flame_nerf.runtime.errors import FilmError
 from flame_nerf.runtime.film_options import LookConfig
@@ -100,6 +101,7 @@ def film_take(
         for index in shown - kept.keys():
             kept[index] = film.made(index)
     write_png(sheet_beside(path), contact_sheet([_on_paper(kept[index]) for index in sorted(kept)], columns=4))
+    print(write_trust(pipeline.model, cameras, take.moments, take.fps, path))
 
 
 def take_cameras(pipeline: Pipeline, take: Take, look: LookConfig, yaw_deg: float = 0.0) -> Cameras:

@@ -20,6 +20,7 @@ from synthetic import look_at_origin
 from flame_nerf.film import FilmError, FilmWriter, Sound, find_ffmpeg, has_sound
 from flame_nerf.film.filming import Take, film_take, take_cameras
 from flame_nerf.motion import Moments, PosedFrame
+from flame_nerf.render.observed.trust_map import TrustMap
 from flame_nerf.runtime.film_options import LookConfig
 
 SIZE = 32
@@ -34,6 +35,9 @@ class DiscModel(torch.nn.Module):
         self.override, self.device, self.rendered = None, torch.device("cpu"), 0
         self.background = SimpleNamespace(plate=torch.tensor([0.0, 0.0, 1.0]).expand(SIZE, SIZE, 3))
         self.motion = SimpleNamespace(centre=torch.zeros(3), of_head=torch.ones(1, dtype=torch.bool))
+
+    def trust_map(self):
+        return TrustMap(np.zeros((1, 1)), look_at_origin(0.1, 0.05)[None], np.zeros(3), ["red"])
 
     def get_outputs_for_camera(self, camera, obb_box=None):
         self.rendered += 1
@@ -260,6 +264,7 @@ def test_drive_films_a_subjects_motion_beside_it(project, config_path, tmp_path)
     assert finished.returncode == 0, finished.stderr
     frames = decoded(tmp_path / "films/me.mp4", 48, 24)
     assert len(frames) == 3
+    assert "trust: " in finished.stdout and len((tmp_path / "films/me.trust.csv").read_text().splitlines()) == 4
     finished = flame_nerf("drive", config_path, "--motion", tmp_path / "me.npz", "--format", "png", *driven)
     assert finished.returncode == 0, finished.stderr
     assert len(list((tmp_path / "films/me").glob("*.png"))) == 3
