@@ -131,6 +131,11 @@ class SubjectMotion:
         return (0.5 * (self._canonical.amin(0) + self._canonical.amax(0))).to(self._device)
 
     @property
+    def size(self) -> Float[Tensor, " 3"]:
+        """Of the canonical mesh's bounding box, metres; on the CPU."""
+        return self._canonical.amax(0) - self._canonical.amin(0)
+
+    @property
     def turning_point(self) -> Float[Tensor, " 3"]:
         """Where the skull turns on the neck, metres, in the head frame: the head model's joint, else a third of the
         canonical mesh's height above its lower end."""

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from disc_avatar import pipeline, reds
 from nerfstudio.cameras.cameras import Cameras
 from synthetic import look_at_origin
 
+from flame_nerf.film.filming import Take, film_take
 from flame_nerf.film.trust import trust_beside, write_trust
 from flame_nerf.motion import Moments, PosedFrame
 from flame_nerf.render.observed.trust_map import TrustMap
@@ -59,6 +61,16 @@ def test_a_camera_that_stands_still_serves_all_frames(tmp_path):
     assert len(rows) == 4 and float(rows[2]["trust"]) < float(rows[3]["trust"]) < float(rows[1]["trust"])
     assert "at 0.2 s" in line and "mouth wider open than filmed (1.50, at most 0.50)" in line
     assert write_trust(model(), cameras(0.0), opening(0.1), FPS, tmp_path / "g.mp4").count(";") == 0
+
+
+def test_a_film_has_its_table(tmp_path, capsys):
+    scene = pipeline()
+    film_take(scene, Take(reds(3), FPS), tmp_path / "none")
+    assert "trust: not known (no training camera is known)" in capsys.readouterr().out
+    scene.model.trust_map = model().trust_map
+    film_take(scene, Take(reds(3), FPS), tmp_path / "turned", yaw_deg=30.0)
+    assert len(table(tmp_path / "turned.trust.csv")) == 3 and len(list(tmp_path.glob("*.csv"))) == 1
+    assert "of 3 frames" in capsys.readouterr().out
 
 
 def test_what_cannot_be_told_or_written_is_one_line(tmp_path):
