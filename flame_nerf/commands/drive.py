@@ -40,7 +40,7 @@ class Drive:
     """The config.yml of a training run, or a file that `flame-nerf pack` wrote."""
     output: Path = Path("outputs/films")
     """The film to write (.mp4, .webm, .mov), or a folder for it, where it is named after what it shows; a contact sheet
-    goes beside it."""
+    goes beside it, and a table (.trust.csv) of how well training saw what each frame shows."""
     format: Literal["mp4", "webm", "mov", "png"] | None = None
     """Kind of film: H.264, VP9, ProRes, or a folder of numbered PNGs. Unless given: what --output ends in, else mp4, or
     webm where the background is transparent."""
