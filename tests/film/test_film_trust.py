@@ -52,7 +52,7 @@ def test_each_frame_has_its_row_beside_the_film(tmp_path, film, beside):
     assert float(rows[1]["trust"]) > 0.99 and float(rows[2]["trust"]) < 0.01 and not rows[1]["missing"]
     assert float(rows[2]["yaw_deg"]) == pytest.approx(40.1, abs=0.1)
     assert "1 of 3 frames" in line and beside in line and "\n" not in line
-    assert line.endswith("the worst, at 0.2 s (0.00): seen 40° from the person's left (filmed up to straight ahead)")
+    assert line.endswith("the worst, at 0.2 s (0.00): seen from 40° to the person's left (filmed up to straight ahead)")
 
 
 def test_a_camera_that_stands_still_serves_all_frames(tmp_path):

@@ -70,9 +70,9 @@ def test_it_falls_as_the_head_turns_away_and_says_how_far(side):
     assert values[-1] < 1e-6
     trust = known.at(face(), place(side * 38))
     name = "left" if side > 0 else "right"
-    assert trust.marked and trust.missing == f"seen 38° from the person's {name} (filmed up to 12°)"
+    assert trust.marked and trust.missing == f"seen from 38° to the person's {name} (filmed up to 12°)"
     assert trust.yaw_deg == pytest.approx(side * 38) and trust.expression > 0.9
-    assert "seen 40° from above (filmed up to 4°)" in known.at(face(), place(0, 40)).missing
+    assert "seen from 40° above (filmed up to 4°)" in known.at(face(), place(0, 40)).missing
 
 
 def test_half_trust_is_where_it_is_said_to_be():
@@ -90,8 +90,12 @@ def test_an_expression_that_was_never_filmed_is_marked_and_named():
     trust = known.at(face(1.0), place(5))
     assert trust.marked and trust.missing == "mouth wider open than filmed (1.00, at most 0.50)"
     assert known.at(face(0, 0, 0, 0.4), place(0)).missing == "mouth wider open than filmed (23°, at most 0°)"
+    others = TrustMap(*clip(), np.zeros(3), ("blink.L", "smile", "expr_012", "left_eye.y"), moves=MOVES)
+    assert others.at(face(2.0), place(0)).missing == "blink l 2.00 (filmed up to 0.50)"
+    assert others.at(face(0, 0, -3), place(0)).missing == "expr 012 -3.00 (never filmed)"
+    assert others.at(face(0, 0, 0, -0.4), place(0)).missing == "left eye 23° to the right (never filmed)"
     worst = known.at(face(1.0, 0.9, 1.0), place(60))
-    assert worst.missing.startswith("seen 60°") and worst.value < known.at(face(), place(60)).value + 1e-9
+    assert worst.missing.startswith("seen from 60°") and worst.value < known.at(face(), place(60)).value + 1e-9
 
 
 def test_a_face_that_was_filmed_from_elsewhere_alone_is_named_so():

@@ -76,14 +76,14 @@ def test_the_bar_follows_the_camera_and_the_face(server, avatar):
     assert shown(bar) == ("green", 100) and bar.words.content == "**Trust 1.00**"
     camera.stand(1.2)
     until(lambda: shown(bar)[0] == "red")
-    assert "from the person's left" in bar.words.content and shown(bar)[1] < 100 * MARK
+    assert "to the person's left" in bar.words.content and shown(bar)[1] < 100 * MARK
     camera.stand(-0.2)
     until(lambda: shown(bar) == ("green", 100))
     move(panel.face.sliders["jawOpen"], 1.0)
     until(lambda: bar.words.content != "**Trust 1.00**")
     # A head that is turned on its neck is seen from its side.
     move(panel.face.sliders["head turn"], 40.0)
-    until(lambda: "from the person's right" in bar.words.content)
+    until(lambda: "to the person's right" in bar.words.content)
     panel.trust.leave(0)
     camera.stand(0.0)
     assert panel.trust.bars == {}

@@ -79,6 +79,9 @@ class FilmedRange:
     def _beyond(self, entry: int, value: float, end: float) -> str:
         name = self._names[entry]
         joint, _, axis = name.rpartition(".")
+        if axis not in TURNS:
+            # An expression whose own name has a point, as Blender's sides have.
+            joint = ""
         shown, most = (f"{abs(np.degrees(v)):.0f}°" if joint else f"{v:.2f}" for v in (value, end))
         if name in MOUTH_OPENS and value > end:
             return f"mouth wider open than filmed ({shown}, at most {most})"
@@ -101,16 +104,16 @@ def _end(value: float, low: float, high: float) -> float:
 def _beyond_angle(angle_deg: float, end_deg: float, where: Callable[[float], str]) -> str:
     same_side = angle_deg * end_deg > 0 and abs(end_deg) >= LEVEL_DEG
     filmed = f"{abs(end_deg):.0f}°" if same_side else where(end_deg)
-    return f"seen {where(angle_deg)} (filmed up to {filmed})"
+    return f"seen from {where(angle_deg)} (filmed up to {filmed})"
 
 
 def _side(yaw_deg: float) -> str:
     if abs(yaw_deg) < LEVEL_DEG:
         return "straight ahead"
-    return f"{abs(yaw_deg):.0f}° from the person's {'left' if yaw_deg > 0 else 'right'}"
+    return f"{abs(yaw_deg):.0f}° to the person's {'left' if yaw_deg > 0 else 'right'}"
 
 
 def _height(pitch_deg: float) -> str:
     if abs(pitch_deg) < LEVEL_DEG:
-        return "level"
-    return f"{abs(pitch_deg):.0f}° from {'above' if pitch_deg > 0 else 'below'}"
+        return "eye level"
+    return f"{abs(pitch_deg):.0f}° {'above' if pitch_deg > 0 else 'below'}"
