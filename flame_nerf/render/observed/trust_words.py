@@ -53,15 +53,20 @@ class FilmedRange:
 
     def view_words(self, yaw_deg: float, pitch_deg: float, nearest_deg: float) -> str:
         """What of a view was not filmed, `nearest_deg` away from the nearest that was."""
-        words = []
+        words, beyond = [], 0.0
         around = self._yaw[1] - self._yaw[0] > AROUND_DEG
-        end = _end(yaw_deg, *self._yaw)
-        if not around and abs(pitch_deg) < STEEP_DEG and abs(yaw_deg - end) > TOLERANCE_DEG:
-            words.append(_beyond_angle(yaw_deg, end, _side))
-        end = _end(pitch_deg, *self._pitch)
-        if abs(pitch_deg - end) > TOLERANCE_DEG:
-            words.append(_beyond_angle(pitch_deg, end, _height))
-        return "; ".join(words) or f"seen from a side that was not filmed, {nearest_deg:.0f}° from the nearest"
+        for angle, filmed, where, counts in (
+            (yaw_deg, self._yaw, _side, not around and abs(pitch_deg) < STEEP_DEG),
+            (pitch_deg, self._pitch, _height, True),
+        ):
+            end = min(max(angle, filmed[0]), filmed[1])
+            if counts and abs(angle - end) > TOLERANCE_DEG:
+                words.append(_beyond_angle(angle, end, where))
+                beyond += abs(angle - end)
+        # Turned and raised at once, a view may be far from all others within the range of each.
+        if beyond < HAS_PART * nearest_deg:
+            return f"seen from a side that was not filmed, {nearest_deg:.0f}° from the nearest"
+        return "; ".join(words)
 
     def face_words(self, condition: Float[np.ndarray, " C"], like: Float[np.ndarray, " C"]) -> str:
         """What of a face was not filmed, where `like` is the nearest that was."""
@@ -95,10 +100,6 @@ class FilmedRange:
 def plain_name(name: str) -> str:
     """A name in words: `mouthSmileLeft` is mouth smile left."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])|[_.]", " ", name).lower()
-
-
-def _end(value: float, low: float, high: float) -> float:
-    return min(max(value, low), high)
 
 
 def _beyond_angle(angle_deg: float, end_deg: float, where: Callable[[float], str]) -> str:
