@@ -52,6 +52,7 @@ class Demo:
         import torch
 
         from flame_nerf import methods
+        from flame_nerf.avatar.loading import Avatar
         from flame_nerf.avatar.training import train, training_config
         from flame_nerf.film import film_held_out, film_orbit, film_sweep
         from flame_nerf.film.film_folder import FilmFolder
@@ -71,8 +72,12 @@ class Demo:
 
         headline("3/3 Filming")
         films = FilmFolder(self.output / "films", f"{config.get_base_dir().name}, {self.frames} pictures")
-        films.provide("orbit.mp4", lambda path: film_orbit(pipeline, path, self.frames))
-        films.provide(f"{self.sweep}.mp4", lambda path: film_sweep(pipeline, self.sweep, path, self.frames))
+        made_of = Avatar(self.output, config, packed=False).contents
+        films.provide("orbit.mp4", lambda path: film_orbit(pipeline, path, self.frames, made_of=made_of))
+        swept = f"{made_of} {self.sweep}"
+        films.provide(
+            f"{self.sweep}.mp4", lambda path: film_sweep(pipeline, self.sweep, path, self.frames, made_of=swept)
+        )
         films.provide("held_out.png", lambda path: film_held_out(pipeline, path))
 
         headline(f"Done in {(time.monotonic() - start) / 60:.1f} minutes")

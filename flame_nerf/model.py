@@ -27,12 +27,13 @@ from flame_nerf.losses.terms import LossTerms, training_psnr
 from flame_nerf.losses.unseen_views import UnseenViewsConfig
 from flame_nerf.losses.view_terms import view_terms
 from flame_nerf.losses.weights import LossStarts, LossWeights
-from flame_nerf.motion import PosedFrame, SubjectMotion, filmed_path, head_of, without_timestep
+from flame_nerf.motion import PosedFrame, SubjectMotion, face_moves, filmed_path, head_of, without_timestep
 from flame_nerf.refinement import TrackRefinement, TrackRefinementConfig
 from flame_nerf.render.background import Background
 from flame_nerf.render.conditioning import Conditioning, LatentCodes
 from flame_nerf.render.head_renderer import HeadRenderer, SamplingConfig
 from flame_nerf.render.moments import Timeline
+from flame_nerf.render.observed.trust_map import TrustMap
 from flame_nerf.render.picture import TrainingViews, along_bundle, render_in_parts, render_picture, unit_rays
 from flame_nerf.render.prefetch import TrainingRays
 from flame_nerf.render.renderer import Renderer
@@ -277,6 +278,22 @@ class FlameNerfModel(Model):
         background = outputs.get("background", self.background.color).to(accumulation.device)
         rgb = outputs[output_name] - background * (1 - accumulation)
         return torch.cat([(rgb / accumulation.clamp_min(1e-6)).clamp(0, 1), accumulation], dim=-1)
+
+    @torch.no_grad()
+    def trust_map(self) -> TrustMap:
+        """How well training saw what one may ask to be shown: of the weights as they are now; some 0.3 s."""
+        with self.shown_weights():
+            effect = self.renderer.condition_effect()
+        shown, motion = self.train_timesteps.to(self.motion.conditions.device), self.motion
+        return TrustMap(
+            motion.conditions[shown].cpu().numpy(),
+            self.train_c2w.cpu().numpy(),
+            motion.centre.cpu().numpy(),
+            motion.condition_names,
+            # Latent codes are no part of what one asks for.
+            effect=None if effect is None else effect[:, : motion.condition_dim].cpu().numpy(),
+            moves=face_moves(motion),
+        )
 
     # ----------------------------------------------------------------------- Nerfstudio's verbs: losses, metrics
 

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 from flame_nerf.avatar.config_file import read_config
 from flame_nerf.avatar.unpack import unpacked
+from flame_nerf.runtime.contents import named_by_contents
 from flame_nerf.runtime.door import is_zip
 from flame_nerf.runtime.errors import AvatarError
+from flame_nerf.subject.types import TRACK_FILE, TRANSFORMS_FILE
 from flame_nerf.training.checkpoints import checkpoints_in, first_line, newest_usable, read_checkpoint
+from flame_nerf.training.records import plain
 from flame_nerf.training.relocation import follow
 
 if TYPE_CHECKING:
@@ -50,6 +53,16 @@ class Avatar:
                 "config.yml"
             )
         return newest_usable(folder)
+
+    @property
+    def contents(self) -> str:
+        """A name for what its pictures come from, the same wherever it lies: weights, settings, cameras and track.
+
+        Raises:
+            AvatarError: there is no checkpoint.
+        """
+        files = [self.data / name for name in (TRANSFORMS_FILE, TRACK_FILE)]
+        return named_by_contents(self.checkpoint, *files, repr(plain(self.config.pipeline.model)))
 
     def load(self) -> Pipeline:
         """The trained pipeline in evaluation mode.

@@ -163,7 +163,9 @@ class FilmWriter:
     def __enter__(self) -> FilmWriter:
         self._ffmpeg = find_ffmpeg()
         with contextlib.ExitStack() as stack, self._refusals_in_words():
-            self._spare = stack.enter_context(whole(self._path))
+            # One name for all runs: what a killed one left goes; its encoder, if still at it, writes to nowhere.
+            self._spare = stack.enter_context(whole(self._path, alone=True))
+            self._spare.unlink(missing_ok=True)
             self._log = stack.enter_context(tempfile.TemporaryFile())
             stack.callback(self._stop)
             self._closing = stack.pop_all()

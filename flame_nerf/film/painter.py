@@ -53,6 +53,11 @@ def painter(pipeline: Pipeline, look: LookConfig, width: int, height: int) -> Pa
     return paint
 
 
+def is_picture(background: str | None) -> bool:
+    """Whether a look's background names a picture's file."""
+    return background not in (None, "transparent", "plate", *COLOURS)
+
+
 def _shrunk(values: Float[Tensor, "H W C"], factor: int) -> Float[Tensor, "H2 W2 C"]:
     if factor == 1:
         return values

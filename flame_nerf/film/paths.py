@@ -16,6 +16,9 @@ from flame_nerf.geometry import axis_angle_to_matrix, mean_rotation, rotation_be
 from flame_nerf.runtime.errors import FilmError
 from flame_nerf.runtime.files import complete_file
 
+OBSERVED = 0.95
+"""Share of the training frames whose views count as seen."""
+
 
 def mean_camera(cameras: Cameras) -> Cameras:
     """One camera that stands for all of `cameras`: mean position, mean rotation (chordal), mean field of view.
@@ -44,7 +47,7 @@ def orbit_cameras(
     centre: Float[Tensor, " 3"],
     count: int,
     *,
-    yaw_deg: float = 40.0,
+    yaw_deg: float | tuple[float, float] = 40.0,
     pitch_deg: float = 8.0,
     width: int | None = None,
     height: int | None = None,
@@ -52,13 +55,15 @@ def orbit_cameras(
 ) -> Cameras:
     """A looping flight around the head that starts at the mean of `cameras`.
 
-    The whole camera turns rigidly about `centre`: left and right about the head's up axis by ±`yaw_deg`, once a loop,
+    The whole camera turns rigidly about `centre`: right and left about the head's up axis by `yaw_deg`, once a loop,
     and up and down by ±`pitch_deg`, twice a loop. The framing of the training pictures is kept.
 
     Args:
         cameras: the subject's training cameras (head frame, metres, OpenGL axes).
         centre: the point turned about, metres.
         count: number of cameras; the one after the last would be the first again.
+        yaw_deg: how far to either side, or to the camera's left and to its right, neither more than three times the
+            other.
         width, height: picture size in pixels, default that of `cameras`; a given one alone keeps the aspect.
         times: `times` of each camera, 0 to 1, length `count`.
 
@@ -75,10 +80,13 @@ def orbit_cameras(
     # At a camera straight above the head there is no such axis; no video has one.
     right = torch.linalg.cross(up, offset)
     right = right / right.norm().clamp_min(1e-9)
+    least, most = yaw_deg if isinstance(yaw_deg, tuple) else (yaw_deg, yaw_deg)
     poses = []
     for step in range(count):
         phase = 2.0 * math.pi * step / count
-        yaw = math.radians(yaw_deg) * math.sin(phase)
+        # The second term makes one side's swing the wider one, without a jolt in the middle.
+        wave = (most + least) / 2 * math.sin(phase) + (most - least) / 2 * math.sin(phase) ** 2
+        yaw = math.radians(wave)
         pitch = math.radians(pitch_deg) * math.sin(2.0 * phase)
         turn = axis_angle_to_matrix(up * yaw) @ axis_angle_to_matrix(right * -pitch)
         poses.append(torch.cat([turn @ pose[:, :3], (centre + turn @ offset)[:, None]], dim=-1))
@@ -90,6 +98,25 @@ def orbit_cameras(
     # The shorter side keeps its field of view, so that another aspect never cuts into the head.
     focal_px = float(start.fy[0]) * min(width / old_width, height / old_height)
     return _perspective(torch.stack(poses), focal_px, width, height, times)
+
+
+def observed_yaws(cameras: Cameras, centre: Float[Tensor, " 3"]) -> tuple[float, float]:
+    """How far to the left and to the right of their mean `cameras` saw a head, degrees, neither below 0.
+
+    A few frames count for nothing: `OBSERVED` of all lie between the two.
+
+    Args:
+        cameras: the subject's training cameras (head frame, metres, OpenGL axes).
+        centre: of the head, metres.
+    """
+    centre = centre.detach().double().cpu()
+    mean = mean_camera(cameras).camera_to_worlds[:, :, 3].double() - centre
+    seen = cameras.camera_to_worlds.reshape(-1, 3, 4)[:, :, 3].double().cpu() - centre
+    yaw = torch.rad2deg(torch.atan2(seen[:, 0], seen[:, 2]) - torch.atan2(mean[:, 0], mean[:, 2]))
+    yaw = torch.remainder(yaw + 180.0, 360.0) - 180.0
+    rest = (1 - OBSERVED) / 2
+    low, high = torch.quantile(yaw, torch.tensor([rest, 1 - rest], dtype=yaw.dtype)).tolist()
+    return max(0.0, -low), max(0.0, high)
 
 
 def play_times(num_frames: int, count: int) -> list[float]:

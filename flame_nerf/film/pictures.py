@@ -38,14 +38,17 @@ def psnr(
     return math.inf if error == 0.0 else -10.0 * math.log10(error)
 
 
-def write_png(path: Path | str, picture: UInt8[np.ndarray, "H W 3"]) -> Path:
+def write_png(path: Path | str, picture: UInt8[np.ndarray, "H W 3"], *, synced: bool = True) -> Path:
     """Writes a picture; it appears under its name only when complete.
+
+    Args:
+        synced: see `runtime.files.whole`.
 
     Raises:
         FilmError: the file cannot be written (no right to, a full disk).
     """
     path = Path(path)
-    with complete_file(path, "picture", FilmError) as spare:
+    with complete_file(path, "picture", FilmError, synced=synced) as spare:
         Image.fromarray(picture).save(spare, format="PNG")
     return path
 

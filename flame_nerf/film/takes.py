@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flame_nerf.film.camera_path import CameraPath
 from flame_nerf.film.encoder import Sound
-from flame_nerf.film.filming import ORBIT_YAW_DEG, Take, film_take
+from flame_nerf.film.filming import Take, film_take
 from flame_nerf.film.paths import play_times
 from flame_nerf.film.rendering import side_by_side
 from flame_nerf.motion import Moments
+from flame_nerf.runtime.errors import FilmError
 from flame_nerf.runtime.film_options import LookConfig
 
 if TYPE_CHECKING:
@@ -30,7 +33,8 @@ def film_orbit(
     path: Path,
     frames: int | None = None,
     *,
-    yaw_deg: float = ORBIT_YAW_DEG,
+    yaw_deg: float | None = None,
+    along: CameraPath | None = None,
     look: LookConfig | None = None,
     sound: Sound | None = None,
     made_of: str = "",
@@ -40,15 +44,14 @@ def film_orbit(
     Args:
         path: the film to write, or a folder for PNGs; a contact sheet goes beside it.
         frames: pictures; more than the performance has play it there and back. None: all of it, once.
-        yaw_deg: how far the camera swings; 0: it stays still.
-        look, made_of: as for `film_take`.
+        yaw_deg, along, look, made_of: as for `film_take`.
         sound: what is heard.
     """
     motion = pipeline.model.motion
     frames = motion.num_timesteps if frames is None else frames
     times = play_times(motion.num_timesteps, frames)
     take = Take(Moments(frames, lambda index: motion.at_time(times[index])), motion.fps, sound=sound)
-    film_take(pipeline, take, path, look, yaw_deg=yaw_deg, made_of=made_of)
+    film_take(pipeline, take, path, look, yaw_deg=yaw_deg, along=along, made_of=made_of)
 
 
 def film_sweep(
@@ -57,7 +60,8 @@ def film_sweep(
     path: Path,
     frames: int | None = None,
     *,
-    orbit: bool = False,
+    yaw_deg: float | None = 0.0,
+    along: CameraPath | None = None,
     look: LookConfig | None = None,
     sound: Sound | None = None,
     made_of: str = "",
@@ -69,9 +73,8 @@ def film_sweep(
 
     Args:
         names: expressions of the head model.
-        path, look, sound, made_of: as for `film_orbit`.
+        path, yaw_deg, along, look, sound, made_of: as for `film_orbit`.
         frames: pictures of each; None: `SWEEP_FRAMES`.
-        orbit: the camera swings around the head.
     """
     motion = pipeline.model.motion
     frames = SWEEP_FRAMES if frames is None else frames
@@ -81,7 +84,7 @@ def film_sweep(
         peak = min(1.0, max(0.5, 1.25 * max(seen)))
         posed += motion.expression_sweep(name, frames, peak)
     take = Take(Moments(len(posed), lambda index: posed[index]), motion.fps, sound=sound)
-    film_take(pipeline, take, path, look, yaw_deg=ORBIT_YAW_DEG if orbit else 0.0, made_of=made_of)
+    film_take(pipeline, take, path, look, yaw_deg=yaw_deg, along=along, made_of=made_of)
 
 
 def film_motion(
@@ -91,7 +94,8 @@ def film_motion(
     frames: int | None = None,
     *,
     transfer: TransferConfig | None = None,
-    orbit: bool = False,
+    yaw_deg: float | None = 0.0,
+    along: CameraPath | None = None,
     look: LookConfig | None = None,
     sound: Sound | None = None,
     beside: Subject | None = None,
@@ -101,10 +105,9 @@ def film_motion(
 
     Args:
         motion: what the performer did.
-        path, look, sound, made_of: as for `film_orbit`.
+        path, yaw_deg, along, look, sound, made_of: as for `film_orbit`.
         frames: pictures, at most; None: the whole of it.
         transfer: how it becomes this person's.
-        orbit: the camera swings around the head.
         beside: the performer, whose pictures are shown left of the avatar's.
     """
     from flame_nerf.film.performer_images import PerformerImages
@@ -122,7 +125,41 @@ def film_motion(
         sound=sound,
         beside=None if beside is None else PerformerImages(beside, len(motion)),
     )
-    film_take(pipeline, take, path, look, yaw_deg=ORBIT_YAW_DEG if orbit else 0.0, made_of=made_of)
+    film_take(pipeline, take, path, look, yaw_deg=yaw_deg, along=along, made_of=made_of)
+
+
+def film_path(
+    pipeline: Pipeline,
+    along: CameraPath,
+    path: Path,
+    frames: int | None = None,
+    *,
+    look: LookConfig | None = None,
+    sound: Sound | None = None,
+    made_of: str = "",
+) -> None:
+    """A camera path with the faces that its keyframes carried, or with the moments of the avatar's own performance that
+    its times name: what the page showed.
+
+    Args:
+        along: the path; each of its cameras sees one picture, at the path's rate.
+        path, look, sound, made_of: as for `film_orbit`.
+        frames: pictures, at most; None: one for each camera.
+
+    Raises:
+        FilmError: the path has no times.
+        MotionError: its faces are not ones of this avatar's head model.
+    """
+    if along.times is None:
+        raise FilmError(along.without_times)
+    motion, times = pipeline.model.motion, along.times
+    count = len(along) if frames is None else min(frames, len(along))
+    take = Take(Moments(count, lambda index: motion.at_time(float(times[index]))), along.fps, sound=sound)
+    motion.play(along.motion)
+    try:
+        film_take(pipeline, take, path, look, along=replace(along.first(count), timing="stretch"), made_of=made_of)
+    finally:
+        motion.play(None)
 
 
 def film_held_out(pipeline: Pipeline, path: Path, count: int = 8) -> None:

@@ -1,6 +1,7 @@
 """Motion: the mesh and the expression an avatar shows, from stored frames, a time, or coefficients of one's own; and
 performances by themselves, recorded, loaded, and carried from one person to another."""
 
+from flame_nerf.motion.face_moves import face_moves
 from flame_nerf.motion.files.sources import load_motion, save_motion
 from flame_nerf.motion.frame import CONDITION_JOINTS, Moments, PosedFrame, condition_names, condition_vector
 from flame_nerf.motion.live_head import LiveHead, head_of
@@ -29,6 +30,7 @@ __all__ = [
     "TransferConfig",
     "condition_names",
     "condition_vector",
+    "face_moves",
     "filmed_path",
     "head_of",
     "load_motion",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import overload
 
 import torch
@@ -23,13 +23,15 @@ class PosedFrame:
     """Posed mesh in the head frame, metres."""
     condition: Float[Tensor, " C"]
     """Expression coefficients followed by the axis-angle rotations of `CONDITION_JOINTS`; zeros are neutral."""
+    movement: Float[Tensor, "4 4"] | None = None
+    """Rigid movement of the whole head that `vertices` have made from where it rests, on the CPU; None: it rests."""
 
     def to(self, device: torch.device | str) -> PosedFrame:
         """The same moment with its tensors on `device`; itself when they are there already."""
         device = torch.device(device)
         if self.vertices.device == device and self.condition.device == device:
             return self
-        return PosedFrame(self.vertices.to(device), self.condition.to(device))
+        return replace(self, vertices=self.vertices.to(device), condition=self.condition.to(device))
 
 
 class Moments(Sequence[PosedFrame]):

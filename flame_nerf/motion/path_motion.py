@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nerfstudio.utils.rich_utils import CONSOLE
 
@@ -19,12 +19,19 @@ if TYPE_CHECKING:
 
 MOTION_KEY = "motion"
 """Entry of a path's JSON: the name of the motion file beside it."""
+AVATAR_KEY = "avatar"
+"""Another: whose page it was made on, by `avatar_entry`."""
 PATH_OPTION = "--camera-path-filename"
 
 
 def motion_beside(path: Path) -> Path:
     """Where the motion of a camera path lies."""
     return path.with_suffix(".motion.npz")
+
+
+def avatar_entry(avatar: SubjectMotion, name: str) -> dict[str, Any]:
+    """What a camera path says of the avatar that it was made with: its name, and its head's size, metres."""
+    return {"name": name, "size": [round(side, 6) for side in avatar.size.tolist()]}
 
 
 def path_motion(path: Path) -> Motion | None:

@@ -131,6 +131,11 @@ class SubjectMotion:
         return (0.5 * (self._canonical.amin(0) + self._canonical.amax(0))).to(self._device)
 
     @property
+    def size(self) -> Float[Tensor, " 3"]:
+        """Of the canonical mesh's bounding box, metres; on the CPU."""
+        return self._canonical.amax(0) - self._canonical.amin(0)
+
+    @property
     def turning_point(self) -> Float[Tensor, " 3"]:
         """Where the skull turns on the neck, metres, in the head frame: the head model's joint, else a third of the
         canonical mesh's height above its lower end."""
@@ -261,8 +266,9 @@ class SubjectMotion:
         frame = self.pose(torch.from_numpy(pose.expression).float(), torch.from_numpy(pose.joints).float())
         if np.array_equal(pose.movement, np.eye(4)):
             return frame
-        movement = torch.from_numpy(pose.movement).to(frame.vertices)
-        return PosedFrame(frame.vertices @ movement[:3, :3].T + movement[:3, 3], frame.condition)
+        movement = torch.from_numpy(pose.movement)
+        turn, shift = movement[:3, :3].to(frame.vertices), movement[:3, 3].to(frame.vertices)
+        return PosedFrame(frame.vertices @ turn.T + shift, frame.condition, movement)
 
     def skull_movement(self, joints: Float[np.ndarray, "J 3"]) -> Float[np.ndarray, "4 4"]:
         """How the head moves where neck and head turn on shoulders that stay: rigid, in the head frame, metres.

@@ -143,6 +143,10 @@ class Renderer(nn.Module):
         """Conditions that the field knows from training; those given where it is to be asked for any."""
         return condition
 
+    def condition_effect(self) -> Float[Tensor, "E C"] | None:
+        """What the field makes of a moment's condition, a linear map; None where it is none."""
+        return None
+
     def networks_held(self) -> AbstractContextManager:
         """In this block the gradient reaches a hash grid alone, where the field has one."""
         return nullcontext()

@@ -101,15 +101,16 @@ def take_place(spare: Path, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def complete_file(path: Path, what: str, error: type[Exception]) -> Iterator[Path]:
+def complete_file(path: Path, what: str, error: type[Exception], *, synced: bool = True) -> Iterator[Path]:
     """`whole`, with the disk's refusal in words.
 
     Args:
         what: what the file is, for the message.
         error: what is raised where it cannot be written (no right to, a full disk).
+        synced: see `whole`.
     """
     try:
-        with whole(path) as spare:
+        with whole(path, synced=synced) as spare:
             yield spare
     except OSError as refusal:
         raise error(f"{path}: the {what} cannot be written ({refusal.strerror or refusal})") from refusal

@@ -31,6 +31,7 @@ from flame_nerf.viewer.tabs.face_tab import FaceTab
 from flame_nerf.viewer.tabs.kept_faces_tab import FacesTab
 from flame_nerf.viewer.tabs.motion_tab import MotionTab
 from flame_nerf.viewer.tabs.render_tab import set_field_of_view
+from flame_nerf.viewer.trust_bar import TrustBars
 
 if TYPE_CHECKING:
     from nerfstudio.viewer.viewer import Viewer
@@ -60,14 +61,14 @@ class HeadPanel(ViewerControl):
 
     Attributes:
         stage: what is shown; None until a viewer installs the panel.
-        player, face, motions, faces, film: parts of the page; None where there is no such part.
+        player, face, motions, faces, film, trust: parts of the page; None where there is no such part.
     """
 
     def __init__(self, model: Any) -> None:
         """
         Args:
-            model: has ``motion`` (a `SubjectMotion`), ``override`` (a `PosedFrame` or None) and ``device``; where they
-                are to be had, ``subject`` and ``head``, too.
+            model: has ``motion`` (a `SubjectMotion`), ``override`` (a `PosedFrame` or None), ``device`` and
+                ``trust_map()``; where they are to be had, ``subject`` and ``head``, too.
         """
         self._model = model
         self.stage: Stage | None = None
@@ -76,6 +77,7 @@ class HeadPanel(ViewerControl):
         self.motions: MotionTab | None = None
         self.faces: FacesTab | None = None
         self.film: PathFilm | None = None
+        self.trust: TrustBars | None = None
         self._mesh: MeshOverlay | None = None
         self._note: Any = None
         self._browsers: set[int | None] = set()
@@ -102,7 +104,7 @@ class HeadPanel(ViewerControl):
             mend_two_keyframes()
             set_field_of_view(viewer.viser_server, self._first_view()[2])
             viewer.viser_server.on_client_connect(self.greet)
-            viewer.viser_server.on_client_disconnect(lambda client: self._count_browsers(leaving=client.client_id))
+            viewer.viser_server.on_client_disconnect(self._leave)
             self.stage.apply()
         except Exception as error:
             CONSOLE.print(f"[bold yellow]The head panel could not be made: {type(error).__name__}: {error}")
@@ -123,6 +125,8 @@ class HeadPanel(ViewerControl):
             self._model.override = frame.to(self._model.device)
             if self._mesh is not None:
                 self._mesh.show(frame)
+            if self.trust is not None:
+                self.trust.show(frame)
             self.viewer._trigger_rerender()
         except KeyError:
             # A client that is just connecting has no renderer yet; it renders as soon as it has one.
@@ -142,12 +146,17 @@ class HeadPanel(ViewerControl):
         folder = gui.add_folder("Head", order=order + 0.4)
         with folder:
             self._note = gui.add_markdown("", visible=False)
+        # Above it, and each browser's own.
+        self.trust = TrustBars(self._model.trust_map, viewer.control_panel.viser_scale_ratio, order + 0.35)
         self.player = Player(gui, folder, stage, lambda: bool(server.get_clients()))
         if subject is not None:
             self._mesh = MeshOverlay(server, subject.track.faces, viewer.control_panel.viser_scale_ratio)
             with folder:
                 mesh = gui.add_checkbox("Mesh", False, hint="The head model's mesh over the picture")
             mesh.on_update(by_hand(lambda: self._want_mesh(mesh.value)))
+        if self.trust.why_none:
+            with folder:
+                gui.add_markdown(plain_text(f"No trust bar: {self.trust.why_none}."))
         if not stage.avatar.can_pose:
             with folder:
                 gui.add_markdown(plain_text(f"No expression sliders: {stage.avatar.why_no_head}."))
@@ -213,8 +222,15 @@ class HeadPanel(ViewerControl):
                 self.viewer.set_camera_visibility(False)
                 self.viewer.toggle_cameravis_button()
             self._count_browsers(coming=client.client_id)
+            if self.trust is not None:
+                self.trust.greet(client)
         except Exception as error:
             CONSOLE.print(f"[bold yellow]Head panel: the first view could not be set: {type(error).__name__}: {error}")
+
+    def _leave(self, client: ClientHandle) -> None:
+        self._count_browsers(leaving=client.client_id)
+        if self.trust is not None:
+            self.trust.leave(client.client_id)
 
     def _count_browsers(self, coming: int | None = None, leaving: int | None = None) -> None:
         # viser's own list is locked while it greets a client.

@@ -10,7 +10,7 @@ import numpy as np
 
 from flame_nerf.motion import Motion, Pose, Provenance, motion_of_poses, pose_at
 from flame_nerf.motion.files.motion_file import write_motion
-from flame_nerf.motion.path_motion import MOTION_KEY, motion_beside, path_motion
+from flame_nerf.motion.path_motion import AVATAR_KEY, MOTION_KEY, avatar_entry, motion_beside, path_motion
 from flame_nerf.motion.performance import interpolated
 from flame_nerf.motion.pose import copied_motion
 from flame_nerf.runtime.door import read_json
@@ -107,6 +107,7 @@ class PathFilm:
             write_motion(film, motion_beside(path))
             document = read_json(path, ValueError)
             document[MOTION_KEY] = motion_beside(path).name
+            document[AVATAR_KEY] = avatar_entry(self._stage.avatar, self._provenance.source)
             for keyframe, time in zip(document["keyframes"], self._path.keyframe_times(), strict=True):
                 keyframe |= {"render_time": time, "override_time_enabled": True}
             with complete_file(path, "camera path", MotionError) as spare:

@@ -5,70 +5,21 @@ import json
 import subprocess
 import wave
 from pathlib import Path
-from types import SimpleNamespace
 
 import commands
 import numpy as np
 import pytest
 import torch
 from avatar_fixtures import config_path, packed, project  # noqa: F401
+from disc_avatar import BACKGROUND, SIZE, decoded, pipeline, reds
 from nerfstudio.cameras.cameras import Cameras
 from PIL import Image
 from scipy.spatial.transform import Rotation
-from synthetic import look_at_origin
 
-from flame_nerf.film import FilmError, FilmWriter, Sound, find_ffmpeg, has_sound
+from flame_nerf.film import FilmError, FilmWriter, Sound, has_sound
 from flame_nerf.film.filming import Take, film_take, take_cameras
 from flame_nerf.motion import Moments, PosedFrame
 from flame_nerf.runtime.film_options import LookConfig
-
-SIZE = 32
-BACKGROUND = 0.25
-
-
-class DiscModel(torch.nn.Module):
-    """A red disc, half covering its rim pixels, before grey; the moment's condition is how red it is."""
-
-    def __init__(self):
-        super().__init__()
-        self.override, self.device, self.rendered = None, torch.device("cpu"), 0
-        self.background = SimpleNamespace(plate=torch.tensor([0.0, 0.0, 1.0]).expand(SIZE, SIZE, 3))
-        self.motion = SimpleNamespace(centre=torch.zeros(3), of_head=torch.ones(1, dtype=torch.bool))
-
-    def get_outputs_for_camera(self, camera, obb_box=None):
-        self.rendered += 1
-        height, width = int(camera.height), int(camera.width)
-        y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
-        alpha = ((0.6 - torch.hypot(x, y)) * 20).clamp(0, 1)[..., None]
-        colour = torch.tensor([float(self.override.condition[0]), 0.0, 0.0])
-        return {"rgb": colour * alpha + BACKGROUND * (1 - alpha), "accumulation": alpha}
-
-    def get_rgba_image(self, outputs):
-        alpha = outputs["accumulation"]
-        return torch.cat([(outputs["rgb"] - BACKGROUND * (1 - alpha)) / alpha.clamp_min(1e-6), alpha], dim=-1)
-
-
-def pipeline(roll: float = 0.0) -> SimpleNamespace:
-    pose = look_at_origin(0.1, 0.05)
-    spin = np.eye(4)
-    spin[:3, :3] = Rotation.from_rotvec([0, 0, roll]).as_matrix()
-    c2w = torch.from_numpy((pose @ spin)[None, :3]).float()
-    cameras = Cameras(c2w, fx=50.0, fy=50.0, cx=SIZE / 2, cy=SIZE / 2, width=SIZE, height=SIZE)
-    model = DiscModel()
-    data = SimpleNamespace(train_dataset=SimpleNamespace(cameras=cameras))
-    return SimpleNamespace(model=model, datamanager=data)
-
-
-def reds(count: int) -> Moments:
-    return Moments(count, lambda index: PosedFrame(torch.zeros(1, 3), torch.tensor([1.0 - 0.5 * index / count])))
-
-
-def decoded(path: Path, width: int = SIZE, height: int = SIZE) -> np.ndarray:
-    """Frames as RGBA, by ffmpeg's own decoders; VP9's alpha only libvpx reads."""
-    reader = ["-c:v", "libvpx-vp9"] if path.suffix == ".webm" else []
-    command = [find_ffmpeg(), "-loglevel", "error", *reader, "-i", path, "-f", "rawvideo", "-pix_fmt", "rgba", "-"]
-    found = subprocess.run(command, capture_output=True, check=True).stdout
-    return np.frombuffer(found, np.uint8).reshape(-1, height, width, 4)
 
 
 def test_part_of_a_performance_is_a_performance():
@@ -175,31 +126,6 @@ def test_transparent_films_carry_their_matte(tmp_path, suffix):
     assert (np.diff(middle[:, 0]) < 0).all() and middle[0, 0] > 235
 
 
-def test_pictures_of_an_interrupted_film_are_gone_on_with(tmp_path):
-    made, folder = pipeline(), tmp_path / "frames"
-
-    def interrupted(index: int) -> PosedFrame:
-        if index == 3:
-            raise KeyboardInterrupt
-        return reds(5)[index]
-
-    # A close look would ask for moments before the first picture.
-    look = LookConfig(background="transparent", close=False)
-    with pytest.raises(KeyboardInterrupt):
-        film_take(made, Take(Moments(5, interrupted), 10), folder, look, made_of="ada")
-    assert sorted(path.name for path in folder.glob("*.png")) == ["000000.png", "000001.png", "000002.png"]
-    made.model.rendered = 0
-    film_take(made, Take(reds(5), 10), folder, look, made_of="ada")
-    assert made.model.rendered == 2 and len(list(folder.glob("*.png"))) == 5
-    assert Image.open(folder / "000004.png").mode == "RGBA"
-    film_take(made, Take(reds(4), 10), folder, look, made_of="bob")
-    assert made.model.rendered == 6, "another film is made anew"
-    assert len(list(folder.glob("*.png"))) == 4
-    (folder / ".film.json").unlink()
-    with pytest.raises(FilmError, match="something else"):
-        film_take(made, Take(reds(4), 10), folder, look, made_of="bob")
-
-
 def tone(path: Path, seconds: float) -> Path:
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1), file.setsampwidth(2), file.setframerate(8000)
@@ -259,6 +185,7 @@ def test_drive_films_a_subjects_motion_beside_it(project, config_path, tmp_path)
     assert finished.returncode == 0, finished.stderr
     frames = decoded(tmp_path / "films/me.mp4", 48, 24)
     assert len(frames) == 3
+    assert "trust: " in finished.stdout and len((tmp_path / "films/me.trust.csv").read_text().splitlines()) == 4
     finished = flame_nerf("drive", config_path, "--motion", tmp_path / "me.npz", "--format", "png", *driven)
     assert finished.returncode == 0, finished.stderr
     assert len(list((tmp_path / "films/me").glob("*.png"))) == 3

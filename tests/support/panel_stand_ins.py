@@ -41,6 +41,9 @@ class FakeModel(SimpleNamespace):
     def __init__(self, motion, **more):
         super().__init__(motion=motion, override=None, device="cpu", training=False, **more)
 
+    def trust_map(self):
+        raise ValueError("no training camera is known")
+
     def eval(self):
         return self
 
@@ -51,8 +54,8 @@ class FakeModel(SimpleNamespace):
         return {"rgb": torch.zeros(int(camera.height), int(camera.width), 3)}
 
 
-def install(server, motion, folder=Path("nowhere")):
-    model = FakeModel(motion)
+def install(server, motion, folder=Path("nowhere"), **more):
+    model = FakeModel(motion, **more)
     panel, viewer = HeadPanel(model), FakeViewer(server, folder=folder)
     panel._setup(viewer)
     return model, panel, viewer

@@ -95,6 +95,7 @@ def test_the_head_appears_and_moves_with_the_sliders(page):
 
     shut = settled(page, is_head, "no head on white appeared")
     assert "Step:" not in words(page) and "Pause Training" not in words(page), "nothing trains here"
+    assert re.search(r"Trust \d\.\d\d", words(page)), "how far the picture is to be trusted"
 
     slider(page, "Frame").send_keys(Keys.HOME + Keys.ARROW_RIGHT * OPEN_FRAME)
     opened = settled(page, unlike(shut), "the frame slider changed nothing")

@@ -12,7 +12,7 @@ from panel_stand_ins import FakeModel, FakeViewer, labelled, move, press
 from synthetic_head import make_head, make_track
 
 from flame_nerf.motion import MotionError, Provenance, SubjectMotion, load_motion, motion_of_poses, save_motion
-from flame_nerf.motion.path_motion import filmed_path
+from flame_nerf.motion.path_motion import avatar_entry, filmed_path
 from flame_nerf.viewer import HeadPanel
 from flame_nerf.viewer.handles import plain_text
 from flame_nerf.viewer.keyframes import path_of
@@ -162,6 +162,7 @@ def test_a_film_has_the_faces_that_stood_at_its_keyframes(page, avatar, capsys):
     assert times[0] == 0 and times[-1] == 1 and np.allclose(np.diff(times), 1 / (len(times) - 1))
     motion = load_motion(page.folder / "camera_paths" / document["motion"])
     assert len(motion) == len(times)
+    assert document["avatar"] == avatar_entry(avatar, "avatar")
     middle = round(len(times) / 2)
     np.testing.assert_allclose(motion.column("jawOpen")[[0, middle, -1]], (0.0, 1.0, 0.3), atol=0.03)
     jaw = motion.joints[:, motion.joint_names.index("jaw"), 0]
