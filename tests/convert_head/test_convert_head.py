@@ -236,7 +236,7 @@ def test_a_flame_without_an_embedding_tracks_a_clip_as_the_open_head_does(flame_
     assert len(rows) > 440 and float(away[torch.from_numpy(face)].median()) < 1e-3
 
     def tracked(name: str):
-        config = TrackConfig(head=name, max_frames=60, photometric=False)
+        config = TrackConfig(head=name, max_frames=32, photometric=False)
         return track(carphone(), tmp_path / Path(name).stem, config, silent=True)
 
     ours, theirs = tracked("anny"), tracked(str(tmp_path / "flame.npz"))
