@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 COLOURS = ("green", "orange", "red")
 """As filmed, in part, marked. viser cannot recolour a bar: there is one of each, and one of them shows."""
+LINES, LINE_LETTERS = 2, 36
+"""Lines of words that most faces and views need, and letters that fit in one."""
 EVERY = 0.2
 """Seconds between two changes of a page's bar: a camera that is dragged asks sixty times a second."""
 
@@ -48,7 +51,10 @@ class TrustBar:
             if index == chosen and bar.value != percent:
                 bar.value = percent
             bar.visible = index == chosen
-        words = f"**Trust {trust.value:.2f}**" + (f": {plain_text(trust.missing)}" if trust.missing else "")
+        # Lines are kept free for the words: they must not push the sliders below about while somebody drags one.
+        free = "\\\n&nbsp;" * (LINES - len(textwrap.wrap(trust.missing, LINE_LETTERS)))
+        lines = f"\\\n{plain_text(trust.missing)}" if trust.missing else ""
+        words = f"**Trust {trust.value:.2f}**{lines}{free}"
         if self.words.content != words:
             self.words.content = words
 

@@ -183,7 +183,9 @@ COMMANDS: dict[str, Runs | Parses | Installs | Serves] = {
     ),
     "ns-render dataset --load-config outputs/…/config.yml": Runs(makes=("renders/test/*/*",), avatar=True),
     "flame-nerf drive outputs/…/config.yml --sweep jawOpen --orbit": Runs(
-        extra="--frames 3", makes=("outputs/films/jawOpen-orbit.mp4",), avatar=True
+        extra="--frames 3",
+        makes=("outputs/films/jawOpen-orbit.mp4", "outputs/films/jawOpen-orbit.trust.csv"),
+        avatar=True,
     ),
     "flame-nerf drive outputs/…/config.yml --motion other-subject/": Runs(
         {"other-subject": made.subject}, "--frames 2", ("outputs/films/other-subject.mp4",), avatar=True
