@@ -27,9 +27,10 @@ from flame_nerf.kernels.cpu.tree import (
     ZERO,
     nearest_packet,
     pointer,
+    try_triangle,
 )
 
-COMPILED_WITH = "91518ddd05f3"
+COMPILED_WITH = "cc32a4ec4862"
 """Checksum of the files imported from; see `flame_nerf.kernels.cpu`."""
 
 _NEARLY = np.float32(1 + 1e-5)
@@ -123,6 +124,12 @@ def sample_shell(
     packet_length = np.float32(LANES) * step
     total = skipped = 0
     everywhere = np.full(len(reach), EVERYWHERE)
+    slots = np.empty(count, np.int64)
+    for slot in range(count):
+        slots[order[slot]] = slot
+    # Nearest to a packet is mostly what was nearest to the one before it, or to the first of the ray before: tried
+    # first, it leaves out most of the tree.
+    seed = seed_of_ray = -1
     for ray in range(begin, end):
         counts[ray] = 0
         mesh = mesh_index[ray]
@@ -145,6 +152,7 @@ def sample_shell(
             leaves, boxes, reach, origin, inverse, t_low - step, t_high + step, t_first, packet_length, marks, stack
         )
         kept, first_of_ray = 0, total
+        seed, is_first = seed_of_ray, True
         for packet in range(packets + 1):
             if marks[packet] == 0:
                 continue
@@ -160,11 +168,17 @@ def sample_shell(
                 w[BEST + lane] = limit if k0 + lane <= last else NOBODY
                 w[FACE + lane] = NOBODY
                 w[MISSED + lane] = FAR
+            if seed >= 0:
+                try_triangle(triangles, seed, order[seed], w)
             # First among triangles whose own shell may hold the point: far fewer than all that are that near.
             nearest_packet(leaves, order, triangles, boxes, reach, w, stack)
             doubtful = False
             for lane in range(LANES):
                 face = int(w[FACE + lane])
+                if face >= 0:
+                    seed = slots[face]
+                    if is_first:
+                        seed_of_ray, is_first = seed, False
                 if face < 0 or np.sqrt(w[BEST + lane]) > shell[face]:
                     w[FACE + lane] = w[BEST + lane] = NOBODY
                 elif w[MISSED + lane] <= w[BEST + lane] * _NEARLY:
