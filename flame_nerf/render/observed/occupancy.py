@@ -19,9 +19,9 @@ from flame_nerf.runtime.old_runs import StoredConfig
 
 EMPTY_OPACITY = 2e-3
 """A sample is empty where even the highest density observed makes it less opaque than this: half of an 8-bit step."""
-EMPTY_IN_PICTURES = 1e-2
-"""The same for pictures: two and a half 8-bit steps for a sample whose cell was never fuller than that. Pictures then
-differ by -80 dB, and most of the space over the scalp is skipped, which is full of such specks."""
+EMPTY_IN_PICTURES = 5e-3
+"""The same for pictures, which show less of such haze than an 8-bit step a sample: there is much of it over the scalp,
+and without it most of the space there is skipped. Pictures differ by less than -60 dB."""
 MEMORY = 0.9
 """Part of a cell's highest density that remains when an exploring step finds less there: of an opaque
 cell, 60 such steps or some 700 steps in all make an empty one."""
