@@ -5,13 +5,14 @@ from flame_nerf.canonical.cache import PosedMeshCache
 from flame_nerf.canonical.mapping import CanonicalMapping, MappingConfig
 from flame_nerf.canonical.mesh_shift import MeshShift
 from flame_nerf.canonical.posed import CanonicalPoints, PosedMesh
-from flame_nerf.canonical.search import EmptySpace, MeshSearch, ShellSamples
+from flame_nerf.canonical.search import CoarseSpace, EmptySpace, MeshSearch, ShellSamples
 from flame_nerf.canonical.search_numba import NumbaSearch
 from flame_nerf.canonical.shell import region_shell
 
 __all__ = [
     "CanonicalMapping",
     "CanonicalPoints",
+    "CoarseSpace",
     "EmptySpace",
     "MappingConfig",
     "MeshSearch",

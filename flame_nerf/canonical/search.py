@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 
@@ -34,6 +34,18 @@ class MarchSettings:
 
 
 @dataclass(frozen=True)
+class CoarseSpace:
+    """Where around a posed mesh there may be something: all that is not empty, and at least half a cell more."""
+
+    full: UInt8[Tensor, "X Y Z"]
+    """1 where there may be something; outside is nothing."""
+    low: Float[Tensor, " 3"]
+    """Lower corner, metres."""
+    per_metre: float
+    """Cells a metre."""
+
+
+@dataclass(frozen=True)
 class EmptySpace:
     """Known density in the canonical head, and the way there: samples of empty cells are left out."""
 
@@ -49,6 +61,8 @@ class EmptySpace:
     """Cells where nobody ever looked count as empty."""
     transforms: Sequence[Float[Tensor, "F 3 4"]] = ()
     """From each posed mesh to the canonical head, per face; the mapping fills them in."""
+    coarse: CoarseSpace | None = None
+    """Of the one posed mesh, where a search may skip without looking for a nearest triangle; None: it is not known."""
 
 
 @dataclass

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flame_nerf.canonical.frames import SLIVER_RATIO
-from flame_nerf.canonical.search import EmptySpace, MarchSettings, Shell, ShellSamples
+from flame_nerf.canonical.search import CoarseSpace, EmptySpace, MarchSettings, Shell, ShellSamples
 from flame_nerf.kernels.cells import cells_per_metre
 from flame_nerf.kernels.cpu.threads import run_in_chunks
 
@@ -209,9 +209,15 @@ def _arguments_of(empty: EmptySpace | None) -> tuple:
     """Arrays of empty space that the kernel reads."""
     if empty is None:
         nothing = np.zeros(0, np.float32)
-        return nothing, np.float32(0), False, nothing, nothing, 0, np.zeros(0, np.uint64)
+        return nothing, np.float32(0), False, nothing, nothing, 0, np.zeros(0, np.uint64), *_coarse(None)
     return (
         empty.density.numpy(), np.float32(empty.least_density), empty.unseen_too,
         empty.box[0].numpy(), cells_per_metre(empty.box, empty.resolution).numpy(), empty.resolution,
-        np.array([table.data_ptr() for table in empty.transforms], np.uint64),
+        np.array([table.data_ptr() for table in empty.transforms], np.uint64), *_coarse(empty.coarse),
     )  # fmt: skip
+
+
+def _coarse(space: CoarseSpace | None) -> tuple:
+    if space is None:
+        return np.zeros((0, 0, 0), np.uint8), np.zeros(3, np.float32), np.float32(0)
+    return space.full.numpy(), space.low.numpy(), np.float32(space.per_metre)

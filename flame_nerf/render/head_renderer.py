@@ -27,6 +27,7 @@ from flame_nerf.render.compositing import render_packed
 from flame_nerf.render.falloff import Falloff
 from flame_nerf.render.observed.expression_hull import ExpressionHull
 from flame_nerf.render.observed.occupancy import OccupancyConfig, OccupancyGrid, select
+from flame_nerf.render.observed.skipped_space import SkippedSpace
 from flame_nerf.render.observed.view_cone import ViewCone
 from flame_nerf.render.renderer import Renderer
 from flame_nerf.render.shell_config import ShellConfig
@@ -151,6 +152,7 @@ class HeadRenderer(Renderer):
                 self._faces_of(self._mapping_config.blend_regions),
                 self._faces_of(self._mapping_config.scale_regions),
             )
+            self._skipped = SkippedSpace(self._mapping)
             self._meshes = PosedMeshCache(lambda row: self.pose(self._motion.at_timestep(row)), self.config.mesh_memory)
         return self._mapping
 
@@ -266,7 +268,7 @@ class HeadRenderer(Renderer):
             jitter=self.training or generator is not None,
             max_samples=MAX_SAMPLES_PER_RAY,
             generator=generator,
-            empty=empty if in_march else None,
+            empty=self._skipped.added(empty, rays.moments.meshes, self.occupancy.version) if in_march else None,
         )
         marched = replace(rays, samples=samples)
         if empty is None or in_march:

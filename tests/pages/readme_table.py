@@ -232,6 +232,9 @@ COMMANDS: dict[str, Runs | Parses | Installs | Serves] = {
     "flame-nerf drive outputs/…/config.yml --sweep jawOpen mouthSmileLeft --width 128 --supersample 2": Runs(
         extra="--frames 3", makes=("outputs/films/jawOpen-mouthSmileLeft.mp4",), instead={"128": "16"}, avatar=True
     ),
+    "flame-nerf drive outputs/…/config.yml --camera-path path.json": Runs(
+        {"path.json": made.path_json}, "--width 16", ("outputs/films/path.mp4",), avatar=True
+    ),
     "flame-nerf live outputs/…/config.yml --udp-port 11111 --listen 192.168.1.20": Parses(
         "waits for a phone; test_udp.py sends what one sends", "flame_nerf.cli.Live.run"
     ),

@@ -7,7 +7,7 @@ import numpy as np
 
 from flame_nerf.kernels.cpu.tree import KERNEL, ZERO, pointer
 
-COMPILED_WITH = "2b169d1717de"
+COMPILED_WITH = "0de27d121766"
 """Checksum of the files imported from; see `flame_nerf.kernels.cpu`."""
 
 

@@ -27,9 +27,10 @@ from flame_nerf.kernels.cpu.tree import (
     ZERO,
     nearest_packet,
     pointer,
+    try_triangle,
 )
 
-COMPILED_WITH = "91518ddd05f3"
+COMPILED_WITH = "cc32a4ec4862"
 """Checksum of the files imported from; see `flame_nerf.kernels.cpu`."""
 
 _NEARLY = np.float32(1 + 1e-5)
@@ -96,11 +97,28 @@ def _canonical_cell(row, x, y, z, low, per_metre, resolution):
     return cell
 
 
+@nb.njit(**INLINE)
+def _only_full(coarse, low, per_metre, w):
+    """Switch off the packet's points that lie where there is nothing; whether any is left."""
+    left = False
+    for lane in range(LANES):
+        x = int((w[PX + lane] - low[0]) * per_metre)
+        y = int((w[PY + lane] - low[1]) * per_metre)
+        z = int((w[PZ + lane] - low[2]) * per_metre)
+        # What is rounded up to 0 from below is in the border, which is empty.
+        inside = 0 <= x < coarse.shape[0] and 0 <= y < coarse.shape[1] and 0 <= z < coarse.shape[2]
+        if inside and coarse[x, y, z] > 0 and w[BEST + lane] > ZERO:
+            left = True
+        else:
+            w[BEST + lane] = NOBODY
+    return left
+
+
 @nb.njit(**KERNEL)
 def sample_shell(
     begin, end, addresses, mesh_index, origins, directions, start, stop, near, far, step, max_samples,
     leaves, order, shell, reach, largest_packets,
-    density, least_density, unseen_too, low, per_metre, resolution, tables,
+    density, least_density, unseen_too, low, per_metre, resolution, tables, coarse, coarse_low, coarse_per_metre,
     counts, out_ray, out_mesh, out_start, out_end, out_face, out_distance,
 ):  # fmt: skip
     """March rays[begin:end]; samples go to ``out_*`` one after the other, their number per ray to ``counts``.
@@ -109,8 +127,9 @@ def sample_shell(
     ``(k + 1 + start) step`` and is kept where its middle lies in the shell, no farther than where the ray ends
     (``stop`` [R], inf: nowhere), and not in a cell of the canonical head that is known to be empty: ``density``
     [resolution^3] below ``least_density`` (inf, never met: only if ``unseen_too``), after the way there by ``tables``
-    [meshes], addresses of transforms [F, 3, 4]. No density, nothing is left out. Returns the number of samples, and of
-    those left out in empty cells.
+    [meshes], addresses of transforms [F, 3, 4]. No density, nothing is left out. Eight samples that all lie where the
+    posed mesh's ``coarse`` [X, Y, Z] is 0 are left out unlooked at; no cells, none are. Returns the number of samples,
+    and of those left out in empty cells that were looked at.
     """
     count = len(order)
     w = np.empty(WORKSPACE, np.float32)
@@ -123,6 +142,12 @@ def sample_shell(
     packet_length = np.float32(LANES) * step
     total = skipped = 0
     everywhere = np.full(len(reach), EVERYWHERE)
+    slots = np.empty(count, np.int64)
+    for slot in range(count):
+        slots[order[slot]] = slot
+    # Nearest to a packet is mostly what was nearest to the one before it, or to the first of the ray before: tried
+    # first, it leaves out most of the tree.
+    seed = seed_of_ray = -1
     for ray in range(begin, end):
         counts[ray] = 0
         mesh = mesh_index[ray]
@@ -145,6 +170,7 @@ def sample_shell(
             leaves, boxes, reach, origin, inverse, t_low - step, t_high + step, t_first, packet_length, marks, stack
         )
         kept, first_of_ray = 0, total
+        seed, is_first = seed_of_ray, True
         for packet in range(packets + 1):
             if marks[packet] == 0:
                 continue
@@ -160,11 +186,19 @@ def sample_shell(
                 w[BEST + lane] = limit if k0 + lane <= last else NOBODY
                 w[FACE + lane] = NOBODY
                 w[MISSED + lane] = FAR
+            if coarse.size > 0 and not _only_full(coarse, coarse_low, coarse_per_metre, w):
+                continue
+            if seed >= 0:
+                try_triangle(triangles, seed, order[seed], w)
             # First among triangles whose own shell may hold the point: far fewer than all that are that near.
             nearest_packet(leaves, order, triangles, boxes, reach, w, stack)
             doubtful = False
             for lane in range(LANES):
                 face = int(w[FACE + lane])
+                if face >= 0:
+                    seed = slots[face]
+                    if is_first:
+                        seed_of_ray, is_first = seed, False
                 if face < 0 or np.sqrt(w[BEST + lane]) > shell[face]:
                     w[FACE + lane] = w[BEST + lane] = NOBODY
                 elif w[MISSED + lane] <= w[BEST + lane] * _NEARLY:

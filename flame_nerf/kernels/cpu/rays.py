@@ -30,7 +30,7 @@ from flame_nerf.kernels.cpu.tree import (
     total,
 )
 
-COMPILED_WITH = "2b169d1717de"
+COMPILED_WITH = "0de27d121766"
 """Checksum of the files imported from; see `flame_nerf.kernels.cpu`."""
 
 # Rows of the packet's workspace: origins, directions and one over these; the distance that must be beaten (-1: the lane

@@ -170,7 +170,7 @@ def _clip01(x):
 
 
 @nb.njit(**INLINE)
-def _test_triangle(triangles, slot, face, w):
+def try_triangle(triangles, slot, face, w):
     """Let every point of the packet take this triangle where it is nearer than its best so far.
 
     In the triangle's own plane: 0 inside, else the smallest of the distances to the three edges; the height above the
@@ -253,7 +253,7 @@ def nearest_packet(leaves, order, triangles, boxes, reach, w, stack):
             continue
         leaf = node - (leaves - 1)
         for slot in range(leaf * count // leaves, (leaf + 1) * count // leaves):
-            _test_triangle(triangles, slot, order[slot], w)
+            try_triangle(triangles, slot, order[slot], w)
 
 
 @nb.njit(**KERNEL)

@@ -19,6 +19,9 @@ from flame_nerf.runtime.old_runs import StoredConfig
 
 EMPTY_OPACITY = 2e-3
 """A sample is empty where even the highest density observed makes it less opaque than this: half of an 8-bit step."""
+EMPTY_IN_PICTURES = 5e-3
+"""The same for pictures, which show less of such haze than an 8-bit step a sample: there is much of it over the scalp,
+and without it most of the space there is skipped. Pictures differ by less than -60 dB."""
 MEMORY = 0.9
 """Part of a cell's highest density that remains when an exploring step finds less there: of an opaque
 cell, 60 such steps or some 700 steps in all make an empty one."""
@@ -68,6 +71,12 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("aabb", aabb.clone(), persistent=False)
         self.register_buffer("highest", torch.full((cells,), torch.inf))
         self._copied: _Copied | None = None
+        self._learned = 0
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Another whenever the grid is: torch's count of its own changes, and how often kernels learned."""
+        return self.highest._version, self._learned
 
     def cells(self, p_canonical: Float[Tensor, "N 3"]) -> Int[Tensor, " N"]:
         """Cell of each canonical point; points outside of the box belong to the nearest."""
@@ -83,10 +92,10 @@ class OccupancyGrid(nn.Module):
 
         Args:
             step: length of its samples, metres.
-            unseen_too: leave out what training never met.
+            unseen_too: leave out what training never met, and what hardly shows in a picture.
         """
-        config = self.config
-        return EmptySpace(self.highest, config.resolution, self.aabb, EMPTY_OPACITY / step, unseen_too)
+        opacity = EMPTY_IN_PICTURES if unseen_too else EMPTY_OPACITY
+        return EmptySpace(self.highest, self.config.resolution, self.aabb, opacity / step, unseen_too)
 
     def frozen(self, empty: EmptySpace) -> EmptySpace:
         """Of this grid, but as it is now whatever is learned from here on, until this is called again: then the same
@@ -110,6 +119,7 @@ class OccupancyGrid(nn.Module):
         """Take note of densities (1/m) that were met. Where several processes train, an exploring step brings what all
         of them met together: all must call this for the same steps.
         """
+        self._learned += 1
         sigma = sigma.detach().float()
         # Only what is looked at fades: a cell between the rays of this step is as full as it was.
         memory = MEMORY if exploring else 1.0

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from flame_nerf.kernels.availability import cpu_kernels_cover
+from flame_nerf.kernels.cpu.threads import run_in_chunks
 
 SLACK = 0.05
 """Radians added to what the cameras span: triangles turn a little against the head, and directions with them."""
 ALL_AROUND = 0.5
 """Cameras whose mean direction is shorter than this, for unit directions, surround the head: nothing is outside."""
+_LEAST = 4096
+"""Points below which a second thread costs more than it brings."""
 
 
 class ViewCone(nn.Module):
@@ -42,8 +48,18 @@ class ViewCone(nn.Module):
 
     def nearest(self, points: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Unit directions (from the eye on) at canonical points (metres); those outside moved to the border."""
+        cosine, sine = math.cos(self.limit), math.sin(self.limit)
+        learned = torch.is_grad_enabled() and (points.requires_grad or directions.requires_grad)
+        if not learned and cpu_kernels_cover(points, directions, self.eye):
+            from flame_nerf.kernels.cpu import view_cone as kernels
+
+            arrays = [values.detach().contiguous().numpy() for values in (points, directions, self.eye)]
+            out = torch.empty(points.shape)
+            known = np.float32(cosine), np.float32(sine), out.numpy()
+            run_in_chunks(lambda begin, end: kernels.nearest(begin, end, *arrays, *known), len(points), _LEAST)
+            return out
         axis = torch.nn.functional.normalize(points - self.eye, dim=1)
         along = (directions * axis).sum(dim=1, keepdim=True)
         across = torch.nn.functional.normalize(directions - along * axis, dim=1)
-        border = math.cos(self.limit) * axis + math.sin(self.limit) * across
-        return torch.where(along < math.cos(self.limit), border, directions)
+        border = cosine * axis + sine * across
+        return torch.where(along < cosine, border, directions)

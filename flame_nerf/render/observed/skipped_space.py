@@ -1,0 +1,89 @@
+"""Where around a posed mesh there may be anything at all, roughly: a march that sees so skips the search there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from flame_nerf.canonical import CanonicalMapping, CoarseSpace, EmptySpace, PosedMesh
+
+
+@dataclass
+class FullCells:
+    """The canonical cells that are not known to be empty."""
+
+    middles: Float[Tensor, "N 3"]
+    """Metres."""
+    face: Int[Tensor, " N"]
+    """Nearest triangles."""
+    diagonal: float
+    """Of a cell, metres."""
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, mapping: CanonicalMapping, empty: EmptySpace) -> FullCells:
+        """Those of a head that was trained; takes a tenth of a second."""
+        full = empty.density >= empty.least_density
+        if empty.unseen_too:
+            full &= empty.density.isfinite()
+        side, cell = empty.resolution, full.nonzero()[:, 0]
+        places = torch.stack([cell // side**2, cell // side % side, cell % side], dim=1)
+        low, high = empty.box
+        size = (high - low) / side
+        middles = low + (places + 0.5) * size
+        nearest = torch.zeros(len(middles), dtype=torch.long, device=middles.device)
+        canonical = mapping.pose(mapping.canonical_vertices)
+        face = mapping.to_canonical([canonical], nearest, middles).face
+        return cls(middles, face, float(size.norm()))
+
+    @torch.no_grad()
+    def around(self, mesh: PosedMesh) -> CoarseSpace | None:
+        """Carried to a posed mesh; None where there are none. Milliseconds.
+
+        A point of a posed head and the middle of the canonical cell that it falls into are less than half a diagonal
+        apart, and go the same way but for the bend between neighbouring triangles. Cells here are a diagonal wide, and
+        those next to a full one count as full.
+        """
+        if len(self.middles) == 0:
+            return None
+        linear, offset = mesh.transforms[:, :, :3], mesh.transforms[:, :, 3]
+        # A triangle without area has no way back; it has no samples either.
+        usable = linear.det().abs() > 1e-6
+        back = torch.linalg.inv(torch.where(usable[:, None, None], linear, torch.eye(3, device=linear.device)))
+        posed = (back[self.face] @ (self.middles - offset[self.face])[:, :, None])[:, :, 0][usable[self.face]]
+        low = posed.amin(dim=0) - 2 * self.diagonal
+        place = ((posed - low) / self.diagonal).long()
+        full = torch.zeros([int(most) + 3 for most in place.amax(dim=0)], device=place.device)
+        full[place[:, 0], place[:, 1], place[:, 2]] = 1
+        full = torch.nn.functional.max_pool3d(full[None, None], 3, stride=1, padding=1)[0, 0]
+        return CoarseSpace(full.to(torch.uint8), low, 1 / self.diagonal)
+
+
+class SkippedSpace:
+    """Adds to the empty space of a picture's one mesh where nothing is around it at all; kept while it is the same."""
+
+    def __init__(self, mapping: CanonicalMapping) -> None:
+        self._mapping = mapping
+        self._full: tuple[tuple[int, int], FullCells] | None = None
+        self._around: tuple[PosedMesh, CoarseSpace | None] | None = None
+
+    def added(
+        self, empty: EmptySpace | None, meshes: Sequence[PosedMesh], version: tuple[int, int]
+    ) -> EmptySpace | None:
+        """The empty space with its `coarse`; as it is in training, for several meshes, and on a GPU.
+
+        Args:
+            version: of its densities: another whenever they are.
+        """
+        if empty is None or not empty.unseen_too or len(meshes) != 1 or self._mapping.device.type != "cpu":
+            return empty
+        if self._full is None or self._full[0] != version:
+            self._full, self._around = (version, FullCells.of(self._mapping, empty)), None
+        # A picture is marched in parts.
+        if self._around is None or self._around[0] is not meshes[0]:
+            self._around = meshes[0], self._full[1].around(meshes[0])
+        return replace(empty, coarse=self._around[1])
