@@ -108,14 +108,18 @@ COMMANDS = {
     "depth": Command(subject, _depth),
     "synth": Command(
         lambda _: None,
-        lambda _, place, __: ["flame-nerf-data", "synth", str(place / "subject"), *"--size 32 --frames 8".split()]
-        + "--view-moments 1 --novel-frames 6".split(),
+        lambda _, place, __: (
+            ["flame-nerf-data", "synth", str(place / "subject"), *"--size 32 --frames 8".split()]
+            + "--view-moments 1 --novel-frames 6".split()
+        ),
     ),
     "train": Command(small_subject, _train),
     "demo": Command(
         synthetic_film,
-        lambda given, place, _: ["flame-nerf", "demo", "--video", str(given / "synth/film.mp4"), "--output"]
-        + [str(place / "demo"), "--steps", "24", "--frames", "3"],
+        lambda given, place, _: (
+            ["flame-nerf", "demo", "--video", str(given / "synth/film.mp4"), "--output"]
+            + [str(place / "demo"), "--steps", "24", "--frames", "3"]
+        ),
     ),
 }
 """By the name in the report."""

@@ -78,7 +78,7 @@ def convert_pictures(run: Run, shots: tuple[Shot, ...], size: tuple[int, int]) -
         if matte is not None and not mask.exists():
             save_picture(mask, resized(matte, size))
         if not image.exists() and copied:
-            with whole(image, alone=True, synced=False) as spare:
+            with whole(image, alone=True, synced=False, size=shot.picture.stat().st_size) as spare:
                 shutil.copyfile(shot.picture, spare)
         elif not image.exists():
             save_picture(image, resized(decoded.rgb, size))

@@ -85,7 +85,8 @@ class Workspace:
     def save(self, stage: str, name: str, **arrays: np.ndarray) -> None:
         """Store arrays among a stage's parts, whole or not at all."""
         target = self.folder / stage / f"{name}.npz"
-        with whole(target, alone=True, synced=False) as spare, spare.open("wb") as file:
+        size = sum(array.nbytes for array in map(np.asarray, arrays.values()))
+        with whole(target, alone=True, synced=False, size=size) as spare, spare.open("wb") as file:
             np.savez(file, **arrays)
 
     def load(self, stage: str, name: str) -> dict[str, np.ndarray] | None:

@@ -22,17 +22,17 @@ NO_ROOM = {
 class DiskFull(OSError):
     """There is no room for a file. `strerror` says why, how much the file needs, and how much is free."""
 
-    def __init__(self, number: int, path: Path, size: int, least: bool = False) -> None:
+    def __init__(self, number: int, path: Path, size: int | None, written: int = 0) -> None:
         """
         Args:
             number: the refusal's, one of `NO_ROOM`.
             path: of the file.
-            size: bytes that it needs.
-            least: it may need more; that much was written.
+            size: bytes that it needs; None where that is not known.
+            written: bytes that there was room for.
         """
-        free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free
-        needs = f"it needs {'more than ' if least else ''}{in_words(size)}, {in_words(free)} are free"
-        super().__init__(number, f"{NO_ROOM[number]}: {needs}", str(path))
+        free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free + written
+        needs = f"more than {in_words(written)}" if size is None else in_words(size)
+        super().__init__(number, f"{NO_ROOM[number]}: it needs {needs}, {in_words(free)} are free", str(path))
 
 
 def in_words(size: int) -> str:
@@ -96,7 +96,7 @@ def cache_folder() -> Path:
 
 
 @contextlib.contextmanager
-def whole(path: Path, *, alone: bool = False, synced: bool = True) -> Iterator[Path]:
+def whole(path: Path, *, alone: bool = False, synced: bool = True, size: int | None = None) -> Iterator[Path]:
     """Gives a spare name to write to, in a folder that is made; at the end it becomes `path`, on an error it goes.
 
     What was there before stays until then. A program that appends an ending to names without one (as `np.savez` does)
@@ -106,6 +106,7 @@ def whole(path: Path, *, alone: bool = False, synced: bool = True) -> Iterator[P
         alone: see `spare_name`.
         synced: wait until the disk has it (some 10 ms), so that even a power cut leaves no empty file under the name.
             Not for the thousands of pictures of a video.
+        size: bytes that it will have, where one knows: said if the disk has no room for them.
 
     Raises:
         DiskFull: there is no room for it.
@@ -127,7 +128,7 @@ def whole(path: Path, *, alone: bool = False, synced: bool = True) -> Iterator[P
     except OSError as error:
         if error.errno in NO_ROOM and not isinstance(error, DiskFull):
             written = spare.stat().st_size if spare.exists() else 0
-            raise DiskFull(error.errno, path, written, least=True) from error
+            raise DiskFull(error.errno, path, size, written) from error
         raise
     finally:
         _remove(spare)
