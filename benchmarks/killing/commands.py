@@ -58,7 +58,7 @@ def importable(folder: Path) -> None:
     from import_truth import make_truth
     from import_writers import write_insta
 
-    write_insta(folder / "insta", make_truth("still", 150))
+    write_insta(folder / "insta", make_truth("still", 70))
 
 
 def subject(folder: Path) -> None:
@@ -90,7 +90,7 @@ def _train(given: Path, place: Path, first: bool) -> list[str]:
     model = "--pipeline.model"
     words = ["ns-train", "flame-nerf-cpu", "--data", str(given / "subject"), "--output-dir", str(place / "out")]
     words += ["--experiment-name", "e", "--timestamp", "t", "--vis", "tensorboard", "--total-steps", str(STEPS)]
-    words += ["--max-num-iterations", str(STEPS), "--steps-per-save", "5", f"{model}.field.compiled", "False"]
+    words += ["--max-num-iterations", str(STEPS), "--steps-per-save", "5"]
     words += [f"{model}.field.log2-hashmap-size", "10", f"{model}.field.n-levels", "2"]
     words += [f"{model}.sampling.occupancy.resolution", "16", "--cpu-rays-per-batch", "64"]
     return words + (["--load-dir", str(folder)] if not first and checkpoints_in(folder) else [])

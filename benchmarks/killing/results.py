@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ LOGS = re.compile(r"(^|/)(events\.out\.tfevents\.|log$)|dataparser_transforms")
 """Files of which each run writes its own."""
 TIMES = {"frames_per_second", "seconds", "versions"}
 """Fields that say how long something took."""
+SAME = 1e-9
+"""Relative difference of numbers in JSON that counts as none: threads add up in any order. Arrays must be equal."""
 TIMED = re.compile(rb"[\d.]+( frames)? (a second|/s)")
 
 
@@ -79,6 +82,8 @@ def _differs(found: object, whole: object, at: str = "") -> str:
             return ""
         most = np.abs(found.astype(float) - whole.astype(float)).max() if whole.dtype.kind in "fiu" else "?"
         return f" at {at}: by up to {most}"
+    if isinstance(whole, float) and math.isclose(found, whole, rel_tol=SAME):
+        return ""
     return "" if found == whole else f" at {at or 'the bytes'}: {str(found)[:40]!r} for {str(whole)[:40]!r}"
 
 
