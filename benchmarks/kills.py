@@ -74,6 +74,7 @@ def attack(name: str, command: Command, folder: Path, kills: int, options: argpa
     given, place = folder / "given", folder / "place"
     given.mkdir()
     _forked(command.prepare, given)
+    begun = time.monotonic()
     wholes: dict[bool, tuple[dict[str, object], float]] = {}
     for kill in range(kills):
         console = bool(options.console) and kill % options.console == options.console - 1
@@ -97,6 +98,8 @@ def attack(name: str, command: Command, folder: Path, kills: int, options: argpa
         for kind, line in told.items():
             found.lines.append(f"{name}, kill {kill} after {after:.2f} of {seconds:.2f} s: {kind}: {line}")
             print(found.lines[-1], file=sys.stderr, flush=True)
+        left = (time.monotonic() - begun) / (kill + 1) * (kills - kill - 1)
+        print(f"{name}: {kill + 1} of {kills} kills, {left / 60:.1f} minutes left", file=sys.stderr, flush=True)
         if told and options.keep is not None:
             shutil.copytree(place, options.keep / f"{name}-{kill}", dirs_exist_ok=True, symlinks=True)
     return found

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import torch
 
@@ -16,8 +17,8 @@ from flame_nerf.subject import SubjectError, load_subject
 
 LOGS = re.compile(r"(^|/)(events\.out\.tfevents\.|log$)|dataparser_transforms")
 """Files of which each run writes its own."""
-TIMES = {"frames_per_second", "seconds", "versions"}
-"""Fields that say how long something took."""
+TIMES = {"frames_per_second", "seconds", "config"}
+"""Fields that say how long something took, or how it was called."""
 SAME = 1e-9
 """Relative difference of numbers in JSON that counts as none: threads add up in any order. Arrays must be equal."""
 TIMED = re.compile(rb"[\d.]+( frames)? (a second|/s)")
@@ -41,10 +42,29 @@ def _content(path: Path) -> object:
             return {name: arrays[name] for name in arrays.files}
     if path.suffix == ".json":
         return _plain(json.loads(path.read_bytes()))
+    if path.name == "config.yml" and "out" in path.parts:
+        # ns-train notes where it goes on from.
+        return [line.split(":")[0] for line in path.read_text().splitlines() if re.match(r"\w+:", line)]
     if path.suffix == ".ckpt":
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return _shape(torch.load(path, map_location="cpu", weights_only=True))
+    if "films" in path.parts and path.suffix in (".mp4", ".png"):
+        # Of an avatar that has seen other rays.
+        with av.open(str(path)) as film:
+            return [(frame.width, frame.height) for frame in film.decode(video=0)]
     data = path.read_bytes()
     return TIMED.sub(b"", data) if path.suffix == ".html" else data
+
+
+def _shape(value: Any) -> Any:
+    """Of a checkpoint: its steps, rates and moments' names as they are; of its tensors, what they are and if finite.
+
+    Training that goes on draws other rays than training that was never interrupted: the numbers are others.
+    """
+    if isinstance(value, dict):
+        return {name: _shape(one) for name, one in value.items()}
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype), list(value.shape), bool(value.isnan().any())
+    return [_shape(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def _plain(value: Any) -> Any:

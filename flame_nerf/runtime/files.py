@@ -31,8 +31,10 @@ class DiskFull(OSError):
             written: bytes that there was room for.
         """
         free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free + written
-        needs = f"more than {in_words(written)}" if size is None else in_words(size)
-        super().__init__(number, f"{NO_ROOM[number]}: it needs {needs}, {in_words(free)} are free", str(path))
+        needs = f"it needs {in_words(size)}, " if size is not None else ""
+        if size is None and written:
+            needs = f"it needs more than {in_words(written)}, "
+        super().__init__(number, f"{NO_ROOM[number]}: {needs}{in_words(free)} are free", str(path))
 
 
 def in_words(size: int) -> str:
