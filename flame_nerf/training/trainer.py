@@ -36,6 +36,8 @@ from flame_nerf.training.records import forget_records, subject_hash, write_reco
 from flame_nerf.training.relocation import follow_command_line
 from flame_nerf.training.viewer_address import keep_local
 
+TORCH_ON_FULL_DISKS = ("PytorchStreamWriter", "unexpected pos", "iostream error")
+"""What torch says where it finds no room for a checkpoint."""
 REMEDY = "Make room there, or name another folder with --output-dir."
 
 
@@ -219,10 +221,7 @@ class FlameNerfTrainer(Trainer):
 def _refusal(error: OSError | RuntimeError, part: Path, path: Path) -> str:
     """Why a checkpoint could not be written."""
     number = error.errno if isinstance(error, OSError) else None
-    if isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("PytorchStreamWriter", "unexpected pos")
-    ):
-        # All that torch says of a full disk.
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in TORCH_ON_FULL_DISKS):
         number = errno.ENOSPC
     if number in NO_ROOM and not isinstance(error, DiskFull):
         error = DiskFull(number, path, None, part.stat().st_size if part.is_file() else 0)
