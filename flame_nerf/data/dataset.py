@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from nerfstudio.data.datasets.base_dataset import InputDataset
 
 from flame_nerf.data.face_boxes import chin_row, feature_boxes
-from flame_nerf.data.faults import read_mask
+from flame_nerf.data.faults import PUT_BACK, read_mask
 from flame_nerf.runtime.door import decode_picture
 from flame_nerf.subject import Frame, Subject, SubjectError
 
@@ -56,7 +56,7 @@ def read_plate(subject: Subject, width: int, height: int) -> UInt8[np.ndarray, "
 
 
 def _decode(path: Path, mode: int) -> np.ndarray:
-    return decode_picture(path, SubjectError, mode, remedy="Put the picture back, or track the video again.")
+    return decode_picture(path, SubjectError, mode, remedy=PUT_BACK, missing=PUT_BACK)
 
 
 def _shrink(picture: np.ndarray, width: int, height: int) -> np.ndarray:

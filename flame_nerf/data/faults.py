@@ -20,6 +20,8 @@ from flame_nerf.subject import Frame, Subject, SubjectError
 
 Level = Literal["error", "warning", "note"]
 """error: training breaks or learns nothing right; warning: the result will suffer; note: good to know."""
+PUT_BACK = "Put the picture back, or track the video again."
+"""What to do about a picture that is missing or damaged."""
 NAMED = 6
 """Frames that are named before the rest are only counted."""
 LOOKED_AT = 48
@@ -221,8 +223,7 @@ def read_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
     """
     import cv2
 
-    remedy = "Put the picture back, or track the video again."
-    mask = decode_picture(path, SubjectError, cv2.IMREAD_GRAYSCALE, remedy=remedy)
+    mask = decode_picture(path, SubjectError, cv2.IMREAD_GRAYSCALE, remedy=PUT_BACK, missing=PUT_BACK)
     return mask * 255 if _of_ones(mask) else mask
 
 
@@ -336,7 +337,8 @@ def _of_one_colour(subject: Subject) -> list[bool]:
 
     if subject.pictures_left_out:
         return []
-    return [
-        is_of_one_colour(subject, frame, decode_picture(frame.file_path, SubjectError, cv2.IMREAD_GRAYSCALE))
-        for frame in spread(subject.frames, LAID_ON)
-    ]
+    found = []
+    for frame in spread(subject.frames, LAID_ON):
+        grey = decode_picture(frame.file_path, SubjectError, cv2.IMREAD_GRAYSCALE, remedy=PUT_BACK, missing=PUT_BACK)
+        found.append(is_of_one_colour(subject, frame, grey))
+    return found
