@@ -150,7 +150,8 @@ def _start(command: Command, given: Path, place: Path, console: bool, first: boo
     os.dup2(log, 1)
     os.dup2(log, 2)
     # What it leaves there is left over, too.
-    os.environ["TMPDIR"] = tempfile.tempdir = str(place / "tmp")
+    os.environ["TMPDIR"] = str(place / "tmp")
+    vars(tempfile).update(tempdir=None)
     if console:
         script = Path(sys.executable).parent / words[0]
         os.execv(script, [str(script), *words[1:]])

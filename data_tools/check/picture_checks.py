@@ -12,15 +12,14 @@ import numpy as np
 from jaxtyping import UInt8
 
 from flame_nerf.data.faults import (
-    Covered,
     Finding,
     colour_findings,
-    covered_of,
     is_of_one_colour,
     mask_findings,
     some,
     spread,
 )
+from flame_nerf.data.stored import Covered, covered_of
 from flame_nerf.runtime.door import open_picture, picture_header
 from flame_nerf.subject import Frame, Subject
 

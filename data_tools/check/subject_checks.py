@@ -14,7 +14,8 @@ from data_tools.check.head_checks import check_head
 from data_tools.check.picture_checks import check_pictures
 from data_tools.importers.inputs.cameras import Camera
 from data_tools.importers.overlay import Judged, OutlineTest
-from flame_nerf.data.faults import Finding, overlap_findings, read_mask, some
+from flame_nerf.data.faults import Finding, overlap_findings, some
+from flame_nerf.data.stored import read_mask
 from flame_nerf.heads import HeadModelError, load_head
 from flame_nerf.motion.live_head import LiveHead
 from flame_nerf.runtime.door import picture_header, read_json

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,13 +14,11 @@ from jaxtyping import Float, UInt8
 
 from flame_nerf.data.face_boxes import head_box, project
 from flame_nerf.data.overlap import overlap
-from flame_nerf.runtime.door import decode_picture
+from flame_nerf.data.stored import Covered, covered_by, read_mask, read_stored
 from flame_nerf.subject import Frame, Subject, SubjectError
 
 Level = Literal["error", "warning", "note"]
 """error: training breaks or learns nothing right; warning: the result will suffer; note: good to know."""
-PUT_BACK = "Put the picture back, or track the video again."
-"""What to do about a picture that is missing or damaged."""
 NAMED = 6
 """Frames that are named before the rest are only counted."""
 LOOKED_AT = 48
@@ -215,55 +212,6 @@ def camera_findings(subject: Subject, frames: Sequence[Frame]) -> Iterator[Findi
             yield Finding("error" if len(names) > share * total else "warning", topic, text.format(told))
 
 
-def read_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
-    """A mask as 8 bits, 255 = head; one of zeros and ones is brought to that.
-
-    Raises:
-        SubjectError: naming the file that cannot be decoded.
-    """
-    import cv2
-
-    mask = decode_picture(path, SubjectError, cv2.IMREAD_GRAYSCALE, remedy=PUT_BACK, missing=PUT_BACK)
-    return mask * 255 if _of_ones(mask) else mask
-
-
-def _of_ones(mask: UInt8[np.ndarray, "H W"]) -> bool:
-    return int(mask.max()) == 1
-
-
-@dataclass(frozen=True)
-class Covered:
-    """How much of a mask is on."""
-
-    name: str
-    share: float
-    of_ones: bool = False
-    """Whether it holds 0 and 1 where 0 and 255 are meant."""
-
-
-def covered_by(frames: Sequence[Frame]) -> list[Covered]:
-    """Of each frame that has a mask, and whose file is there: how much of it is on.
-
-    Raises:
-        SubjectError: naming a file that cannot be decoded.
-    """
-    masks = [frame.mask_path for frame in frames if frame.mask_path is not None]
-    return [covered_of(path) for path in masks if path.exists()]
-
-
-def covered_of(path: Path) -> Covered:
-    """How much of a mask is on.
-
-    Raises:
-        SubjectError: naming the file that cannot be decoded.
-    """
-    import cv2
-
-    stored = decode_picture(path, SubjectError, cv2.IMREAD_GRAYSCALE)
-    of_ones = _of_ones(stored)
-    return Covered(path.name, float((stored > (0 if of_ones else 127)).mean()), of_ones)
-
-
 def mask_findings(masks: Sequence[Covered]) -> Iterator[Finding]:
     """Empty and full masks, and those that are written with ones."""
     for word, names in (
@@ -337,8 +285,7 @@ def _of_one_colour(subject: Subject) -> list[bool]:
 
     if subject.pictures_left_out:
         return []
-    found = []
-    for frame in spread(subject.frames, LAID_ON):
-        grey = decode_picture(frame.file_path, SubjectError, cv2.IMREAD_GRAYSCALE, remedy=PUT_BACK, missing=PUT_BACK)
-        found.append(is_of_one_colour(subject, frame, grey))
-    return found
+    return [
+        is_of_one_colour(subject, frame, read_stored(frame.file_path, cv2.IMREAD_GRAYSCALE))
+        for frame in spread(subject.frames, LAID_ON)
+    ]
