@@ -51,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--commands", nargs="*", choices=list(COMMANDS), default=list(COMMANDS), metavar="COMMAND")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--console", type=int, default=EVERY, help="one of so many is a console script; 0: none")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="longest time a command")
     parser.add_argument("--keep", type=Path, help="folder for what was left by kills that came to no good")
     options = parser.parse_args(arguments)
     heads = ("seconds", "kills", "of scripts", "wrong status", "hangs", "half-written", "other result", "left over")
@@ -76,7 +77,11 @@ def attack(name: str, command: Command, folder: Path, kills: int, options: argpa
     _forked(command.prepare, given)
     begun = time.monotonic()
     wholes: dict[bool, tuple[dict[str, object], float]] = {}
-    for kill in range(kills):
+    # Moments in any order: cut short by --seconds, they are still spread over all of it.
+    moments = choices.sample(range(kills), kills)
+    for kill, moment in enumerate(moments):
+        if time.monotonic() - begun > options.seconds:
+            break
         console = bool(options.console) and kill % options.console == options.console - 1
         if console not in wholes:
             wholes[console] = _in_peace(command, given, place, console)
@@ -84,7 +89,7 @@ def attack(name: str, command: Command, folder: Path, kills: int, options: argpa
         whole, seconds = wholes[console]
         while True:
             _empty(place)
-            after = seconds * (kill + choices.random()) / kills
+            after = seconds * (moment + choices.random()) / kills
             run = _start(command, given, place, console, first=True)
             if _wait(run, after) is None:
                 break
