@@ -33,8 +33,6 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 MOST_MB_PER_HOUR = 40.0
 """Growth beyond which the test fails: a gigabyte in a day."""
 ROWS = 12
-STAYS = 90.0
-"""Seconds until the stand-in leaves and comes again."""
 DISTANCE = 6.0
 """Of its camera from the head, in the viewer's units (tenths of a metre)."""
 
@@ -56,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--warm-up", type=float, default=3.0, help="minutes that do not count: caches fill")
     parser.add_argument("--every", type=float, default=3.0, help="seconds between samples")
+    parser.add_argument("--stays", type=float, default=60.0, help="seconds until the stand-in leaves and comes again")
     parser.add_argument("--mb-per-hour", type=float, default=MOST_MB_PER_HOUR, help="most that it may grow by")
     parser.add_argument("--data", type=Path, help="subject to train on; a small one is made if none is given")
     parser.add_argument("--samples", type=Path, help="JSON file for all samples")
@@ -101,7 +100,7 @@ def soak(folder: Path, options: argparse.Namespace) -> list[Sample]:
         make_subject(data, size=64, count=40)
     samples, log = [], folder / "log"
     with _training(data.resolve(), folder, log) as (process, port):
-        looker = Looker(port)
+        looker = Looker(port, options.stays)
         looker.start()
         begun = time.monotonic()
         while (minutes := (time.monotonic() - begun) / 60) < options.minutes:
@@ -161,10 +160,10 @@ def _memory(process: int) -> dict[str, float]:
 class Looker(threading.Thread):
     """Stands in for a browser at the viewer."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, stays: float) -> None:
         super().__init__(daemon=True)
         self._address, self._ended = f"ws://127.0.0.1:{port}", threading.Event()
-        self.shown = 0
+        self._stays, self.shown = stays, 0
 
     def run(self) -> None:
         while not self._ended.is_set():
@@ -184,7 +183,7 @@ class Looker(threading.Thread):
 
         begun, moved = time.monotonic(), 0.0
         with connect(self._address, max_size=None, compression=None) as server:
-            while not self._ended.is_set() and (now := time.monotonic()) - begun < STAYS:
+            while not self._ended.is_set() and (now := time.monotonic()) - begun < self._stays:
                 if now - moved > 0.5:
                     moved = now
                     turned = ViewerCameraMessage(**_camera(0.6 * math.sin(now / 7)))
