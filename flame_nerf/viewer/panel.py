@@ -19,6 +19,7 @@ from flame_nerf.film.paths import mean_camera
 from flame_nerf.film.pictures import to_uint8
 from flame_nerf.motion import PosedFrame, Provenance
 from flame_nerf.runtime.compatibility import mend_two_keyframes
+from flame_nerf.runtime.heap import give_back, share_heaps
 from flame_nerf.viewer.handles import by_hand, plain_text
 from flame_nerf.viewer.keyframes import carry_faces, path_of
 from flame_nerf.viewer.mesh_overlay import MeshOverlay
@@ -86,6 +87,8 @@ class HeadPanel(ViewerControl):
     def _setup(self, viewer: Viewer) -> None:
         """Called by the viewer once its own panels stand. Whatever goes wrong here costs the panel, not the viewer."""
         super()._setup(viewer)
+        # Each browser that comes is rendered for on a thread of its own.
+        share_heaps()
         try:
             if getattr(self._model, "motion", None) is None:
                 return
@@ -102,7 +105,7 @@ class HeadPanel(ViewerControl):
             mend_two_keyframes()
             set_field_of_view(viewer.viser_server, self._first_view()[2])
             viewer.viser_server.on_client_connect(self.greet)
-            viewer.viser_server.on_client_disconnect(lambda client: self._count_browsers(leaving=client.client_id))
+            viewer.viser_server.on_client_disconnect(lambda client: self._goodbye(client.client_id))
             self.stage.apply()
         except Exception as error:
             CONSOLE.print(f"[bold yellow]The head panel could not be made: {type(error).__name__}: {error}")
@@ -215,6 +218,10 @@ class HeadPanel(ViewerControl):
             self._count_browsers(coming=client.client_id)
         except Exception as error:
             CONSOLE.print(f"[bold yellow]Head panel: the first view could not be set: {type(error).__name__}: {error}")
+
+    def _goodbye(self, client_id: int) -> None:
+        self._count_browsers(leaving=client_id)
+        give_back()
 
     def _count_browsers(self, coming: int | None = None, leaving: int | None = None) -> None:
         # viser's own list is locked while it greets a client.
