@@ -23,7 +23,7 @@ import flame_nerf.film
 import flame_nerf.methods  # noqa: F401
 from flame_nerf.training.checkpoints import checkpoints_in
 
-STEPS = 40
+STEPS = 20
 PROGRAMS: dict[str, Callable[[], object]] = {
     "flame-nerf-data": data_tools.cli.main,
     "flame-nerf": flame_nerf.cli.main,
@@ -90,7 +90,7 @@ def _train(given: Path, place: Path, first: bool) -> list[str]:
     model = "--pipeline.model"
     words = ["ns-train", "flame-nerf-cpu", "--data", str(given / "subject"), "--output-dir", str(place / "out")]
     words += ["--experiment-name", "e", "--timestamp", "t", "--vis", "tensorboard", "--total-steps", str(STEPS)]
-    words += ["--max-num-iterations", str(STEPS), "--steps-per-save", "5"]
+    words += ["--max-num-iterations", str(STEPS), "--steps-per-save", "4"]
     words += [f"{model}.field.log2-hashmap-size", "10", f"{model}.field.n-levels", "2"]
     words += [f"{model}.sampling.occupancy.resolution", "16", "--cpu-rays-per-batch", "64"]
     return words + (["--load-dir", str(folder)] if not first and checkpoints_in(folder) else [])
