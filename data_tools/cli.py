@@ -137,7 +137,8 @@ def _print_synth(made: SynthSummary) -> None:
     seen = f"yaw {left:.0f} to {right:+.0f}, pitch {low:.0f} to {high:+.0f} degrees"
     console.print(f"Training      {made.train_frames} frames, {seen}")
     console.print(f"Held out      {made.view_frames} from other cameras, {made.expression_frames} of new expressions")
-    console.print(f"Subject       {folder} ({made.seconds:.0f} s)")
+    took = f"{made.seconds:.0f} s" if made.seconds else "there already"
+    console.print(f"Subject       {folder} ({took})")
     console.print(f"Next          ns-train flame-nerf-cpu --data {escape(shlex.quote(str(made.subject)))}")
 
 

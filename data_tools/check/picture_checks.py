@@ -11,8 +11,15 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from flame_nerf.data.face_boxes import head_box
-from flame_nerf.data.faults import Covered, Finding, covered_of, mask_findings, some, spread
+from flame_nerf.data.faults import (
+    Finding,
+    colour_findings,
+    is_of_one_colour,
+    mask_findings,
+    some,
+    spread,
+)
+from flame_nerf.data.stored import Covered, covered_of
 from flame_nerf.runtime.door import open_picture, picture_header
 from flame_nerf.subject import Frame, Subject
 
@@ -32,8 +39,7 @@ class _Look:
     grey: UInt8[np.ndarray, "h w"]
     covered: Covered | None
     """How much of the mask is on; None without a mask."""
-    plain: bool
-    """Whether the head's box is of one colour."""
+    of_one_colour: bool
 
 
 def check_pictures(subject: Subject, on_picture: Callable[[], None] = lambda: None) -> list[Finding]:
@@ -62,8 +68,7 @@ def check_pictures(subject: Subject, on_picture: Callable[[], None] = lambda: No
             )
     if not looks:
         return findings
-    if 2 * sum(look.plain for look in looks) > len(looks):
-        findings.append(Finding("error", "pictures", "The pictures are of one colour where the head should be."))
+    findings += colour_findings([look.of_one_colour for look in looks])
     return findings + _masks(looks) + _repeats(looks)
 
 
@@ -71,13 +76,11 @@ def _look(subject: Subject, frame: Frame) -> _Look:
     grey = read_grey(frame.file_path)
     scale = min(1.0, SIDE / max(grey.shape))
     width, height = max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale))
-    left, top, right, bottom = head_box(subject, frame, grey.shape[1], grey.shape[0], 0.0)
-    head = grey[top:bottom, left:right]
     covered = None
     if frame.mask_path is not None:
         covered = covered_of(frame.mask_path)
     small = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
-    return _Look(frame, small, covered, bool(np.ptp(head if head.size > 64 else grey) == 0))
+    return _Look(frame, small, covered, is_of_one_colour(subject, frame, grey))
 
 
 def read_grey(path: Path) -> UInt8[np.ndarray, "H W"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from data_tools.check.head_checks import check_head
 from data_tools.check.picture_checks import check_pictures
 from data_tools.importers.inputs.cameras import Camera
 from data_tools.importers.overlay import Judged, OutlineTest
-from flame_nerf.data.faults import Finding, read_mask, some
+from flame_nerf.data.faults import Finding, overlap_findings, some
+from flame_nerf.data.stored import read_mask
 from flame_nerf.heads import HeadModelError, load_head
 from flame_nerf.motion.live_head import LiveHead
 from flame_nerf.runtime.door import picture_header, read_json
@@ -23,7 +25,7 @@ from flame_nerf.subject.types import TRANSFORMS_FILE
 JUDGED = 12
 """Frames, evenly spread, on which the mesh's outline is compared with the mask."""
 BROKEN_OVERLAY, LOW_OVERLAY = 0.5, 0.85
-"""Outline agreement below which the mesh is not where the pictures show the head, and below which it is badly so."""
+"""Outline agreement below which cameras or mesh are wrong, and below which they may be."""
 
 
 def check_subject(subject: Subject | Path | str, on_picture: Callable[[], None] = lambda: None) -> list[Finding]:
@@ -116,17 +118,18 @@ def _overlay(subject: Subject) -> list[Finding]:
     if verdict.better is not None:
         cause = f" It would be {verdict.better_iou:.2f} with {verdict.better.words}: that is the likely mistake."
     said = f"The mesh's outline agrees with the masks by {verdict.iou:.2f} (1 is perfect)"
-    if verdict.iou < BROKEN_OVERLAY:
-        return [
-            Finding(
-                "error",
-                "overlay",
-                f"{said}: it does not lie where the pictures show the head. Check the axes, "
-                f"signs and scale of the cameras.{cause}",
-            )
-        ]
+    try:
+        off = list(overlap_findings(subject))
+    except SubjectError:
+        off = []
+    if off:
+        return [replace(finding, text=f"{finding.text}{cause}") for finding in off]
     if verdict.iou < LOW_OVERLAY:
-        advice = cause or " Hair beside the face does this too: look at the report's pictures."
+        advice = cause or (
+            " Check the axes, signs and scale of the cameras: look at the report's pictures."
+            if verdict.iou < BROKEN_OVERLAY
+            else " Hair beside the face does this too: look at the report's pictures."
+        )
         return [Finding("warning", "overlay", f"{said}.{advice}")]
     return [Finding("note", "overlay", f"{said}.")]
 

@@ -21,9 +21,10 @@ from rich.markup import escape
 from data_tools.depth.config import MESH, DepthConfig, DepthError, DepthSummary, EstimatorUnavailable
 from data_tools.depth.mesh import face_depth, ordering_agreement
 from data_tools.depth.monocular import MonocularEstimator
+from data_tools.runs.errors import disk_errors
 from data_tools.runs.pictures import load_grey, load_picture, save_picture
 from data_tools.runs.progress import StageBars
-from data_tools.runs.workspace import stage_key
+from data_tools.runs.workspace import begin_parts, end_parts, stage_key
 from flame_nerf.data.depth_maps import spread
 from flame_nerf.runtime.door import read_json
 from flame_nerf.runtime.files import take_place, whole
@@ -31,7 +32,6 @@ from flame_nerf.subject import Frame, Subject, SubjectError, load_subject
 from flame_nerf.subject.types import TRACK_FILE, TRANSFORMS_FILE
 
 FOLDER, UNFINISHED = "depths", "depths.part"
-KEY_FILE = "key"
 CHECKED_FRAMES = 8
 """Frames on which an estimator's order is compared with the mesh's."""
 DOUBTFUL_AGREEMENT = 0.65
@@ -64,7 +64,7 @@ def write_depth(root: Path, config: DepthConfig) -> DepthSummary:
         if all((subject.root / FOLDER / name).is_file() for name in names):
             agreement = record.get("agreement")
             return DepthSummary(subject.root, prior, len(names), 0, float("nan"), agreement, ())
-    try:
+    with disk_errors(subject.root, DepthError):
         part = _begin(subject.root, key, config.overwrite)
         with StageBars() as bars:
             sign, agreement = (1, None) if estimator is None else _direction(subject, estimator, config, bars)
@@ -77,8 +77,6 @@ def write_depth(root: Path, config: DepthConfig) -> DepthSummary:
                 "it may not see this face well. Compare with --prior mesh before you trust it."
             )
         _finish(subject.root, part, names, {"prior": prior, "key": key, "larger": "nearer", "agreement": agreement})
-    except OSError as error:
-        raise DepthError(f"{subject.root}: {error}. Is the disk full or write-protected?") from error
     return DepthSummary(subject.root, prior, len(names), len(waiting), known, agreement, tuple(warnings))
 
 
@@ -122,11 +120,9 @@ def _names(frames: Sequence[Frame]) -> list[str]:
 def _begin(root: Path, key: str, afresh: bool) -> Path:
     """Folder for the maps until all are there; those of an interrupted run with the same key are kept."""
     part = root / UNFINISHED
-    begun = part / KEY_FILE
-    if afresh or not (begun.is_file() and begun.read_text() == key):
+    if afresh:
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        begun.write_text(key)
+    begin_parts(part, key)
     return part
 
 
@@ -214,7 +210,7 @@ def _limits(nearness: Float[np.ndarray, "H W"], head: Bool[np.ndarray, "H W"]) -
 
 def _finish(root: Path, part: Path, names: list[str], record: dict[str, Any]) -> None:
     """Put the finished folder in place and name it in transforms.json."""
-    (part / KEY_FILE).unlink()
+    end_parts(part)
     take_place(part, root / FOLDER)
     path = root / TRANSFORMS_FILE
     # Edited, not written anew: other tools may have left fields there that mean something to them.

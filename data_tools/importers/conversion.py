@@ -20,8 +20,9 @@ from data_tools.runs.blocks import blocks_of, run_blocks
 from data_tools.runs.picture_files import read_picture
 from data_tools.runs.pictures import save_picture
 from data_tools.runs.progress import StageBars
-from data_tools.runs.workspace import Workspace, stage_key
+from data_tools.runs.workspace import Workspace, begin_parts, stage_key
 from flame_nerf.runtime.files import whole
+from flame_nerf.runtime.space import mapped_file
 
 BLOCK = 64
 """Meshes that are made, carried and written at a time: 4 MB of vertices for FLAME."""
@@ -77,19 +78,16 @@ def convert_pictures(run: Run, shots: tuple[Shot, ...], size: tuple[int, int]) -
         if matte is not None and not mask.exists():
             save_picture(mask, resized(matte, size))
         if not image.exists() and copied:
-            with whole(image, alone=True, synced=False) as spare:
+            with whole(image, alone=True, synced=False, size=shot.picture.stat().st_size) as spare:
                 shutil.copyfile(shot.picture, spare)
         elif not image.exists():
             save_picture(image, resized(decoded.rgb, size))
         names[index] = image.name, None if matte is None else mask.name
 
     def work(advance: Callable[..., None]) -> dict[str, Any]:
-        begun = images / ".key"
-        if not (begun.is_file() and begun.read_text() == key):
-            for folder in (images, masks):
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir(parents=True)
-            begun.write_text(key)
+        if begin_parts(images, key):
+            shutil.rmtree(masks, ignore_errors=True)
+        masks.mkdir(exist_ok=True)
 
         def one(block: range) -> None:
             for index in block:
@@ -119,9 +117,7 @@ def convert_meshes(
     blocks = [range(start, min(start + BLOCK, len(rows))) for start in range(0, len(rows), BLOCK)]
 
     def work(advance: Callable[..., None]) -> dict[str, Any]:
-        shape = (len(rows), *capture.canonical.shape)
-        mode = "r+" if path.is_file() else "w+"
-        vertices = np.lib.format.open_memmap(path, mode=mode, dtype=np.float32, shape=shape)
+        vertices = mapped_file(path, (len(rows), *capture.canonical.shape), np.float32)
         for block in blocks:
             name = f"{block.start:06d}"
             if run.workspace.load("meshes", name) is None:

@@ -11,10 +11,9 @@ from jaxtyping import Float, Int, UInt8
 
 from data_tools.importers.inputs.cameras import READINGS, Camera, Reading
 from data_tools.tracking.masks.collar import near
-from data_tools.tracking.masks.silhouette import band_between, cover, outline_iou
+from data_tools.tracking.masks.silhouette import band_between, outline_iou
+from flame_nerf.data.overlap import SIDE, cover
 
-SIDE = 256
-"""Longest side of the pictures that are compared."""
 CHIN, BROW = 0.44, 0.78
 """Where chin and brow are between the lowest and the highest point of a head with a neck."""
 SLAB = 0.03

@@ -24,7 +24,7 @@ from data_tools.importers.skull import find_skull
 from data_tools.runs.errors import disk_errors
 from data_tools.runs.picture_files import read_picture
 from data_tools.runs.progress import StageBars
-from data_tools.runs.workspace import FOLDER, Workspace, stage_key
+from data_tools.runs.workspace import FOLDER, Workspace, stage_key, tidy
 from flame_nerf.subject import SubjectError, load_subject, write_subject
 
 JUDGED = 16
@@ -62,10 +62,13 @@ def import_data(
     _check(source, subject_dir, config)
     reader, why = recognise(format_name, source)
     key = _key(reader.name, source, config)
-    finished = _finished(subject_dir, key, config.overwrite)
-    if finished is not None:
-        return finished
     with disk_errors(subject_dir, ImportingError):
+        finished = _finished(subject_dir, key, config.overwrite)
+        if finished is not None:
+            if not config.keep_work:
+                # It may have been stopped while it did.
+                tidy(subject_dir)
+            return finished
         subject_dir.mkdir(parents=True, exist_ok=True)
         workspace = Workspace(subject_dir)
         try:
@@ -75,9 +78,8 @@ def import_data(
         except ImportingError:
             _leave(workspace, subject_dir, reader)
             raise
-    if not config.keep_work:
-        workspace.remove()
-        (subject_dir / "images" / ".key").unlink(missing_ok=True)
+        if not config.keep_work:
+            tidy(subject_dir)
     return summary
 
 

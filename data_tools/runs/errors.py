@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
+
+from flame_nerf.runtime.files import NO_ROOM, DiskFull
 
 GO_ON = "Interrupted. Give the same command again to go on from here."
 
@@ -50,8 +51,8 @@ def disk_errors(folder: Path, kind: type[Exception], again: str = "It goes on wh
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise kind(
-                f"{folder}: the disk is full. Free some space and give the same command again. {again}"
-            ) from error
-        raise kind(f"{folder}: {error}. Check the folder, then give the same command again.") from error
+        where, why = error.filename or folder, error.strerror or error
+        if error.errno in NO_ROOM:
+            why = why if isinstance(error, DiskFull) else NO_ROOM[error.errno]
+            raise kind(f"{where}: {why}. Free some space and give the same command again. {again}") from error
+        raise kind(f"{where}: {why}. Check the folder, then give the same command again.") from error

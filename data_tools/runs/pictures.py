@@ -28,7 +28,7 @@ def save_picture(path: Path, picture: UInt8[np.ndarray, "H W *C"]) -> None:
     """
     order = picture if picture.ndim == 2 else picture[..., ::-1]
     data = cv2.imencode(path.suffix, order, _SETTINGS[path.suffix])[1]
-    with whole(path, alone=True, synced=False) as spare:
+    with whole(path, alone=True, synced=False, size=len(data)) as spare:
         spare.write_bytes(data)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from flame_nerf.runtime.files import whole
 VERSION = 2
 """Raised when a stage's results change meaning, so that older ones are not reused."""
 FOLDER = ".work"
+KEY = ".key"
+"""File in a folder of parts that says of which stage they are."""
 
 
 class Workspace:
@@ -43,11 +45,7 @@ class Workspace:
         """Folder for a stage's parts. Parts of a run with the same key are kept, others deleted."""
         self._marker(stage).unlink(missing_ok=True)
         folder = self.folder / stage
-        begun = folder / "key"
-        if not (begun.is_file() and begun.read_text() == key):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            begun.write_text(key)
+        begin_parts(folder, key)
         return folder
 
     def finish(self, stage: str, key: str, note: dict[str, Any]) -> None:
@@ -87,7 +85,8 @@ class Workspace:
     def save(self, stage: str, name: str, **arrays: np.ndarray) -> None:
         """Store arrays among a stage's parts, whole or not at all."""
         target = self.folder / stage / f"{name}.npz"
-        with whole(target, alone=True, synced=False) as spare, spare.open("wb") as file:
+        size = sum(array.nbytes for array in map(np.asarray, arrays.values()))
+        with whole(target, alone=True, synced=False, size=size) as spare, spare.open("wb") as file:
             np.savez(file, **arrays)
 
     def load(self, stage: str, name: str) -> dict[str, np.ndarray] | None:
@@ -103,6 +102,47 @@ class Workspace:
 
     def _marker(self, stage: str) -> Path:
         return self.folder / f"{stage}.done.json"
+
+
+def begin_parts(folder: Path, key: str) -> bool:
+    """Ready a folder for what a stage writes one by one: what a run with another key left there goes.
+
+    Returns:
+        Whether it is empty now; otherwise it holds parts of this very stage.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    begun = folder / KEY
+    if begun.is_file() and begun.read_text(errors="replace") == key:
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole(begun, alone=True, synced=False) as spare:
+        spare.write_text(key)
+    return True
+
+
+def end_parts(folder: Path) -> None:
+    """A folder that `begin_parts` readied is complete: it says no more what it was begun for."""
+    (folder / KEY).unlink(missing_ok=True)
+
+
+def tidy(subject: Path, dropped: Iterable[int] = ()) -> None:
+    """Remove what a finished run needs no more: intermediate results, and the pictures that it does not use.
+
+    Args:
+        dropped: numbers of those pictures.
+    """
+    images, masks = subject / "images", subject / "masks"
+    if (images / KEY).exists():
+        for number in dropped:
+            for path in (images / f"{number:05d}.png", images / f"{number:05d}.jpg", masks / f"{number:05d}.png"):
+                path.unlink(missing_ok=True)
+    shutil.rmtree(subject / FOLDER, ignore_errors=True)
+    end_parts(masks)
+    # Last of all: until then the next run knows that there is something to remove.
+    end_parts(images)
 
 
 def video_key(video: Path) -> str:

@@ -46,4 +46,4 @@ class SynthSummary:
     pitch_range_deg: tuple[float, float]
     """The same up (positive) and down."""
     seconds: float
-    """Wall time."""
+    """Wall time; 0 where it was there already."""

@@ -85,14 +85,18 @@ def synthesise(subject_dir: str | Path, config: SynthConfig | None = None, silen
         subject_dir: folder to write; it must not exist, or be empty, unless it is a synthetic subject to overwrite.
         silent: show no progress bars.
 
+    Given again with the same options, it answers with what it made.
+
     Raises:
         SynthError: an option is out of range, the folder holds something else, or the disk is full.
     """
     config = config or SynthConfig()
     _check(config)
     target = Path(subject_dir).absolute()
-    _check_target(target, config.overwrite)
     started = time.perf_counter()
+    made = _made_already(target, config)
+    if made is not None:
+        return _summary(target, made, 0.0)
     try:
         with (
             disk_errors(target, SynthError, "It starts again from the beginning."),
@@ -102,6 +106,10 @@ def synthesise(subject_dir: str | Path, config: SynthConfig | None = None, silen
             subjects = _film_all(spare, config, bars)
     except FilmError as error:
         raise SynthError(str(error)) from error
+    return _summary(target, subjects, time.perf_counter() - started)
+
+
+def _summary(target: Path, subjects: list[Subject], seconds: float) -> SynthSummary:
     angles = np.array([(f["yaw_deg"], f["pitch_deg"]) for f in subjects[0].extra["synth"]["frames"]])
     low, high = angles.min(axis=0), angles.max(axis=0)
     return SynthSummary(
@@ -111,7 +119,7 @@ def synthesise(subject_dir: str | Path, config: SynthConfig | None = None, silen
         expression_frames=len(subjects[2].frames),
         yaw_range_deg=(float(low[0]), float(high[0])),
         pitch_range_deg=(float(low[1]), float(high[1])),
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
     )
 
 
@@ -122,19 +130,38 @@ def _check(config: SynthConfig) -> None:
             raise SynthError(f"--{name.replace('_', '-')} is {getattr(config, name)}; expected at least {least}.")
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
+def _made_already(target: Path, config: SynthConfig) -> list[Subject] | None:
+    """The three subjects, where an earlier call with these options made them.
+
+    Raises:
+        SynthError: the folder holds something that may not be replaced.
+    """
     if target.exists() and not target.is_dir():
         raise SynthError(f"{target}: is a file. Name a folder for the subject.")
     if not target.exists() or not any(target.iterdir()):
-        return
+        return None
     try:
-        ours = "synth" in load_subject(target).extra
+        subject = load_subject(target)
     except SubjectError:
-        ours = False
-    if not ours:
+        subject = None
+    about = subject.extra.get("synth") if subject is not None else None
+    if not isinstance(about, dict):
         raise SynthError(f"{target}: holds something that is no synthetic subject. Name another folder, or clear it.")
-    if not overwrite:
-        raise SynthError(f"{target}: already holds a synthetic subject. Use --overwrite, or name another folder.")
+    if config.overwrite:
+        return None
+    if about.get("options") == _options(config):
+        try:
+            return [subject, load_subject(target / "novel_view"), load_subject(target / "novel_expression")]
+        except SubjectError as error:
+            raise SynthError(f"{error} Make it again with --overwrite.") from error
+    raise SynthError(
+        f"{target}: already holds a synthetic subject, of other options. Use --overwrite, or name another folder."
+    )
+
+
+def _options(config: SynthConfig) -> dict[str, object]:
+    """What decides what is made."""
+    return {name: value for name, value in dataclasses.asdict(config).items() if name != "overwrite"}
 
 
 def _film_all(root: Path, config: SynthConfig, bars: StageBars) -> list[Subject]:
@@ -265,7 +292,7 @@ class _Crew:
         )
         about = {
             "film": film,
-            "options": {k: v for k, v in dataclasses.asdict(config).items() if k != "overwrite"},
+            "options": _options(config),
             "depth_unit": DEPTH_UNIT,
             "target": list(TARGET),
             "frames": [self._about(number, view) for number, view in enumerate(views)],

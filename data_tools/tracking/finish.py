@@ -12,7 +12,7 @@ import numpy as np
 
 from data_tools.capture.measured import Measured, measure
 from data_tools.capture.shortfalls import shortfalls_of, verdict
-from data_tools.runs.workspace import stage_key
+from data_tools.runs.workspace import begin_parts, stage_key
 from data_tools.tracking.advice import registration_warnings, warnings_of
 from data_tools.tracking.config import TrackConfig, TrackSummary
 from data_tools.tracking.fit.closures import lid_warnings
@@ -50,12 +50,13 @@ def finish(
     fitted = pose_head(head, points, state, seen.seconds, seen.centre)
     masks = [run.subject / "masks" / f"{row:05d}.png" for row in seen.kept]
 
+    key = stage_key(key, {"torso": run.config.torso})
+
     def cut(advance: Callable[..., None]) -> dict[str, Any]:
-        (run.subject / "masks").mkdir(exist_ok=True)
+        begin_parts(run.subject / "masks", key)
         write_masks(head, fitted, seen, masks, run.config.torso == "keep", run.config.workers, advance)
         return {}
 
-    key = stage_key(key, {"torso": run.config.torso})
     run.workspace.run(run.bars, "masks", "Cutting the masks", key, len(masks), cut)
     with run.bars.stage("Report and subject", 2) as advance:
         quality = judge(head, points, state, seen, fitted)
@@ -89,11 +90,6 @@ def finish(
         record = dataclasses.replace(record, extra={"tracking": made | {"summary": summary_note(summary)}})
         write_subject(record, run.subject)
         advance()
-    if not run.config.keep_work:
-        for index in dropped:
-            pictures[index].unlink(missing_ok=True)
-            (run.subject / "masks" / f"{index:05d}.png").unlink(missing_ok=True)
-        (run.subject / "images" / ".key").unlink(missing_ok=True)
     return summary
 
 

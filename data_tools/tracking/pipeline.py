@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from data_tools.runs.blocks import blocks_of, run_blocks
 from data_tools.runs.errors import disk_errors
 from data_tools.runs.pictures import load_grey
 from data_tools.runs.progress import StageBars
-from data_tools.runs.workspace import FOLDER, Workspace, path_key, stage_key, video_key
+from data_tools.runs.workspace import FOLDER, Workspace, begin_parts, path_key, stage_key, tidy, video_key
 from data_tools.tracking.config import TrackConfig, TrackingError, TrackSummary, check
 from data_tools.tracking.finish import finish
 from data_tools.tracking.fit.offsets import with_bumps
@@ -82,6 +81,9 @@ def track(
         final_key = stage_key(video_key(video), options | {"given": given})
         finished = _finished(subject_dir, final_key, config.overwrite)
         if finished is not None:
+            if not config.keep_work:
+                # It may have been stopped while it did.
+                tidy(subject_dir, finished.dropped)
             return finished
         subject_dir.mkdir(parents=True, exist_ok=True)
         workspace = Workspace(subject_dir)
@@ -90,8 +92,8 @@ def track(
         with StageBars(silent) as bars, _quiet_threads():
             run = Run(video, subject_dir, config, workspace, bars)
             summary = _run_stages(run, info, final_key)
-    if not config.keep_work:
-        workspace.remove()
+        if not config.keep_work:
+            tidy(subject_dir, summary.dropped)
     return summary
 
 
@@ -235,11 +237,7 @@ def _sample(run: Run, key: str, framing: Framing | None, total: int | None) -> t
 
     def work(advance: Callable[..., None]) -> dict[str, Any]:
         images = run.subject / "images"
-        begun = images / ".key"
-        if not (begun.is_file() and begun.read_text() == key):
-            shutil.rmtree(images, ignore_errors=True)
-            images.mkdir()
-            begun.write_text(key)
+        begin_parts(images, key)
         suffix = f".{config.picture_format}"
         sampled = sample(
             run.video,

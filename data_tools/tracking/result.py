@@ -25,8 +25,9 @@ from data_tools.tracking.fit.outline import brow_and_chin, head_part
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.stages import Observations
 from data_tools.tracking.masks.collar import cut_lines, find_collar, head_mask, near
-from data_tools.tracking.masks.silhouette import band_between, cover, outline_iou
+from data_tools.tracking.masks.silhouette import band_between, outline_iou
 from data_tools.tracking.observe.video_stream import printable_name
+from flame_nerf.data.overlap import cover
 from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel
 from flame_nerf.subject import Frame, HeadTrack, Subject

@@ -22,6 +22,7 @@ from flame_nerf.canonical.posed import CanonicalPoints, PosedMesh, checked_index
 from flame_nerf.canonical.search import EmptySpace, Shell, ShellSamples
 from flame_nerf.canonical.shell import march_shell
 from flame_nerf.runtime.old_runs import StoredConfig
+from flame_nerf.subject import SubjectError
 
 SCALE_LIMIT = 2.0
 """Scaling stays between 1/2 and 2: an eyelid that folds away would throw its surroundings far off."""
@@ -147,7 +148,7 @@ class CanonicalMapping:
             vertices: posed, world metres.
 
         Raises:
-            ValueError: wrong shape, not finite, or all triangles collapsed.
+            ValueError: wrong shape, not finite; SubjectError: all triangles collapsed.
         """
         vertices = self._checked(vertices, "posed vertices")
         posed = triangle_frames(vertices, self.faces)
@@ -155,7 +156,7 @@ class CanonicalMapping:
             posed, self.canonical_frames, scale=self.config.scale, scale_limit=self._scale_limit
         )
         if not bool(posed.valid.any()):
-            raise ValueError("posed vertices leave no triangle with an area: leave the frame out or track it again")
+            raise SubjectError("head.npz: a mesh has no triangle with an area: leave the frame out, or track again")
         usable = (posed.valid & self.canonical_frames.valid).to(torch.float32)
         if self.blend == "face":
             transforms = self._blend(posed.centre, self.neighbours, transforms, posed.centre, usable)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 import cv2
@@ -12,8 +11,7 @@ from jaxtyping import UInt8
 from nerfstudio.data.datasets.base_dataset import InputDataset
 
 from flame_nerf.data.face_boxes import chin_row, feature_boxes
-from flame_nerf.data.faults import read_mask
-from flame_nerf.runtime.door import decode_picture
+from flame_nerf.data.stored import read_mask, read_stored
 from flame_nerf.subject import Frame, Subject, SubjectError
 
 
@@ -23,7 +21,7 @@ def read_rgba(frame: Frame, width: int, height: int) -> UInt8[np.ndarray, "H W 4
     Raises:
         SubjectError: naming the file that cannot be decoded.
     """
-    colour = _decode(frame.file_path, cv2.IMREAD_COLOR)
+    colour = read_stored(frame.file_path, cv2.IMREAD_COLOR)
     colour = _shrink(cv2.cvtColor(colour, cv2.COLOR_BGR2RGB), width, height)
     return np.concatenate([colour, read_matte(frame, width, height)[:, :, None]], axis=2)
 
@@ -46,17 +44,13 @@ def read_plate(subject: Subject, width: int, height: int) -> UInt8[np.ndarray, "
         SubjectError: it cannot be decoded, or has another size than the pictures.
     """
     assert subject.background is not None, "asked for where there is a plate"
-    colour = cv2.cvtColor(_decode(subject.background, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    colour = cv2.cvtColor(read_stored(subject.background, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     if colour.shape[:2] != (subject.height, subject.width):
         raise SubjectError(
             f"{subject.background}: it is {colour.shape[1]}x{colour.shape[0]}, the pictures are "
             f"{subject.width}x{subject.height}. A plate must show what the camera saw, at the same size."
         )
     return _shrink(colour, width, height)
-
-
-def _decode(path: Path, mode: int) -> np.ndarray:
-    return decode_picture(path, SubjectError, mode, remedy="Put the picture back, or track the video again.")
 
 
 def _shrink(picture: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from flame_nerf.data.face_boxes import project
-from flame_nerf.runtime.door import decode_picture
+from flame_nerf.data.face_boxes import head_box, project
+from flame_nerf.data.overlap import overlap
+from flame_nerf.data.stored import Covered, covered_by, read_mask, read_stored
 from flame_nerf.subject import Frame, Subject, SubjectError
 
 Level = Literal["error", "warning", "note"]
@@ -35,6 +35,12 @@ EMPTY, FULL = 0.002, 0.97
 """Share of mask pixels that are on, beyond which a mask shows nothing or everything."""
 MANY = 0.2
 """Share of bad masks from which training cannot go well."""
+LAID_ON = 12
+"""Frames, evenly spread, whose pictures are looked at before training, and on whose masks the mesh is laid."""
+OFF = 0.5
+"""Overlap of mesh and mask below which the mesh lies elsewhere."""
+ONE_COLOUR = 2
+"""Most that the grey levels of a picture of one colour differ by."""
 MOST_FLAT = 0.5
 """Share of triangles without area from which a mesh is no surface."""
 FIELD_OF_VIEW_DEG = (1.0, 150.0)
@@ -79,6 +85,8 @@ def require_trainable(subject: Subject) -> list[str]:
         *mesh_findings(subject),
         *camera_findings(subject, frames),
         *mask_findings(covered_by(frames)),
+        *overlap_findings(subject),
+        *colour_findings(_of_one_colour(subject)),
     ]
     for finding in findings:
         if finding.level == "error":
@@ -204,56 +212,6 @@ def camera_findings(subject: Subject, frames: Sequence[Frame]) -> Iterator[Findi
             yield Finding("error" if len(names) > share * total else "warning", topic, text.format(told))
 
 
-def read_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
-    """A mask as 8 bits, 255 = head; one of zeros and ones is brought to that.
-
-    Raises:
-        SubjectError: naming the file that cannot be decoded.
-    """
-    import cv2
-
-    remedy = "Put the picture back, or track the video again."
-    mask = decode_picture(path, SubjectError, cv2.IMREAD_GRAYSCALE, remedy=remedy)
-    return mask * 255 if _of_ones(mask) else mask
-
-
-def _of_ones(mask: UInt8[np.ndarray, "H W"]) -> bool:
-    return int(mask.max()) == 1
-
-
-@dataclass(frozen=True)
-class Covered:
-    """How much of a mask is on."""
-
-    name: str
-    share: float
-    of_ones: bool = False
-    """Whether it holds 0 and 1 where 0 and 255 are meant."""
-
-
-def covered_by(frames: Sequence[Frame]) -> list[Covered]:
-    """Of each frame that has a mask, and whose file is there: how much of it is on.
-
-    Raises:
-        SubjectError: naming a file that cannot be decoded.
-    """
-    masks = [frame.mask_path for frame in frames if frame.mask_path is not None]
-    return [covered_of(path) for path in masks if path.exists()]
-
-
-def covered_of(path: Path) -> Covered:
-    """How much of a mask is on.
-
-    Raises:
-        SubjectError: naming the file that cannot be decoded.
-    """
-    import cv2
-
-    stored = decode_picture(path, SubjectError, cv2.IMREAD_GRAYSCALE)
-    of_ones = _of_ones(stored)
-    return Covered(path.name, float((stored > (0 if of_ones else 127)).mean()), of_ones)
-
-
 def mask_findings(masks: Sequence[Covered]) -> Iterator[Finding]:
     """Empty and full masks, and those that are written with ones."""
     for word, names in (
@@ -270,3 +228,64 @@ def mask_findings(masks: Sequence[Covered]) -> Iterator[Finding]:
     ones = [mask.name for mask in masks if mask.of_ones]
     if ones:
         yield Finding("note", "mended", f"Masks hold 0 and 1 ({some(ones)}): read as 0 and 255.")
+
+
+def overlap_findings(subject: Subject) -> Iterator[Finding]:
+    """Whether the mesh lies where the masks show the head.
+
+    Raises:
+        SubjectError: naming a mask that cannot be decoded.
+    """
+    found = []
+    for frame in spread(subject.frames, LAID_ON):
+        if frame.mask_path is None or not frame.mask_path.exists():
+            continue
+        mask = read_mask(frame.mask_path)
+        if mask.shape == (subject.height, subject.width) and (mask > 127).any():
+            found.append(overlap(subject, frame, mask))
+    if found and (share := float(np.median(found))) < OFF:
+        yield Finding(
+            "error",
+            "overlay",
+            f"The mesh lies off the masks ({100 * share:.0f} % of the smaller of both is under the other): it does not "
+            "lie where the pictures show the head. Check the axes, signs and scale of the cameras, and that the masks "
+            "are of these pictures.",
+        )
+
+
+def is_of_one_colour(subject: Subject, frame: Frame, grey: UInt8[np.ndarray, "H W"]) -> bool:
+    """Whether a picture shows nothing where the head should be; where that is out of the picture, anywhere."""
+    left, top, right, bottom = head_box(subject, frame, grey.shape[1], grey.shape[0], 0.0)
+    head = grey[top:bottom, left:right]
+    return bool(np.ptp(head if head.size > 64 else grey) <= ONE_COLOUR)
+
+
+def colour_findings(of_one_colour: Sequence[bool]) -> Iterator[Finding]:
+    """Whether there is anything in the pictures.
+
+    Args:
+        of_one_colour: of each picture that was looked at, see `is_of_one_colour`.
+    """
+    if 2 * sum(of_one_colour) > len(of_one_colour):
+        yield Finding(
+            "error",
+            "pictures",
+            f"{sum(of_one_colour)} of {len(of_one_colour)} are of one colour where the head should be: write them "
+            "again, or track the video again.",
+        )
+
+
+def _of_one_colour(subject: Subject) -> list[bool]:
+    """Of some frames: whether they are of one colour.
+
+    Raises:
+        SubjectError: naming a picture that cannot be decoded.
+    """
+    import cv2
+
+    if subject.pictures_left_out:
+        return []
+    return [
+        is_of_one_colour(subject, frame, read_stored(frame.file_path, cv2.IMREAD_GRAYSCALE))
+        for frame in spread(subject.frames, LAID_ON)
+    ]

@@ -3,10 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import platform
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of this disk is used up",
+    errno.EFBIG: "files may not become that large here (ulimit -f)",
+}
+"""Why a disk takes no more, by the error's number."""
+
+
+class DiskFull(OSError):
+    """There is no room for a file. `strerror` says why, how much the file needs, and how much is free."""
+
+    def __init__(self, number: int, path: Path, size: int | None, written: int = 0) -> None:
+        """
+        Args:
+            number: the refusal's, one of `NO_ROOM`.
+            path: of the file.
+            size: bytes that it needs; None where that is not known.
+            written: bytes that there was room for.
+        """
+        free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free + written
+        needs = f"it needs {in_words(size)}, " if size is not None else ""
+        if size is None and written:
+            needs = f"it needs more than {in_words(written)}, "
+        super().__init__(number, f"{NO_ROOM[number]}: {needs}{in_words(free)} are free", str(path))
+
+
+def in_words(size: int) -> str:
+    """A number of bytes as one would say it: 1.2 MB."""
+    unit, name = next(((unit, name) for unit, name in ((10**9, "GB"), (10**6, "MB")) if size >= unit), (10**3, "kB"))
+    return f"{size / unit:.1f} {name}"
 
 
 def spare_name(path: Path, alone: bool = False) -> Path:
@@ -16,7 +50,46 @@ def spare_name(path: Path, alone: bool = False) -> Path:
         alone: no other process writes there at the same time. The name then is always the same, so that what a killed
             run left is written over; otherwise it is each process's own.
     """
-    return path.with_name(f".{path.name}.part" if alone else f".{path.name}.{os.getpid()}.part")
+    return path.with_name(f".{path.name}.part" if alone else f".{path.name}.{_machine()}-{os.getpid()}.part")
+
+
+def _machine() -> str:
+    """Name of this machine, as it can stand in a file's: folders may be shared with others, whose processes have
+    numbers of their own."""
+    return re.sub(r"[^\w]", "", platform.node())[:20] or "here"
+
+
+def forget_killed(path: Path) -> None:
+    """Remove what processes of this machine that are no more left of `path` when they were killed."""
+    if not path.parent.is_dir():
+        return
+    spares = re.compile(rf"\.{re.escape(path.name)}\.{_machine()}-(\d+)\.part")
+    for name in os.listdir(path.parent):
+        spare = spares.fullmatch(name)
+        if spare is not None and not _runs(int(spare[1])):
+            _remove(path.with_name(name))
+
+
+def _runs(process: int) -> bool:
+    if os.name == "nt":
+        # To ask there is to end it.
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        # Another user's, or no number that one has.
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def cache_folder() -> Path:
@@ -25,7 +98,7 @@ def cache_folder() -> Path:
 
 
 @contextlib.contextmanager
-def whole(path: Path, *, alone: bool = False, synced: bool = True) -> Iterator[Path]:
+def whole(path: Path, *, alone: bool = False, synced: bool = True, size: int | None = None) -> Iterator[Path]:
     """Gives a spare name to write to, in a folder that is made; at the end it becomes `path`, on an error it goes.
 
     What was there before stays until then. A program that appends an ending to names without one (as `np.savez` does)
@@ -35,9 +108,11 @@ def whole(path: Path, *, alone: bool = False, synced: bool = True) -> Iterator[P
         alone: see `spare_name`.
         synced: wait until the disk has it (some 10 ms), so that even a power cut leaves no empty file under the name.
             Not for the thousands of pictures of a video.
+        size: bytes that it will have, where one knows: said if the disk has no room for them.
 
     Raises:
-        OSError: the disk refuses.
+        DiskFull: there is no room for it.
+        OSError: the disk refuses for another reason.
 
     Example:
         >>> with whole(Path("notes.json")) as spare:
@@ -46,13 +121,19 @@ def whole(path: Path, *, alone: bool = False, synced: bool = True) -> Iterator[P
     spare = spare_name(path, alone)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not alone:
+            forget_killed(path)
         yield spare
         if synced:
             to_disk(spare)
         os.replace(spare, path)
+    except OSError as error:
+        if error.errno in NO_ROOM and not isinstance(error, DiskFull):
+            written = spare.stat().st_size if spare.exists() else 0
+            raise DiskFull(error.errno, path, size, written) from error
+        raise
     finally:
-        with contextlib.suppress(OSError):
-            spare.unlink(missing_ok=True)
+        _remove(spare)
 
 
 def to_disk(path: Path) -> None:
@@ -78,6 +159,7 @@ def whole_folder(folder: Path, *, alone: bool = False) -> Iterator[Path]:
     spare = spare_name(folder, alone)
     try:
         shutil.rmtree(spare, ignore_errors=True)
+        forget_killed(folder)
         spare.mkdir(parents=True)
         yield spare
         take_place(spare, folder)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+
+from flame_nerf.runtime.files import in_words
+from flame_nerf.runtime.space import reserve
 
 
 class ScratchError(OSError):
@@ -42,21 +42,11 @@ def scratch_array(shape: tuple[int, ...], dtype: type, memory_limit: int) -> np.
     try:
         # The file has no name from the start on: it is gone when the process ends, however it ends.
         with tempfile.TemporaryFile(dir=folder) as file:
-            _reserve(file.fileno(), folder, size)
+            reserve(file.fileno(), size, folder / "temporary file")
             return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
     except OSError as error:
         raise ScratchError(
-            f"{folder}: no room for a temporary file of {size / 1e9:.1f} GB ({error.strerror or error}). Free some "
+            f"{folder}: no room for a temporary file of {in_words(size)} ({error.strerror or error}). Free some "
             "space, name a folder on a larger disk in the environment variable TMPDIR, or shrink the pictures with "
             "--pipeline.datamanager.dataparser.downscale-factor 2."
         ) from error
-
-
-def _reserve(descriptor: int, folder: Path, size: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise OSError(errno.ENOSPC, f"{free / 1e9:.1f} GB are free")
-    if sys.platform.startswith("linux"):
-        os.posix_fallocate(descriptor, 0, size)
-    else:
-        os.truncate(descriptor, size)

@@ -38,14 +38,16 @@ def write_subject(subject: Subject, root: Path | None = None) -> Path:
     validate_subject(subject)
 
     transforms_path, track_path = subject.root / TRANSFORMS_FILE, subject.root / TRACK_FILE
+    arrays, text = _track_arrays(subject.track), json.dumps(_transforms(subject), indent=1)
+    size = sum(np.asarray(array).nbytes for array in arrays.values())
     # The inner one takes its name first: head.npz, then transforms.json. Both are on the disk before the old one goes.
     with (
-        whole(transforms_path, alone=True, synced=False) as transforms_spare,
-        whole(track_path, alone=True, synced=False) as track_spare,
+        whole(transforms_path, alone=True, synced=False, size=len(text)) as transforms_spare,
+        whole(track_path, alone=True, synced=False, size=size) as track_spare,
     ):
         with track_spare.open("wb") as file:
-            np.savez(file, **_track_arrays(subject.track))
-        transforms_spare.write_text(json.dumps(_transforms(subject), indent=1), encoding="utf-8")
+            np.savez(file, **arrays)
+        transforms_spare.write_text(text, encoding="utf-8")
         to_disk(track_spare)
         to_disk(transforms_spare)
         transforms_path.unlink(missing_ok=True)

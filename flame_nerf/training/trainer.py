@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import platform
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.schedulers import Scheduler, SchedulerConfig
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
@@ -23,15 +25,20 @@ from tyro.conf import Fixed
 
 from flame_nerf.kernels.cpu.threads import threads_for_kernels
 from flame_nerf.runtime.errors import AvatarError
+from flame_nerf.runtime.files import NO_ROOM, DiskFull, whole
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.scratch import ScratchError
 from flame_nerf.subject import SubjectError
-from flame_nerf.training.checkpoints import KEPT, checkpoints_in, newest_usable, read_checkpoint, step_of
+from flame_nerf.training.checkpoints import KEPT, checkpoints_in, first_line, newest_usable, read_checkpoint, step_of
 from flame_nerf.training.finite import Finite
 from flame_nerf.training.out_of_memory import advice, is_out_of_memory
 from flame_nerf.training.records import forget_records, subject_hash, write_record
 from flame_nerf.training.relocation import follow_command_line
 from flame_nerf.training.viewer_address import keep_local
+
+TORCH_ON_FULL_DISKS = ("PytorchStreamWriter", "unexpected pos", "iostream error")
+"""What torch says where it finds no room for a checkpoint."""
+REMEDY = "Make room there, or name another folder with --output-dir."
 
 
 @dataclass
@@ -51,6 +58,20 @@ class FlameNerfTrainerConfig(StoredConfig, TrainerConfig):
     def __setattr__(self, name: str, value: Any) -> None:
         # `ns-viewer` puts its own viewer settings here, which listen on every address, once the run is loaded.
         super().__setattr__(name, keep_local(value) if name == "viewer" else value)
+
+    def save_config(self) -> None:
+        """As Nerfstudio's; but the file is whole or not there.
+
+        Raises:
+            SystemExit: the disk refuses.
+        """
+        path = self.get_base_dir() / "config.yml"
+        CONSOLE.log(f"Saving config to: {path}")
+        try:
+            with whole(path) as spare:
+                spare.write_text(yaml.dump(self), encoding="utf-8")
+        except OSError as error:
+            raise SystemExit(f"{path}: {error.strerror or error}. {REMEDY}") from None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # How Nerfstudio's commands bring a config.yml back. Its paths are those of the day it was written; run and
@@ -109,12 +130,15 @@ class FlameNerfTrainer(Trainer):
     def _plain_errors(self) -> Iterator[None]:
         try:
             yield
-        except (SubjectError, ScratchError, MemoryError, RuntimeError) as error:
+        except (SubjectError, MemoryError, RuntimeError, OSError) as error:
             if is_out_of_memory(error):
                 on_gpu = self.device != "cpu" and not isinstance(error, MemoryError)
                 text = advice(self.config, on_gpu, self.checkpoint_dir)
             elif isinstance(error, (SubjectError, ScratchError)):
                 text = str(error)
+            elif isinstance(error, OSError) and (error.filename is not None or error.errno in NO_ROOM):
+                where, why = error.filename or self.base_dir, error.strerror or error
+                text = f"{where}: {why}. {REMEDY} Checkpoints that are there are whole: --load-dir goes on from them."
             else:
                 raise
             CONSOLE.rule("Error", style="red")
@@ -163,7 +187,8 @@ class FlameNerfTrainer(Trainer):
             self._record(folder / name)
         except (OSError, RuntimeError) as error:
             path = folder / name
-            raise SystemExit(f"{path} could not be written ({error}). Earlier checkpoints are whole.") from error
+            why = _refusal(error, part / name, path)
+            raise SystemExit(f"{path} could not be written ({why}). {REMEDY} Earlier checkpoints are whole.") from error
         finally:
             self.checkpoint_dir = folder
             shutil.rmtree(part, ignore_errors=True)
@@ -191,6 +216,16 @@ class FlameNerfTrainer(Trainer):
                 steps = self.config.total_steps or self.config.max_num_iterations
                 group["scheduler"] = replace(scheduler, max_steps=steps)
         return Optimizers(groups, self.pipeline.get_param_groups())
+
+
+def _refusal(error: OSError | RuntimeError, part: Path, path: Path) -> str:
+    """Why a checkpoint could not be written."""
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in TORCH_ON_FULL_DISKS):
+        number = errno.ENOSPC
+    if number in NO_ROOM and not isinstance(error, DiskFull):
+        error = DiskFull(number, path, None, part.stat().st_size if part.is_file() else 0)
+    return getattr(error, "strerror", None) or first_line(error)
 
 
 def cuda_problem(device_index: int = 0) -> str | None:

@@ -19,6 +19,7 @@ from flame_nerf.film.paths import mean_camera
 from flame_nerf.film.pictures import to_uint8
 from flame_nerf.motion import PosedFrame, Provenance
 from flame_nerf.runtime.compatibility import mend_two_keyframes
+from flame_nerf.runtime.heap import give_back, share_heaps
 from flame_nerf.viewer.handles import by_hand, plain_text
 from flame_nerf.viewer.keyframes import carry_faces, path_of
 from flame_nerf.viewer.mesh_overlay import MeshOverlay
@@ -88,6 +89,8 @@ class HeadPanel(ViewerControl):
     def _setup(self, viewer: Viewer) -> None:
         """Called by the viewer once its own panels stand. Whatever goes wrong here costs the panel, not the viewer."""
         super()._setup(viewer)
+        # Each browser that comes is rendered for on a thread of its own.
+        share_heaps()
         try:
             if getattr(self._model, "motion", None) is None:
                 return
@@ -231,6 +234,7 @@ class HeadPanel(ViewerControl):
         self._count_browsers(leaving=client.client_id)
         if self.trust is not None:
             self.trust.leave(client.client_id)
+        give_back()
 
     def _count_browsers(self, coming: int | None = None, leaving: int | None = None) -> None:
         # viser's own list is locked while it greets a client.

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flame_nerf.canonical import make_search
+from flame_nerf.subject import SubjectError
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +274,7 @@ def test_bad_input_is_named(head):
         mapping.pose(broken)
     with pytest.raises(ValueError, match="shape"):
         mapping.pose(broken[:-1])
-    with pytest.raises(ValueError, match="no triangle with an area"):
+    with pytest.raises(SubjectError, match="no triangle with an area"):
         mapping.pose(torch.zeros(len(posed), 3))
     mesh, points = mapping.pose(as_tensor(posed)), torch.zeros(4, 3)
     with pytest.raises(ValueError, match="mesh_index"):

@@ -148,8 +148,9 @@ def test_the_wrong_unit_is_named(sound):
 
     said = _said(check_subject(_with_cameras(large, farther)), "error")
     assert "its unit is no metre" in said and "1e-2" in said
-    said = _said(check_subject(_with_track(sound, vertices=3 * track.vertices)), "error")
-    assert "3 to 3.1 times the size of the rest head" in said and "that is the likely mistake" in said
+    findings = check_subject(_with_track(sound, vertices=3 * track.vertices))
+    assert "3 to 3.1 times the size of the rest head" in _said(findings, "error")
+    assert "that is the likely mistake" in _said(findings, "error") + _said(findings, "warning")
 
 
 def test_turned_axes_and_an_inside_out_mesh_are_named(sound):

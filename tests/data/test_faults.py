@@ -15,6 +15,7 @@ from synthetic import make_subject
 from data_tools.check import check_subject
 from flame_nerf.data.dataset import read_matte
 from flame_nerf.data.faults import require_trainable
+from flame_nerf.data.overlap import overlap
 from flame_nerf.datamanager import FlameNerfDataManagerConfig
 from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.subject import Subject, SubjectError, load_subject
@@ -84,6 +85,25 @@ def _no_height(subject: Subject) -> Subject:
     )
 
 
+def _aside(c2w: np.ndarray) -> np.ndarray:
+    """The head slides half its width and half its height, out of its mask and not out of the picture."""
+    moved = c2w.copy()
+    moved[:3, 3] += 0.07 * c2w[:3, 0] + 0.06 * c2w[:3, 1]
+    return moved
+
+
+def _line(subject: Subject) -> Subject:
+    return _track(
+        subject,
+        canonical_vertices=subject.track.canonical_vertices * np.float32([0, 1, 0]),
+        vertices=subject.track.vertices * np.float32([0, 1, 0]),
+    )
+
+
+def _one_triangle(subject: Subject) -> Subject:
+    return _track(subject, faces=subject.track.faces[:1], region=subject.track.region[:1])
+
+
 UNTRAINABLE = {
     "millimetres": (_mesh(1000.0), "its unit is no metre"),
     "micrometres": (_mesh(1e6), "its unit is no metre"),
@@ -95,6 +115,9 @@ UNTRAINABLE = {
     "cameras in millimetres": (_cameras(_at(lambda place: 1000 * place)), "pixels large"),
     "cameras in kilometres": (_cameras(_at(lambda place: place / 1000)), "inside the head"),
     "a camera at the head's middle": (_cameras(_at(lambda place: 0 * place)), "inside the head"),
+    "a mesh beside its masks": (_cameras(_aside), "lies off the masks"),
+    "a line": (_line, "have no area"),
+    "a single triangle": (_one_triangle, "lies off the masks"),
     "a telescope": (lambda subject: dataclasses.replace(subject, fl_x=1e9, fl_y=1e9), "focal length"),
     "no focal length to speak of": (lambda subject: dataclasses.replace(subject, fl_x=1e-6, fl_y=1e-6), "focal length"),
     "one frame": (lambda subject: dataclasses.replace(subject, frames=subject.frames[:1]), "a single frame"),
@@ -161,3 +184,25 @@ def test_a_jpeg_cut_short_is_refused(own):
     assert cut.name in _errors(own)
     with pytest.raises(SubjectError, match=r"00000\.jpg.*cut short"):
         _train(own).next_train(0)
+
+
+@pytest.mark.parametrize("grey", [0, 128])
+def test_pictures_of_one_colour_are_refused(own, grey):
+    frames = load_subject(own).frames
+    for frame in frames[:-1]:
+        cv2.imwrite(str(frame.file_path), np.full((48, 48, 3), grey, np.uint8))
+    assert "11 of 12 are of one colour" in _errors(own)
+    with pytest.raises(SubjectError, match="pictures: 11 of 12 are of one colour"):
+        _train(own)
+
+
+def test_a_mesh_larger_or_smaller_than_its_mask_may_be_trained_on(sound):
+    """Hair, shoulders, and masks of the face alone are no fault of the cameras."""
+    frame = sound.frames[0]
+    mask = read_matte(frame, 48, 48)
+    assert overlap(sound, frame, mask) > 0.95
+    for kernel, change in ((9, cv2.dilate), (7, cv2.erode)):
+        other = change(mask, np.ones((kernel, kernel), np.uint8))
+        assert abs(int((other > 127).sum()) - int((mask > 127).sum())) > 0.3 * (mask > 127).sum()
+        assert overlap(sound, frame, other) > 0.75
+    assert overlap(sound, frame, 255 - mask) < 0.1

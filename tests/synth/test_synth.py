@@ -1,5 +1,6 @@
 """The synthetic person: every number of the films checked against an independent way to it."""
 
+import dataclasses
 import subprocess
 from pathlib import Path
 
@@ -278,6 +279,15 @@ def test_options_out_of_range_are_named(tmp_path, options, named):
     with pytest.raises(SynthError, match=named):
         synthesise(tmp_path / "s", SynthConfig(**options), silent=True)
     assert not (tmp_path / "s").exists()
+
+
+def test_given_again_it_answers_with_what_is_there(root):
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    made = synthesise(root, TINY, silent=True)
+    assert made.seconds == 0 and made.train_frames == TINY.frames and made.yaw_range_deg[0] < made.yaw_range_deg[1]
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+    with pytest.raises(SynthError, match="of other options"):
+        synthesise(root, dataclasses.replace(TINY, seed=4), silent=True)
 
 
 def test_nothing_but_a_synthetic_subject_is_ever_replaced(tmp_path):

@@ -203,11 +203,25 @@ def test_two_frames_are_too_few(tmp_path, carphone_pictures):
 
 
 @pytest.mark.slow
-def test_frames_without_a_face_are_left_out_and_listed(tmp_path, carphone_pictures):
+def test_frames_without_a_face_are_left_out_and_listed(tmp_path, carphone_pictures, monkeypatch):
     pictures = list(carphone_pictures)
     grey = np.full_like(pictures[0], 128)
     pictures[6:18] = [grey] * 12
-    summary = track(write_video(tmp_path / "gap.mp4", pictures, steady(24)), tmp_path / "s", BRIEF, silent=True)
+    film = write_video(tmp_path / "gap.mp4", pictures, steady(24))
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    # Stopped when all is written but what it needs no more is still there: the same command again removes that.
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pipeline, "tidy", stop)
+        track(film, tmp_path / "s", BRIEF, silent=True)
+    assert (tmp_path / "s" / "images" / "00010.jpg").exists() and (tmp_path / "s" / ".work").exists()
+    summary = track(film, tmp_path / "s", BRIEF, silent=True)
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == [
+        "head.npz", "images", "masks", "report.html", "report.json", "transforms.json"
+    ]  # fmt: skip
+    assert not list((tmp_path / "s").rglob(".*"))
     assert set(range(6, 18)) <= set(summary.dropped) and summary.frames == 24 - len(summary.dropped) >= 10
     assert any("hold no face" in warning and "6-17" in warning for warning in summary.warnings)
     subject = load_subject(tmp_path / "s")

@@ -18,7 +18,7 @@ from data_tools.tracking.fit.outline import Outline, head_vertices
 from data_tools.tracking.fit.pose_and_expression import fit_motion
 from data_tools.tracking.fit.residuals import FaceState, anchor_of, linearise
 from data_tools.tracking.fit.shape import choose_keyframes, fit_shape
-from data_tools.tracking.masks.silhouette import cover
+from flame_nerf.data.overlap import cover
 from flame_nerf.geometry import axis_angle_to_matrix, matrix_to_axis_angle, perspective
 
 FOCAL, CENTRE = 700.0, torch.tensor([256.0, 256.0], dtype=torch.float64)

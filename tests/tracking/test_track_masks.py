@@ -6,9 +6,10 @@ import torch
 from track_heads import egg_head
 
 from data_tools.tracking.masks.collar import cut_lines, find_collar, head_mask
-from data_tools.tracking.masks.silhouette import OuterTest, band_between, cover, outline_iou
+from data_tools.tracking.masks.silhouette import OuterTest, band_between, outline_iou
 from data_tools.tracking.masks.smoothing import smooth_over_time
 from data_tools.tracking.observe.matte import decided
+from flame_nerf.data.overlap import cover
 
 
 def _disc(radius: float, centre: tuple[float, float], count: int = 64) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """Runs that break off: full memory, full disks, GPUs that cannot be used; and runs that are taken up again."""
 
 import copy
-import errno
+import resource
 import shutil
 from pathlib import Path
 
@@ -100,23 +100,20 @@ def test_full_memory_ends_with_advice_and_a_whole_checkpoint(subject, tmp_path, 
 
 
 @pytest.mark.slow
-def test_full_disk_leaves_earlier_checkpoints_alone(subject, tmp_path, monkeypatch):
+def test_full_disk_leaves_earlier_checkpoints_alone(subject, tmp_path):
     trainer = trainer_of(subject, tmp_path, steps=2)
     trainer.save_checkpoint(7)
-    save = torch.save
-
-    def cut(content, path):
-        save(content, path)
-        path.write_bytes(path.read_bytes()[:1000])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", cut)
-    with pytest.raises(SystemExit, match=r"step-000000009\.ckpt could not be written \(.*No space left.*are whole"):
-        trainer.save_checkpoint(9)
+    words = r"step-000000009\.ckpt could not be written \(the disk is full: .* are free\)\..*--output-dir\. .*are whole"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(SystemExit, match=words):
+            trainer.save_checkpoint(9)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [path.name for path in trainer.checkpoint_dir.iterdir()] == ["step-000000007.ckpt"]
     assert torch.load(trainer.checkpoint_dir / "step-000000007.ckpt", weights_only=True)["step"] == 7
     assert not list(trainer.base_dir.glob("**/*.part"))
-    monkeypatch.undo()
     trainer.save_checkpoint(9)
     trainer.save_checkpoint(11)
     kept = ["step-000000009.ckpt", "step-000000011.ckpt"]
@@ -124,6 +121,24 @@ def test_full_disk_leaves_earlier_checkpoints_alone(subject, tmp_path, monkeypat
     trainer.config.save_only_latest_checkpoint = False
     trainer.save_checkpoint(13)
     assert len(list(trainer.checkpoint_dir.iterdir())) == 3
+
+
+@pytest.mark.slow
+def test_a_picture_deleted_while_training_is_one_line(subject, tmp_path):
+    own = shutil.copytree(subject, tmp_path / "subject")
+    trainer = trainer_of(own, tmp_path, steps=4, steps_per_eval_image=2)
+    for path in (own / "images").iterdir():
+        path.unlink()
+    with pytest.raises(SystemExit, match=r"^/.*images/0000\d\.png[^\n]*Put the picture back[^\n]*$"):
+        trainer.train()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    config = methods.with_steps(methods.flame_nerf_cpu.config, 2)
+    (tmp_path / "taken").write_text("a file")
+    config.output_dir, config.timestamp, config.data = tmp_path / "taken", "t", tmp_path
+    with pytest.raises(SystemExit, match=r"^/.*config\.yml: Not a directory\. .*--output-dir\.$"):
+        config.save_config()
 
 
 @pytest.mark.slow

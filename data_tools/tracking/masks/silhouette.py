@@ -1,36 +1,11 @@
-"""The picture a mesh covers, and how well that agrees with the matte between brow and chin."""
+"""The outline of a projected mesh, and how well what it covers agrees with the matte between brow and chin."""
 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 
-SUBPIXEL_BITS = 4
-"""cv2 takes corners in sixteenths of a pixel."""
-
-
-def cover(
-    corners: Float[np.ndarray, "V 2"], faces: Int[np.ndarray, "F 3"], shape: tuple[int, int]
-) -> Bool[np.ndarray, "H W"]:
-    """Pixels covered by a projected mesh.
-
-    Args:
-        corners: its vertices in pixels, 0 at the left and upper edge.
-        faces: triangles; those seen from behind are covered by others on a closed mesh and are skipped.
-        shape: height and width.
-    """
-    import cv2
-
-    mask = np.zeros(shape, dtype=np.uint8)
-    triangles = corners[faces]
-    first, second = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
-    # Counter-clockwise seen from outside turns clockwise in pixels, where y runs down.
-    front = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0] < 0
-    # cv2 puts 0 at the first pixel's centre.
-    fixed_point = np.round((triangles[front] - 0.5) * 2**SUBPIXEL_BITS).astype(np.int32)
-    for triangle in fixed_point:
-        cv2.fillConvexPoly(mask, triangle, 1, shift=SUBPIXEL_BITS)
-    return mask.astype(bool)
+from flame_nerf.data.overlap import SUBPIXEL_BITS
 
 
 class OuterTest:
