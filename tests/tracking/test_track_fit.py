@@ -69,7 +69,7 @@ def test_derivatives_agree_with_differences():
         tolerance = 0.03 if 6 <= column < 10 else 1e-4
         torch.testing.assert_close(at.frame[..., column].double(), expected, rtol=tolerance, atol=tolerance * FOCAL)
     ahead = linearise(points, replace(state, focal=FOCAL * (1 + step)), seen.pixels, CENTRE).residual
-    torch.testing.assert_close(at.log_focal, (ahead - at.residual) / step, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(at.log_focal.double(), (ahead - at.residual) / step, rtol=1e-3, atol=1e-2)
 
 
 @pytest.mark.parametrize("frames", [4, 5, 9])

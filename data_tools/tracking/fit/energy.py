@@ -12,7 +12,7 @@ from data_tools.tracking.camera import to_camera
 from data_tools.tracking.fit.face.face_points import HEAD_SHARE_OF_EXTENT, FacePoints
 from data_tools.tracking.fit.face.lid_points import openings, usual_openings
 from data_tools.tracking.fit.lids import GapRows, gap_rows, highest
-from data_tools.tracking.fit.residuals import EXPRESSION, GAZE, FaceState, Linearised, anchor_of, linearise
+from data_tools.tracking.fit.residuals import EXPRESSION, GAZE, POSE, FaceState, Linearised, anchor_of, linearise
 from flame_nerf.geometry import perspective
 
 GRAZING = (-0.2, 0.3)
@@ -25,6 +25,8 @@ SPARSITY = 1.0
 """Pull to zero of each coefficient that begins at zero: of two explanations the one with fewer expressions wins."""
 GAZE_SPREAD, GAZE_DISAGREEMENT = 0.4, 0.03
 """Standard deviations of an eye's turn and of the difference between both eyes, radians."""
+TOGETHER = 20
+"""Frames in a portion; see `portions`."""
 IRIS_FADE, HARDLY = (0.4, 0.7), 1e-3
 """Share of its usual opening at which an eye's iris is hardly seen, and from which it is; and what it says then."""
 
@@ -45,6 +47,10 @@ class Seen:
 
     def frames(self, which) -> Seen:
         return Seen(self.pixels[which], self.centre, None if self.trust is None else self.trust[which], self.usual)
+
+    def with_usual(self, points: FacePoints) -> Seen:
+        """The same that knows how far eyes are usually open, so that a part of the frames does, too."""
+        return self if points.lids is None else replace(self, usual=self.usual_opening(points))
 
     def usual_opening(self, points: FacePoints) -> Float[Tensor, "2"]:
         """How far each eye is open when it is open; of points with lids."""
@@ -113,20 +119,22 @@ def iris_seen(points: FacePoints, seen: Seen) -> Float[Tensor, "T L"]:
 
 
 def normal_equations(
-    points: FacePoints, state: FaceState, seen: Seen, gaze_spread: float = GAZE_SPREAD
+    points: FacePoints, state: FaceState, seen: Seen, gaze_spread: float = GAZE_SPREAD, size: int | None = None
 ) -> NormalEquations:
     """Gauss-Newton model of the energy by each frame's own parameters; pose, gaze, expressions.
 
     Args:
         gaze_spread: standard deviation of an eye's turn, radians.
+        size: number of a frame's parameters: 6 for the pose alone. None: all.
     """
-    linearised = linearise(points, state, seen.pixels, seen.centre)
+    linearised = linearise(points, state, seen.pixels, seen.centre, size)
     weight = landmark_weights(points, state, seen, linearised)
     rows = linearised.frame.flatten(1, 2)
     weighted = rows * weight.float().repeat_interleave(2, dim=1)[..., None]
     hessian = (weighted.transpose(1, 2) @ rows).double()
     gradient = (weighted.transpose(1, 2) @ linearised.residual.float().flatten(1)[..., None])[..., 0].double()
-    _add_priors(points, state, hessian, gradient, gaze_spread)
+    if hessian.shape[1] > POSE.stop:
+        _add_priors(points, state, hessian, gradient, gaze_spread)
     gaps = None
     if points.lids is not None:
         gaps = gap_rows(points.lids, seen.pixels, seen.usual_opening(points), linearised, face_height_px(points, state))
@@ -134,6 +142,22 @@ def normal_equations(
         hessian += by.transpose(1, 2) @ gaps.frame
         gradient += (by * gaps.residual[..., None]).sum(dim=1)
     return NormalEquations(hessian, gradient, linearised, weight, gaps)
+
+
+def frame_equations(
+    points: FacePoints, state: FaceState, seen: Seen, size: int | None = None
+) -> tuple[Float[Tensor, "T P P"], Float[Tensor, "T P"]]:
+    """Hessian and gradient of `normal_equations`, some frames at a time: memory does not grow with the frames."""
+    seen = seen.with_usual(points)
+    parts = [
+        normal_equations(points, state.frames(rows), seen.frames(rows), size=size) for rows in portions(len(state.shift))
+    ]
+    return torch.cat([part.hessian for part in parts]), torch.cat([part.gradient for part in parts])
+
+
+def portions(frames: int) -> list[slice]:
+    """Runs of frames whose derivatives are held at once: few enough to stay in the processor's cache."""
+    return [slice(start, min(start + TOGETHER, frames)) for start in range(0, frames, TOGETHER)]
 
 
 def _add_priors(

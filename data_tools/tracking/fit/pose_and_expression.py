@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from data_tools.tracking.fit.energy import Seen, held, normal_equations, within_bounds
+from data_tools.tracking.fit.energy import Seen, frame_equations, held, within_bounds
 from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.head_flow import SeenMotion
 from data_tools.tracking.fit.newton import newton_step, second_difference
@@ -98,11 +98,9 @@ def motion_step(
     Args:
         more: further evidence as gradient and Hessian. Where they are of the first parameters alone, only these move.
     """
-    equations = normal_equations(points, state, seen)
-    hessian, gradient = equations.hessian.numpy(), equations.gradient.numpy()
-    whole = gradient.shape[1]
+    whole = EXPRESSION.start + points.expression.shape[-1]
     size = whole if more is None else more[0].shape[1]
-    hessian, gradient = hessian[:, :size, :size], gradient[:, :size]
+    hessian, gradient = (part.numpy() for part in frame_equations(points, state, seen, size))
     if more is not None:
         hessian, gradient = hessian + more[1], gradient + more[0]
     rest = np.zeros((len(gradient), whole - size))
