@@ -92,37 +92,108 @@ def turned_harmonics(which, normal, rotation, basis):
 
 
 @nb.njit(**KERNEL)
-def light_equations(value, basis, mu, sigma, light, cauchy, hessian, gradient):
-    """Reweighted least squares for the light [9] in value = mu (basis @ light): fills its normal equations.
+def fit_light(value, basis, mu, sigma, usual, cauchy, hold, rounds, share, darkest, brightest, light):
+    """Robust least squares for the light [9] in value = mu (basis @ light), one point in `share`.
 
-    Returns the sum of weighted squares of mu.
+    Lamps are switched: the whole light goes up and down before its parts are looked at, and is then held to that start by
+    `hold` as a share of what the points say.
     """
-    count, size = basis.shape
-    hessian[:] = 0
-    gradient[:] = 0
-    total = 0.0
-    for n in range(count):
-        expected = np.float32(0)
+    count, size = (len(value) + share - 1) // share, len(usual)
+    seen, expected = np.empty(len(value), np.float32), np.empty(len(value), np.float32)
+    for n in range(len(value)):
+        total = np.float32(0)
         for k in range(size):
-            expected += basis[n, k] * light[k]
-        off = (value[n] - mu[n] * expected) / (sigma[n] * cauchy)
-        weight = np.float32(1) / ((np.float32(1) + off * off) * sigma[n] * sigma[n])
-        total += weight * mu[n] * mu[n]
-        for k in range(size):
-            row = weight * mu[n] * basis[n, k]
-            gradient[k] += row * value[n]
-            for m in range(k + 1):
-                hessian[k, m] += row * mu[n] * basis[n, m]
+            total += basis[n, k] * usual[k]
+        seen[n], expected[n] = value[n], mu[n] * min(max(total, darkest), brightest)
+    gain = np.median(seen) / max(np.median(expected), np.float32(1e-3))
+    gain = min(max(gain, darkest), brightest)
+    start, hessian, gradient = np.empty(size), np.empty((size, size)), np.empty(size)
     for k in range(size):
-        for m in range(k):
-            hessian[m, k] = hessian[k, m]
-    return total
+        start[k] = usual[k] * gain
+        light[k] = start[k]
+    for _ in range(rounds):
+        hessian[:], gradient[:], total_say = 0.0, 0.0, 0.0
+        for m in range(count):
+            n = m * share
+            lit = np.float32(0)
+            for k in range(size):
+                lit += basis[n, k] * np.float32(light[k])
+            off = (value[n] - mu[n] * lit) / (sigma[n] * cauchy)
+            say = mu[n] / ((np.float32(1) + off * off) * sigma[n] * sigma[n])
+            total_say += say * mu[n]
+            for k in range(size):
+                row = say * basis[n, k]
+                gradient[k] += row * value[n]
+                for j in range(k + 1):
+                    hessian[k, j] += row * mu[n] * basis[n, j]
+        pull = hold * total_say + 1e-9
+        for k in range(size):
+            hessian[k, k] += pull
+            gradient[k] += pull * start[k]
+        solve_positive(hessian, gradient, light)
 
 
 @nb.njit(**KERNEL)
-def column_medians(values, median):
-    """Median of what is finite in each column [N] of values [T, N]; NaN where nothing is."""
-    for i in range(values.shape[1]):
-        column = values[:, i]
-        finite = column[np.isfinite(column)]
-        median[i] = np.median(finite) if len(finite) else np.float32(np.nan)
+def solve_positive(matrix, right, result):
+    """Solve a positive definite system by its lower triangle, which is overwritten (Cholesky)."""
+    size = len(right)
+    for i in range(size):
+        for j in range(i + 1):
+            total = matrix[i, j]
+            for k in range(j):
+                total -= matrix[i, k] * matrix[j, k]
+            matrix[i, j] = np.sqrt(total) if i == j else total / matrix[j, j]
+    for i in range(size):
+        total = right[i]
+        for k in range(i):
+            total -= matrix[i, k] * result[k]
+        result[i] = total / matrix[i, i]
+    for m in range(size):
+        i = size - 1 - m
+        total = result[i]
+        for k in range(i + 1, size):
+            total -= matrix[k, i] * result[k]
+        result[i] = total / matrix[i, i]
+
+
+@nb.njit(**KERNEL)
+def column_medians(values, first, last, median):
+    """Median of what is finite in columns first..last of values [T, N]; NaN where nothing is."""
+    column = np.empty(len(values), values.dtype)
+    for i in range(first, last):
+        count = 0
+        for t in range(len(values)):
+            if np.isfinite(values[t, i]):
+                column[count] = values[t, i]
+                count += 1
+        median[i] = np.median(column[:count]) if count else np.float32(np.nan)
+
+
+@nb.njit(**KERNEL)
+def column_spreads(seen, factor, first, last, again, width, least, mu, sigma, off):
+    """What columns first..last of seen [T, N] (NaN: not seen) have in common under shades factor [T, N].
+
+    Fills their value mu (if `again`: the Cauchy mean of seen / factor around mu, half a say at `width` spreads), spread
+    sigma, at least `least`, and residual off = seen - factor mu.
+    """
+    apart = np.empty(len(seen), np.float32)
+    for i in range(first, last):
+        if again:
+            total, weights = np.float32(0), np.float32(0)
+            for t in range(len(seen)):
+                if np.isfinite(seen[t, i]):
+                    value = seen[t, i] / factor[t, i]
+                    far = (value - mu[i]) / (width * sigma[i])
+                    weight = np.float32(1) / (np.float32(1) + far * far)
+                    total += weight * value
+                    weights += weight
+            if weights > 0:
+                mu[i] = total / weights
+        count = 0
+        for t in range(len(seen)):
+            off[t, i] = seen[t, i] - factor[t, i] * mu[i]
+            if np.isfinite(seen[t, i]):
+                apart[count] = abs(off[t, i])
+                count += 1
+        spread = np.float32(1.4826) * np.median(apart[:count]) if count else np.float32(np.nan)
+        sigma[i] = max(spread, least) if count else spread

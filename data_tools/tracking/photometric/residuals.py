@@ -116,7 +116,7 @@ class PhotometricFrames:
         """The atlas at a blur, as these frames show it from where they stand."""
         values = self._values(state, blur)
         bases = [self._harmonics(t, which, state) for t, which in enumerate(self._which)]
-        return learn_atlas(blur, values, self._which, bases, len(self._surfels))
+        return learn_atlas(blur, values, self._which, bases, len(self._surfels), self._workers)
 
     def _values(self, state: FaceState, blur: float) -> list[Float[np.ndarray, " n"]]:
         result = [np.zeros(0, dtype=np.float32)] * len(self)
