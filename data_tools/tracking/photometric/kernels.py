@@ -79,6 +79,54 @@ def linearise(
 
 
 @nb.njit(**KERNEL)
+def front_points(vertices, corners, share, rest_normal, eye, rotation, translation, focal, centre, size, facing, inside):
+    """Points share [N, 3] on triangles corners [N, 3] of vertices [V, 3] that face a camera and lie in its picture.
+
+    Args:
+        rest_normal: [N, 3] of the surface at rest, which has to face the camera, too.
+        eye: the camera's place in head axes; rotation, translation: from there to its own.
+        size: width and height of the picture.
+        facing: cosine from which a point faces the camera; inside: pixels that it is from the edge.
+
+    Returns:
+        Rows of the points, their places, unit normals and unit directions to the camera.
+    """
+    count = len(corners)
+    which, place = np.empty(count, np.int64), np.empty((count, 3), np.float32)
+    normal, towards = np.empty((count, 3), np.float32), np.empty((count, 3), np.float32)
+    found, one, tiny = 0, np.float32(1), np.float32(1e-12)
+    for n in range(count):
+        a, b, c = vertices[corners[n, 0]], vertices[corners[n, 1]], vertices[corners[n, 2]]
+        x = share[n, 0] * a[0] + share[n, 1] * b[0] + share[n, 2] * c[0]
+        y = share[n, 0] * a[1] + share[n, 1] * b[1] + share[n, 2] * c[1]
+        z = share[n, 0] * a[2] + share[n, 1] * b[2] + share[n, 2] * c[2]
+        tx, ty, tz = eye[0] - x, eye[1] - y, eye[2] - z
+        far = one / np.sqrt(tx * tx + ty * ty + tz * tz)
+        tx, ty, tz = far * tx, far * ty, far * tz
+        if rest_normal[n, 0] * tx + rest_normal[n, 1] * ty + rest_normal[n, 2] * tz <= facing:
+            continue
+        ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+        vx, vy, vz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        length = one / (np.sqrt(nx * nx + ny * ny + nz * nz) + tiny)
+        nx, ny, nz = length * nx, length * ny, length * nz
+        if nx * tx + ny * ty + nz * tz <= facing:
+            continue
+        cx = rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2] * z + translation[0]
+        cy = rotation[1, 0] * x + rotation[1, 1] * y + rotation[1, 2] * z + translation[1]
+        cz = rotation[2, 0] * x + rotation[2, 1] * y + rotation[2, 2] * z + translation[2]
+        u, v = focal * cx / cz + centre[0], focal * cy / cz + centre[1]
+        if not (inside < u < size[0] - inside and inside < v < size[1] - inside):
+            continue
+        which[found] = n
+        place[found, 0], place[found, 1], place[found, 2] = x, y, z
+        normal[found, 0], normal[found, 1], normal[found, 2] = nx, ny, nz
+        towards[found, 0], towards[found, 1], towards[found, 2] = tx, ty, tz
+        found += 1
+    return which[:found].copy(), place[:found], normal[:found], towards[:found]
+
+
+@nb.njit(**KERNEL)
 def turned_harmonics(which, normal, rotation, basis):
     """The first nine real spherical harmonics, each of order one, of unit vectors normal[which] once turned: [n, 9]."""
     for n in range(len(which)):

@@ -25,9 +25,9 @@ from flame_nerf.heads import HeadModel
 
 ATLAS_FRAMES = 200
 """Frames that the look and the identity are taken from, at most."""
-RIGID = ((4.0, 4), (2.0, 3), (1.0, 3))
+RIGID = ((4.0, 3), (2.0, 2))
 """Blurs of the crops in pixels, and steps at each: of the pose alone,"""
-WHOLE = ((2.0, 4), (1.0, 4))
+WHOLE = ((2.0, 3), (1.0, 3))
 """and then of pose and expressions."""
 BUNDLE = (2.0, 1.0)
 """Blurs at which the identity is fitted, one step each, with"""
