@@ -78,7 +78,7 @@ def finish(
         stabilised = None
         if registration is not None and registration.kept:
             before = pose_head(head, points, registration.old, seen.seconds, seen.centre)
-            stabilised = stabilised_pictures(head, (before, fitted), shown, good)
+            stabilised = stabilised_pictures(head, (before, fitted), shown, good, run.config.workers)
         made = {"key": final_key, "options": _options(run.config), "picture": framing.record()}
         record = subject_of(
             run.subject, run.video, run.config, head, fitted, seen, quality, good, shown, masks, components

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from data_tools.runs.blocks import blocks_of, run_blocks
 from data_tools.tracking.camera import to_camera
 from data_tools.tracking.fit.face.face_points import HEAD_SHARE_OF_EXTENT, FacePoints
 from data_tools.tracking.fit.face.lid_points import openings, usual_openings
@@ -145,19 +146,29 @@ def normal_equations(
 
 
 def frame_equations(
-    points: FacePoints, state: FaceState, seen: Seen, size: int | None = None
+    points: FacePoints, state: FaceState, seen: Seen, size: int | None = None, workers: int = 1
 ) -> tuple[Float[Tensor, "T P P"], Float[Tensor, "T P"]]:
     """Hessian and gradient of `normal_equations`, some frames at a time: memory does not grow with the frames."""
     seen = seen.with_usual(points)
-    parts = [
-        normal_equations(points, state.frames(rows), seen.frames(rows), size=size) for rows in portions(len(state.shift))
-    ]
-    return torch.cat([part.hessian for part in parts]), torch.cat([part.gradient for part in parts])
+    frames = len(state.shift)
+    size = EXPRESSION.start + points.expression.shape[-1] if size is None else size
+    hessian = torch.empty(frames, size, size, dtype=torch.float64)
+    gradient = torch.empty(frames, size, dtype=torch.float64)
+
+    def one(block: range) -> None:
+        # What autograd is told is told to each thread by itself.
+        with torch.no_grad():
+            for rows in portions(block.stop, block.start):
+                part = normal_equations(points, state.frames(rows), seen.frames(rows), size=size)
+                hessian[rows], gradient[rows] = part.hessian, part.gradient
+
+    run_blocks(blocks_of(frames, workers), one, workers)
+    return hessian, gradient
 
 
-def portions(frames: int) -> list[slice]:
+def portions(stop: int, first: int = 0) -> list[slice]:
     """Runs of frames whose derivatives are held at once: few enough to stay in the processor's cache."""
-    return [slice(start, min(start + TOGETHER, frames)) for start in range(0, frames, TOGETHER)]
+    return [slice(start, min(start + TOGETHER, stop)) for start in range(first, stop, TOGETHER)]
 
 
 def _add_priors(

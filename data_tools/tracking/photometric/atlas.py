@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -103,36 +104,38 @@ def learn_atlas(
     lights[:, 0] = 1.0
     mu, sigma = np.empty(count, dtype=np.float32), np.empty(count, dtype=np.float32)
 
+    usual, shades = np.zeros(LIGHTS), np.zeros(frames)
+
+    def middle(block: range) -> None:
+        column_medians(seen, block.start, block.stop, mu)
+
+    def spread(block: range, again: bool) -> None:
+        width, least = np.float32(WIDE), np.float32(SMALLEST_SPREAD)
+        column_spreads(seen, factor, block.start, block.stop, again, width, least, mu, sigma, off)
+
+    def light(block: range) -> None:
+        for t in block:
+            told = known[which[t]]
+            rows = which[t][told]
+            lights[t] = frame_light(values[t][told], bases[t][told], mu[rows], sigma[rows], usual)
+            factor[t, which[t]] = shaded = shade(bases[t], lights[t])
+            shades[t] = shaded.sum(dtype=np.float64)
+
     def side_by_side(total: int, work: Callable[[range], None]) -> None:
         length = max(1, -(-total // workers))
         run_blocks([range(start, min(start + length, total)) for start in range(0, total, length)], work, workers)
 
-    side_by_side(count, lambda block: column_medians(seen, block.start, block.stop, mu))
-    for turn in range(ALTERNATIONS):
-
-        def spread(block: range, again: bool = turn > 0) -> None:
-            width, least = np.float32(WIDE), np.float32(SMALLEST_SPREAD)
-            column_spreads(seen, factor, block.start, block.stop, again, width, least, mu, sigma, off)
-
-        side_by_side(count, spread)
-        if turn == ALTERNATIONS - 1:
-            break
-        usual, shades = np.median(lights, axis=0), np.zeros(frames)
-
-        def light(block: range, usual: Float[np.ndarray, "9"] = usual, shades: np.ndarray = shades) -> None:
-            for t in block:
-                told = known[which[t]]
-                rows = which[t][told]
-                lights[t] = frame_light(values[t][told], bases[t][told], mu[rows], sigma[rows], usual)
-                factor[t, which[t]] = shaded = shade(bases[t], lights[t])
-                shades[t] = shaded.sum(dtype=np.float64)
-
+    side_by_side(count, middle)
+    side_by_side(count, partial(spread, again=False))
+    for _ in range(ALTERNATIONS - 1):
+        usual[:] = np.median(lights, axis=0)
         side_by_side(frames, light)
         # Twice the light on skin half as bright is the same picture: the mean shade is one.
         scale = float(shades.sum() / max(views.sum(), 1)) or 1.0
-        lights /= scale
-        factor /= np.float32(scale)
-        mu *= np.float32(scale)
+        np.divide(lights, scale, out=lights)
+        np.divide(factor, np.float32(scale), out=factor)
+        np.multiply(mu, np.float32(scale), out=mu)
+        side_by_side(count, partial(spread, again=True))
     atlas = Atlas(blur, np.nan_to_num(mu), np.nan_to_num(sigma, nan=1.0), known, np.median(lights, axis=0))
     return Learned(atlas, lights, off)
 

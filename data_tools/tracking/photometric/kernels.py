@@ -79,7 +79,9 @@ def linearise(
 
 
 @nb.njit(**KERNEL)
-def front_points(vertices, corners, share, rest_normal, eye, rotation, translation, focal, centre, size, facing, inside):
+def front_points(
+    vertices, corners, share, rest_normal, eye, rotation, translation, focal, centre, size, facing, inside
+):
     """Points share [N, 3] on triangles corners [N, 3] of vertices [V, 3] that face a camera and lie in its picture.
 
     Args:
@@ -143,8 +145,8 @@ def turned_harmonics(which, normal, rotation, basis):
 def fit_light(value, basis, mu, sigma, usual, cauchy, hold, rounds, share, darkest, brightest, light):
     """Robust least squares for the light [9] in value = mu (basis @ light), one point in `share`.
 
-    Lamps are switched: the whole light goes up and down before its parts are looked at, and is then held to that start by
-    `hold` as a share of what the points say.
+    Lamps are switched: the whole light goes up and down before its parts are looked at, and is then held to that start
+    by `hold` as a share of what the points say.
     """
     count, size = (len(value) + share - 1) // share, len(usual)
     seen, expected = np.empty(len(value), np.float32), np.empty(len(value), np.float32)

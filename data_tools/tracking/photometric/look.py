@@ -117,7 +117,7 @@ def learn_look(
         atlas = frames.learn(state, blur).atlas
         for _ in range(steps):
             hessian, gradient = frames.equations(state, atlas, size)
-            state = motion_step(points, state, landmarks, slots, settled, more=(gradient, hessian))
+            state = motion_step(points, state, landmarks, slots, settled, None, (gradient, hessian), workers)
             advance()
         return state
 

@@ -99,7 +99,7 @@ def register_window(
         for _ in range(steps):
             hessian, gradient = frames.equations(state, look.atlases[blur], size)
             hessian[alone], gradient[alone] = 0, 0
-            state = motion_step(points, state, landmarks, slots, done, more=(gradient, hessian))
+            state = motion_step(points, state, landmarks, slots, done, None, (gradient, hessian), clip.workers)
             on_step()
         return state
 

@@ -125,7 +125,9 @@ class PhotometricFrames:
         result = []
         for rows, places in self._placed(state, range(len(self))):
             part = state.frames(slice(rows.start, rows.stop))
-            camera = places[:, ::MARK] @ part.rotation.transpose(1, 2).float().numpy() + part.shift[:, None].float().numpy()
+            camera = (
+                places[:, ::MARK] @ part.rotation.transpose(1, 2).float().numpy() + part.shift[:, None].float().numpy()
+            )
             result.append(perspective(camera, state.focal, np.zeros(2, dtype=np.float32)))
         return np.concatenate(result)
 
