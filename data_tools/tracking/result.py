@@ -29,7 +29,7 @@ from data_tools.tracking.masks.silhouette import band_between, cover, outline_io
 from data_tools.tracking.observe.video_stream import printable_name
 from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel
-from flame_nerf.subject import Frame, HeadTrack, Subject
+from flame_nerf.subject import Frame, HeadTrack, Registration, Subject
 
 JUDGED = 24
 """Frames, evenly spread, on which the outline's agreement with the matte is measured."""
@@ -159,12 +159,14 @@ def subject_of(
     pictures: list[Path],
     masks: list[Path],
     components: int,
+    registration: Registration | None = None,
 ) -> Subject:
     """Put the subject's record together from rows `kept` of the fit.
 
     Args:
         pictures, masks: of all rows of the fit.
         components: number of identity components of the head model itself; those behind them belong to this fit only.
+        registration: how the poses were laid against the pictures, if they were.
     """
     frames = len(kept)
     tested = min(MOST_TEST, round(TEST_SHARE * frames))
@@ -207,6 +209,7 @@ def subject_of(
         head_model=str(Path(config.head).absolute()) if Path(config.head).is_file() else config.head,
         source=printable_name(video),
         licence=config.licence,
+        registration=registration,
     )
 
 
