@@ -48,7 +48,7 @@ class Quality:
     error: Float[np.ndarray, " T"]
     """The same over the face's height."""
     face_px: Float[np.ndarray, " T"]
-    """The face's height."""
+    """The face's height in each picture, were it turned to the camera."""
     angles_deg: Float[np.ndarray, "T 3"]
     """Yaw, pitch, roll of the head."""
     judged: tuple[int, ...]

@@ -75,13 +75,17 @@ class NormalEquations:
     """What the lids add; in hessian and gradient already."""
 
 
-def face_height(points: FacePoints) -> float:
-    """Height of the mean face, metres: from between the brows to the chin, or what comes near it on other heads."""
-    rows = span_rows(points)
+def face_height(points: FacePoints, identity: Float[Tensor, " S"] | None = None) -> float:
+    """Height of a face, metres: from between the brows to the chin, or what comes near it on other heads.
+
+    Args:
+        identity: whose. None: the mean face's.
+    """
+    still, rows = points.mean if identity is None else points.mean + points.shape @ identity, span_rows(points)
     if rows is None:
-        extent = points.mean.max(dim=0).values - points.mean.min(dim=0).values
+        extent = still.max(dim=0).values - still.min(dim=0).values
         return float(extent[1]) * HEAD_SHARE_OF_EXTENT
-    return float((points.mean[rows[0]] - points.mean[rows[1]]).norm())
+    return float((still[rows[0]] - still[rows[1]]).norm())
 
 
 def span_rows(points: FacePoints) -> tuple[int, int] | None:
@@ -90,14 +94,21 @@ def span_rows(points: FacePoints) -> tuple[int, int] | None:
     return (int(rows[0][0]), int(rows[1][0])) if rows and all(len(row) for row in rows) else None
 
 
-def face_height_px(points: FacePoints, state: FaceState) -> Float[Tensor, " T"]:
-    """Height of the face in each picture if it looked straight into the camera, pixels."""
+def mean_face_px(points: FacePoints, state: FaceState) -> Float[Tensor, " T"]:
+    """Height in each picture that the mean face would have in the head's place, pixels: the fit's unit of length, which
+    does not change with who is fitted. A fitted face may well be two thirds as high; see `face_height_px`."""
     return state.focal * face_height(points) / state.shift[:, 2]
+
+
+def face_height_px(points: FacePoints, state: FaceState) -> Float[Tensor, " T"]:
+    """Height of this person's face in each picture if it looked straight into the camera, pixels: what errors are told
+    in."""
+    return state.focal * face_height(points, state.identity) / state.shift[:, 2]
 
 
 def landmark_weights(points: FacePoints, state: FaceState, seen: Seen, linearised: Linearised) -> Float[Tensor, "T L"]:
     """Say of each landmark in each frame, 1 / pixels²: by trust in the point, visibility, and how far off it is."""
-    detector, height = points.detector, face_height_px(points, state)[:, None]
+    detector, height = points.detector, mean_face_px(points, state)[:, None]
     low, high = GRAZING
     facing = ((linearised.facing - low) / (high - low)).clamp(0, 1)
     visible = detector.guess + (1 - detector.guess) * facing * facing * (3 - 2 * facing)
@@ -138,7 +149,7 @@ def normal_equations(
         _add_priors(points, state, hessian, gradient, gaze_spread)
     gaps = None
     if points.lids is not None:
-        gaps = gap_rows(points.lids, seen.pixels, seen.usual_opening(points), linearised, face_height_px(points, state))
+        gaps = gap_rows(points.lids, seen.pixels, seen.usual_opening(points), linearised, mean_face_px(points, state))
         by = gaps.frame * gaps.weight[..., None]
         hessian += by.transpose(1, 2) @ gaps.frame
         gradient += (by * gaps.residual[..., None]).sum(dim=1)

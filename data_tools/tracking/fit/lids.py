@@ -19,7 +19,7 @@ from data_tools.tracking.fit.residuals import FaceState, Linearised
 from flame_nerf.heads.eyes import meeting_coefficient
 
 GAP_NOISE = 0.003
-"""Standard deviation of an eye's opening as detected, of the face's height."""
+"""Standard deviation of an eye's opening as detected, of the mean face's height."""
 CLOSED_READING = 0.06
 """What the detector may still see between lids that are shut, eye widths."""
 NEARLY_OPEN = 0.85
@@ -65,7 +65,7 @@ def gap_rows(
         seen: detected points, pixels.
         usual: opening of each eye when it is open.
         linearised: of all landmarks.
-        height: of the face in each picture, pixels.
+        height: of the mean face in each picture, pixels.
     """
     up = across(lids, seen)
     width = widths(lids, seen)
