@@ -151,7 +151,8 @@ def train_method(args: argparse.Namespace, use_expression: bool, output: Path):
     config.pipeline.datamanager.dataparser.background_color = "white"
     config.pipeline.model.field.use_expression = use_expression
     pose = config.pipeline.model.refinement.pose
-    pose.calibrate = not args.without_refinement
+    if args.with_refinement or args.without_refinement:
+        pose.calibrate = args.with_refinement
     pose.over_time = args.over_time
     config.output_dir, config.vis = output, "tensorboard"
     config.experiment_name, config.timestamp = "held_out", "with" if use_expression else "without"
@@ -203,7 +204,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="training steps (the method's default unless given)")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--ablate-expression", action="store_true", help="train again with the expression input zeroed")
-    parser.add_argument("--without-refinement", action="store_true", help="train on the track as it is")
+    calibrated = parser.add_mutually_exclusive_group()
+    calibrated.add_argument("--without-refinement", action="store_true", help="train on the track as it is")
+    calibrated.add_argument("--with-refinement", action="store_true", help="calibrate the poses of any track")
     parser.add_argument("--over-time", action="store_true", help="also refine the poses over the video")
     parser.add_argument("--refine-pose", action="store_true", help="also refine each held-out frame's pose on itself")
     parser.add_argument("--output", type=Path, default=Path("outputs/held_out"))

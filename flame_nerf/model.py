@@ -155,7 +155,10 @@ class FlameNerfModel(Model):
         train_c2w = torch.stack([torch.from_numpy(frame.c2w[:3]).float() for frame in self.train_frames])
         self.register_buffer("train_c2w", train_c2w, persistent=False)
         self.renderer.set_training_views(train_c2w, self.motion.conditions[self.train_timesteps])
-        self.refinement = TrackRefinement(config.refinement, track, self.head, train_c2w, self.train_timesteps)
+        registered = self.subject.registration is not None
+        self.refinement = TrackRefinement(
+            config.refinement, track, self.head, train_c2w, self.train_timesteps, registered
+        )
         self.timeline = Timeline(
             self.motion, self.renderer, self.refinement, self.train_timesteps, config.default_timestep
         )

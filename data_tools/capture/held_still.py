@@ -45,7 +45,8 @@ class FrontView:
         origin = np.stack([x, y, np.full_like(x, high[2] + 0.1)], axis=-1)
         hit = MeshRays(canonical, faces).cast(origin, np.array([0.0, 0.0, -1.0]))
         self._found = hit.face >= 0
-        self._corner, self._blend = faces[hit.face[self._found]], hit.barycentric[self._found]
+        self._corner = faces[hit.face[self._found]]
+        self._blend = hit.barycentric[self._found].astype(np.float32)
 
     def draw(self, pixels: Float[np.ndarray, "V 2"], picture: UInt8[np.ndarray, "H W 3"]) -> Picture:
         """A frame's picture on the mesh; black where the mesh is not, and where the picture ends.
@@ -54,7 +55,8 @@ class FrontView:
             pixels: where the posed vertices are seen in the picture.
         """
         at = np.full((SIDE, SIDE, 2), -10.0, dtype=np.float32)
-        at[self._found] = np.einsum("nc,nck->nk", self._blend, pixels[self._corner]) - 0.5
+        pixels = pixels.astype(np.float32)
+        at[self._found] = sum(self._blend[:, [k]] * pixels[self._corner[:, k]] for k in range(3)) - np.float32(0.5)
         return cv2.remap(picture, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
 

@@ -91,7 +91,7 @@ class TrackSummary:
     reprojection_px: float
     """Mean distance between detected landmarks and the fitted head's, pixels of the stored pictures."""
     reprojection_fraction: float
-    """The same as a fraction of the face's height (brow line to chin)."""
+    """The same as a fraction of the face's height in the pictures (brow line to chin, turned to the camera)."""
     outline_iou: float
     """Agreement of the head's outline with the matte from brow to chin, intersection over union."""
     yaw_range_deg: tuple[float, float]

@@ -79,11 +79,12 @@ def finish(
         stabilised = None
         if registration is not None and registration.kept:
             before = pose_head(head, points, registration.old, seen.seconds, seen.centre)
-            stabilised = stabilised_pictures(head, (before, fitted), shown, good)
+            stabilised = stabilised_pictures(head, (before, fitted), shown, good, run.config.workers)
         made = {"key": final_key, "options": _options(run.config), "picture": framing.record()}
         record = subject_of(
-            run.subject, run.video, run.config, head, fitted, seen, quality, good, shown, masks, components
-        )
+            run.subject, run.video, run.config, head, fitted, seen, quality, good, shown, masks, components,
+            None if registration is None else registration.record(),
+        )  # fmt: skip
         measured = measure(_with_paths(record))
         summary = dataclasses.replace(summary, **_footage(measured))
         write_report(summary, head, fitted, quality, shown, masks, measured, detector.good, stabilised)

@@ -59,7 +59,7 @@ def fit(
         key, begin, flow = _follow(run, key, head, points, begin, seen, pictures)
 
     def motion(advance: Callable[..., None]) -> dict[str, Any]:
-        run.workspace.save("motion", "state", **stages.motion(points, begin, seen, flow, advance))
+        run.workspace.save("motion", "state", **stages.motion(points, begin, seen, flow, advance, run.config.workers))
         return {}
 
     run.workspace.run(run.bars, "motion", "Fitting the motion", key, len(seen.slots), motion)
@@ -81,7 +81,7 @@ def _follow(
     """Where the head is by its landmarks, and how it moved between frames by optical flow."""
 
     def place(advance: Callable[..., None]) -> dict[str, Any]:
-        run.workspace.save("place", "state", **stages.place(points, begin, seen, advance))
+        run.workspace.save("place", "state", **stages.place(points, begin, seen, advance, run.config.workers))
         return {}
 
     run.workspace.run(run.bars, "place", "Placing the head", key, len(seen.slots), place)

@@ -30,7 +30,7 @@ from data_tools.tracking.observe.video_stream import printable_name
 from flame_nerf.data.overlap import cover
 from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel
-from flame_nerf.subject import Frame, HeadTrack, Subject
+from flame_nerf.subject import Frame, HeadTrack, Registration, Subject
 
 JUDGED = 24
 """Frames, evenly spread, on which the outline's agreement with the matte is measured."""
@@ -49,7 +49,7 @@ class Quality:
     error: Float[np.ndarray, " T"]
     """The same over the face's height."""
     face_px: Float[np.ndarray, " T"]
-    """The face's height."""
+    """The face's height in each picture, were it turned to the camera."""
     angles_deg: Float[np.ndarray, "T 3"]
     """Yaw, pitch, roll of the head."""
     judged: tuple[int, ...]
@@ -160,12 +160,14 @@ def subject_of(
     pictures: list[Path],
     masks: list[Path],
     components: int,
+    registration: Registration | None = None,
 ) -> Subject:
     """Put the subject's record together from rows `kept` of the fit.
 
     Args:
         pictures, masks: of all rows of the fit.
         components: number of identity components of the head model itself; those behind them belong to this fit only.
+        registration: how the poses were laid against the pictures, if they were.
     """
     frames = len(kept)
     tested = min(MOST_TEST, round(TEST_SHARE * frames))
@@ -208,6 +210,7 @@ def subject_of(
         head_model=str(Path(config.head).absolute()) if Path(config.head).is_file() else config.head,
         source=printable_name(video),
         licence=config.licence,
+        registration=registration,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from data_tools.capture.held_still import FILM_FRAMES, SIDE, FrontView, film_of, spread
+from data_tools.runs.blocks import blocks_of, run_blocks
 from data_tools.runs.pictures import load_picture
 from data_tools.tracking.fit.fit_result import Fitted
 from data_tools.tracking.fit.outline import head_part
@@ -28,7 +29,7 @@ class Stabilised:
 
 
 def stabilised_pictures(
-    head: HeadModel, tracks: tuple[Fitted, ...], pictures: list[Path], rows: Int[np.ndarray, " K"]
+    head: HeadModel, tracks: tuple[Fitted, ...], pictures: list[Path], rows: Int[np.ndarray, " K"], workers: int = 1
 ) -> Stabilised:
     """Draw frames on the canonical mesh as each track has them.
 
@@ -37,16 +38,19 @@ def stabilised_pictures(
         rows: those that may be shown.
     """
     views = [FrontView(track.canonical, head.faces.numpy(), head_part(head)) for track in tracks]
-    chosen = spread(rows)
-    sums = [np.zeros((SIDE, SIDE, 3)) for _ in views]
+    chosen, filmed = spread(rows), rows[:FILM_FRAMES]
+    every = np.union1d(chosen, filmed).tolist()
+    drawn: dict[int, UInt8[np.ndarray, "h w 3"]] = {}
+
+    def draw(block: range) -> None:
+        for row in every[block.start : block.stop]:
+            picture = load_picture(pictures[row])
+            sides = [view.draw(track.in_picture(row), picture) for view, track in zip(views, tracks, strict=True)]
+            drawn[row] = np.concatenate(sides, axis=1)
+
+    run_blocks(blocks_of(len(every), workers), draw, workers)
+    total = np.zeros((SIDE, SIDE * len(tracks), 3))
     for row in chosen.tolist():
-        picture = load_picture(pictures[row])
-        for total, view, track in zip(sums, views, tracks, strict=True):
-            total += view.draw(track.in_picture(row), picture)
-    film = []
-    for row in rows[:FILM_FRAMES].tolist():
-        picture = load_picture(pictures[row])
-        drawn = [view.draw(track.in_picture(row), picture) for view, track in zip(views, tracks, strict=True)]
-        film.append(np.concatenate(drawn, axis=1))
-    means = tuple(np.round(total / len(chosen)).astype(np.uint8) for total in sums)
-    return Stabilised(means, len(chosen), film_of(film))
+        total += drawn[row]
+    means = np.split(np.round(total / len(chosen)).astype(np.uint8), len(tracks), axis=1)
+    return Stabilised(tuple(map(np.ascontiguousarray, means)), len(chosen), film_of([drawn[row] for row in filmed]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -32,9 +32,10 @@ SHIFT_PENALTY, TURN_PENALTY = 0.01, 0.01
 class PoseRefinementConfig(StoredConfig):
     """Correction of tracked head poses: one that depends on the head's turn, and one that changes over the video."""
 
-    calibrate: bool = True
+    calibrate: bool | None = None
     """Learn how the tracker errs with the turn of the head; corrects every tracked frame, held-out ones too. Makes one
-    step in eight a third longer."""
+    step in eight a third longer. None: unless the subject says that its poses were laid against the pictures
+    themselves (`registration`), which leaves nothing of the kind."""
     calibration_start_step: int = 200
     """Training step the calibration begins at. It moves all frames together, so a coarse image is enough; later leaves
     it less time to converge."""
@@ -75,6 +76,7 @@ class PoseRefinement(nn.Module):
         timesteps: Int[Tensor, " N"],
         num_timesteps: int,
         centre: Float[Tensor, " 3"],
+        registered: bool = False,
     ):
         """
         Args:
@@ -83,8 +85,11 @@ class PoseRefinement(nn.Module):
             timesteps: timestep of the track that each shows.
             num_timesteps: timesteps of the track.
             centre: middle of the head, metres: the point that corrections turn about.
+            registered: whether the poses were laid against the pictures: then nothing is calibrated unless asked for.
         """
         super().__init__()
+        if config.calibrate is None:
+            config = replace(config, calibrate=not registered)
         self.config = config
         self.register_buffer("centre", centre.float())
         self.register_buffer("reference", mean_rotation(c2w[:, :, :3].double()).float())

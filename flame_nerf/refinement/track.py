@@ -45,6 +45,7 @@ class TrackRefinement(nn.Module):
         head: HeadModel | None,
         train_c2w: Float[Tensor, "N 3 4"],
         train_timesteps: Int[Tensor, " N"],
+        registered: bool = False,
     ):
         """
         Args:
@@ -53,6 +54,7 @@ class TrackRefinement(nn.Module):
             head: the model that posed it; without one expressions and identity cannot move the mesh.
             train_c2w: cameras of the training frames, OpenGL axes, head frame.
             train_timesteps: timestep of the track that each shows.
+            registered: whether the track's poses were laid against the pictures.
 
         Raises:
             ValueError: expressions or identity are to be refined and there is no head model.
@@ -60,7 +62,7 @@ class TrackRefinement(nn.Module):
         super().__init__()
         self.config = config
         centre = torch.from_numpy(track.canonical_vertices).mean(dim=0)
-        self.pose = PoseRefinement(config.pose, train_c2w, train_timesteps, track.num_timesteps, centre)
+        self.pose = PoseRefinement(config.pose, train_c2w, train_timesteps, track.num_timesteps, centre, registered)
         self.expression: ExpressionRefinement | None = None
         self.identity: IdentityRefinement | None = None
         if not (config.expression.enabled or config.identity.enabled):

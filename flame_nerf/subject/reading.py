@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 
 from flame_nerf.runtime.door import check_name, read_json, read_npz
-from flame_nerf.subject.types import INTRINSICS, TRACK_FILE, TRANSFORMS_FILE, Frame, HeadTrack, Subject, SubjectError
+from flame_nerf.subject.types import (
+    INTRINSICS,
+    REGISTRATIONS,
+    TRACK_FILE,
+    TRANSFORMS_FILE,
+    Frame,
+    HeadTrack,
+    Registration,
+    Subject,
+    SubjectError,
+)
 from flame_nerf.subject.validation import validate_subject
 from flame_nerf.subject.writing import FORMAT_VERSION
 
@@ -21,6 +31,7 @@ LARGEST_NUMBER = 1e12
 
 KNOWN_META = (
     "version", "units", "head_model", "fps", "source", "licence", "background", "pictures_left_out",
+    "registration",
 )  # fmt: skip
 """Keys of the "flame_nerf" block with a field of their own; the rest is `Subject.extra`."""
 
@@ -73,6 +84,7 @@ def load_subject(root: Path | str) -> Subject:
         source=str(ours.get("source", "")),
         licence=str(ours.get("licence", "")),
         pictures_left_out=ours.get("pictures_left_out") is True,
+        registration=_registration(path, ours.get("registration")),
         extra={key: value for key, value in ours.items() if key not in KNOWN_META},
     )
     validate_subject(subject)
@@ -99,6 +111,19 @@ def _number(path: Path | str, meta: dict[str, Any], name: str) -> float:
     if not abs(value) < LARGEST_NUMBER:
         raise SubjectError(f"{path}: {name} is {str(value)[:40]}, expected a number in range. Track the video again.")
     return float(value)
+
+
+def _registration(path: Path, value: Any) -> Registration | None:
+    if value is None:
+        return None
+    where = f"{path}: registration"
+    if not isinstance(value, dict) or value.get("method") not in REGISTRATIONS:
+        method = value.get("method") if isinstance(value, dict) else value
+        raise SubjectError(
+            f"{where}: method is {str(method)[:40]!r}, expected {' or '.join(REGISTRATIONS)}. Leave "
+            "registration out, or track the video again."
+        )
+    return Registration(value["method"], _number(where, value, "residual"))
 
 
 def _frame(root: Path, path: Path, index: int, entry: Any) -> Frame:

@@ -80,6 +80,20 @@ class HeadTrack:
 
 
 @dataclass(frozen=True)
+class Registration:
+    """How the poses of a track were laid against the pictures, beyond landmarks and outlines."""
+
+    method: str
+    """`photometric`: against the person's own look."""
+    residual: float
+    """Median difference left between pictures and look, grey levels of 255."""
+
+
+REGISTRATIONS = ("photometric",)
+"""Methods that a subject may name."""
+
+
+@dataclass(frozen=True)
 class Subject:
     """A tracked head: pictures, cameras, track and where it all came from."""
 
@@ -102,6 +116,8 @@ class Subject:
     licence: str = ""
     pictures_left_out: bool = False
     """Whether frames may lack their pictures: all cameras and the track are there, to show and film, not to learn."""
+    registration: Registration | None = None
+    """None: the poses are those of landmarks and outlines, or it is not known."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further metadata, JSON-compatible, kept under the "flame_nerf" key."""
 

@@ -28,6 +28,12 @@ def validate_subject(subject: Subject) -> None:
     for name in ("cx", "cy"):
         if not math.isfinite(getattr(subject, name)):
             raise SubjectError(f"{transforms}: {name} is not finite. Track the video again.")
+    laid = subject.registration
+    if laid is not None and not (math.isfinite(laid.residual) and laid.residual >= 0):
+        raise SubjectError(
+            f"{transforms}: registration: residual is {laid.residual}, expected 0 or more grey levels. Leave "
+            "registration out, or track the video again."
+        )
     validate_track(subject.track, str(subject.root / TRACK_FILE))
     if not subject.frames:
         raise SubjectError(f"{transforms}: it lists no frames. Track a video in which a face can be seen.")

@@ -95,6 +95,8 @@ def _transforms(subject: Subject) -> dict[str, Any]:
     }
     if subject.pictures_left_out:
         meta["flame_nerf"]["pictures_left_out"] = True
+    if subject.registration is not None:
+        meta["flame_nerf"]["registration"] = dataclasses.asdict(subject.registration)
     if subject.background is not None:
         meta["flame_nerf"]["background"] = _relative(subject.root, subject.background)
     meta["frames"] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 
@@ -10,13 +11,16 @@ import pytest
 import torch
 from nerfstudio.cameras.rays import RayBundle
 from scipy.spatial.transform import Rotation
+from synthetic import make_subject
 
 from flame_nerf.canonical import CanonicalMapping
+from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.heads import load_head
+from flame_nerf.methods import flame_nerf_cpu
 from flame_nerf.refinement import PoseRefinement, PoseRefinementConfig, TrackRefinement, TrackRefinementConfig
 from flame_nerf.refinement.pose import LEARN_EVERY
 from flame_nerf.refinement.time_spline import TimeSpline
-from flame_nerf.subject import HeadTrack
+from flame_nerf.subject import HeadTrack, Registration, load_subject, write_subject
 
 
 def cameras(turns: np.ndarray) -> torch.Tensor:
@@ -27,7 +31,9 @@ def cameras(turns: np.ndarray) -> torch.Tensor:
 
 def refinement(turns: np.ndarray, **options) -> PoseRefinement:
     rows = torch.arange(len(turns))
-    return PoseRefinement(PoseRefinementConfig(**options), cameras(turns), rows, len(turns), torch.zeros(3))
+    registered = options.pop("registered", False)
+    config = PoseRefinementConfig(**options)
+    return PoseRefinement(config, cameras(turns), rows, len(turns), torch.zeros(3), registered)
 
 
 def rays(count: int) -> RayBundle:
@@ -67,6 +73,14 @@ def test_where_nothing_is_to_be_learned_no_step_learns():
     still = refinement(np.zeros((4, 3)), calibrate=False)
     assert not any(still.learns(step) for step in range(100))
     assert any(refinement(np.zeros((4, 3)), calibrate=False, over_time=True).learns(step) for step in range(100))
+
+
+def test_poses_laid_against_the_pictures_are_calibrated_only_if_asked():
+    turns = np.random.default_rng(2).normal(scale=0.3, size=(8, 3))
+    resting = refinement(turns, registered=True)
+    assert resting.parameters_by_group() == {} and not any(resting.learns(step) for step in range(100))
+    for module in (refinement(turns), refinement(turns, registered=True, calibrate=True)):
+        assert set(module.parameters_by_group()) == {"camera_opt"} and any(module.learns(step) for step in range(100))
 
 
 def test_a_tracker_that_turns_the_head_too_little_is_found_out():
@@ -276,3 +290,14 @@ def test_what_has_not_begun_changes_nothing(posed):
 def test_without_a_head_model_expressions_cannot_be_refined(posed):
     with pytest.raises(ValueError, match="needs the head model"):
         of_track(None, posed[1], expression=True)
+
+
+def test_a_model_asks_the_subject_whether_its_poses_were_registered(tmp_path):
+    plain = make_subject(tmp_path / "subject", size=16, count=6)
+    for registration, groups in ((None, {"camera_opt"}), (Registration("photometric", 2.0), set())):
+        write_subject(dataclasses.replace(load_subject(plain.root), registration=registration), plain.root)
+        config = copy.deepcopy(flame_nerf_cpu.config.pipeline)
+        config.datamanager.data = plain.root
+        config.datamanager.dataparser = FlameNerfDataParserConfig(data=plain.root)
+        model = config.setup(device="cpu", test_mode="test", world_size=1, local_rank=0).model
+        assert set(model.get_param_groups()) & {"camera_opt"} == groups

@@ -311,7 +311,7 @@ def test_a_head_model_that_is_not_there(tmp_path, clip):
 def test_quality_on_a_clip_of_400_frames(tmp_path):
     summary = track(WOJTEK, tmp_path / "s", silent=True)
     assert summary.frames == 400 and not summary.dropped
-    assert summary.reprojection_fraction <= 0.007
+    assert summary.reprojection_fraction <= 0.011
     assert summary.outline_iou >= 0.94
     low, high = summary.yaw_range_deg
     assert -25 < low < -12 and 30 < high < 45

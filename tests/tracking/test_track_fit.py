@@ -8,8 +8,8 @@ import torch
 from track_heads import egg_head
 
 from data_tools.tracking.camera import FLIP, camera_to_head, yaw_pitch_roll
-from data_tools.tracking.fit.energy import Seen, mean_distance
-from data_tools.tracking.fit.face.face_points import face_points
+from data_tools.tracking.fit.energy import Seen, face_height_px, mean_distance, mean_face_px, span_rows
+from data_tools.tracking.fit.face.face_points import FACE_MESH, face_points
 from data_tools.tracking.fit.fit_result import pose_head
 from data_tools.tracking.fit.initial_pose import first_guess
 from data_tools.tracking.fit.newton import newton_step, second_difference
@@ -20,6 +20,7 @@ from data_tools.tracking.fit.residuals import FaceState, anchor_of, linearise
 from data_tools.tracking.fit.shape import choose_keyframes, fit_shape
 from flame_nerf.data.overlap import cover
 from flame_nerf.geometry import axis_angle_to_matrix, matrix_to_axis_angle, perspective
+from flame_nerf.heads import load_head
 
 FOCAL, CENTRE = 700.0, torch.tensor([256.0, 256.0], dtype=torch.float64)
 
@@ -54,6 +55,27 @@ def _see(points, state: FaceState, noise: float = 0.0) -> Seen:
     return Seen(pixels + noise * torch.randn(pixels.shape, generator=torch.Generator().manual_seed(2)), CENTRE)
 
 
+def test_errors_are_told_in_the_height_of_the_face_that_is_seen():
+    """However much smaller or larger than the mean face a person's is fitted."""
+    points = face_points(with_bumps(load_head("anny")))
+    identity = torch.zeros(points.shape.shape[-1], dtype=torch.float64)
+    for size in (0.0, 5.0):
+        identity[0] = size
+        state = FaceState(
+            rotation=torch.from_numpy(FLIP)[None].clone(),
+            shift=torch.tensor([[0.0, 0.0, 0.6]], dtype=torch.float64),
+            gaze=torch.zeros(1, 2, 2, dtype=torch.float64),
+            expression=torch.zeros(1, points.expression.shape[-1], dtype=torch.float64),
+            identity=identity,
+            focal=FOCAL,
+        )
+        brows, chin = _see(points, state).pixels[0][list(span_rows(points))]
+        assert points.detector is FACE_MESH
+        seen = float((brows - chin).norm())
+        assert float(face_height_px(points, state)) == pytest.approx(seen, rel=0.05)
+    assert float(mean_face_px(points, state)) > 1.15 * seen
+
+
 def test_derivatives_agree_with_differences():
     _, points, state = _truth(3)
     seen = _see(points, state)
@@ -69,7 +91,7 @@ def test_derivatives_agree_with_differences():
         tolerance = 0.03 if 6 <= column < 10 else 1e-4
         torch.testing.assert_close(at.frame[..., column].double(), expected, rtol=tolerance, atol=tolerance * FOCAL)
     ahead = linearise(points, replace(state, focal=FOCAL * (1 + step)), seen.pixels, CENTRE).residual
-    torch.testing.assert_close(at.log_focal, (ahead - at.residual) / step, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(at.log_focal.double(), (ahead - at.residual) / step, rtol=1e-3, atol=1e-2)
 
 
 @pytest.mark.parametrize("frames", [4, 5, 9])

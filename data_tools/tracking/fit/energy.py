@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from data_tools.runs.blocks import blocks_of, run_blocks
 from data_tools.tracking.camera import to_camera
 from data_tools.tracking.fit.face.face_points import HEAD_SHARE_OF_EXTENT, FacePoints
 from data_tools.tracking.fit.face.lid_points import openings, usual_openings
 from data_tools.tracking.fit.lids import GapRows, gap_rows, highest
-from data_tools.tracking.fit.residuals import EXPRESSION, GAZE, FaceState, Linearised, anchor_of, linearise
+from data_tools.tracking.fit.residuals import EXPRESSION, GAZE, POSE, FaceState, Linearised, anchor_of, linearise
 from flame_nerf.geometry import perspective
 
 GRAZING = (-0.2, 0.3)
@@ -25,6 +26,8 @@ SPARSITY = 1.0
 """Pull to zero of each coefficient that begins at zero: of two explanations the one with fewer expressions wins."""
 GAZE_SPREAD, GAZE_DISAGREEMENT = 0.4, 0.03
 """Standard deviations of an eye's turn and of the difference between both eyes, radians."""
+TOGETHER = 20
+"""Frames in a portion; see `portions`."""
 IRIS_FADE, HARDLY = (0.4, 0.7), 1e-3
 """Share of its usual opening at which an eye's iris is hardly seen, and from which it is; and what it says then."""
 
@@ -45,6 +48,10 @@ class Seen:
 
     def frames(self, which) -> Seen:
         return Seen(self.pixels[which], self.centre, None if self.trust is None else self.trust[which], self.usual)
+
+    def with_usual(self, points: FacePoints) -> Seen:
+        """The same that knows how far eyes are usually open, so that a part of the frames does, too."""
+        return self if points.lids is None else replace(self, usual=self.usual_opening(points))
 
     def usual_opening(self, points: FacePoints) -> Float[Tensor, "2"]:
         """How far each eye is open when it is open; of points with lids."""
@@ -68,13 +75,17 @@ class NormalEquations:
     """What the lids add; in hessian and gradient already."""
 
 
-def face_height(points: FacePoints) -> float:
-    """Height of the mean face, metres: from between the brows to the chin, or what comes near it on other heads."""
-    rows = span_rows(points)
+def face_height(points: FacePoints, identity: Float[Tensor, " S"] | None = None) -> float:
+    """Height of a face, metres: from between the brows to the chin, or what comes near it on other heads.
+
+    Args:
+        identity: whose. None: the mean face's.
+    """
+    still, rows = points.mean if identity is None else points.mean + points.shape @ identity, span_rows(points)
     if rows is None:
-        extent = points.mean.max(dim=0).values - points.mean.min(dim=0).values
+        extent = still.max(dim=0).values - still.min(dim=0).values
         return float(extent[1]) * HEAD_SHARE_OF_EXTENT
-    return float((points.mean[rows[0]] - points.mean[rows[1]]).norm())
+    return float((still[rows[0]] - still[rows[1]]).norm())
 
 
 def span_rows(points: FacePoints) -> tuple[int, int] | None:
@@ -83,14 +94,21 @@ def span_rows(points: FacePoints) -> tuple[int, int] | None:
     return (int(rows[0][0]), int(rows[1][0])) if rows and all(len(row) for row in rows) else None
 
 
-def face_height_px(points: FacePoints, state: FaceState) -> Float[Tensor, " T"]:
-    """Height of the face in each picture if it looked straight into the camera, pixels."""
+def mean_face_px(points: FacePoints, state: FaceState) -> Float[Tensor, " T"]:
+    """Height in each picture that the mean face would have in the head's place, pixels: the fit's unit of length, which
+    does not change with who is fitted. A fitted face may well be two thirds as high; see `face_height_px`."""
     return state.focal * face_height(points) / state.shift[:, 2]
+
+
+def face_height_px(points: FacePoints, state: FaceState) -> Float[Tensor, " T"]:
+    """Height of this person's face in each picture if it looked straight into the camera, pixels: what errors are told
+    in."""
+    return state.focal * face_height(points, state.identity) / state.shift[:, 2]
 
 
 def landmark_weights(points: FacePoints, state: FaceState, seen: Seen, linearised: Linearised) -> Float[Tensor, "T L"]:
     """Say of each landmark in each frame, 1 / pixels²: by trust in the point, visibility, and how far off it is."""
-    detector, height = points.detector, face_height_px(points, state)[:, None]
+    detector, height = points.detector, mean_face_px(points, state)[:, None]
     low, high = GRAZING
     facing = ((linearised.facing - low) / (high - low)).clamp(0, 1)
     visible = detector.guess + (1 - detector.guess) * facing * facing * (3 - 2 * facing)
@@ -113,27 +131,55 @@ def iris_seen(points: FacePoints, seen: Seen) -> Float[Tensor, "T L"]:
 
 
 def normal_equations(
-    points: FacePoints, state: FaceState, seen: Seen, gaze_spread: float = GAZE_SPREAD
+    points: FacePoints, state: FaceState, seen: Seen, gaze_spread: float = GAZE_SPREAD, size: int | None = None
 ) -> NormalEquations:
     """Gauss-Newton model of the energy by each frame's own parameters; pose, gaze, expressions.
 
     Args:
         gaze_spread: standard deviation of an eye's turn, radians.
+        size: number of a frame's parameters: 6 for the pose alone. None: all.
     """
-    linearised = linearise(points, state, seen.pixels, seen.centre)
+    linearised = linearise(points, state, seen.pixels, seen.centre, size)
     weight = landmark_weights(points, state, seen, linearised)
     rows = linearised.frame.flatten(1, 2)
     weighted = rows * weight.float().repeat_interleave(2, dim=1)[..., None]
     hessian = (weighted.transpose(1, 2) @ rows).double()
     gradient = (weighted.transpose(1, 2) @ linearised.residual.float().flatten(1)[..., None])[..., 0].double()
-    _add_priors(points, state, hessian, gradient, gaze_spread)
+    if hessian.shape[1] > POSE.stop:
+        _add_priors(points, state, hessian, gradient, gaze_spread)
     gaps = None
     if points.lids is not None:
-        gaps = gap_rows(points.lids, seen.pixels, seen.usual_opening(points), linearised, face_height_px(points, state))
+        gaps = gap_rows(points.lids, seen.pixels, seen.usual_opening(points), linearised, mean_face_px(points, state))
         by = gaps.frame * gaps.weight[..., None]
         hessian += by.transpose(1, 2) @ gaps.frame
         gradient += (by * gaps.residual[..., None]).sum(dim=1)
     return NormalEquations(hessian, gradient, linearised, weight, gaps)
+
+
+def frame_equations(
+    points: FacePoints, state: FaceState, seen: Seen, size: int | None = None, workers: int = 1
+) -> tuple[Float[Tensor, "T P P"], Float[Tensor, "T P"]]:
+    """Hessian and gradient of `normal_equations`, some frames at a time: memory does not grow with the frames."""
+    seen = seen.with_usual(points)
+    frames = len(state.shift)
+    size = EXPRESSION.start + points.expression.shape[-1] if size is None else size
+    hessian = torch.empty(frames, size, size, dtype=torch.float64)
+    gradient = torch.empty(frames, size, dtype=torch.float64)
+
+    def one(block: range) -> None:
+        # What autograd is told is told to each thread by itself.
+        with torch.no_grad():
+            for rows in portions(block.stop, block.start):
+                part = normal_equations(points, state.frames(rows), seen.frames(rows), size=size)
+                hessian[rows], gradient[rows] = part.hessian, part.gradient
+
+    run_blocks(blocks_of(frames, workers), one, workers)
+    return hessian, gradient
+
+
+def portions(stop: int, first: int = 0) -> list[slice]:
+    """Runs of frames whose derivatives are held at once: few enough to stay in the processor's cache."""
+    return [slice(start, min(start + TOGETHER, stop)) for start in range(first, stop, TOGETHER)]
 
 
 def _add_priors(

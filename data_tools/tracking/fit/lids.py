@@ -6,10 +6,11 @@ those errors are nearly the same on both lids: the gap between them is told ten 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from data_tools.tracking.fit.face.face_points import FacePoints
@@ -18,7 +19,7 @@ from data_tools.tracking.fit.residuals import FaceState, Linearised
 from flame_nerf.heads.eyes import meeting_coefficient
 
 GAP_NOISE = 0.003
-"""Standard deviation of an eye's opening as detected, of the face's height."""
+"""Standard deviation of an eye's opening as detected, of the mean face's height."""
 CLOSED_READING = 0.06
 """What the detector may still see between lids that are shut, eye widths."""
 NEARLY_OPEN = 0.85
@@ -40,9 +41,13 @@ class GapRows:
     lids: Lids
     up: Float[Tensor, "T 2 2"]
 
-    def of_lids(self, by_point: Float[Tensor, "T L 2 C"]) -> Float[Tensor, "T N C"]:
-        """Derivatives of the distances by whatever the points have derivatives by."""
-        return _of_lids(self.lids, self.up, by_point)
+    def of_lids(self, of_points: Callable[[Int[Tensor, "2 K"]], Float[Tensor, "T 2 K 2 C"]]) -> Float[Tensor, "T N C"]:
+        """Derivatives of the distances by whatever the points have derivatives by.
+
+        Args:
+            of_points: gives those of some points.
+        """
+        return _of_lids(self.lids, self.up, of_points)
 
 
 def gap_rows(
@@ -60,7 +65,7 @@ def gap_rows(
         seen: detected points, pixels.
         usual: opening of each eye when it is open.
         linearised: of all landmarks.
-        height: of the face in each picture, pixels.
+        height: of the mean face in each picture, pixels.
     """
     up = across(lids, seen)
     width = widths(lids, seen)
@@ -73,12 +78,14 @@ def gap_rows(
     facing = linearised.facing[:, lids.upper].mean(dim=-1)
     say = ((facing - low) / (high - low)).clamp(0, 1) / (GAP_NOISE * height[:, None]) ** 2 / lids.upper.shape[1]
     weight = say[..., None].expand_as(residual)
-    frame = _of_lids(lids, up, linearised.frame.double())
+    frame = _of_lids(lids, up, lambda rows: linearised.frame[:, rows].double())
     return GapRows(residual.flatten(1), frame, weight.flatten(1), lids, up)
 
 
-def _of_lids(lids: Lids, up: Float[Tensor, "T 2 2"], by_point: Float[Tensor, "T L 2 C"]) -> Float[Tensor, "T N C"]:
-    apart = by_point[:, lids.upper] - by_point[:, lids.lower]
+def _of_lids(
+    lids: Lids, up: Float[Tensor, "T 2 2"], of_points: Callable[[Int[Tensor, "2 K"]], Float[Tensor, "T 2 K 2 C"]]
+) -> Float[Tensor, "T N C"]:
+    apart = of_points(lids.upper) - of_points(lids.lower)
     return torch.einsum("tekxc,tex->tekc", apart, up.to(apart)).flatten(1, 2)
 
 

@@ -57,20 +57,22 @@ def newton_step(
     right = np.zeros((2 * pairs, size))
     right[:frames] = -gradient
     blocks = hessian * (free[:, :, None] & free[:, None, :])
-    for t in range(frames):
-        diagonal[t // 2, t % 2, :, t % 2] = blocks[t]
+    for parity in (0, 1):
+        half = blocks[parity::2]
+        diagonal[: len(half), parity, :, parity] = half
     every = np.arange(size)
     for i in range(3):
         right[i : frames - 2 + i] -= difference[:, i, None] * stiffness * bend
         for j in range(3):
             tie = difference[:, i, None] * difference[:, j, None] * stiffness
             tie = tie * free[i : frames - 2 + i] * free[j : frames - 2 + j]
-            for t in range(frames - 2):
-                row, column = t + i, t + j
+            for parity in (0, 1):
+                half, row, column = tie[parity::2], parity + i, parity + j
+                at = slice(row // 2, row // 2 + len(half))
                 if row // 2 == column // 2:
-                    diagonal[row // 2, row % 2, every, column % 2, every] += tie[t]
+                    diagonal[at, row % 2, every, column % 2, every] += half
                 elif row // 2 + 1 == column // 2:
-                    off[row // 2, row % 2, every, column % 2, every] += tie[t]
+                    off[at, row % 2, every, column % 2, every] += half
     held = np.ones((2 * pairs, size), dtype=bool)
     held[:frames] = fixed
     right[held] = 0.0

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from data_tools.tracking.camera import to_camera
-from data_tools.tracking.fit.energy import Seen, face_height_px, span_rows
+from data_tools.tracking.fit.energy import Seen, mean_face_px, span_rows
 from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.face.jaw import rotation_of
 from data_tools.tracking.fit.pose_and_expression import expressions_of
@@ -26,7 +26,7 @@ from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel
 
 NOISE = 0.015
-"""Standard deviation of an outline point, fraction of the face's height; neighbours err together here too."""
+"""Standard deviation of an outline point, fraction of the mean face's height; neighbours err together here too."""
 REACH = 0.14
 """How far along the outline's normal the matte's edge is searched, same unit. Long hair lies farther out."""
 OUTLIER = 0.06
@@ -56,7 +56,7 @@ class Outline:
         vertices = head_vertices(self._head, self._points, state)
         camera = to_camera(vertices, state.rotation, state.translation(anchor_of(self._points)))
         pixels = perspective(camera, state.focal, self._seen.centre)
-        height = face_height_px(self._points, state)
+        height = mean_face_px(self._points, state)
         parts = [
             self._of_frame(row, camera[row], pixels[row].numpy(), float(height[row]), state)
             for row in range(len(camera))

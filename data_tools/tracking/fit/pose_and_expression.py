@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from data_tools.tracking.fit.energy import Seen, held, normal_equations, within_bounds
+from data_tools.tracking.fit.energy import Seen, frame_equations, held, within_bounds
 from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.head_flow import SeenMotion
 from data_tools.tracking.fit.newton import newton_step, second_difference
@@ -43,6 +43,7 @@ def fit_motion(
     on_frames: Callable[[int], None] = lambda count: None,
     motion: SeenMotion | None = None,
     steps: int = STEPS,
+    workers: int = 1,
 ) -> FaceState:
     """Fit pose, gaze and expressions of all frames to the landmarks and to smooth movement; shape and focal stay.
 
@@ -61,7 +62,7 @@ def fit_motion(
         known = None if motion is None else motion.frames(which)
         fixed = np.arange(len(window.shift)) < settled
         for _ in range(steps):
-            window = motion_step(points, window, in_window, slots[which], fixed, known)
+            window = motion_step(points, window, in_window, slots[which], fixed, known, workers=workers)
             on_frames(0)
         state = put_frames(state, window, which)
         on_frames(stop - which.start - settled)
@@ -92,17 +93,16 @@ def motion_step(
     settled: Bool[np.ndarray, " T"],
     motion: SeenMotion | None = None,
     more: tuple[Float[np.ndarray, "T P"], Float[np.ndarray, "T P P"]] | None = None,
+    workers: int = 1,
 ) -> FaceState:
     """One Newton step of all frames but the settled ones.
 
     Args:
         more: further evidence as gradient and Hessian. Where they are of the first parameters alone, only these move.
     """
-    equations = normal_equations(points, state, seen)
-    hessian, gradient = equations.hessian.numpy(), equations.gradient.numpy()
-    whole = gradient.shape[1]
+    whole = EXPRESSION.start + points.expression.shape[-1]
     size = whole if more is None else more[0].shape[1]
-    hessian, gradient = hessian[:, :size, :size], gradient[:, :size]
+    hessian, gradient = (part.numpy() for part in frame_equations(points, state, seen, size, workers))
     if more is not None:
         hessian, gradient = hessian + more[1], gradient + more[0]
     rest = np.zeros((len(gradient), whole - size))

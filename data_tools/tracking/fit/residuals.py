@@ -65,7 +65,7 @@ class Linearised:
     residual: Float[Tensor, "T L 2"]
     """Fitted minus seen."""
     frame: Float[Tensor, "T L 2 P"]
-    """By the frame's own parameters."""
+    """By the frame's own parameters, or the first of them."""
     head: Float[Tensor, "T L 2 3"]
     """By the point's position in the head frame."""
     log_focal: Float[Tensor, "T L 2"]
@@ -79,39 +79,46 @@ def anchor_of(points: FacePoints) -> Float[Tensor, "3"]:
 
 
 def linearise(
-    points: FacePoints, state: FaceState, seen: Float[Tensor, "T L 2"], centre: Float[Tensor, "2"]
+    points: FacePoints,
+    state: FaceState,
+    seen: Float[Tensor, "T L 2"],
+    centre: Float[Tensor, "2"],
+    size: int | None = None,
 ) -> Linearised:
     """Residuals and derivatives of all landmarks of all frames.
 
     Derivatives are float32: they only steer the step, the residual decides where it ends.
+
+    Args:
+        size: number of parameters of a frame to differentiate by: 6 for the pose alone. None: all.
     """
     at_head = points.points(state.identity, state.expression, state.gaze)
     turned = (at_head - anchor_of(points)) @ state.rotation.transpose(1, 2)
     at_camera = turned + state.shift[:, None]
     residual = perspective(at_camera, state.focal, centre) - seen
 
-    x, y, z = at_camera.unbind(-1)
-    zero = torch.zeros_like(x)
+    x, y, z = at_camera.float().unbind(-1)
+    zero, rotation = torch.zeros_like(x), state.rotation.float()
     by_camera = (state.focal / z)[..., None, None] * torch.stack(
         [torch.stack([torch.ones_like(x), zero, -x / z], -1), torch.stack([zero, torch.ones_like(x), -y / z], -1)], -2
     )
-    by_turn = torch.linalg.cross(turned[:, :, None].expand_as(by_camera), by_camera, dim=-1)
-    by_head = by_camera @ state.rotation[:, None]
-    by_gaze = _by_gaze(points, state, at_head, by_head)
-    # [L, T*2, 3] @ [L, 3, E]: one small product a landmark instead of one a landmark and frame.
+    by_turn = torch.linalg.cross(turned.float()[:, :, None].expand_as(by_camera), by_camera, dim=-1)
+    by_head = by_camera @ rotation[:, None]
     frames, count = x.shape
-    rows = by_head.float().permute(1, 0, 2, 3).reshape(count, frames * 2, 3)
-    basis = points.expression.float()
-    by_frame = torch.empty(frames, count, 2, EXPRESSION.start + basis.shape[-1])
-    by_frame[..., 0:3], by_frame[..., 3:6], by_frame[..., GAZE] = by_turn, by_camera, by_gaze
-    by_frame[..., EXPRESSION] = (rows @ basis).reshape(count, frames, 2, -1).transpose(0, 1)
-
-    if points.jaw is not None:
-        opened = points.jaw.by_opening(at_head, state.identity)
-        by_frame[..., -1] = (by_head @ opened[..., None])[..., 0]
+    every = EXPRESSION.start + points.expression.shape[-1]
+    by_frame = torch.empty(frames, count, 2, every if size is None else size)
+    by_frame[..., 0:3], by_frame[..., 3:6] = by_turn, by_camera
+    if by_frame.shape[-1] == every:
+        # [L, T*2, 3] @ [L, 3, E]: one small product a landmark instead of one a landmark and frame.
+        rows = by_head.permute(1, 0, 2, 3).reshape(count, frames * 2, 3)
+        by_frame[..., GAZE] = _by_gaze(points, state, at_head, by_head)
+        by_frame[..., EXPRESSION] = (rows @ points.expression.float()).reshape(count, frames, 2, -1).transpose(0, 1)
+        if points.jaw is not None:
+            opened = points.jaw.by_opening(at_head, state.identity).float()
+            by_frame[..., -1] = (by_head @ opened[..., None])[..., 0]
     outward = points.normal @ state.rotation.transpose(1, 2)
     facing = -(outward * at_camera).sum(-1) / at_camera.norm(dim=-1)
-    log_focal = perspective(at_camera, state.focal, torch.zeros_like(centre))
+    log_focal = perspective(at_camera.float(), state.focal, torch.zeros_like(centre).float())
     return Linearised(residual, by_frame, by_head, log_focal, facing)
 
 
@@ -123,7 +130,7 @@ def _by_gaze(
     centres = points.eye_centres(state.identity)
     for eye in (0, 1):
         which = points.eye == eye
-        arm = at_head[:, which] - centres[eye]
+        arm = (at_head[:, which] - centres[eye]).float()
         zero = torch.zeros_like(arm[..., 0])
         about_x = points.gaze_seen[0] * torch.stack([zero, -arm[..., 2], arm[..., 1]], -1)
         about_y = points.gaze_seen[1] * torch.stack([arm[..., 2], zero, -arm[..., 0]], -1)

@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from data_tools.tracking.fit.energy import Seen, held, normal_equations, within_bounds
+from data_tools.tracking.fit.energy import Seen, held, normal_equations, portions, within_bounds
 from data_tools.tracking.fit.face.face_points import FacePoints
-from data_tools.tracking.fit.residuals import POSE, FaceState
+from data_tools.tracking.fit.lids import GapRows
+from data_tools.tracking.fit.residuals import EXPRESSION, POSE, FaceState
 
 KEYFRAMES = 32
 """Frames that the identity is taken from."""
@@ -127,25 +128,110 @@ class ShapeEquations:
 
 def shape_equations(points: FacePoints, state: FaceState, seen: Seen) -> ShapeEquations:
     """What the landmarks say of frames and shape, with the frames' priors."""
-    equations = normal_equations(points, state, seen, USUAL_GAZE)
-    shared = _shared_derivatives(points, state, equations.linearised.head, equations.linearised.log_focal)
-    weighted = shared * equations.weight.float().repeat_interleave(2, dim=1)[..., None]
-    residual = equations.linearised.residual.flatten()
+    frames, own, common = len(state.shift), EXPRESSION.start + points.expression.shape[-1], points.shape.shape[-1] + 1
+    double = {"dtype": torch.float64}
     result = ShapeEquations(
-        hessian=equations.hessian.clone(),
-        gradient=equations.gradient.clone(),
-        cross=(equations.linearised.frame.flatten(1, 2).transpose(1, 2) @ weighted).double(),
-        shared_hessian=(shared.flatten(0, 1).T @ weighted.flatten(0, 1)).double(),
-        shared_gradient=(weighted.flatten(0, 1).T @ residual.float()).double(),
+        hessian=torch.empty(frames, own, own, **double),
+        gradient=torch.empty(frames, own, **double),
+        cross=torch.empty(frames, own, common, **double),
+        shared_hessian=torch.zeros(common, common, **double),
+        shared_gradient=torch.zeros(common, **double),
     )
-    if equations.gaps is not None:
-        gaps = equations.gaps
-        own = gaps.of_lids(shared.unflatten(1, (-1, 2)).double())
-        weighted = own * gaps.weight[..., None]
-        result.cross.add_(gaps.frame.transpose(1, 2) @ weighted)
-        result.shared_hessian.add_(own.flatten(0, 1).T @ weighted.flatten(0, 1))
-        result.shared_gradient.add_((weighted * gaps.residual[..., None]).sum(dim=(0, 1)))
+    basis = points.shape.float().flatten(0, 1)
+    # Identity moves each point by its own three coordinates: their sums over the frames are all that it needs.
+    places = PlaceSums.of(len(points.shape))
+    seen = seen.with_usual(points)
+    for rows in portions(frames):
+        part = normal_equations(points, state.frames(rows), seen.frames(rows), USUAL_GAZE)
+        at, weight = part.linearised, part.weight.float()[..., None]
+        residual, by_head, by_focal = at.residual.float(), at.head.float(), at.log_focal.float()
+        said = by_head * weight[..., None]
+        places.add(said, by_head, by_focal, residual)
+        result.shared_hessian[-1, -1] += (weight * by_focal.square()).sum()
+        result.shared_gradient[-1] += (weight * by_focal * residual).sum()
+        result.hessian[rows], result.gradient[rows] = part.hessian, part.gradient
+        by_place = (at.frame.transpose(2, 3) @ said).transpose(1, 2)
+        result.cross[rows, :, :-1] = (by_place.flatten(2) @ basis).double()
+        result.cross[rows, :, -1] = torch.einsum("tlcp,tlc->tp", at.frame, weight * by_focal).double()
+        if part.gaps is not None:
+            _add_gaps(result, rows, part.gaps, points, by_head, by_focal)
+    places.add_to(result, points.shape)
     return result
+
+
+@dataclass(frozen=True)
+class PlaceSums:
+    """What N points say of their places in head axes, summed over frames; float64."""
+
+    hessian: Float[Tensor, "N 3 3"]
+    gradient: Float[Tensor, "N 3"]
+    by_focal: Float[Tensor, "N 3"]
+    """Second derivatives by place and log focal length."""
+
+    @staticmethod
+    def of(count: int) -> PlaceSums:
+        """Nothing said yet."""
+        double = {"dtype": torch.float64}
+        return PlaceSums(*(torch.zeros(count, *shape, **double) for shape in ((3, 3), (3,), (3,))))
+
+    def add(
+        self,
+        weighted: Float[Tensor, "T N C 3"],
+        by_place: Float[Tensor, "T N C 3"],
+        by_focal: Float[Tensor, "T N C"],
+        residual: Float[Tensor, "T N C"],
+    ) -> None:
+        """Take C residuals of each point and frame in, in place; `weighted` is `by_place` times their weights."""
+        self.hessian.add_(torch.einsum("tnci,tncj->nij", weighted, by_place))
+        self.gradient.add_(torch.einsum("tnci,tnc->ni", weighted, residual))
+        self.by_focal.add_(torch.einsum("tnci,tnc->ni", weighted, by_focal))
+
+    def add_some(
+        self,
+        which: Int[Tensor, " n"],
+        weighted: Float[Tensor, "n 3"],
+        by_place: Float[Tensor, "n 3"],
+        by_focal: Float[Tensor, " n"],
+        residual: Float[Tensor, " n"],
+    ) -> None:
+        """Take one residual each of the points `which` of one frame in, each at most once, in place."""
+        self.hessian[which] += weighted[:, :, None] * by_place[:, None]
+        self.gradient[which] += weighted * residual[:, None]
+        self.by_focal[which] += weighted * by_focal[:, None]
+
+    def add_to(self, equations: ShapeEquations, basis: Float[Tensor, "N 3 S"]) -> None:
+        """Add it to the equations of identity and log focal length, in place.
+
+        Args:
+            basis: metres per identity coefficient.
+        """
+        moved = basis.flatten(0, 1)
+        hessian, by_focal = equations.shared_hessian, self.by_focal.flatten().to(basis) @ moved
+        hessian[:-1, :-1] += moved.T @ (self.hessian.to(basis) @ basis).flatten(0, 1)
+        hessian[:-1, -1] += by_focal
+        hessian[-1, :-1] += by_focal
+        equations.shared_gradient[:-1] += self.gradient.flatten().to(basis) @ moved
+
+
+def _add_gaps(
+    equations: ShapeEquations,
+    rows: slice,
+    gaps: GapRows,
+    points: FacePoints,
+    by_head: Float[Tensor, "T L 2 3"],
+    by_focal: Float[Tensor, "T L 2"],
+) -> None:
+    """What the lids of some frames say of frames and shape together, in place."""
+
+    def of_points(chosen: Int[Tensor, "2 K"]) -> Float[Tensor, "T 2 K 2 C"]:
+        by_identity = by_head[:, chosen].double() @ points.shape[chosen]
+        return torch.cat([by_identity, by_focal[:, chosen, :, None].double()], dim=-1)
+
+    own = gaps.of_lids(of_points)
+    weighted = own * gaps.weight[..., None]
+    equations.cross[rows] += gaps.frame.transpose(1, 2) @ weighted
+    equations.shared_hessian.add_(own.flatten(0, 1).T @ weighted.flatten(0, 1))
+    equations.shared_gradient.add_((weighted * gaps.residual[..., None]).sum(dim=(0, 1)))
 
 
 def shape_step(
@@ -189,17 +275,8 @@ def eliminated_step(
     gradient, cross = gradient * free, cross * free[..., None]
     solved = torch.linalg.solve(hessian, torch.cat([cross, gradient[..., None]], dim=-1))
     by_shared, alone = solved[..., :-1], solved[..., -1]
-    reduced = shared_hessian - (cross.transpose(1, 2) @ by_shared).sum(dim=0)
-    right = -(shared_gradient - (cross.transpose(1, 2) @ alone[..., None])[..., 0].sum(dim=0))
+    across = cross.flatten(0, 1).T
+    reduced = shared_hessian - across @ by_shared.flatten(0, 1)
+    right = -(shared_gradient - across @ alone.flatten())
     shared_step = torch.linalg.solve(reduced, right)
     return -alone - by_shared @ shared_step, shared_step
-
-
-def _shared_derivatives(
-    points: FacePoints, state: FaceState, by_head: Float[Tensor, "T L 2 3"], by_log_focal: Float[Tensor, "T L 2"]
-) -> Float[Tensor, "T N S_plus_1"]:
-    """Derivatives of the residuals by identity and log focal length, N = 2 L rows a frame."""
-    frames, count = by_log_focal.shape[:2]
-    rows = by_head.float().permute(1, 0, 2, 3).reshape(count, frames * 2, 3)
-    by_identity = (rows @ points.shape.float()).reshape(count, frames, 2, -1).transpose(0, 1)
-    return torch.cat([by_identity, by_log_focal.float()[..., None]], dim=-1).flatten(1, 2)

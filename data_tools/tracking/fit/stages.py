@@ -113,15 +113,22 @@ def start(
 
 
 def place(
-    points: FacePoints, begin: FaceState, seen: Observations, advance: Callable[[int], None]
+    points: FacePoints, begin: FaceState, seen: Observations, advance: Callable[[int], None], workers: int = 1
 ) -> dict[str, np.ndarray]:
     """The head in all frames, well enough to tell what of it is seen where."""
-    fitted = fit_motion(points, begin, seen.of_points(points), seen.slots, advance, steps=PLACING_STEPS)
+    fitted = fit_motion(
+        points, begin, seen.of_points(points), seen.slots, advance, steps=PLACING_STEPS, workers=workers
+    )
     return state_arrays(fitted)
 
 
 def motion(
-    points: FacePoints, begin: FaceState, seen: Observations, flow: SeenMotion | None, advance: Callable[[int], None]
+    points: FacePoints,
+    begin: FaceState,
+    seen: Observations,
+    flow: SeenMotion | None,
+    advance: Callable[[int], None],
+    workers: int = 1,
 ) -> dict[str, np.ndarray]:
     """Pose, gaze and expressions of all frames, with the shape of the keyframes."""
-    return state_arrays(fit_motion(points, begin, seen.of_points(points), seen.slots, advance, flow))
+    return state_arrays(fit_motion(points, begin, seen.of_points(points), seen.slots, advance, flow, workers=workers))

@@ -6,13 +6,15 @@ frame has for itself. Values are shares of full scale.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from data_tools.tracking.photometric.kernels import column_medians, light_equations, turned_harmonics
+from data_tools.runs.blocks import run_blocks
+from data_tools.tracking.photometric.kernels import column_medians, column_spreads, fit_light, turned_harmonics
 
 LIGHTS = 9
 """Harmonics of a light."""
@@ -22,6 +24,8 @@ SMALLEST_SPREAD = 0.01
 """Of a surfel; sensors and compression are no better."""
 LIGHT_HOLD = 0.02
 """Pull of a frame's light towards the clip's, as a share of what the points say."""
+WIDE = 1.5
+"""Spreads at which a frame has lost half its say in a surfel's value."""
 LIGHT_ROUNDS, LIGHT_SHARE = 3, 3
 """Reweighted solves for the light of a frame, and of how many points one is asked: nine numbers need no thousand."""
 CAUCHY = 2.0
@@ -80,6 +84,7 @@ def learn_atlas(
     which: Sequence[Int[np.ndarray, " n"]],
     bases: Sequence[Float[np.ndarray, "n 9"]],
     count: int,
+    workers: int = 1,
 ) -> Learned:
     """Surfels' values and spreads, robustly, together with the light of each frame.
 
@@ -92,27 +97,45 @@ def learn_atlas(
     seen = np.full((frames, count), np.nan, dtype=np.float32)
     for t in range(frames):
         seen[t, which[t]] = values[t]
-    known = np.isfinite(seen).sum(axis=0) >= min(FEWEST_VIEWS, max(2, FEWEST_SHARE * frames))
-    factor = np.ones((frames, count), dtype=np.float32)
+    views = np.bincount(np.concatenate(which), minlength=count) if frames else np.zeros(count)
+    known = views >= min(FEWEST_VIEWS, max(2, FEWEST_SHARE * frames))
+    factor, off = np.ones((frames, count), dtype=np.float32), np.empty((frames, count), dtype=np.float32)
     lights = np.zeros((frames, LIGHTS))
     lights[:, 0] = 1.0
-    mu, sigma = _medians(seen), None
-    for turn in range(ALTERNATIONS):
-        if sigma is not None:
-            mu = _robust_mean(seen / factor, mu, sigma)
-        off = seen - factor * mu
-        sigma = np.maximum(1.4826 * _medians(np.abs(off)), SMALLEST_SPREAD)
-        if turn == ALTERNATIONS - 1:
-            break
-        usual = np.median(lights, axis=0)
-        for t in range(frames):
-            rows = which[t][known[which[t]]]
-            lights[t] = frame_light(seen[t, rows], bases[t][known[which[t]]], mu[rows], sigma[rows], usual)
-            factor[t, which[t]] = shade(bases[t], lights[t])
+    mu, sigma = np.empty(count, dtype=np.float32), np.empty(count, dtype=np.float32)
+
+    usual, shades = np.zeros(LIGHTS), np.zeros(frames)
+
+    def middle(block: range) -> None:
+        column_medians(seen, block.start, block.stop, mu)
+
+    def spread(block: range, again: bool) -> None:
+        width, least = np.float32(WIDE), np.float32(SMALLEST_SPREAD)
+        column_spreads(seen, factor, block.start, block.stop, again, width, least, mu, sigma, off)
+
+    def light(block: range) -> None:
+        for t in block:
+            told = known[which[t]]
+            rows = which[t][told]
+            lights[t] = frame_light(values[t][told], bases[t][told], mu[rows], sigma[rows], usual)
+            factor[t, which[t]] = shaded = shade(bases[t], lights[t])
+            shades[t] = shaded.sum(dtype=np.float64)
+
+    def side_by_side(total: int, work: Callable[[range], None]) -> None:
+        length = max(1, -(-total // workers))
+        run_blocks([range(start, min(start + length, total)) for start in range(0, total, length)], work, workers)
+
+    side_by_side(count, middle)
+    side_by_side(count, partial(spread, again=False))
+    for _ in range(ALTERNATIONS - 1):
+        usual[:] = np.median(lights, axis=0)
+        side_by_side(frames, light)
         # Twice the light on skin half as bright is the same picture: the mean shade is one.
-        scale = float(factor[np.isfinite(seen)].mean()) if np.isfinite(seen).any() else 1.0
-        lights, factor = lights / scale, factor / np.float32(scale)
-        mu = mu * np.float32(scale)
+        scale = float(shades.sum() / max(views.sum(), 1)) or 1.0
+        np.divide(lights, scale, out=lights)
+        np.divide(factor, np.float32(scale), out=factor)
+        np.multiply(mu, np.float32(scale), out=mu)
+        side_by_side(count, partial(spread, again=True))
     atlas = Atlas(blur, np.nan_to_num(mu), np.nan_to_num(sigma, nan=1.0), known, np.median(lights, axis=0))
     return Learned(atlas, lights, off)
 
@@ -127,30 +150,9 @@ def frame_light(
     """The light of one frame, held near the usual one; robust against points that the frame hides."""
     if len(value) < LIGHT_SHARE * LIGHTS:
         return usual
-    # Lamps are switched: the whole light goes up and down before its parts are looked at.
-    gain = float(np.median(value) / max(np.median(mu * shade(basis, usual)), 1e-3))
-    start = usual * np.clip(gain, DARKEST, BRIGHTEST)
-    light = start
-    value, basis, mu, sigma = (np.ascontiguousarray(part[::LIGHT_SHARE]) for part in (value, basis, mu, sigma))
-    hessian, gradient = np.empty((LIGHTS, LIGHTS)), np.empty(LIGHTS)
-    for _ in range(LIGHT_ROUNDS):
-        now = light.astype(np.float32)
-        hold = LIGHT_HOLD * light_equations(value, basis, mu, sigma, now, np.float32(CAUCHY), hessian, gradient) + 1e-9
-        light = np.linalg.solve(hessian + hold * np.eye(LIGHTS), gradient + hold * start)
+    light = np.empty(LIGHTS)
+    fit_light(
+        value, basis, mu, sigma, np.asarray(usual, dtype=np.float64), np.float32(CAUCHY), LIGHT_HOLD, LIGHT_ROUNDS,
+        LIGHT_SHARE, np.float32(DARKEST), np.float32(BRIGHTEST), light,
+    )  # fmt: skip
     return light
-
-
-def _medians(values: Float[np.ndarray, "T N"]) -> Float[np.ndarray, " N"]:
-    result = np.empty(values.shape[1], dtype=np.float32)
-    column_medians(values, result)
-    return result
-
-
-def _robust_mean(
-    values: Float[np.ndarray, "T N"], mu: Float[np.ndarray, " N"], sigma: Float[np.ndarray, " N"]
-) -> Float[np.ndarray, " N"]:
-    """Cauchy-weighted mean of what each column saw, one step from `mu`."""
-    filled = np.where(np.isfinite(values), values, mu)
-    weight = np.where(np.isfinite(values), 1 / (1 + ((filled - mu) / (1.5 * sigma)) ** 2), 0)
-    total = weight.sum(axis=0)
-    return np.where(total > 0, (weight * filled).sum(axis=0) / np.maximum(total, 1e-9), mu).astype(np.float32)

@@ -13,7 +13,7 @@ from data_tools.tracking.fit.energy import Seen
 from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.outline import Outline
 from data_tools.tracking.fit.residuals import FaceState
-from data_tools.tracking.fit.shape import ShapeEquations, shape_equations, shape_step
+from data_tools.tracking.fit.shape import PlaceSums, ShapeEquations, shape_equations, shape_step
 from data_tools.tracking.photometric.atlas import Atlas
 from data_tools.tracking.photometric.residuals import WEIGHT, PhotometricFrames, Rows
 from data_tools.tracking.photometric.surfels import Surfels
@@ -53,21 +53,23 @@ def add_photometric(
     equations: ShapeEquations, state: FaceState, frames: PhotometricFrames, surfels: Surfels, atlas: Atlas
 ) -> None:
     """Add what the pictures say to the normal equations of frames and shape, in place."""
-    lock, say = Lock(), SHARE * WEIGHT / len(surfels)
+    lock, say, places = Lock(), SHARE * WEIGHT / len(surfels), PlaceSums.of(len(surfels))
 
     def add(t: int, rows: Rows) -> None:
         frame, residual = torch.from_numpy(rows.frame), torch.from_numpy(rows.residual)
         weight = torch.from_numpy(say * rows.weight)[:, None]
+        by_head, by_focal = torch.from_numpy(rows.by_head), torch.from_numpy(rows.log_focal)
         own = torch.empty(len(frame), len(equations.shared_gradient))
-        own[:, :-1] = (torch.from_numpy(rows.by_head)[:, None] @ surfels.shape[rows.which])[:, 0]
-        own[:, -1] = torch.from_numpy(rows.log_focal)
-        by_frame, by_shared = (frame * weight).T, (own * weight).T
+        own[:, :-1] = (by_head[:, None] @ surfels.shape[rows.which])[:, 0]
+        own[:, -1] = by_focal
+        by_frame = (frame * weight).T
         equations.hessian[t] += by_frame @ frame
         equations.gradient[t] += by_frame @ residual
         equations.cross[t] += by_frame @ own
-        shared_hessian, shared_gradient = by_shared @ own, by_shared @ residual
         with lock:
-            equations.shared_hessian.add_(shared_hessian)
-            equations.shared_gradient.add_(shared_gradient)
+            places.add_some(torch.from_numpy(rows.which), by_head * weight, by_head, by_focal, residual)
+            equations.shared_hessian[-1, -1] += (weight[:, 0] * by_focal.square()).sum()
+            equations.shared_gradient[-1] += (weight[:, 0] * by_focal * residual).sum()
 
     frames.rows(state, atlas, equations.gradient.shape[1], add, SHARE)
+    places.add_to(equations, surfels.shape)

@@ -25,9 +25,9 @@ from flame_nerf.heads import HeadModel
 
 ATLAS_FRAMES = 200
 """Frames that the look and the identity are taken from, at most."""
-RIGID = ((4.0, 4), (2.0, 3), (1.0, 3))
+RIGID = ((4.0, 3), (2.0, 2))
 """Blurs of the crops in pixels, and steps at each: of the pose alone,"""
-WHOLE = ((2.0, 4), (1.0, 4))
+WHOLE = ((2.0, 3), (1.0, 3))
 """and then of pose and expressions."""
 BUNDLE = (2.0, 1.0)
 """Blurs at which the identity is fitted, one step each, with"""
@@ -117,7 +117,7 @@ def learn_look(
         atlas = frames.learn(state, blur).atlas
         for _ in range(steps):
             hessian, gradient = frames.equations(state, atlas, size)
-            state = motion_step(points, state, landmarks, slots, settled, more=(gradient, hessian))
+            state = motion_step(points, state, landmarks, slots, settled, None, (gradient, hessian), workers)
             advance()
         return state
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from data_tools.tracking.fit.energy import Seen, face_height_px, mean_distance
+from data_tools.tracking.fit.energy import Seen, mean_distance, mean_face_px
 from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.pose_and_expression import motion_step
 from data_tools.tracking.fit.residuals import GAZE, POSE, FaceState
@@ -99,7 +99,7 @@ def register_window(
         for _ in range(steps):
             hessian, gradient = frames.equations(state, look.atlases[blur], size)
             hessian[alone], gradient[alone] = 0, 0
-            state = motion_step(points, state, landmarks, slots, done, more=(gradient, hessian))
+            state = motion_step(points, state, landmarks, slots, done, None, (gradient, hessian), clip.workers)
             on_step()
         return state
 
@@ -143,8 +143,8 @@ def _let_go(
 
 
 def landmark_error(points: FacePoints, state: FaceState, seen: Seen) -> Float[np.ndarray, " T"]:
-    """Mean landmark distance of each frame, fraction of the face's height."""
-    return (mean_distance(points, state, seen) / face_height_px(points, state)).numpy()
+    """Mean landmark distance of each frame, fraction of the mean face's height: the unit of the detector's outliers."""
+    return (mean_distance(points, state, seen) / mean_face_px(points, state)).numpy()
 
 
 def _landmark_bound(points: FacePoints, old: FaceState, seen: Seen) -> Float[np.ndarray, " T"]:

@@ -21,6 +21,8 @@ from flame_nerf.geometry import perspective
 WEIGHT = 1200.0
 """What all surfels of a head say together, in residuals of one spread: neighbours err together, so that more of them
 are not more evidence."""
+HARDLY_MOVED, MARK = 1.0, 40
+"""Pixels that no point of a head, of one in so many, has moved by: the frame sees what it saw."""
 TOGETHER = 20
 """Frames whose points are placed at once."""
 
@@ -79,7 +81,8 @@ class PhotometricFrames:
             centre: principal point, pixels.
         """
         self._surfels, self._visibility, self._workers = surfels, visibility, workers
-        self._which: list[Int[np.ndarray, " n"]] = []
+        self._which: list[Int[np.ndarray, " n"]] = [np.zeros(0, dtype=np.int64)] * len(pictures)
+        self._marks = np.full((len(pictures), 1, 2), np.inf, dtype=np.float32)
         self.look_again(state)
         pixels: list[Float[np.ndarray, "n 2"]] = [np.zeros((0, 2))] * len(pictures)
         for rows, places in self._placed(state, range(len(pictures))):
@@ -102,21 +105,37 @@ class PhotometricFrames:
         return self._which[t]
 
     def look_again(self, state: FaceState) -> None:
-        """Find out anew which surfels each frame sees."""
-        which: list[Int[np.ndarray, " n"]] = [np.zeros(0, dtype=np.int64)] * len(state.shift)
+        """Find out anew which surfels each frame sees, unless it has hardly moved since that was last found."""
+        marks = self._marks_of(state)
+        far = np.linalg.norm(marks - self._marks, axis=2).max(axis=1)
+        moved = np.flatnonzero(~(far < HARDLY_MOVED))
 
         def one(block: range) -> None:
-            for rows in _portions(block):
-                which[rows.start : rows.stop] = self._visibility.of_frames(state.frames(slice(rows.start, rows.stop)))
+            for portion in _portions(block):
+                rows = moved[portion.start : portion.stop]
+                for t, which in zip(rows.tolist(), self._visibility.of_frames(state.frames(rows)), strict=True):
+                    self._which[t] = which
 
-        self._side_by_side(one, len(which))
-        self._which = which
+        if len(moved):
+            self._side_by_side(one, len(moved))
+            self._marks = np.where(np.isin(np.arange(len(marks)), moved)[:, None, None], marks, self._marks)
+
+    def _marks_of(self, state: FaceState) -> Float[np.ndarray, "T M 2"]:
+        """Where some points of the head are in each picture, seen or not, pixels."""
+        result = []
+        for rows, places in self._placed(state, range(len(self))):
+            part = state.frames(slice(rows.start, rows.stop))
+            camera = (
+                places[:, ::MARK] @ part.rotation.transpose(1, 2).float().numpy() + part.shift[:, None].float().numpy()
+            )
+            result.append(perspective(camera, state.focal, np.zeros(2, dtype=np.float32)))
+        return np.concatenate(result)
 
     def learn(self, state: FaceState, blur: float) -> Learned:
         """The atlas at a blur, as these frames show it from where they stand."""
         values = self._values(state, blur)
         bases = [self._harmonics(t, which, state) for t, which in enumerate(self._which)]
-        return learn_atlas(blur, values, self._which, bases, len(self._surfels))
+        return learn_atlas(blur, values, self._which, bases, len(self._surfels), self._workers)
 
     def _values(self, state: FaceState, blur: float) -> list[Float[np.ndarray, " n"]]:
         result = [np.zeros(0, dtype=np.float32)] * len(self)
@@ -212,7 +231,9 @@ class PhotometricFrames:
     ) -> tuple[Float[np.ndarray, "T P P"], Float[np.ndarray, "T P"]]:
         """Gauss-Newton model of the robust photometric energy by each frame's own parameters."""
         hessian, gradient = np.zeros((len(self), size, size)), np.zeros((len(self), size))
-        say = WEIGHT / len(self._surfels)
+        # A pose is told by far fewer points than a face, and blurred pictures are alike at neighbouring points.
+        share = max(1, round(atlas.blur)) if size == POSE.stop else 1
+        say = share * WEIGHT / len(self._surfels)
 
         def add(t: int, rows: Rows) -> None:
             frame = torch.from_numpy(rows.frame)
@@ -220,7 +241,7 @@ class PhotometricFrames:
             hessian[t] = (weighted @ frame).numpy()
             gradient[t] = (weighted @ torch.from_numpy(rows.residual)).numpy()
 
-        self.rows(state, atlas, size, add)
+        self.rows(state, atlas, size, add, share)
         return hessian, gradient
 
     def agreement(self, state: FaceState, atlas: Atlas) -> Agreement:

@@ -28,6 +28,7 @@ from data_tools.tracking.photometric.registration import (
 )
 from data_tools.tracking.photometric.surfels import Visibility, spread_surfels
 from data_tools.tracking.run import Run
+from flame_nerf import subject
 from flame_nerf.heads import HeadModel
 
 FEWEST_FRAMES = 10
@@ -55,6 +56,10 @@ class Registration:
     """after registration, shares of full scale."""
     old: FaceState
     """All frames by their landmarks."""
+
+    def record(self) -> subject.Registration | None:
+        """What the subject says of it: None where it is not used."""
+        return subject.Registration("photometric", 255 * self.after) if self.kept else None
 
     def summary(self, kept: Int[np.ndarray, " T"]) -> dict[str, Any]:
         """What a run's summary says of it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from data_tools.ray_casting import MeshRays
 from data_tools.tracking.fit.face.face_points import FacePoints, face_points
 from data_tools.tracking.fit.outline import head_part, head_vertices
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
-from flame_nerf.geometry import perspective
+from data_tools.tracking.photometric.kernels import front_points
 from flame_nerf.heads import HeadModel, LandmarkEmbedding
 
 COUNT = 4000
@@ -51,16 +52,21 @@ class Surfels:
     def __len__(self) -> int:
         return len(self.face)
 
+    @cached_property
+    def by_expression(self) -> Float[Tensor, "E N3"]:
+        """Displacements of all points by each fitted coefficient, metres, float32."""
+        return self.points.expression.flatten(0, 1).T.float().contiguous()
+
     def of_identity(self, identity: Float[Tensor, " S"]) -> Surfels:
         """The same points on another person."""
         return replace(self, identity=identity, still=self.points.mean + self.points.shape @ identity)
 
     def places(self, expression: Float[Tensor, "T E"]) -> Float[np.ndarray, "T N 3"]:
         """Head-axes places from the anchor, metres, float32, of frames with the given coefficients."""
-        moved = (expression @ self.points.expression.flatten(0, 1).T).unflatten(-1, self.still.shape)
-        placed = self.still + moved
-        if self.points.jaw is not None:
-            placed = self.points.jaw.turned(placed, expression[:, -1], self.identity)
+        moved = (expression.float() @ self.by_expression).unflatten(-1, self.still.shape)
+        if self.points.jaw is None:
+            return (moved + (self.still - self.anchor).float()).numpy()
+        placed = self.points.jaw.turned(self.still + moved.double(), expression[:, -1], self.identity)
         return (placed - self.anchor).float().numpy()
 
     def by_jaw(self, places: Float[np.ndarray, "*T N 3"]) -> Float[np.ndarray, "*T N 3"] | None:
@@ -131,33 +137,25 @@ class Visibility:
             size: width and height of the pictures.
         """
         self._head, self._points, self._surfels = head, points, surfels
-        self._centre, self._size = centre, np.array(size)
-        self._faces = head.faces.numpy()
-        self._rays = MeshRays(head.template.numpy(), self._faces)
+        self._centre, self._size = np.asarray(centre, dtype=np.float32), np.array(size, dtype=np.float32)
+        faces = head.faces.numpy()
+        self._corners, self._share = faces[surfels.face], surfels.barycentric.astype(np.float32)
+        self._rays = MeshRays(head.template.numpy(), faces)
 
     def of_frames(self, state: FaceState) -> list[Int[np.ndarray, " n"]]:
         """Rows of the surfels that are seen in each frame: facing the camera, inside the picture, behind nothing."""
-        vertices = head_vertices(self._head, self._points, state).numpy()
-        rotation, shift = state.rotation.numpy(), state.translation(self._surfels.anchor).numpy()
-        return [self._of_frame(vertices[t], rotation[t], shift[t], state.focal) for t in range(len(vertices))]
+        vertices = head_vertices(self._head, self._points, state).float().numpy()
+        rotation, translation = state.rotation, state.translation(self._surfels.anchor)
+        eye = -(rotation.transpose(1, 2) @ translation[..., None])[..., 0]
+        cameras = [part.float().numpy() for part in (eye, rotation, translation)]
+        return [self._of_frame(vertices[t], [part[t] for part in cameras], state.focal) for t in range(len(vertices))]
 
     def _of_frame(
-        self,
-        vertices: Float[np.ndarray, "V 3"],
-        rotation: Float[np.ndarray, "3 3"],
-        translation: Float[np.ndarray, "3"],
-        focal: float,
+        self, vertices: Float[np.ndarray, "V 3"], camera: list[np.ndarray], focal: float
     ) -> Int[np.ndarray, " n"]:
-        surfels = self._surfels
-        corner = vertices[self._faces[surfels.face]]
-        place = np.einsum("nc,nck->nk", surfels.barycentric, corner)
-        normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-        normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-12
-        to_eye = -rotation.T @ translation - place
-        to_eye /= np.linalg.norm(to_eye, axis=1, keepdims=True)
-        facing = ((normal * to_eye).sum(axis=1) > FACING) & ((surfels.normal * to_eye).sum(axis=1) > FACING)
-        pixels = perspective(place @ rotation.T + translation, focal, self._centre)
-        inside = ((pixels > INSIDE) & (pixels < self._size - INSIDE)).all(axis=1)
-        which = np.flatnonzero(facing & inside)
-        hidden = self._rays.posed(vertices).occluded(place[which] + OFF_SURFACE * normal[which], to_eye[which])
+        which, place, normal, towards = front_points(
+            vertices, self._corners, self._share, self._surfels.normal, *camera, np.float32(focal), self._centre,
+            self._size, np.float32(FACING), np.float32(INSIDE),
+        )  # fmt: skip
+        hidden = self._rays.posed(vertices).occluded(place + np.float32(OFF_SURFACE) * normal, towards)
         return which[~hidden]

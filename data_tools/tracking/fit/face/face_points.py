@@ -40,7 +40,8 @@ range, and so all coefficients are fitted in like units."""
 
 @dataclass(frozen=True)
 class Detector:
-    """How far what finds a head's landmarks can be trusted; lengths are fractions of the face's height."""
+    """How far what finds a head's landmarks can be trusted. Lengths are fractions of the mean face's height at the
+    head's distance, but for `good` and `poor`, which are of the person's own."""
 
     noise: float
     """Standard deviation of a landmark."""
@@ -62,7 +63,7 @@ class Detector:
 
 
 FACE_MESH = Detector(
-    noise=0.02, outlier=0.03, guess=0.1, span=(9, 152), good=0.007, poor=0.012, noun="face", band="brow to chin"
+    noise=0.02, outlier=0.03, guess=0.1, span=(9, 152), good=0.011, poor=0.018, noun="face", band="brow to chin"
 )
 """MediaPipe's. A single point is better than that; but neighbours err together, so that 478 count as far fewer. It
 invents the far cheek. Its points 9 and 152 lie between the brows and at the chin."""
