@@ -33,7 +33,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt16
+from jaxtyping import Float
 from numpy import ndarray
 from quality import camera_of, configured, score, train
 from quality_scores import read_truth
@@ -43,7 +43,7 @@ from data_tools.depth.pipeline import write_depth
 from data_tools.synth import SynthConfig, load_depth, synthesise
 from flame_nerf.data.depth_maps import spread
 from flame_nerf.priors import ImageEncoder, ImageEncoderConfig
-from flame_nerf.runtime.files import whole
+from flame_nerf.runtime.files import whole, whole_folder
 from flame_nerf.subject import Frame, Subject, load_subject, write_subject
 
 TURNED_SHARE = 0.9
@@ -54,7 +54,8 @@ blur of so much of the picture."""
 SIDES = (30, 45, 60)
 SHEET_YAWS = (-30, 30, -60, 60)
 
-MESH, SEMANTIC = {"depth_loss": 1e-3}, {"semantic_loss": 3e-4}
+RANKING = {"depth_loss": 1e-3}
+SEMANTIC = {"semantic_loss": 1e-3, "semantic.every": 10, "loss_starts.semantic_loss": 400}
 Variant = tuple[str, dict[str, Any]]
 """Where the subject's depth comes from, and the settings of the model, as in `quality.VARIANTS`."""
 
@@ -65,9 +66,9 @@ def _semantic(encoder: str, input_size: int | None = None) -> dict[str, Any]:
 
 VARIANTS: dict[str, Variant] = {
     "base": ("none", {"depth_loss": 0.0, "semantic_loss": 0.0}),
-    "mesh": ("mesh", MESH),
-    "estimator": ("estimator", MESH),
-    "truth": ("truth", MESH),
+    "mesh": ("mesh", RANKING),
+    "estimator": ("estimator", RANKING),
+    "truth": ("truth", RANKING),
     "imagenet": ("none", _semantic("efficientnet_lite0", 128)),
     "random": ("none", _semantic("priors:random_encoder", 128)),
     "identity": ("none", _semantic("face_api_encoders:identity")),
@@ -81,7 +82,7 @@ def main() -> None:
     parser.add_argument("--clips", nargs="+", default=["5x40", "5x100", "10x100", "30x100"], help="YAWxFRAMES")
     parser.add_argument("--variants", nargs="+", help=f"of {', '.join(VARIANTS)}; default: all there is data for")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--size", type=int, default=128, help="side of the pictures, pixels")
     parser.add_argument("--face-api", type=Path, help="the unpacked npm package @vladmandic/face-api")
     parser.add_argument("--output", type=Path, default=Path("outputs/priors"))
@@ -106,7 +107,9 @@ def main() -> None:
             spare.write_text(json.dumps(found, indent=1))
         took.append(time.monotonic() - start)
         left = (len(waiting) - number) * statistics.fmean(took) / 60
-        print(f"{number} of {len(waiting)}: {clip} {name} {seed}, {took[-1]:.0f} s; {left:.0f} minutes left", flush=True)
+        print(
+            f"{number} of {len(waiting)}: {clip} {name} {seed}, {took[-1]:.0f} s; {left:.0f} minutes left", flush=True
+        )
     table = as_table(args.output, args.clips, names, args.seeds)
     (args.output / "table.md").write_text(table)
     print(table)
@@ -131,12 +134,9 @@ def subject_of(args: argparse.Namespace, clip: str, depth: str) -> Path:
         synthesise(plain, SynthConfig(frames=frames, size=args.size, turn_deg=TURNED_SHARE * yaw, **tiny), silent=True)
     folder = plain.with_name(f"{clip}_{depth}")
     if not folder.exists():
-        # Named last, so that an interrupted run does not leave half of it under its name.
-        part = folder.with_name(f"{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(plain, part)
-        DEPTHS[depth](part)
-        part.rename(folder)
+        with whole_folder(folder, alone=True) as spare:
+            shutil.copytree(plain, spare, dirs_exist_ok=True)
+            DEPTHS[depth](spare)
     return folder
 
 
@@ -150,13 +150,9 @@ def write_truth(folder: Path, estimate: Callable[[ndarray, np.random.Generator],
         if estimate is not None:
             nearness = estimate(nearness, np.random.default_rng(number))
         path = Path(f"depths/{number:05d}.png")
-        cv2.imwrite(str(folder / path), _as_map(nearness))
+        cv2.imwrite(str(folder / path), spread(nearness))
         frames.append(dataclasses.replace(frame, depth_path=path))
     write_subject(dataclasses.replace(subject, frames=tuple(frames)))
-
-
-def _as_map(nearness: Float[ndarray, "H W"]) -> UInt16[ndarray, "H W"]:
-    return spread(nearness)
 
 
 def estimated(nearness: Float[ndarray, "H W"], random: np.random.Generator) -> Float[ndarray, "H W"]:
@@ -164,7 +160,7 @@ def estimated(nearness: Float[ndarray, "H W"], random: np.random.Generator) -> F
     scale, and bent differently in each frame."""
     known = np.isfinite(nearness)
     low, high = nearness[known].min(), nearness[known].max()
-    share = np.where(known, (nearness - low) / (high - low), 0.0) ** GAMMA ** random.uniform(-1, 1)
+    share = np.where(known, (nearness - low) / (high - low), 0.0) ** (GAMMA ** random.uniform(-1, 1))
     field = cv2.resize(random.normal(size=(4, 4)), nearness.shape[::-1], interpolation=cv2.INTER_CUBIC)
     sigma = BLUR * nearness.shape[0]
     weight = cv2.GaussianBlur(known.astype(np.float64), (0, 0), sigma)
@@ -237,7 +233,8 @@ def _aside(folder: Path) -> tuple[Subject, Sequence[Frame]]:
     """The pictures from 30 to 75 degrees beside."""
     subject = load_subject(folder)
     entries = subject.extra["synth"]["frames"]
-    return subject, [f for f, entry in zip(subject.frames, entries, strict=True) if abs(entry["yaw_deg"]) > SIDES[0] - 1]
+    pairs = zip(subject.frames, entries, strict=True)
+    return subject, [frame for frame, entry in pairs if abs(entry["yaw_deg"]) > SIDES[0] - 1]
 
 
 @torch.no_grad()
