@@ -119,8 +119,11 @@ class SemanticTerm:
         self._c2w: Float[Tensor, "N 3 4"] | None = None
         self._turn = 0
 
-    def prepare(self, dataset: FlameNerfDataset, background: tuple[float, float, float], device: torch.device) -> None:
+    def prepare(self, dataset: FlameNerfDataset, background: tuple[float, float, float], device: torch.device) -> bool:
         """Load the encoder; says once what is missing where it cannot be had, and the term then stays out.
+
+        Returns:
+            Whether the term is ready.
 
         Raises:
             ValueError: the config names what cannot be right, such as weights of another model.
@@ -130,8 +133,9 @@ class SemanticTerm:
             self._views = HeadViews(dataset, self.config.size, background)
         except PriorUnavailable as reason:
             CONSOLE.log(f"[yellow]Training goes on without the semantic loss: {reason}")
-            return
+            return False
         self._prior = SemanticPrior(encoder, self._views.target, GAMMA, device)
+        return True
 
     def wanted(self, step: int) -> bool:
         """True if a step is to have this term."""
