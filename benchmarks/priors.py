@@ -54,7 +54,32 @@ blur of so much of the picture."""
 SIDES = (30, 45, 60)
 SHEET_YAWS = (-30, 30, -60, 60)
 
-RANKING = {"depth_loss": 1e-3}
+
+def random_encoder(config: ImageEncoderConfig, device: torch.device) -> ImageEncoder:
+    """EfficientNet-Lite0 as it is before anything is learned: what an encoder's form alone does."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    from flame_nerf.priors.efficientnet_encoder import MEAN, MODEL, STD
+    from flame_nerf.priors.image_encoder import NetworkEncoder
+
+    size = config.input_size or 128
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = EfficientNet.from_name(MODEL, image_size=size)
+    features = torch.nn.Sequential(_Features(network), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    return NetworkEncoder("random", features, size, MEAN, STD, device)
+
+
+class _Features(torch.nn.Module):
+    def __init__(self, network: Any):
+        super().__init__()
+        self.network = network
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.network.extract_features(pictures)
+
+
+RANKING, STRONG = {"depth_loss": 1e-3}, {"depth_loss": 1e-2}
 SEMANTIC = {"semantic_loss": 1e-3, "semantic.every": 10, "loss_starts.semantic_loss": 400}
 Variant = tuple[str, dict[str, Any]]
 """Where the subject's depth comes from, and the settings of the model, as in `quality.VARIANTS`."""
@@ -69,11 +94,15 @@ VARIANTS: dict[str, Variant] = {
     "mesh": ("mesh", RANKING),
     "estimator": ("estimator", RANKING),
     "truth": ("truth", RANKING),
+    "mesh10": ("mesh", STRONG),
+    "estimator10": ("estimator", STRONG),
+    "truth10": ("truth", STRONG),
     "imagenet": ("none", _semantic("efficientnet_lite0", 128)),
-    "random": ("none", _semantic("priors:random_encoder", 128)),
+    "random": ("none", _semantic(f"priors:{random_encoder.__name__}", 128)),
     "identity": ("none", _semantic("face_api_encoders:identity")),
     "expression": ("none", _semantic("face_api_encoders:expression")),
     "landmarks": ("none", _semantic("face_api_encoders:landmarks")),
+    "whole": ("mesh", RANKING | _semantic("efficientnet_lite0", 128) | {"semantic_loss": 1e-4, "semantic.every": 20}),
 }
 
 
@@ -173,30 +202,6 @@ DEPTHS: dict[str, Callable[[Path], object]] = {
     "estimator": lambda folder: write_truth(folder, estimated),
     "truth": write_truth,
 }
-
-
-def random_encoder(config: ImageEncoderConfig, device: torch.device) -> ImageEncoder:
-    """EfficientNet-Lite0 as it is before anything is learned: what an encoder's form alone does."""
-    from efficientnet_lite_pytorch import EfficientNet
-
-    from flame_nerf.priors.efficientnet_encoder import MEAN, MODEL, STD
-    from flame_nerf.priors.image_encoder import NetworkEncoder
-
-    size = config.input_size or 128
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = EfficientNet.from_name(MODEL, image_size=size)
-    features = torch.nn.Sequential(_Features(network), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    return NetworkEncoder("random", features, size, MEAN, STD, device)
-
-
-class _Features(torch.nn.Module):
-    def __init__(self, network: Any):
-        super().__init__()
-        self.network = network
-
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.network.extract_features(pictures)
 
 
 # --------------------------------------------------------------------------- runs
