@@ -87,24 +87,31 @@ def main() -> None:
 
 def make_config(args: argparse.Namespace, variant: str, seed: int, steps: int):
     """The method's config for a run of so many steps, with the variant's settings."""
+    method, settings = VARIANTS[variant]
+    given = {name: json.loads(value) for name, value in (pair.split("=", 1) for pair in args.set)}
+    config = configured(method, {**settings, **given}, args.subject, seed, steps)
+    data = config.pipeline.datamanager.dataparser
+    data.split, data.downscale_factor = args.split, args.downscale
+    config.output_dir, config.experiment_name, config.timestamp = args.output / "training", variant, str(seed)
+    return config
+
+
+def configured(method: str, settings: dict[str, Any], subject: Path, seed: int, steps: int):
+    """A method's config for a silent run of so many steps, everything seeded. Settings as in `VARIANTS`."""
     from nerfstudio.configs.method_configs import all_methods
 
     from flame_nerf.methods import with_steps
 
-    method, settings = VARIANTS[variant]
     config = with_steps(copy.deepcopy(all_methods[method]), steps)
     config.machine.device_type = "cuda" if torch.cuda.is_available() else "cpu"
-    config.data = args.subject.resolve()
-    data = config.pipeline.datamanager
-    data.data, data.dataparser.split, data.dataparser.downscale_factor = config.data, args.split, args.downscale
-    data.dataparser.background_color = "white"
-    config.output_dir, config.vis = args.output / "training", "tensorboard"
-    config.experiment_name, config.timestamp = variant, str(seed)
+    config.data = config.pipeline.datamanager.data = subject.resolve()
+    config.pipeline.datamanager.dataparser.split = "stored"
+    config.pipeline.datamanager.dataparser.background_color = "white"
+    config.vis = "tensorboard"
     config.steps_per_eval_image = config.steps_per_eval_batch = config.steps_per_save = 10**9
     config.logging.local_writer.enable = False
     config.machine.seed = seed
-    given = {name: json.loads(value) for name, value in (pair.split("=", 1) for pair in args.set)}
-    for name, value in {**settings, **given}.items():
+    for name, value in settings.items():
         owner: Any = config.pipeline.model
         *path, last = name.split(".") if "." in name else ["loss_coefficients", name]
         for part in path:

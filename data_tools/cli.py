@@ -91,7 +91,7 @@ def depth(
     """Write relative depth for every frame of a subject, which training then compares rendered depth with.
 
     Either a monocular estimator's (any depth-estimation model of the transformers package, by hub name or folder), or
-    the tracked mesh's own. transforms.json records which.
+    the tracked mesh's own, which `track` has written already. transforms.json records which.
 
     An interrupted run goes on where it stopped: give the same command again.
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from data_tools.ray_casting import MeshRays
-from flame_nerf.geometry import perspective, world_to_camera
+from flame_nerf.geometry import perspective, project, world_to_camera
 from flame_nerf.subject import Frame, Subject
 
 
@@ -66,14 +66,32 @@ def rasterise_by_rays(
     intrinsics: tuple[float, float, float, float],
     size: tuple[int, int],
 ) -> MeshDepth:
-    """`rasterise` by casting a ray through every pixel's middle."""
+    """`rasterise` by casting a ray through the middle of every pixel of the box that the mesh is in."""
     fl_x, fl_y, cx, cy = intrinsics
-    x, y = np.meshgrid(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5)
+    depth, face = np.full(size[::-1], np.nan), np.full(size[::-1], -1, dtype=np.int64)
+    rows, columns = _box(vertices, c2w, intrinsics, size)
+    x, y = np.meshgrid(np.arange(size[0])[columns] + 0.5, np.arange(size[1])[rows] + 0.5)
     # One metre along the camera's axis: the distance that the ray caster finds then is depth.
     directions = np.stack([(x - cx) / fl_x, -(y - cy) / fl_y, -np.ones_like(x)], axis=-1) @ c2w[:3, :3].T
     hit = MeshRays(vertices, faces).cast(c2w[:3, 3], directions)
-    seen = hit.face >= 0
-    return MeshDepth(depth=np.where(seen, hit.distance.astype(np.float64), np.nan), face=hit.face)
+    depth[rows, columns] = np.where(hit.face >= 0, hit.distance.astype(np.float64), np.nan)
+    face[rows, columns] = hit.face
+    return MeshDepth(depth, face)
+
+
+def _box(
+    vertices: Float[np.ndarray, "V 3"],
+    c2w: Float[np.ndarray, "4 4"],
+    intrinsics: tuple[float, float, float, float],
+    size: tuple[int, int],
+) -> tuple[slice, slice]:
+    """Rows and columns of the picture that a mesh can be in; all of it where part of the mesh is behind the camera."""
+    points = project(vertices, c2w, intrinsics)
+    if not np.isfinite(points).all():
+        return slice(None), slice(None)
+    low = np.floor(points.min(axis=0)).astype(int).clip(0, size)
+    high = np.ceil(points.max(axis=0)).astype(int).clip(0, size)
+    return slice(low[1], high[1]), slice(low[0], high[0])
 
 
 def rasterise_pytorch3d(

@@ -43,10 +43,13 @@ RIM_SHARE = 0.015
 """Part of the picture's longer side that is kept away from the matte's edge: estimators blend head and room there."""
 
 
-def write_depth(root: Path, config: DepthConfig) -> DepthSummary:
+def write_depth(root: Path, config: DepthConfig, silent: bool = False) -> DepthSummary:
     """Write depths/ and name it in transforms.json; goes on where an interrupted run with the same options stopped.
 
     Maps are 16-bit grey PNG, relative, larger = nearer, 0 = unknown.
+
+    Args:
+        silent: show no progress bars.
 
     Raises:
         DepthError: naming the option or file, and what to do.
@@ -66,7 +69,7 @@ def write_depth(root: Path, config: DepthConfig) -> DepthSummary:
             return DepthSummary(subject.root, prior, len(names), 0, float("nan"), agreement, ())
     with disk_errors(subject.root, DepthError):
         part = _begin(subject.root, key, config.overwrite)
-        with StageBars() as bars:
+        with StageBars(silent) as bars:
             sign, agreement = (1, None) if estimator is None else _direction(subject, estimator, config, bars)
             waiting = [index for index, name in enumerate(names) if not (part / name).is_file()]
             known = _write(subject, names, waiting, part, estimator, sign, config, bars)

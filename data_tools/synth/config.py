@@ -25,6 +25,8 @@ class SynthConfig:
     """Moments of the training film that every one of the twelve other cameras takes a picture of; all, if fewer."""
     novel_frames: int = 48
     """Length of the film of expressions that the training film never shows."""
+    turn_deg: float = 25.0
+    """How far the head turns to each side, degrees; it nods and leans in proportion. The swaying body adds up to 5."""
     light: Literal["head", "room"] = "head"
     """What the light is fixed to. `head`: it turns with the head, so that a point of the skin looks the same in every
     frame but for its expression, and views from other sides are exactly defined; `room`: as in real films."""

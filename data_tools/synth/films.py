@@ -46,6 +46,8 @@ TARGET = (0.0, -0.02, 0.0)
 RIG = tuple((float(sign * yaw), 0.0) for yaw in (15, 30, 45, 60, 75) for sign in (1, -1)) + ((0.0, 20.0), (0.0, -20.0))
 """Yaw and pitch in degrees, around the head, of the cameras of novel_view. They ride along with the head, so that an
 angle is one wherever the head turns."""
+MOST_TURN_DEG = 60.0
+"""Further than this the tracker's landmarks are not seen from the one camera."""
 CRF = 12
 """Quality of the film: compression is to cost the landmark detector nothing."""
 LICENCE = "CC0-1.0"
@@ -128,6 +130,8 @@ def _check(config: SynthConfig) -> None:
     for name, least in smallest.items():
         if getattr(config, name) < least:
             raise SynthError(f"--{name.replace('_', '-')} is {getattr(config, name)}; expected at least {least}.")
+    if not 0 <= config.turn_deg <= MOST_TURN_DEG:
+        raise SynthError(f"--turn-deg is {config.turn_deg}; expected 0 to {MOST_TURN_DEG:.0f}.")
 
 
 def _made_already(target: Path, config: SynthConfig) -> list[Subject] | None:
@@ -173,7 +177,7 @@ def _film_all(root: Path, config: SynthConfig, bars: StageBars) -> list[Subject]
         figure = Figure(head, identity, figure_seed)
         backdrop = make_backdrop(config.size, room)
         advance(1)
-    training = training_performance(head, identity, config.frames, training_seed)
+    training = training_performance(head, identity, config.frames, training_seed, config.turn_deg)
     novel, names = novel_performance(head, identity, config.novel_frames, novel_seed)
 
     eyes = _still_camera(training), _still_camera(novel)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from data_tools.synth.config import SynthConfig
 from data_tools.synth.noise import ramp
 from data_tools.tracking.camera import FLIP
 from data_tools.tracking.fit.neck import neck_pose, torso_in_head
@@ -17,8 +18,8 @@ from flame_nerf.heads.eyes import personal_head
 
 FPS = 25.0
 """Frames a second of every film."""
-YAW_DEG, PITCH_DEG, ROLL_DEG = 25.0, 12.0, 6.0
-"""How far the head turns, nods and leans in the training film."""
+PITCH, ROLL = 0.48, 0.24
+"""How far the head nods and leans in the training film, beside how far it turns."""
 SWAY = (0.012, 0.006, 0.015)
 """How far the body moves sideways, up and towards the camera, metres."""
 
@@ -74,7 +75,11 @@ def draw_identity(head: HeadModel, random: np.random.Generator) -> Float[torch.T
 
 
 def training_performance(
-    head: HeadModel, identity: Float[torch.Tensor, " S"], frames: int, random: np.random.Generator
+    head: HeadModel,
+    identity: Float[torch.Tensor, " S"],
+    frames: int,
+    random: np.random.Generator,
+    turn_deg: float = SynthConfig.turn_deg,
 ) -> Performance:
     """Talking, one expression after the other, blinks and glances, while the head turns to both sides and nods."""
     seconds = np.arange(frames) / FPS
@@ -93,13 +98,13 @@ def training_performance(
     whole = frames / FPS
     angles = np.stack(
         [
-            -PITCH_DEG * np.sin(2 * np.pi * (seconds / min(4.1, whole) + random.uniform())),
-            YAW_DEG * np.sin(2 * np.pi * (seconds / min(5.9, whole) + random.uniform())),
-            ROLL_DEG * _wander(seconds, 2.5, random),
+            -PITCH * np.sin(2 * np.pi * (seconds / min(4.1, whole) + random.uniform())),
+            np.sin(2 * np.pi * (seconds / min(5.9, whole) + random.uniform())),
+            ROLL * _wander(seconds, 2.5, random),
         ],
         axis=1,
     )
-    return _act(head, identity, values, gaze, np.radians(angles), seconds, random)
+    return _act(head, identity, values, gaze, np.radians(turn_deg * angles), seconds, random)
 
 
 def novel_performance(

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 import torch
 
+from data_tools.depth.config import MESH, DepthConfig, DepthError
+from data_tools.depth.pipeline import write_depth
 from data_tools.runs.blocks import blocks_of, run_blocks
 from data_tools.runs.errors import disk_errors
 from data_tools.runs.pictures import load_grey
@@ -81,6 +83,7 @@ def track(
         final_key = stage_key(video_key(video), options | {"given": given})
         finished = _finished(subject_dir, final_key, config.overwrite)
         if finished is not None:
+            _give_depth(subject_dir, silent)
             if not config.keep_work:
                 # It may have been stopped while it did.
                 tidy(subject_dir, finished.dropped)
@@ -92,9 +95,20 @@ def track(
         with StageBars(silent) as bars, _quiet_threads():
             run = Run(video, subject_dir, config, workspace, bars)
             summary = _run_stages(run, info, final_key)
+        _give_depth(subject_dir, silent)
         if not config.keep_work:
             tidy(subject_dir, summary.dropped)
     return summary
+
+
+def _give_depth(subject_dir: Path, silent: bool) -> None:
+    """The depth of the mesh itself, which training compares rendered depth with; not over an estimator's."""
+    if any(frame.depth_path for frame in load_subject(subject_dir).frames):
+        return
+    try:
+        write_depth(subject_dir, DepthConfig(prior=MESH), silent)
+    except DepthError as error:
+        raise TrackingError(str(error)) from error
 
 
 def _finished(subject: Path, key: str, overwrite: bool) -> TrackSummary | None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Float, UInt16
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from flame_nerf.geometry import project, vertex_normals, world_to_camera
 from flame_nerf.runtime.door import decode_picture
 from flame_nerf.subject import Frame, Subject
 
@@ -18,6 +20,14 @@ FARTHEST, NEAREST = 1, 65535
 """Values of the farthest and the nearest pixel of a 16-bit map; 0 is reserved for pixels without depth."""
 NAMED_FRAMES = 5
 """How many unusable maps one message names."""
+CHECKED_FRAMES = 8
+"""Of so many at most it is asked whether their maps agree with the mesh."""
+REVERSED_AGREEMENT = 0.25
+"""Below this share of pairs in the mesh's order, larger means farther in the maps."""
+HIDDEN_REGIONS = ("scalp", "neck")
+"""Under hair and cloth the mesh's depth is not the picture's."""
+LEAST_COSINE, LEAST_APART = 0.3, 0.005
+"""Points count where a camera looks at the surface at least this steeply, and pairs from so many metres on."""
 
 
 class DepthMapError(ValueError):
@@ -103,4 +113,41 @@ def fill_depth_maps(
             f"{more}): these frames train without a depth prior. Write them again with "
             f"`flame-nerf-data depth {subject.root} --overwrite`."
         )
+    if _other_way_round(maps, subject, frames):
+        CONSOLE.log(
+            "[yellow]The depth maps are larger where the tracked face is farther, and should be where it is nearer: "
+            "they are taken the other way round."
+        )
+        for values in maps:
+            known = values > 0
+            values[known] = NEAREST - values[known] + FARTHEST
     return len(frames) - len(problems)
+
+
+def _other_way_round(maps: UInt16[np.ndarray, "N H W"], subject: Subject, frames: Sequence[Frame]) -> bool:
+    """Whether the maps order nearly all of the tracked face against its mesh, in the median of a few frames."""
+    shares = [_agreement(maps[i], subject, frames[i]) for i in range(0, len(frames), 1 + len(frames) // CHECKED_FRAMES)]
+    known = [share for share in shares if np.isfinite(share)]
+    return bool(known) and float(np.median(known)) < REVERSED_AGREEMENT
+
+
+def _agreement(nearness: UInt16[np.ndarray, "H W"], subject: Subject, frame: Frame) -> float:
+    """Share of pairs of the face's points that face the camera which a map orders as they are; NaN without any."""
+    track = subject.track
+    vertices = np.asarray(track.vertices[frame.timestep], dtype=np.float32)
+    normals = vertex_normals(torch.from_numpy(vertices), torch.from_numpy(track.faces).long()).numpy()
+    towards = frame.c2w[:3, 3] - vertices
+    facing = (normals * towards).sum(axis=1) > LEAST_COSINE * np.linalg.norm(towards, axis=1)
+    facing[track.faces[track.region_faces(*HIDDEN_REGIONS)]] = False
+    height, width = nearness.shape
+    scale = width / subject.width, height / subject.height
+    places = project(vertices[facing], frame.c2w, subject.intrinsics_of(frame)) * scale
+    depth = world_to_camera(vertices[facing], frame.c2w)[:, 2]
+    inside = np.isfinite(places).all(axis=1) & (places >= 0).all(axis=1) & (places < (width, height)).all(axis=1)
+    column, row = places[inside].astype(int).T
+    values, depth = nearness[row, column].astype(np.int64), depth[inside]
+    values, depth = values[values > 0], depth[values > 0]
+    other = np.random.default_rng(0).permutation(len(depth))
+    apart, nearer = depth - depth[other], values[other] - values
+    told = (np.abs(apart) > LEAST_APART) & (nearer != 0)
+    return float((np.sign(apart[told]) == np.sign(nearer[told])).mean()) if told.any() else float("nan")

@@ -43,11 +43,11 @@ class DepthTerm:
 
     def __init__(self, config: DepthTermConfig):
         self.config = config
-        self._told = False
+        self._without_maps = False
 
     def wanted(self, step: int) -> bool:
-        """True if a step is to bring patches."""
-        return self.config.kind != "none" and step % self.config.every == 0
+        """True if a step is to bring patches: no longer once it is known that the subject has no depth for them."""
+        return self.config.kind != "none" and not self._without_maps and step % self.config.every == 0
 
     def loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Float[Tensor, ""] | None:
         """The term on the patches at the end of a batch; None where there is nothing to compare.
@@ -61,8 +61,8 @@ class DepthTerm:
             return None
         prior = batch.get("depth_prior")
         if prior is None and self.config.kind != "smoothness":
-            if not self._told:
-                self._told = True
+            if not self._without_maps:
+                self._without_maps = True
                 CONSOLE.log(
                     "[yellow]This subject carries no depth maps: training goes on without the depth loss. "
                     "`flame-nerf-data depth SUBJECT` writes them."

@@ -20,6 +20,7 @@ from flame_nerf.losses.view_geometry import nearest_view, perturb_camera
 from flame_nerf.priors import ImageEncoderConfig, PriorUnavailable, load_image_encoder
 from flame_nerf.priors.image_encoder import ImageEncoder
 from flame_nerf.runtime.old_runs import StoredConfig
+from flame_nerf.runtime.to_device import to_device
 
 RenderView = Callable[[int, Float[Tensor, "N 3"], Float[Tensor, "N 3"]], dict[str, Tensor]]
 """(training frame, origins, directions) -> outputs of the renderer, on the model's plain background."""
@@ -115,10 +116,14 @@ class SemanticTerm:
         self._centre = centre
         self._prior: SemanticPrior | None = None
         self._views: HeadViews | None = None
+        self._c2w: Float[Tensor, "N 3 4"] | None = None
         self._turn = 0
 
-    def prepare(self, dataset: FlameNerfDataset, background: tuple[float, float, float], device: torch.device) -> None:
+    def prepare(self, dataset: FlameNerfDataset, background: tuple[float, float, float], device: torch.device) -> bool:
         """Load the encoder; says once what is missing where it cannot be had, and the term then stays out.
+
+        Returns:
+            Whether the term is ready.
 
         Raises:
             ValueError: the config names what cannot be right, such as weights of another model.
@@ -128,8 +133,9 @@ class SemanticTerm:
             self._views = HeadViews(dataset, self.config.size, background)
         except PriorUnavailable as reason:
             CONSOLE.log(f"[yellow]Training goes on without the semantic loss: {reason}")
-            return
+            return False
         self._prior = SemanticPrior(encoder, self._views.target, GAMMA, device)
+        return True
 
     def wanted(self, step: int) -> bool:
         """True if a step is to have this term."""
@@ -144,13 +150,16 @@ class SemanticTerm:
         """
         assert self._prior is not None and self._views is not None, "asked for while it is not wanted"
         self._turn += 1
+        if self._c2w is None:
+            # Where cameras stand is worked out beside a GPU: which frame is most alike must be known here.
+            self._c2w = c2w.detach().cpu()
         frame = int(torch.randint(len(c2w), ()))
-        camera, alike = c2w[frame], frame
+        camera, alike = self._c2w[frame], frame
         if self._turn % 2 == 0:
-            centre = self._centre.to(c2w)
-            camera = perturb_camera(camera, centre, self.config.max_angle_deg)
-            alike = nearest_view(c2w, centre, camera)
+            camera = perturb_camera(camera, self._centre, self.config.max_angle_deg)
+            alike = nearest_view(self._c2w, self._centre, camera)
         size = self.config.size
-        rgb = render(frame, *self._views.rays(frame, camera, jitter=True))["rgb"].view(1, size, size, 3)
-        poses = matrix_to_axis_angle(torch.stack([camera, c2w[alike]])[:, :, :3])
+        pair = to_device(torch.stack([camera, self._c2w[alike]]), c2w.device)
+        rgb = render(frame, *self._views.rays(frame, pair[0], jitter=True))["rgb"].view(1, size, size, 3)
+        poses = matrix_to_axis_angle(pair[:, :, :3])
         return self._prior.loss(rgb, [alike], poses[:1], poses[1:])

@@ -36,7 +36,8 @@ def view_terms(
     background: Float[Tensor, " 3"],
     shell: Float[Tensor, " F"] | None,
 ) -> dict[str, ViewTerm]:
-    """The terms that have a weight and what they need, by the name they are logged by.
+    """The terms that have a weight and what they need, by the name they are logged by; of what is missing there is a
+    line.
 
     Args:
         semantic, unseen: of the two terms there are.
@@ -50,8 +51,8 @@ def view_terms(
         terms["unseen_loss"] = UnseenViews(unseen, subject.track, frames, dataset, shell)
     if weights.semantic_loss != 0.0:
         term = SemanticTerm(semantic, torch.from_numpy(subject.track.canonical_vertices).mean(dim=0))
-        term.prepare(dataset, tuple(background.tolist()), background.device)
-        terms["semantic_loss"] = term
+        if term.prepare(dataset, tuple(background.tolist()), background.device):
+            terms["semantic_loss"] = term
     return terms
 
 

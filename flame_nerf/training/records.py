@@ -11,7 +11,7 @@ import hashlib
 import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,12 +37,15 @@ def record_path(checkpoint: Path) -> Path:
     return checkpoint.parent.parent / FOLDER / f"{checkpoint.stem}.json"
 
 
-def write_record(checkpoint: Path, config: TrainerConfig, subject: Subject, sha256: str, device: str) -> None:
+def write_record(
+    checkpoint: Path, config: TrainerConfig, subject: Subject, sha256: str, device: str, views: Collection[str]
+) -> None:
     """Write a checkpoint's record.
 
     Args:
         sha256: of the subject, by `subject_hash`.
         device: what it was trained on, in words.
+        views: the terms on whole views that it was trained with: where an encoder was missing, not all that were asked.
 
     Raises:
         OSError: the disk refuses.
@@ -57,7 +60,7 @@ def write_record(checkpoint: Path, config: TrainerConfig, subject: Subject, sha2
         "device": device,
         "versions": versions(),
         "subject": {"name": subject.root.resolve().name, "sha256": sha256},
-        "priors": _priors(config, subject),
+        "priors": _priors(config, subject, views),
         "config": plain(config),
     }
     with whole(path, alone=True) as spare:
@@ -133,15 +136,15 @@ def plain(value: Any) -> Any:
     return getattr(value, "__qualname__", None) or str(value)
 
 
-def _priors(config: TrainerConfig, subject: Subject) -> dict[str, Any]:
+def _priors(config: TrainerConfig, subject: Subject, views: Collection[str]) -> dict[str, Any]:
     """What the losses ask beside the pictures, by the term that does: depth maps' origin, pretrained networks."""
     model: Any = config.pipeline.model
     found: dict[str, Any] = {}
-    depth, semantic = (getattr(model, name, None) for name in ("depth", "semantic"))
-    if depth is not None and depth.kind in ("ranking", "hinge") and subject.frames[0].depth_path is not None:
+    asked = model.loss_coefficients.depth_loss and model.depth.kind in ("ranking", "hinge")
+    if asked and any(frame.depth_path for frame in subject.frames):
         found["depth"] = _without_folder(str(subject.extra.get("depth", {}).get("prior", "unknown")))
-    if semantic is not None and model.loss_coefficients.semantic_loss:
-        encoder = plain(semantic.encoder)
+    if "semantic_loss" in views:
+        encoder = plain(model.semantic.encoder)
         found["semantic"] = encoder | {"weights": _without_folder(encoder["weights"])}
     return found
 

@@ -203,7 +203,8 @@ class FlameNerfTrainer(Trainer):
         device = torch.cuda.get_device_name() if str(self.device).startswith("cuda") else f"{platform.machine()} CPU"
         try:
             self._subject_hash = self._subject_hash or subject_hash(subject)
-            write_record(checkpoint, self.config, subject, self._subject_hash, device)
+            views = self.pipeline.model.losses.views
+            write_record(checkpoint, self.config, subject, self._subject_hash, device, views)
         except OSError as error:
             # The checkpoint is whole without it.
             CONSOLE.log(f"[yellow]{checkpoint.name}: what it was made with could not be written down ({error}).")

@@ -180,3 +180,18 @@ def test_spread_cuts_off_what_is_outside_its_range():
     values = np.array([[0.0, 1.0, 2.0, 3.0, np.nan]])
     assert spread(values, 1.0, 2.0).tolist() == [[1, 1, 65535, 65535, 0]]
     assert spread(np.full((2, 2), np.nan)).max() == 0
+
+
+def test_maps_that_call_farther_larger_are_turned_round(root, tmp_path, said):
+    """An ellipsoid is nearest in its middle: a map that rises towards there is right, its negative is not."""
+    y, x = np.mgrid[:SIZE, :SIZE] - SIZE / 2
+    right = np.maximum(60000 - 80 * np.hypot(x, y) ** 2, 1).astype(np.uint16)
+    where = torch.tensor([2, 2]), torch.tensor([SIZE // 2, SIZE // 2]), torch.tensor([SIZE // 2, SIZE // 2 + 6])
+    found = []
+    for values in (right, 65536 - right.astype(np.int64)):
+        data = manager(root)
+        with_depths(data, tmp_path, [values.astype(np.uint16)] * len(data.train_dataset))
+        cache = ImageCache(data.train_dataset, memory_limit=1 << 30, head_margin=0.05).fill()
+        found.append(cache.depth_prior(*where))
+    assert torch.equal(*found) and found[0][0] > found[0][1]
+    assert len(said) == 1 and "other way round" in said[0]

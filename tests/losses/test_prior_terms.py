@@ -1,5 +1,6 @@
 """Depth order and meaning as terms of a training step: wanted when due, reaching the field, left out with one line."""
 
+import copy
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from synthetic import DISTANCE, look_at_origin, make_subject
 
+from flame_nerf import methods
 from flame_nerf.geometry import matrix_to_axis_angle
 from flame_nerf.losses.depth import DepthTerm, DepthTermConfig
 from flame_nerf.losses.semantic import SemanticTerm, SemanticTermConfig
@@ -87,10 +89,6 @@ def tiny_clip(tmp_path_factory):
 
 def trainer_of(folder, subject, **settings):
     """A trainer of flame-nerf-cpu on a subject, not yet run."""
-    import copy
-
-    from flame_nerf import methods
-
     config = copy.deepcopy(methods.flame_nerf_cpu.config)
     config.data = config.pipeline.datamanager.data = subject.root
     config.output_dir, config.vis, config.max_num_iterations = folder, "tensorboard", 30
@@ -148,10 +146,19 @@ def test_both_terms_reach_the_field(tmp_path, tiny_clip):
 def test_without_weights_or_network_training_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     subject = make_subject(tmp_path / "subject", size=48, count=8)
-    trainer = trainer_of(tmp_path, subject, loss_coefficients__semantic_loss=0.01)
-    names = set().union(*(step(trainer, index) for index in range(4)))
-    assert "color_loss" in names and "semantic_loss" not in names
-    assert capsys.readouterr().out.count("without the semantic loss") == 1
+    # The CUDA method's own weights: all terms are asked for.
+    asked = methods.flame_nerf.config.pipeline.model.loss_coefficients
+    assert min(asked.color_loss, asked.depth_loss, asked.semantic_loss, asked.unseen_loss) > 0
+    weights = {f"loss_coefficients__{name}": getattr(asked, name) for name in ("depth_loss", "semantic_loss")}
+    trainer = trainer_of(tmp_path, subject, **weights)
+    patches = []
+    for index in range(9):
+        patches.append(trainer.pipeline.model.losses.wants_patches(index))
+        names = set(step(trainer, index))
+        assert "color_loss" in names and not names & {"semantic_loss", "depth_loss"}
+    said = capsys.readouterr().out
+    assert said.count("without the semantic loss") == said.count("without the depth loss") == 1
+    assert patches == [False, False, False, False, True, False, False, False, False], "no more of what nothing knows of"
 
 
 def test_every_other_view_is_the_frames_own_and_targets_are_frames_seen_alike(monkeypatch):

@@ -21,18 +21,24 @@ def outputs(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "unseen, semantic, shell, masks, expected",
+    "unseen, semantic, shell, masks, encoder, expected",
     [
-        (0.2, 0.0, True, True, {"unseen_loss"}),
-        (0.2, 0.1, True, True, {"unseen_loss", "semantic_loss"}),
-        (0.0, 0.1, False, True, {"semantic_loss"}),
-        (0.0, 0.0, True, True, set()),
-        (0.2, 0.0, False, True, set()),
-        (0.2, 0.0, True, False, set()),
+        (0.2, 0.0, True, True, True, {"unseen_loss"}),
+        (0.2, 0.1, True, True, True, {"unseen_loss", "semantic_loss"}),
+        (0.2, 0.1, True, True, False, {"unseen_loss"}),
+        (0.0, 0.1, False, True, True, {"semantic_loss"}),
+        (0.0, 0.0, True, True, True, set()),
+        (0.2, 0.0, False, True, True, set()),
+        (0.2, 0.0, True, False, True, set()),
     ],
 )
-def test_terms_with_a_weight_and_what_they_need(outputs, monkeypatch, unseen, semantic, shell, masks, expected):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_terms_with_a_weight_and_what_they_need(
+    outputs, monkeypatch, unseen, semantic, shell, masks, encoder, expected
+):
+    if encoder:
+        monkeypatch.setattr("flame_nerf.losses.semantic.load_image_encoder", lambda *options: object())
+    else:
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     subject = outputs.metadata["subject"]
     if not masks:
         subject = dataclasses.replace(

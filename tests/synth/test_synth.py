@@ -186,6 +186,17 @@ def test_new_expressions_are_absent_from_training():
         assert yaw.max() == pytest.approx(25, abs=2) and yaw.min() == pytest.approx(-25, abs=2)
 
 
+def test_a_head_that_turns_less_acts_the_same():
+    head = load_head()
+    wide, narrow = (
+        training_performance(head, torch.zeros(100), 150, np.random.default_rng(0), turn_deg) for turn_deg in (25, 5)
+    )
+    np.testing.assert_array_equal(wide.expression, narrow.expression)
+    ahead = narrow.head_to_room[:, :3, 2]
+    yaw, pitch = (np.degrees(np.arctan2(ahead[:, axis], ahead[:, 2])) for axis in (0, 1))
+    assert yaw.max() == pytest.approx(5, abs=0.5) and np.abs(pitch).max() == pytest.approx(2.4, abs=0.5)
+
+
 def test_every_frame_of_the_new_expressions_shows_its_own(films):
     film = films["novel_expression"]
     names, shown = list(film.track.expression_names), [about["expression"] for about in _about(film)]
@@ -273,6 +284,8 @@ def test_the_command_its_errors_and_its_caution(tmp_path, root):
         ({"novel_frames": 2}, "--novel-frames is 2"),
         ({"view_moments": 0}, "--view-moments is 0"),
         ({"seed": -1}, "--seed is -1"),
+        ({"turn_deg": 90.0}, "--turn-deg is 90"),
+        ({"turn_deg": float("nan")}, "--turn-deg is nan"),
     ],
 )
 def test_options_out_of_range_are_named(tmp_path, options, named):

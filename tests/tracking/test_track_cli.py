@@ -108,6 +108,17 @@ def _check_geometry(subject) -> None:
         assert (mask[-8:] > 127).mean() < 0.2
 
 
+def _check_depth(subject, video):
+    """The mesh's own depth is there: the nose nearer than the ears. What another tool wrote there since stays."""
+    nose, ear = subject.track.landmarks2d[0, [1, 234]].astype(int)
+    path = subject.frames[0].depth_path
+    depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert depth.shape == (subject.height, subject.width) and depth[tuple(nose[::-1])] > depth[ear[1], ear[0] + 2] > 0
+    path.write_bytes(b"an estimator's")
+    track(video, subject.root, silent=True)
+    assert path.read_bytes() == b"an estimator's"
+
+
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, clip, monkeypatch):
     def interrupt(*_):
@@ -128,6 +139,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, clip, monkeypatch
         patch.setattr(stages, "shape", again)
         summary = track(clip, tmp_path / "s", silent=True)
     assert summary.frames == 16 == len(load_subject(tmp_path / "s").frames)
+    _check_depth(load_subject(tmp_path / "s"), clip)
 
     # With other options nothing of it would be reused: the picture stage runs.
     with monkeypatch.context() as patch, pytest.raises(AssertionError, match="run again"):
@@ -219,7 +231,7 @@ def test_frames_without_a_face_are_left_out_and_listed(tmp_path, carphone_pictur
     assert (tmp_path / "s" / "images" / "00010.jpg").exists() and (tmp_path / "s" / ".work").exists()
     summary = track(film, tmp_path / "s", BRIEF, silent=True)
     assert sorted(path.name for path in (tmp_path / "s").iterdir()) == [
-        "head.npz", "images", "masks", "report.html", "report.json", "transforms.json"
+        "depths", "head.npz", "images", "masks", "report.html", "report.json", "transforms.json"
     ]  # fmt: skip
     assert not list((tmp_path / "s").rglob(".*"))
     assert set(range(6, 18)) <= set(summary.dropped) and summary.frames == 24 - len(summary.dropped) >= 10
