@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -123,9 +123,9 @@ class Drive:
         motion = None if performer is None else performer.motion
         shown = self.sweep, motion, self.transfer, None if beside is None else subject_hash(beside)
         made_of = named_by_contents(avatar.contents, *shown)
-        options = {"look": self.look, "sound": sound, "made_of": made_of}
+        options: dict[str, Any] = {"look": self.look, "sound": sound, "made_of": made_of}
         yaw_deg = self.orbit_yaw if self.orbit or self.orbit_yaw is not None else 0.0
-        camera = {"yaw_deg": yaw_deg, "along": along}
+        camera: dict[str, Any] = {"yaw_deg": yaw_deg, "along": along}
         if self.sweep:
             film_sweep(pipeline, self.sweep, film, self.frames, **camera, **options)
         elif performer is not None:
