@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import platform
 import re
@@ -59,15 +60,17 @@ def _machine() -> str:
     return re.sub(r"[^\w]", "", platform.node())[:20] or "here"
 
 
-def forget_killed(path: Path) -> None:
-    """Remove what processes of this machine that are no more left of `path` when they were killed."""
-    if not path.parent.is_dir():
-        return
-    spares = re.compile(rf"\.{re.escape(path.name)}\.{_machine()}-(\d+)\.part")
-    for name in os.listdir(path.parent):
+@functools.cache
+def forget_killed(folder: Path) -> None:
+    """Remove what processes of this machine that are no more left half-written in a folder when they were killed.
+
+    Once in a process: a film of single pictures is many files.
+    """
+    spares = re.compile(rf"\..+\.{_machine()}-(\d+)\.part")
+    for name in os.listdir(folder) if folder.is_dir() else ():
         spare = spares.fullmatch(name)
         if spare is not None and not _runs(int(spare[1])):
-            _remove(path.with_name(name))
+            _remove(folder / name)
 
 
 def _runs(process: int) -> bool:
@@ -122,7 +125,7 @@ def whole(path: Path, *, alone: bool = False, synced: bool = True, size: int | N
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not alone:
-            forget_killed(path)
+            forget_killed(path.parent.absolute())
         yield spare
         if synced:
             to_disk(spare)
@@ -159,7 +162,7 @@ def whole_folder(folder: Path, *, alone: bool = False) -> Iterator[Path]:
     spare = spare_name(folder, alone)
     try:
         shutil.rmtree(spare, ignore_errors=True)
-        forget_killed(folder)
+        forget_killed(folder.parent.absolute())
         spare.mkdir(parents=True)
         yield spare
         take_place(spare, folder)

@@ -77,9 +77,9 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_
     subprocess.run([sys.executable, "-c", KILLED, kind, path, "several"], timeout=120)
     (left,) = tmp_path.iterdir()
     living = left.with_name(left.name.replace(left.name.split("-")[-1], f"{os.getppid()}.part"))
-    other = left.with_name(left.name.replace("result", "result2"))
-    for spare in (living, other):
+    elsewhere = left.with_name(left.name.replace(left.name.split(".")[-2], "another-7"))
+    for spare in (living, elsewhere):
         spare.touch()
     with make(path) as spare:
         (spare if kind == "file" else spare / "all").write_text("all")
-    assert sorted(tmp_path.iterdir()) == sorted([path, living, other])
+    assert sorted(tmp_path.iterdir()) == sorted([path, living, elsewhere])
