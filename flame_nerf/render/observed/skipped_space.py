@@ -74,12 +74,16 @@ class SkippedSpace:
     def added(
         self, empty: EmptySpace | None, meshes: Sequence[PosedMesh], version: tuple[int, int]
     ) -> EmptySpace | None:
-        """The empty space with its `coarse`; as it is in training, for several meshes, and on a GPU.
+        """The empty space with its `coarse`; as it is in training, for several meshes, on a GPU, and
+        where triangles are not blended.
 
         Args:
             version: of its densities: another whenever they are.
         """
         if empty is None or not empty.unseen_too or len(meshes) != 1 or self._mapping.device.type != "cpu":
+            return empty
+        if self._mapping.config.neighbourhood == "face" or self._mapping.config.blend_regions:
+            # Neighbouring triangles that go each their own way leave gaps between the cells that they carry.
             return empty
         if self._full is None or self._full[0] != version:
             self._full, self._around = (version, FullCells.of(self._mapping, empty)), None
