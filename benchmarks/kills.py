@@ -90,11 +90,12 @@ def attack(name: str, command: Command, folder: Path, kills: int, options: argpa
         while True:
             _empty(place)
             after = seconds * (moment + choices.random()) / kills
+            started = time.monotonic()
             run = _start(command, given, place, console, first=True)
             if _wait(run, after) is None:
                 break
-            # Faster than the first: the next one is killed earlier.
-            seconds *= 0.9
+            # The machine is less busy now: the next one is killed earlier.
+            seconds = min(seconds, time.monotonic() - started)
         # Sometimes what it started goes with it, as when the machine stops; sometimes that is left to end by itself.
         (os.killpg if choices.random() < 0.5 else os.kill)(run, signal.SIGKILL)
         _wait(run, None)
