@@ -56,7 +56,7 @@ class TrackConfig:
     photometric: bool = True
     """Lay every frame against the person's own look, learned from the video: poses, face shape and expressions come out
     several times truer than by landmarks alone, and avatars sharper. Frames that do not show it (overexposed, covered)
-    keep to their landmarks. `--no-photometric` leaves it out, and saves about half of the time."""
+    keep to their landmarks. `--no-photometric` leaves it out, and saves about a third of the time."""
     flow: bool = False
     """Follow the head from frame to frame by optical flow, too. Movement comes out truer, and avatars far better within
     the poses that the video shows; beyond them they come out worse."""

@@ -34,8 +34,8 @@ from flame_nerf.subject import Frame, HeadTrack, Registration, Subject
 
 JUDGED = 24
 """Frames, evenly spread, on which the outline's agreement with the matte is measured."""
-NEAR_HEAD = 0.025
-"""How far from the mesh of the head the matte is looked at for that, metres."""
+NEAR_HEAD = 0.2
+"""How far from the mesh of the head the matte is looked at for that, face heights: one camera does not tell metres."""
 TEST_SHARE, MOST_TEST = 0.1, 350
 """The stored split holds out the tail: this share of the frames, at most so many."""
 
@@ -86,7 +86,7 @@ def judge(head: HeadModel, points: FacePoints, state: FaceState, seen: Observati
     for row in judged:
         matte, pixels = load_grey(seen.mattes[row]), fitted.in_picture(row)
         # Shoulders stand between brow and chin when the head bows; they are no part of its outline.
-        band = near(matte.shape, pixels[of_head], NEAR_HEAD * fitted.pixels_per_metre(row))
+        band = near(matte.shape, pixels[of_head], NEAR_HEAD * height[row])
         ends = brow_and_chin(points, landmarks.pixels[row].numpy())
         if ends is not None:
             band &= band_between(*ends, matte.shape)
