@@ -164,18 +164,8 @@ def test_drive_goes_on_with_the_same_motion_and_avatar_alone(config_path, tmp_pa
 
 @pytest.mark.slow
 def test_a_killed_drive_goes_on(config_path, tmp_path):  # noqa: F811
-    command = [
-        sys.executable,
-        "-m",
-        "flame_nerf.cli",
-        "drive",
-        str(config_path),
-        "--sweep",
-        "jawOpen",
-        "--frames",
-        "40",
-    ]
-    command += ["--width", "96", "--output", str(tmp_path / "film.mp4")]
+    command = [sys.executable, "-m", "flame_nerf.cli", "drive", str(config_path), "--sweep", "jawOpen"]
+    command += ["--frames", "24", "--width", "48", "--output", str(tmp_path / "film.mp4")]
     waiting, patience = tmp_path / ".film.mp4.pictures", time.monotonic() + 240
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while len(list(waiting.glob("*.png"))) < 3 and process.poll() is None and time.monotonic() < patience:
@@ -184,6 +174,6 @@ def test_a_killed_drive_goes_on(config_path, tmp_path):  # noqa: F811
     assert not (tmp_path / "film.mp4").exists() and waiting.is_dir()
     finished = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert finished.returncode == 0, finished.stderr
-    assert "of 40 pictures are there already" in finished.stdout
-    assert len(decoded(tmp_path / "film.mp4", 96, 96)) == 40
+    assert "of 24 pictures are there already" in finished.stdout
+    assert len(decoded(tmp_path / "film.mp4", 48, 48)) == 24
     assert names(tmp_path) == ["film.mp4", "film.png"]

@@ -21,7 +21,7 @@ EMPTY_OPACITY = 2e-3
 """A sample is empty where even the highest density observed makes it less opaque than this: half of an 8-bit step."""
 EMPTY_IN_PICTURES = 5e-3
 """The same for pictures, which show less of such haze than an 8-bit step a sample: there is much of it over the scalp,
-and without it most of the space there is skipped. Pictures differ by less than -60 dB."""
+and without it much of the space there is skipped. Pictures keep 58 dB and more to those with it."""
 MEMORY = 0.9
 """Part of a cell's highest density that remains when an exploring step finds less there: of an opaque
 cell, 60 such steps or some 700 steps in all make an empty one."""
