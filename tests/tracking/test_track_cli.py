@@ -219,7 +219,6 @@ def test_frames_without_a_face_are_left_out_and_listed(tmp_path, carphone_pictur
     pictures = list(carphone_pictures)
     grey = np.full_like(pictures[0], 128)
     pictures[6:18] = [grey] * 12
-<<<<<<< HEAD
     film = write_video(tmp_path / "gap.mp4", pictures, steady(24))
 
     def stop(*_):
@@ -235,11 +234,6 @@ def test_frames_without_a_face_are_left_out_and_listed(tmp_path, carphone_pictur
         "depths", "head.npz", "images", "masks", "report.html", "report.json", "transforms.json"
     ]  # fmt: skip
     assert not list((tmp_path / "s").rglob(".*"))
-=======
-    summary = track(
-        write_video(tmp_path / "gap.mp4", pictures, steady(24)), tmp_path / "s", BRIEF, silent=True
-    )
->>>>>>> filmer
     assert set(range(6, 18)) <= set(summary.dropped) and summary.frames == 24 - len(summary.dropped) >= 10
     assert any("hold no face" in warning and "6-17" in warning for warning in summary.warnings)
     subject = load_subject(tmp_path / "s")
