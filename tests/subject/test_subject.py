@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from synthetic import make_subject
 
-from flame_nerf.subject import Registration, SubjectError, load_subject, write_subject
+from flame_nerf.subject import SubjectError, load_subject, write_subject
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +69,6 @@ def test_optional_parts_survive(made, root):
     assert loaded.track.reprojection_error[3] == 3
     assert loaded.frames[0].mask_path is None and not loaded.has_masks
     assert loaded.extra == {"tracker": {"version": 2}}
-
-
-def test_how_poses_were_registered_survives_and_is_checked(made, root):
-    assert load_subject(root).registration is None
-    laid = Registration("photometric", 2.5)
-    write_subject(dataclasses.replace(load_subject(root), registration=laid), root)
-    assert load_subject(root).registration == laid
-    for value in ("photometric", {"method": "guessed", "residual": 1.0}, {"method": "photometric", "residual": -1}):
-        edit_json(root, lambda meta, value=value: meta["flame_nerf"].update(registration=value))
-        with pytest.raises(SubjectError, match="transforms.json: registration: .* Leave registration out"):
-            load_subject(root)
 
 
 def test_the_folder_can_move(root, tmp_path):
@@ -178,7 +167,7 @@ def test_full_disk_leaves_the_old_subject(made, root, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(OSError, match="the disk is full"):
+    with pytest.raises(OSError, match="the disk is full: .*npz"):
         write_subject(dataclasses.replace(load_subject(root), fps=12.0))
     assert before == ((root / "transforms.json").read_bytes(), (root / "head.npz").read_bytes())
     assert not list(root.glob(".*"))
