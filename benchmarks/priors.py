@@ -104,7 +104,7 @@ VARIANTS: dict[str, Variant] = {
     "identity": ("none", _semantic("face_api_encoders:identity")),
     "expression": ("none", _semantic("face_api_encoders:expression")),
     "landmarks": ("none", _semantic("face_api_encoders:landmarks")),
-    "whole": ("mesh", RANKING | _semantic("efficientnet_lite0", 128) | {"semantic_loss": 1e-4, "semantic.every": 20}),
+    "whole": ("mesh", RANKING | _semantic("efficientnet_lite0", 128) | {"semantic_loss": 1e-5, "semantic.every": 20}),
 }
 
 

@@ -80,7 +80,7 @@ flame_nerf = MethodSpecification(
                 ),
                 sampling=SamplingConfig(falloff=4.0),
                 # The whole objective of the patent's claim 7, at weights that cost the front less than 0.1 dB.
-                loss_coefficients=LossWeights(depth_loss=1e-3, semantic_loss=1e-4),
+                loss_coefficients=LossWeights(depth_loss=1e-3, semantic_loss=1e-5),
                 eval_num_rays_per_chunk=1 << 16,
             ),
         ),

@@ -11,6 +11,8 @@ SCRIPT = Path(__file__).resolve().parents[1] / "support/rehearsal.py"
 PER_STEP = {"tolist search_warp.py:march", "_local_scalar_dense shell.py:_require"}
 """What a step waits for: how many samples its march found, and, when it has waited anyway, whether rays are numbers."""
 ONCE_A_FRAME = {
+    # Once for all: where the frames' cameras stand.
+    "download semantic.py:loss",
     "upload semantic.py:target_code",
     "upload subject_motion.py:at_timestep",
     "_local_scalar_dense search_warp.py:diagonal",
