@@ -173,7 +173,7 @@ def grid_rows(args: argparse.Namespace) -> Iterator[Row]:
     from flame_nerf.methods import flame_nerf, flame_nerf_cpu
 
     # By its path: Python has a package of the same name.
-    spec = importlib.util.spec_from_file_location("encodings_benchmark", Path(__file__).with_name("encodings.py"))
+    spec = importlib.util.spec_from_file_location("hash_grid_benchmark", Path(__file__).with_name("hash_grid.py"))
     benchmark = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
     points, (low, high) = benchmark.shell_samples(args.points)[0], benchmark.BOX

@@ -176,4 +176,4 @@ def test_a_killed_drive_goes_on(config_path, tmp_path):  # noqa: F811
     assert finished.returncode == 0, finished.stderr
     assert "of 24 pictures are there already" in finished.stdout
     assert len(decoded(tmp_path / "film.mp4", 48, 48)) == 24
-    assert names(tmp_path) == ["film.mp4", "film.png"]
+    assert names(tmp_path) == ["film.mp4", "film.png", "film.trust.csv"]

@@ -7,6 +7,7 @@ directory, environment, output and end, as if started from a shell. `tests/test_
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import os
@@ -133,7 +134,8 @@ def _serve(orders: socket.socket) -> None:
         for pid in list(running):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
-                with running.pop(pid) as answer:
+                # Whoever ordered it may have gone.
+                with running.pop(pid) as answer, contextlib.suppress(OSError):
                     answer.send(str(os.waitstatus_to_exitcode(status)).encode())
 
     signal.signal(signal.SIGCHLD, reap)

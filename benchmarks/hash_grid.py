@@ -1,6 +1,6 @@
 """Time the hash grid, the field and the compositing, forward and backward, on samples that lie as in training.
 
-    python benchmarks/encodings.py [--samples 14000] [--rounds 30] [--threads 1] [--more torch warp]
+    python benchmarks/hash_grid.py [--samples 14000] [--rounds 30] [--threads 1] [--more torch warp]
 
 All variants are timed in turn within each round, so a busy machine slows them alike: read the ratios.
 """
