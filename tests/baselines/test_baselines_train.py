@@ -12,7 +12,7 @@ from synthetic import make_subject
 
 from flame_nerf import methods
 
-STEPS = {"nerface": 400, "flame-nerf-insta": 220, "nha": 160}
+STEPS = {"nerface": 400, "flame-nerf-insta": 260, "nha": 160}
 RAYS = 192
 
 
