@@ -79,7 +79,7 @@ flame_nerf = MethodSpecification(
                     n_levels=16, log2_hashmap_size=19, max_resolution=2048, pixels_per_cell=1.0, hidden_dim=64
                 ),
                 sampling=SamplingConfig(falloff=4.0),
-                # The whole objective of the patent's claim 7, at weights that cost the front less than 0.1 dB.
+                # The patent's whole objective (claim 7), at weights that cost the front nothing that could be shown.
                 loss_coefficients=LossWeights(depth_loss=1e-3, semantic_loss=1e-5),
                 eval_num_rays_per_chunk=1 << 16,
             ),
