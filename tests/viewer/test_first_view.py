@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import viser
 from nerfstudio.cameras.cameras import Cameras
 from panel_stand_ins import FakeModel, FakeViewer, install
 from synthetic import DISTANCE, look_at_origin
@@ -15,13 +14,6 @@ from flame_nerf.motion import SubjectMotion
 from flame_nerf.viewer import HeadPanel
 from flame_nerf.viewer.panel import CPU_MOVING_FPS, CPU_RESOLUTION
 from flame_nerf.viewer.tabs.render_tab import set_field_of_view
-
-
-@pytest.fixture(scope="module")
-def server():
-    server = viser.ViserServer(host="127.0.0.1", port=0, verbose=False)
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")

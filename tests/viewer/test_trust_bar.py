@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import viser
 from panel_stand_ins import install, move
 from synthetic import look_at_origin
 from synthetic_head import make_head, make_track
@@ -16,13 +15,6 @@ from flame_nerf.viewer.trust_bar import COLOURS, EVERY
 
 SCALE = 10.0
 """The page's units a metre."""
-
-
-@pytest.fixture(scope="module")
-def server():
-    server = viser.ViserServer(host="127.0.0.1", port=0, verbose=False)
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import viser
 from panel_stand_ins import FakeModel, FakeViewer, install, labelled, move, press
 from synthetic_head import make_head, make_track
 
@@ -21,13 +20,6 @@ from flame_nerf.viewer.stage import SLIDERS, VIDEO, Stage
 
 COUNT = 11
 ARKIT_SAMPLE = ("browInnerUp", "cheekPuff", "eyeBlinkLeft", "jawOpen", "mouthSmileLeft", "noseSneerLeft", "tongueOut")
-
-
-@pytest.fixture(scope="module")
-def server():
-    server = viser.ViserServer(host="127.0.0.1", port=0, verbose=False)
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")
