@@ -38,7 +38,7 @@ SECONDS = {"tests": 60, "step": 60, "render": 45, "methods": 60, "two GPUs": 60}
 STARTING = 35
 """Seconds of a method's that go into its start, looking at held-out frames, and timing its steps."""
 METHODS = ("flame-nerf", "flame-nerf-insta", "nerface", "nha", "splatfacto")
-CUDA_TESTS = ("tests/encodings/test_encodings.py", "tests/priors/test_priors.py", "tests/kernels/test_cuda_step.py")
+CUDA_TESTS = ("tests/encodings/test_encodings.py", "tests/losses/test_encoders.py", "tests/kernels/test_cuda_step.py")
 STEP_PARTS = ("draw", "prepare rays", "render", "losses")
 """Those of a step that are timed apart; the rest is `backward and optimiser`."""
 Row = tuple[str, str, str]

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, max_pool2d, pad, relu
 
-from flame_nerf.priors import ImageEncoderConfig, PriorUnavailable
-from flame_nerf.priors.image_encoder import NetworkEncoder
+from flame_nerf.losses.encoders import ImageEncoderConfig, PriorUnavailable
+from flame_nerf.losses.encoders.image_encoder import NetworkEncoder
 
 MEAN, STD = [122.782 / 255, 117.001 / 255, 104.298 / 255], [1.0, 1.0, 1.0]
 

@@ -42,7 +42,7 @@ from data_tools.depth import DepthConfig
 from data_tools.depth.pipeline import write_depth
 from data_tools.synth import SynthConfig, load_depth, synthesise
 from flame_nerf.data.depth_maps import spread
-from flame_nerf.priors import ImageEncoder, ImageEncoderConfig
+from flame_nerf.losses.encoders import ImageEncoder, ImageEncoderConfig
 from flame_nerf.runtime.files import whole, whole_folder
 from flame_nerf.subject import Frame, Subject, load_subject, write_subject
 
@@ -59,8 +59,8 @@ def random_encoder(config: ImageEncoderConfig, device: torch.device) -> ImageEnc
     """EfficientNet-Lite0 as it is before anything is learned: what an encoder's form alone does."""
     from efficientnet_lite_pytorch import EfficientNet
 
-    from flame_nerf.priors.efficientnet_encoder import MEAN, MODEL, STD
-    from flame_nerf.priors.image_encoder import NetworkEncoder
+    from flame_nerf.losses.encoders.efficientnet_encoder import MEAN, MODEL, STD
+    from flame_nerf.losses.encoders.image_encoder import NetworkEncoder
 
     size = config.input_size or 128
     with torch.random.fork_rng():

@@ -124,14 +124,15 @@ def configured(method: str, settings: dict[str, Any], subject: Path, seed: int, 
     return config
 
 
-def train(config, steps: int) -> tuple[Any, float]:
-    """Nerfstudio's training loop without saving and evaluating; returns the trainer and processor seconds a step."""
+def train(config, steps: int, first: int = PROBE_START) -> tuple[Any, float]:
+    """Nerfstudio's training loop without saving and evaluating; returns the trainer and processor seconds a step,
+    counted from step `first` on."""
     from nerfstudio.utils import writer
 
     trainer = config.setup(local_rank=0, world_size=1)
     trainer.setup()
     writer.GLOBAL_BUFFER["steps_per_log"] = config.logging.steps_per_log
-    start, first = time.process_time(), min(PROBE_START, steps - 1)
+    start, first = time.process_time(), min(first, steps - 1)
     for step in range(steps):
         if step == first:
             start = time.process_time()

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from data_tools.depth.config import DepthError, EstimatorUnavailable
-from flame_nerf.priors.hub import why_unavailable
+from flame_nerf.runtime.hub import why_unavailable
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json")
 

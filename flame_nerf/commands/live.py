@@ -14,7 +14,7 @@ from flame_nerf.runtime.errors import UserError
 from flame_nerf.runtime.film_options import TransferConfig
 
 if TYPE_CHECKING:
-    from flame_nerf.live.moment import Receiver
+    from flame_nerf.viewer.live.moment import Receiver
 
 AvatarPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG|AVATAR.zip")]
 
@@ -65,14 +65,14 @@ class Live:
 
     def _receiver(self) -> Receiver:
         if self.udp_port is not None:
-            from flame_nerf.live.udp import LiveLinkReceiver
+            from flame_nerf.viewer.live.udp import LiveLinkReceiver
 
             receiver = LiveLinkReceiver(self.udp_port, self.listen)
             print(f"listening for Live Link Face: {self.listen} port {receiver.port}", flush=True)
             return receiver
         from flame_nerf.commands.tracked import live_face, played
-        from flame_nerf.live.camera import CameraReceiver
-        from flame_nerf.live.pictures import Camera, Footage
+        from flame_nerf.viewer.live.camera import CameraReceiver
+        from flame_nerf.viewer.live.pictures import Camera, Footage
 
         if self.video is not None:
             return CameraReceiver(Footage(self.video.name, played(self.video)), live_face())
@@ -96,8 +96,8 @@ class Live:
 def _drive(model: Any, receiver: Receiver, transfer: TransferConfig) -> None:
     from nerfstudio.utils.rich_utils import CONSOLE
 
-    from flame_nerf.live.driving import LiveDriver
     from flame_nerf.runtime.door import said
+    from flame_nerf.viewer.live.driving import LiveDriver
 
     # A video that plays before anybody looks is over when the page opens.
     while model.panel.player is None or not model.panel.viser_server.get_clients():

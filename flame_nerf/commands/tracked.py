@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from flame_nerf.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from flame_nerf.live.camera import FaceReader
-    from flame_nerf.live.pictures import Frame
+    from flame_nerf.viewer.live.camera import FaceReader
+    from flame_nerf.viewer.live.pictures import Frame
 
 
 def track_video(video: Path, subject: Path) -> None:

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flame_nerf.data.dataset import FlameNerfDataset
+from flame_nerf.losses.encoders import PriorUnavailable
 from flame_nerf.losses.view_geometry import Window, crop_image, square_window, window_rays
-from flame_nerf.priors import PriorUnavailable
 
 
 class HeadViews:

@@ -14,11 +14,11 @@ from tyro.conf import Fixed
 
 from flame_nerf.data.dataset import FlameNerfDataset
 from flame_nerf.geometry import matrix_to_axis_angle
+from flame_nerf.losses.encoders import ImageEncoderConfig, PriorUnavailable, load_image_encoder
+from flame_nerf.losses.encoders.image_encoder import ImageEncoder
 from flame_nerf.losses.functions import semantic_loss
 from flame_nerf.losses.head_views import HeadViews
 from flame_nerf.losses.view_geometry import nearest_view, perturb_camera
-from flame_nerf.priors import ImageEncoderConfig, PriorUnavailable, load_image_encoder
-from flame_nerf.priors.image_encoder import ImageEncoder
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.to_device import to_device
 

@@ -22,6 +22,8 @@ MOVED: dict[str, tuple[str, ...]] = {
     "flame_nerf.occupancy": ("flame_nerf.render.observed.occupancy",),
     "flame_nerf.pixel_sampler": ("flame_nerf.data.pixel_sampler",),
     "flame_nerf.render.occupancy": ("flame_nerf.render.observed.occupancy",),
+    "flame_nerf.priors": ("flame_nerf.losses.encoders",),
+    "flame_nerf.priors.image_encoder": ("flame_nerf.losses.encoders.image_encoder",),
     "flame_nerf.prior_terms": ("flame_nerf.losses.depth", "flame_nerf.losses.semantic"),
     "flame_nerf.shell_config": ("flame_nerf.render.shell_config",),
     "flame_nerf.trainer": ("flame_nerf.training.trainer",),
@@ -181,7 +183,8 @@ class _MovedModules(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        return ModuleSpec(fullname, self) if fullname in MOVED else None
+        holds_others = any(name.startswith(f"{fullname}.") for name in MOVED)
+        return ModuleSpec(fullname, self, is_package=holds_others) if fullname in MOVED else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return _MovedModule(spec.name, "Deprecated name of " + " and ".join(MOVED[spec.name]) + ".")

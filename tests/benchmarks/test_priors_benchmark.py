@@ -54,7 +54,7 @@ def test_the_table_has_means_over_pictures_and_seeds(tmp_path):
 def test_encoders_whose_weights_are_missing_say_where_they_come_from(tmp_path):
     import face_api_encoders
 
-    from flame_nerf.priors import ImageEncoderConfig, PriorUnavailable
+    from flame_nerf.losses.encoders import ImageEncoderConfig, PriorUnavailable
 
     with pytest.raises(PriorUnavailable, match="npm pack @vladmandic/face-api"):
         face_api_encoders.identity(ImageEncoderConfig(weights=str(tmp_path)), torch.device("cpu"))

@@ -149,9 +149,7 @@ def test_with_no_usable_map_there_is_no_prior(root, tmp_path, said):
 
 def test_depth_beyond_the_memory_limit_is_mapped(root, tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(
-        image_cache, "scratch_array", lambda *options: made.append(scratch_array(*options)) or made[-1]
-    )
+    monkeypatch.setattr(image_cache, "scratch_array", lambda *options: made.append(scratch_array(*options)) or made[-1])
     data = manager(root)
     good = np.arange(SIZE * SIZE, dtype=np.uint16).reshape(SIZE, SIZE) + 1
     with_depths(data, tmp_path, [good] * len(data.train_dataset))

@@ -11,8 +11,8 @@ from synthetic import DISTANCE, look_at_origin, make_subject
 from flame_nerf import methods
 from flame_nerf.geometry import matrix_to_axis_angle
 from flame_nerf.losses.depth import DepthTerm, DepthTermConfig
+from flame_nerf.losses.encoders import ImageEncoderConfig
 from flame_nerf.losses.semantic import SemanticTerm, SemanticTermConfig
-from flame_nerf.priors import ImageEncoderConfig
 
 
 def sphere_patch(size: int = 8) -> tuple[dict, dict]:

@@ -38,7 +38,7 @@ EVERYTHING = "flame-nerf, all that can be learned"
 
 def small_encoder(config: Any, device: torch.device) -> Any:
     """A picture's meaning from a network that knows nothing, but has the layers that encoders have."""
-    from flame_nerf.priors.image_encoder import NetworkEncoder
+    from flame_nerf.losses.encoders.image_encoder import NetworkEncoder
 
     layers = nn.Conv2d(3, 8, 4, 4), nn.GELU(), nn.Flatten(), nn.Linear(128, 16), nn.LayerNorm(16)
     return NetworkEncoder("small", nn.Sequential(*layers), 16, (0.5,) * 3, (0.5,) * 3, device)

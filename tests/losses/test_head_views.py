@@ -13,9 +13,9 @@ from data_tools.ray_casting import MeshRays
 from flame_nerf.data.dataset import FlameNerfDataset
 from flame_nerf.datamanager import PinholeRays
 from flame_nerf.dataparser import FlameNerfDataParserConfig
+from flame_nerf.losses.encoders import PriorUnavailable
 from flame_nerf.losses.head_views import HeadViews
 from flame_nerf.losses.view_geometry import crop_image, nearest_view, perturb_camera, square_window, window_rays
-from flame_nerf.priors import PriorUnavailable
 
 GREY = (0.5, 0.5, 0.5)
 

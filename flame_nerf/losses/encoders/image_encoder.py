@@ -15,8 +15,8 @@ from torch.nn.functional import interpolate, normalize
 from flame_nerf.runtime.old_runs import StoredConfig
 
 ENCODERS: Mapping[str, str] = {
-    "open_clip": "flame_nerf.priors.open_clip_encoder:load",
-    "efficientnet_lite0": "flame_nerf.priors.efficientnet_encoder:load",
+    "open_clip": "flame_nerf.losses.encoders.open_clip_encoder:load",
+    "efficientnet_lite0": "flame_nerf.losses.encoders.efficientnet_encoder:load",
 }
 """Encoders known by name, as module:function."""
 GRADIENT_SCALE = 4096.0

@@ -11,9 +11,10 @@ import pytest
 import torch
 from harm import Calls
 
+from flame_nerf.losses.encoders import ImageEncoderConfig, PriorUnavailable, load_image_encoder
+from flame_nerf.losses.encoders.image_encoder import NetworkEncoder, _ScaleGradient
 from flame_nerf.losses.semantic import SemanticPrior
-from flame_nerf.priors import ImageEncoderConfig, PriorUnavailable, hub, load_image_encoder
-from flame_nerf.priors.image_encoder import NetworkEncoder, _ScaleGradient
+from flame_nerf.runtime import hub
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from live_link_take import COLUMNS
 from panel_stand_ins import install
 from synthetic_head import make_head, make_track
 
-from flame_nerf.live.driving import LIVE, LiveDriver
-from flame_nerf.live.udp import LiveLinkReceiver
 from flame_nerf.motion import SubjectMotion
 from flame_nerf.runtime.errors import UserError
+from flame_nerf.viewer.live.driving import LIVE, LiveDriver
+from flame_nerf.viewer.live.udp import LiveLinkReceiver
 
 # The network's order: left before right in jaw and mouth, unlike the app's files.
 ORDER = list(COLUMNS)

@@ -9,11 +9,11 @@ from collections import deque
 
 import numpy as np
 
-from flame_nerf.live.moment import LiveMoment
-from flame_nerf.live.packets import PACKET_NAMES, Packet, read_packet
 from flame_nerf.motion.files.head_angles import AngleUnits, guessed_units, turns
 from flame_nerf.runtime.door import said
 from flame_nerf.runtime.errors import UserError
+from flame_nerf.viewer.live.moment import LiveMoment
+from flame_nerf.viewer.live.packets import PACKET_NAMES, Packet, read_packet
 
 GONE = 3.0
 """Seconds of silence after which another sender may take over, and after which none is said to come."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from flame_nerf.live.moment import LiveMoment, Receiver
 from flame_nerf.motion import Motion, Provenance, SubjectMotion, TransferConfig
 from flame_nerf.motion.arkit import BLINKS
 from flame_nerf.motion.own_motion import own_motion
 from flame_nerf.runtime.door import said
+from flame_nerf.viewer.live.moment import LiveMoment, Receiver
 from flame_nerf.viewer.panel import HeadPanel
 
 LIVE = "live"

@@ -11,10 +11,10 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float
 
-from flame_nerf.live.moment import LiveMoment
-from flame_nerf.live.pictures import Picture, Pictures
 from flame_nerf.runtime.door import said
 from flame_nerf.runtime.errors import UserError
+from flame_nerf.viewer.live.moment import LiveMoment
+from flame_nerf.viewer.live.pictures import Picture, Pictures
 
 
 class Face(Protocol):

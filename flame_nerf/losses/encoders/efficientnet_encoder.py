@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from flame_nerf.priors.image_encoder import ImageEncoderConfig, NetworkEncoder, PriorUnavailable
+from flame_nerf.losses.encoders.image_encoder import ImageEncoderConfig, NetworkEncoder, PriorUnavailable
 
 MODEL = "efficientnet-lite0"
 INPUT_SIZE = 224

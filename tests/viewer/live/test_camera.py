@@ -10,9 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from flame_nerf.commands.tracked import played
 from flame_nerf.heads import load_head
-from flame_nerf.live.camera import CameraReceiver
-from flame_nerf.live.pictures import Camera, Footage
 from flame_nerf.runtime.errors import UserError
+from flame_nerf.viewer.live.camera import CameraReceiver
+from flame_nerf.viewer.live.pictures import Camera, Footage
 
 FPS, COUNT = 25, 20
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from flame_nerf.priors.hub import why_unavailable
-from flame_nerf.priors.image_encoder import ImageEncoderConfig, NetworkEncoder, PriorUnavailable
+from flame_nerf.losses.encoders.image_encoder import ImageEncoderConfig, NetworkEncoder, PriorUnavailable
+from flame_nerf.runtime.hub import why_unavailable
 
 FILE_ENDINGS = (".pt", ".pth", ".bin", ".safetensors")
 
