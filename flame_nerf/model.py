@@ -27,7 +27,7 @@ from flame_nerf.losses.terms import LossTerms, training_psnr
 from flame_nerf.losses.unseen_views import UnseenViewsConfig
 from flame_nerf.losses.view_terms import view_terms
 from flame_nerf.losses.weights import LossStarts, LossWeights
-from flame_nerf.motion import PosedFrame, SubjectMotion, face_moves, filmed_path, head_of, without_timestep
+from flame_nerf.motion import PosedFrame, SubjectMotion, filmed_path, head_of, without_timestep
 from flame_nerf.refinement import TrackRefinement, TrackRefinementConfig
 from flame_nerf.render.background import Background
 from flame_nerf.render.conditioning import Conditioning, LatentCodes
@@ -127,8 +127,7 @@ class FlameNerfModel(Model):
 
     def make_losses(self, kind: type[LossTerms] = LossTerms, **options: Any) -> LossTerms:
         """What training makes small; `kind` with its `options` where a method has terms of its own."""
-        config, codes = self.config, None if self.latents is None else self.latents.codes
-        penalties = self.refinement.penalties
+        config, codes, penalties = self.config, self.latents and self.latents.codes, self.refinement.penalties
         return kind(config.loss_coefficients, config.loss_starts, config.depth, codes, penalties, **options)
 
     # ----------------------------------------------------------------------- Nerfstudio's verbs: modules
@@ -141,37 +140,27 @@ class FlameNerfModel(Model):
         prepare_export(sys.argv)
         # ns-render looks for ffmpeg on PATH after loading the model: the wheel's is made visible where none is.
         provide_ffmpeg()
-        track, config = self.subject.track, self.config
+        track, config, shown = self.subject.track, self.config, self.train_timesteps
         self.head = head_of(self.subject)
         self.motion = SubjectMotion(track, self.head, fps=self.subject.fps)
         filmed_path(self.motion, sys.argv, self.subject.root.name)
         self.override: PosedFrame | None = None
         self.panel = HeadPanel(self)
         self.background = Background(*self._behind)
-        self.latents: LatentCodes | None = None
-        if config.latent_dim:
-            self.latents = LatentCodes(track.num_timesteps, config.latent_dim, self.train_timesteps)
+        self.latents = LatentCodes.of_timesteps(track.num_timesteps, config.latent_dim, shown)
         self.renderer = self.make_renderer()
-        train_c2w = torch.stack([torch.from_numpy(frame.c2w[:3]).float() for frame in self.train_frames])
-        self.register_buffer("train_c2w", train_c2w, persistent=False)
-        self.renderer.set_training_views(train_c2w, self.motion.conditions[self.train_timesteps])
-        registered = self.subject.registration is not None
-        self.refinement = TrackRefinement(
-            config.refinement, track, self.head, train_c2w, self.train_timesteps, registered
-        )
-        self.timeline = Timeline(
-            self.motion, self.renderer, self.refinement, self.train_timesteps, config.default_timestep
-        )
-        self.conditioning = Conditioning(self.renderer, self.latents, self.train_timesteps)
+        c2w = torch.stack([torch.from_numpy(frame.c2w[:3]).float() for frame in self.train_frames])
+        self.register_buffer("train_c2w", c2w, persistent=False)
+        self.renderer.set_training_views(c2w, self.motion.conditions[shown])
+        self.refinement = TrackRefinement(config.refinement, self.subject, self.head, c2w, shown)
+        self.timeline = Timeline(self.motion, self.renderer, self.refinement, shown, config.default_timestep)
+        self.conditioning = Conditioning(self.renderer, self.latents, shown)
         behind = partial(self.background.of_rays, randomly=config.random_background)
         self.training_rays = TrainingRays(self.timeline, self.renderer, self.refinement.pose, behind)
         self.losses = self.make_losses()
         self.image_metrics, self._throughput = ImageMetrics(self.subject, config.lpips), Throughput()
         self.step, self._log_every = 0, 1
-        self.weight_average: WeightAverage | None = None
-        if config.ema_decay:
-            learned = [parameter for group in self.get_param_groups().values() for parameter in group]
-            self.weight_average = WeightAverage(learned, config.ema_decay)
+        self.weight_average = WeightAverage.of_groups(self.get_param_groups(), config.ema_decay)
         # Every process computes its buffers itself, and agrees with the others where it must (the occupancy grid);
         # DistributedDataParallel would send them all around before each step.
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
@@ -287,16 +276,7 @@ class FlameNerfModel(Model):
         """How well training saw what one may ask to be shown: of the weights as they are now; some 0.3 s."""
         with self.shown_weights():
             effect = self.renderer.condition_effect()
-        shown, motion = self.train_timesteps.to(self.motion.conditions.device), self.motion
-        return TrustMap(
-            motion.conditions[shown].cpu().numpy(),
-            self.train_c2w.cpu().numpy(),
-            motion.centre.cpu().numpy(),
-            motion.condition_names,
-            # Latent codes are no part of what one asks for.
-            effect=None if effect is None else effect[:, : motion.condition_dim].cpu().numpy(),
-            moves=face_moves(motion),
-        )
+        return TrustMap.of_training(self.motion, self.train_timesteps, self.train_c2w, effect)
 
     # ----------------------------------------------------------------------- Nerfstudio's verbs: losses, metrics
 

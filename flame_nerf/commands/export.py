@@ -9,9 +9,9 @@ from typing import Annotated
 
 import tyro
 
+from flame_nerf.avatar.export.web.config import WebConfig
 from flame_nerf.commands.drive import AvatarPath
 from flame_nerf.commands.export_gltf import ExportGltf, ExportObj
-from flame_nerf.export.web.config import WebConfig
 
 
 @dataclass
@@ -38,8 +38,8 @@ class ExportWeb:
     web: tyro.conf.OmitArgPrefixes[WebConfig] = field(default_factory=WebConfig)
 
     def run(self) -> None:
+        from flame_nerf.avatar.export.web.page import export_web
         from flame_nerf.avatar.loading import open_avatar
-        from flame_nerf.export.web.page import export_web
 
         start = time.monotonic()
         with open_avatar(self.config, self.data) as avatar:

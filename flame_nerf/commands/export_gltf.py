@@ -69,17 +69,17 @@ class ExportGltf:
             self._write(avatar.load().model, performer)
 
     def _write(self, model: Any, performer: Performer | None) -> None:
-        from flame_nerf.avatar.head_model import check_may_be_written
-        from flame_nerf.export.atlas import region_scales, unwrap
-        from flame_nerf.export.bake import bake_texture, fitting_size
-        from flame_nerf.export.gltf import Take, write_gltf
-        from flame_nerf.export.skeleton import (
+        from flame_nerf.avatar.export.atlas import region_scales, unwrap
+        from flame_nerf.avatar.export.bake import bake_texture, fitting_size
+        from flame_nerf.avatar.export.gltf import Take, write_gltf
+        from flame_nerf.avatar.export.skeleton import (
             furthest_from_head_model,
             performance_by,
             performance_of,
             skeleton_of,
             to_head_frame,
         )
+        from flame_nerf.avatar.head_model import check_may_be_written
 
         animated = self.animation or performer is not None
         track, last = model.subject.track, model.motion.num_timesteps - 1
@@ -152,9 +152,9 @@ class ExportObj:
     in which the subject's cameras are given."""
 
     def run(self) -> None:
+        from flame_nerf.avatar.export.obj import write_meshes
         from flame_nerf.avatar.head_model import may_be_passed_on
         from flame_nerf.avatar.loading import open_avatar
-        from flame_nerf.export.obj import write_meshes
         from flame_nerf.motion import head_of
         from flame_nerf.subject import load_subject
         from flame_nerf.subject.stabilised import stabilize_head

@@ -16,7 +16,7 @@ from flame_nerf.refinement.expression import ExpressionRefinement, ExpressionRef
 from flame_nerf.refinement.identity import IdentityRefinement, IdentityRefinementConfig
 from flame_nerf.refinement.pose import PoseRefinement, PoseRefinementConfig
 from flame_nerf.runtime.old_runs import StoredConfig
-from flame_nerf.subject import HeadTrack
+from flame_nerf.subject import Subject
 
 START_STEP = 800
 """Training step at which corrections of expression and identity begin: before, the image is too blurred to read an
@@ -41,26 +41,26 @@ class TrackRefinement(nn.Module):
     def __init__(
         self,
         config: TrackRefinementConfig,
-        track: HeadTrack,
+        subject: Subject,
         head: HeadModel | None,
         train_c2w: Float[Tensor, "N 3 4"],
         train_timesteps: Int[Tensor, " N"],
-        registered: bool = False,
     ):
         """
         Args:
             config: see there.
-            track: what is corrected.
+            subject: whose track is corrected. Poses that it says were laid against the pictures are only corrected by
+                the head's turn where that is asked for.
             head: the model that posed it; without one expressions and identity cannot move the mesh.
             train_c2w: cameras of the training frames, OpenGL axes, head frame.
             train_timesteps: timestep of the track that each shows.
-            registered: whether the track's poses were laid against the pictures.
 
         Raises:
             ValueError: expressions or identity are to be refined and there is no head model.
         """
         super().__init__()
         self.config = config
+        track, registered = subject.track, subject.registration is not None
         centre = torch.from_numpy(track.canonical_vertices).mean(dim=0)
         self.pose = PoseRefinement(config.pose, train_c2w, train_timesteps, track.num_timesteps, centre, registered)
         self.expression: ExpressionRefinement | None = None

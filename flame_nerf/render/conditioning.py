@@ -37,6 +37,11 @@ class LatentCodes(nn.Module):
         self.register_buffer("trained_rows", trained.nonzero()[:, 0], persistent=False)
         self.codes = nn.Parameter(INITIAL_SPREAD * torch.randn(num_rows, dim))
 
+    @classmethod
+    def of_timesteps(cls, num_rows: int, dim: int, trained_rows: Int[Tensor, " N"]) -> LatentCodes | None:
+        """Codes as above; None for a length of 0."""
+        return cls(num_rows, dim, trained_rows) if dim else None
+
     def forward(self, rows: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
         """Codes of rows of the track: their own where training shows them, else the mean. Differentiable."""
         return torch.where(self.trained[rows, None], self.codes[rows], self.mean())

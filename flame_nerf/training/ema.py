@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -41,6 +41,16 @@ class WeightAverage(nn.Module):
         # The same on the host: to ask a GPU for it would be to wait for the step. None: not known.
         self._count: int | None = 0
         self.register_load_state_dict_post_hook(WeightAverage._forget_count)
+
+    @classmethod
+    def of_groups(cls, groups: Mapping[str, Iterable[nn.Parameter]], decay: float) -> WeightAverage | None:
+        """The average of all parameters of the optimisers' groups; None for a decay of 0.
+
+        Raises:
+            ValueError: a decay outside of 0 to 1.
+        """
+        learned = [parameter for group in groups.values() for parameter in group]
+        return cls(learned, decay) if decay else None
 
     @torch.no_grad()
     def update(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from flame_nerf.methods import flame_nerf_cpu
 from flame_nerf.refinement import PoseRefinement, PoseRefinementConfig, TrackRefinement, TrackRefinementConfig
 from flame_nerf.refinement.pose import LEARN_EVERY
 from flame_nerf.refinement.time_spline import TimeSpline
-from flame_nerf.subject import HeadTrack, Registration, load_subject, write_subject
+from flame_nerf.subject import HeadTrack, Registration, Subject, load_subject, write_subject
 
 
 def cameras(turns: np.ndarray) -> torch.Tensor:
@@ -227,7 +228,8 @@ def of_track(head, track, **enabled) -> TrackRefinement:
     for name in enabled:
         setattr(config, name, dataclasses.replace(getattr(config, name), enabled=True))
     rows = torch.arange(track.num_timesteps)
-    return TrackRefinement(config, track, head, cameras(np.zeros((len(rows), 3))), rows)
+    subject = Subject(Path(), 1.0, 1.0, 0.0, 0.0, 1, 1, frames=(), track=track)
+    return TrackRefinement(config, subject, head, cameras(np.zeros((len(rows), 3))), rows)
 
 
 def test_an_expression_offset_moves_points_as_reposing_does(posed):

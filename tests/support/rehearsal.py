@@ -229,8 +229,8 @@ class Rehearsal:
 
     def web(self) -> None:
         """The page."""
-        from flame_nerf.export.web.config import WebConfig
-        from flame_nerf.export.web.page import export_web
+        from flame_nerf.avatar.export.web.config import WebConfig
+        from flame_nerf.avatar.export.web.page import export_web
 
         small = WebConfig(layers=2, texture_size=64, bases=1, views=4, view_size=32, steps=4)
         export_web(self.pipeline(), self.folder / "head.html", small)

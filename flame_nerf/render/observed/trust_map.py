@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import Tensor
 
-from flame_nerf.motion import PosedFrame
+from flame_nerf.motion import PosedFrame, SubjectMotion, face_moves
 from flame_nerf.render.observed.trust_words import HAS_PART, FilmedRange
 
 HALF_ANGLE_DEG = 12.0
@@ -99,6 +100,33 @@ class TrustMap:
         self._acts = (conditions @ self._linear.T).astype(np.float32)
         self._moves = None if moves is None else np.moveaxis(np.asarray(moves, np.float64) / HALF_MOVE, 2, 0)
         self._spots = None if self._moves is None else self._spots_of(conditions).astype(np.float32)
+
+    @classmethod
+    def of_training(
+        cls,
+        motion: SubjectMotion,
+        timesteps: Int[Tensor, " N"],
+        c2w: Float[Tensor, "N rows 4"],
+        effect: Float[Tensor, "E C+L"] | None,
+    ) -> TrustMap:
+        """The map of frames that were trained on.
+
+        Args:
+            motion: who was filmed.
+            timesteps: timestep of the track that each frame shows.
+            c2w: their cameras in the head's frame, metres, OpenGL axes.
+            effect: what the field makes of a condition and the latent code behind it; None: nothing is known of it.
+
+        Raises:
+            ValueError: there is no training camera.
+        """
+        conditions = motion.conditions[timesteps.to(motion.conditions.device)]
+        # Latent codes are no part of what one asks for.
+        seen = None if effect is None else effect[:, : motion.condition_dim].cpu().numpy()
+        return cls(
+            conditions.cpu().numpy(), c2w.cpu().numpy(), motion.centre.cpu().numpy(), motion.condition_names,
+            effect=seen, moves=face_moves(motion),
+        )  # fmt: skip
 
     def at(self, frame: PosedFrame, place: Float[np.ndarray, " 3"]) -> Trust:
         """How well a face from a place was seen; less than a millisecond.

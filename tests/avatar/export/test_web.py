@@ -22,20 +22,20 @@ from synthetic import make_subject
 from synthetic_head import make_head
 
 from flame_nerf import methods
+from flame_nerf.avatar.export.web.arrays import columns, sparse_directions
+from flame_nerf.avatar.export.web.config import WebConfig
+from flame_nerf.avatar.export.web.page import export_web, first_camera, spoken
+from flame_nerf.avatar.export.web.rig import rig
+from flame_nerf.avatar.export.web.views import orbited
 from flame_nerf.avatar.loading import load_pipeline
 from flame_nerf.avatar.training import train, training_config
 from flame_nerf.cli import main
-from flame_nerf.export.web.arrays import columns, sparse_directions
-from flame_nerf.export.web.config import WebConfig
-from flame_nerf.export.web.page import export_web, first_camera, spoken
-from flame_nerf.export.web.rig import rig
-from flame_nerf.export.web.views import orbited
 from flame_nerf.heads import save_head
 from flame_nerf.motion import SubjectMotion
 from flame_nerf.runtime.errors import UserError
 from flame_nerf.subject import write_subject
 
-KEPT = Path(__file__).resolve().parents[1] / "kept_run"
+KEPT = Path(__file__).resolve().parents[2] / "kept_run"
 SMALL = WebConfig(layers=3, texture_size=128, bases=2, views=24, view_size=64, steps=60)
 SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 SHARP_STEPS = 400

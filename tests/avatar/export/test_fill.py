@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from test_atlas import ball
 
-from flame_nerf.export.atlas import unwrap
-from flame_nerf.export.fill import filled
+from flame_nerf.avatar.export.atlas import unwrap
+from flame_nerf.avatar.export.fill import filled
 
 pytest.importorskip("xatlas", reason="textures need the extra 'export'")
 

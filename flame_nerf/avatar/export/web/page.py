@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from flame_nerf.avatar.export.web.config import FADE, LEAST_COSINE, WebConfig
 from flame_nerf.avatar.head_model import check_may_be_written
-from flame_nerf.export.web.config import FADE, LEAST_COSINE, WebConfig
 from flame_nerf.runtime.errors import UserError
 from flame_nerf.runtime.files import complete_file
 
 if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline
 
-    from flame_nerf.export.web.appearance import Appearance
-    from flame_nerf.export.web.layers import LayeredHead
+    from flame_nerf.avatar.export.web.appearance import Appearance
+    from flame_nerf.avatar.export.web.layers import LayeredHead
 
 SCRIPTS = ("web_head.js", "web_draw.js", "web_page.js")
 COLOUR_QUALITY, OPACITY_QUALITY, BASE_QUALITY = 88, 85, 75
@@ -98,12 +98,12 @@ def first_camera(pipeline: Pipeline) -> FirstCamera:
 
 def layered_head(pipeline: Pipeline, camera: FirstCamera, config: WebConfig) -> tuple[LayeredHead, Appearance]:
     """Layers and textures of an avatar, baked from its field, then fitted to its own pictures."""
-    from flame_nerf.export.atlas import region_scales, unwrap
-    from flame_nerf.export.web.appearance import extreme_conditions, main_effects
-    from flame_nerf.export.web.distil import distil
-    from flame_nerf.export.web.layers import bake, changing, layer_offsets
-    from flame_nerf.export.web.substance import Substance
-    from flame_nerf.export.web.views import own_views
+    from flame_nerf.avatar.export.atlas import region_scales, unwrap
+    from flame_nerf.avatar.export.web.appearance import extreme_conditions, main_effects
+    from flame_nerf.avatar.export.web.distil import distil
+    from flame_nerf.avatar.export.web.layers import bake, changing, layer_offsets
+    from flame_nerf.avatar.export.web.substance import Substance
+    from flame_nerf.avatar.export.web.views import own_views
 
     model = pipeline.model
     substance, track = Substance(model), model.subject.track
@@ -129,7 +129,7 @@ def page_text(pipeline: Pipeline, title: str, camera: FirstCamera, layered: Laye
 
     from flame_nerf import __version__
 
-    loader = jinja2.PackageLoader("flame_nerf.export.web")
+    loader = jinja2.PackageLoader("flame_nerf.avatar.export.web")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     constants = f"const LEAST_COSINE = {LEAST_COSINE}, FADE = {FADE}, NORMAL_SWEEPS = {_normal_sweeps()};"
     script = "\n".join([constants, *(loader.get_source(environment, name)[0] for name in SCRIPTS)])
@@ -149,8 +149,8 @@ def page_text(pipeline: Pipeline, title: str, camera: FirstCamera, layered: Laye
 
 def avatar_document(model: Any, camera: FirstCamera, layered: LayeredHead, appearance: Appearance) -> dict[str, Any]:
     """All that the page's script knows of an avatar."""
-    from flame_nerf.export.web.performance import performance
-    from flame_nerf.export.web.rig import rig
+    from flame_nerf.avatar.export.web.performance import performance
+    from flame_nerf.avatar.export.web.rig import rig
 
     live, centre = model.motion.live, model.motion.centre.cpu().tolist()
     base = np.concatenate([camera.c2w, [[0.0, 0.0, 0.0, 1.0]]])
@@ -170,7 +170,7 @@ def look_document(layered: LayeredHead, weights: list[dict[str, Any]]) -> dict[s
     Args:
         weights: of `Appearance.documents`, one for each base.
     """
-    from flame_nerf.export.web.arrays import array, indices, webp
+    from flame_nerf.avatar.export.web.arrays import array, indices, webp
 
     atlas, bases = layered.atlas, layered.bases
     # Bases go from -1 to 1 in units of the largest change that one makes, kept around a middle that bytes can say.
@@ -235,6 +235,6 @@ def _about(model: Any) -> str:
 
 
 def _normal_sweeps() -> int:
-    from flame_nerf.export.smooth_normals import NORMAL_SWEEPS
+    from flame_nerf.avatar.export.smooth_normals import NORMAL_SWEEPS
 
     return NORMAL_SWEEPS

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from flame_nerf.export.smooth_normals import neighbour_mean, smooth_normals
-from flame_nerf.export.web.appearance import Appearance
-from flame_nerf.export.web.config import FADE, LEAST_COSINE
-from flame_nerf.export.web.layers import LayeredHead
-from flame_nerf.export.web.views import View
+from flame_nerf.avatar.export.smooth_normals import neighbour_mean, smooth_normals
+from flame_nerf.avatar.export.web.appearance import Appearance
+from flame_nerf.avatar.export.web.config import FADE, LEAST_COSINE
+from flame_nerf.avatar.export.web.layers import LayeredHead
+from flame_nerf.avatar.export.web.views import View
 
 MOST_OPAQUE = 0.9995
 """Opacity that a texel may have: beyond it nothing shows through, and its logarithm ends."""

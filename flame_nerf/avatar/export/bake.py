@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from nerfstudio.cameras.rays import RayBundle
 
+from flame_nerf.avatar.export.atlas import Atlas
+from flame_nerf.avatar.export.fill import filled
+from flame_nerf.avatar.export.smooth_normals import neighbour_mean, smooth_normals
 from flame_nerf.canonical import PosedMesh
-from flame_nerf.export.atlas import Atlas
-from flame_nerf.export.fill import filled
-from flame_nerf.export.smooth_normals import neighbour_mean, smooth_normals
 from flame_nerf.film.rendering import progress_bar
 from flame_nerf.geometry import vertex_normals
 from flame_nerf.motion import PosedFrame

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from flame_nerf.export.smooth_normals import neighbour_mean, smooth_normals
+from flame_nerf.avatar.export.smooth_normals import neighbour_mean, smooth_normals
 
 if TYPE_CHECKING:
     import scipy.sparse
 
-    from flame_nerf.export.atlas import Atlas
-    from flame_nerf.export.web.substance import Substance
+    from flame_nerf.avatar.export.atlas import Atlas
+    from flame_nerf.avatar.export.web.substance import Substance
 
 DEEPEST = 0.010
 """Metres behind the mesh at which looking for substance ends; shells thinner than that end it sooner."""

@@ -18,12 +18,12 @@ from glb_reader import Head
 from scipy.spatial.transform import Rotation
 from synthetic_head import make_track
 
+from flame_nerf.avatar.export.atlas import Atlas
+from flame_nerf.avatar.export.gltf import Take, write_gltf
+from flame_nerf.avatar.export.skeleton import Performance, furthest_from_head_model, skeleton_of, to_head_frame
 from flame_nerf.avatar.head_model import check_may_be_written
 from flame_nerf.avatar.loading import load_pipeline
 from flame_nerf.commands.export_gltf import ExportGltf
-from flame_nerf.export.atlas import Atlas
-from flame_nerf.export.gltf import Take, write_gltf
-from flame_nerf.export.skeleton import Performance, furthest_from_head_model, skeleton_of, to_head_frame
 from flame_nerf.heads import HeadModel, load_head
 from flame_nerf.heads.eyes import personal_head
 from flame_nerf.motion import SubjectMotion, load_motion, transferred

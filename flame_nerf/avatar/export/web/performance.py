@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from flame_nerf.export.web.arrays import array, columns
+from flame_nerf.avatar.export.web.arrays import array, columns
 from flame_nerf.motion.performance import transforms_at
 from flame_nerf.refinement.export import refined_subject
 

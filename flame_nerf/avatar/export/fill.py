@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from flame_nerf.export.atlas import Atlas
+from flame_nerf.avatar.export.atlas import Atlas
 
 SURE = 0.5
 """Weight from which a texel's own colour counts alone."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flame_nerf.export.web.arrays import array, indices, sparse_directions
+from flame_nerf.avatar.export.web.arrays import array, indices, sparse_directions
 
 if TYPE_CHECKING:
     from flame_nerf.motion import LiveHead

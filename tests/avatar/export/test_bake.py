@@ -7,9 +7,9 @@ import pytest
 import torch
 from avatar_fixtures import config_path, project  # noqa: F401
 
+from flame_nerf.avatar.export.atlas import unwrap
+from flame_nerf.avatar.export.bake import bake_texture, fitting_size
 from flame_nerf.avatar.loading import load_pipeline
-from flame_nerf.export.atlas import unwrap
-from flame_nerf.export.bake import bake_texture, fitting_size
 from flame_nerf.runtime.errors import UserError
 
 pytest.importorskip("xatlas", reason="textures need the extra 'export'")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
-from flame_nerf.export.atlas import Atlas, region_scales, unwrap
+from flame_nerf.avatar.export.atlas import Atlas, region_scales, unwrap
 
 pytest.importorskip("xatlas", reason="textures need the extra 'export'")
 

@@ -16,9 +16,9 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from flame_nerf.export.atlas import Atlas
-from flame_nerf.export.glb import INDICES, VERTICES, Glb
-from flame_nerf.export.skeleton import Performance, Skeleton
+from flame_nerf.avatar.export.atlas import Atlas
+from flame_nerf.avatar.export.glb import INDICES, VERTICES, Glb
+from flame_nerf.avatar.export.skeleton import Performance, Skeleton
 from flame_nerf.geometry import vertex_normals
 
 _CLAMP, _LINEAR, _MIPMAPS = 33071, 9729, 9987

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from flame_nerf.export.atlas import unwrap
-from flame_nerf.export.smooth_normals import neighbour_mean, smooth_normals
-from flame_nerf.export.web.appearance import Appearance
-from flame_nerf.export.web.distil import LayerView, composite, distil, sampled
-from flame_nerf.export.web.layers import LayeredHead, unfolded
-from flame_nerf.export.web.performance import head_movement
-from flame_nerf.export.web.views import View, orbited
+from flame_nerf.avatar.export.atlas import unwrap
+from flame_nerf.avatar.export.smooth_normals import neighbour_mean, smooth_normals
+from flame_nerf.avatar.export.web.appearance import Appearance
+from flame_nerf.avatar.export.web.distil import LayerView, composite, distil, sampled
+from flame_nerf.avatar.export.web.layers import LayeredHead, unfolded
+from flame_nerf.avatar.export.web.performance import head_movement
+from flame_nerf.avatar.export.web.views import View, orbited
 
 
 def sphere(rings: int = 16, radius: float = 0.1) -> tuple[np.ndarray, np.ndarray]:

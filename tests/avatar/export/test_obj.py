@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from flame_nerf.avatar.export.obj import obj_bytes, ply_bytes
 from flame_nerf.commands.export_gltf import ExportObj
-from flame_nerf.export.obj import obj_bytes, ply_bytes
 from flame_nerf.runtime.errors import UserError
 from flame_nerf.subject import load_subject
 
