@@ -127,7 +127,7 @@ class FlameNerfModel(Model):
 
     def make_losses(self, kind: type[LossTerms] = LossTerms, **options: Any) -> LossTerms:
         """What training makes small; `kind` with its `options` where a method has terms of its own."""
-        config, codes, penalties = self.config, self.latents and self.latents.codes, self.refinement.penalties
+        config, codes, penalties = self.config, getattr(self.latents, "codes", None), self.refinement.penalties
         return kind(config.loss_coefficients, config.loss_starts, config.depth, codes, penalties, **options)
 
     # ----------------------------------------------------------------------- Nerfstudio's verbs: modules
