@@ -63,6 +63,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--output", type=Path, default=Path("outputs/rivals"))
     args = parser.parse_args()
+    if load_subject(args.subject).track.landmarks2d is None:
+        parser.error(f"{args.subject} has no landmarks, which say where eyes and mouth are: track it")
     args.output.mkdir(parents=True, exist_ok=True)
     steps = {name: int(number) for name, number in (pair.split("=", 1) for pair in args.steps)}
     for method in args.methods:
@@ -177,7 +179,7 @@ def whole_picture(truth: Truth) -> Part:
 
 def face_square(truth: Truth) -> Part:
     """A square around eyes and mouth."""
-    rows, columns = np.nonzero(truth.regions["eyes"] | truth.regions["mouth"])
+    rows, columns = np.nonzero(sum(truth.regions[name] for name in ("eyes", "mouth") if name in truth.regions))
     side = int(SQUARE * max(np.ptp(rows), np.ptp(columns)))
     top, left = (max(0, int((values.min() + values.max() - side) / 2)) for values in (rows, columns))
     return slice(top, top + side), slice(left, left + side)
