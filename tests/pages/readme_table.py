@@ -173,7 +173,7 @@ COMMANDS: dict[str, Runs | Parses | Installs | Serves] = {
     "ns-train nha --data subject/": Runs({"subject": made.subject}, STEPS, (CHECKPOINT,)),
     "ns-train flame-nerf-insta --data subject/": Runs({"subject": made.subject}, STEPS, (CHECKPOINT,)),
     # An avatar.
-    "ns-viewer --load-config outputs/…/config.yml --viewer.websocket-host 127.0.0.1": Serves(),
+    "ns-viewer --load-config outputs/…/config.yml": Serves(),
     "ns-eval --load-config outputs/…/config.yml": Runs(makes=("output.json",), avatar=True),
     "ns-render camera-path --load-config outputs/…/config.yml --camera-path-filename path.json": Runs(
         {"path.json": made.path_json}, makes=("renders/*.mp4",), avatar=True
@@ -215,7 +215,7 @@ COMMANDS: dict[str, Runs | Parses | Installs | Serves] = {
     ),
     "flame-nerf info me.zip": Runs({"me.zip": made.packed}, avatar=True),
     "flame-nerf unpack me.zip me/": Runs({"me.zip": made.packed}, makes=("me/config.yml",), avatar=True),
-    "ns-viewer --load-config me/config.yml --viewer.websocket-host 127.0.0.1": Serves({"me": made.unpacked}),
+    "ns-viewer --load-config me/config.yml": Serves({"me": made.unpacked}),
     # Motion.
     "flame-nerf motion take.csv take.npz": Runs({"take.csv": made.live_link_take}, makes=("take.npz",), fast=True),
     "flame-nerf motion subjects/me me.npz --start 0.2": Runs({"subjects/me": made.subject}, makes=("me.npz",)),
