@@ -24,7 +24,7 @@ from flame_nerf.runtime.command_line import quiet_when_unread
 from flame_nerf.runtime.errors import UserError
 
 DEMO_STEPS = 6000
-"""Training steps of the demo: about five minutes on two cores."""
+"""Training steps of the demo: two to four minutes on two cores."""
 DEMO_HELD_OUT = 24
 """The demo holds out every n-th frame of the video, so that its sheet shows all of it."""
 
@@ -90,7 +90,7 @@ class Demo:
         }.items():
             print(f"  {what}: {path}")
         named = shlex.quote(str(config_path))
-        print(f"  turn it and move its face: ns-viewer --load-config {named} --viewer.websocket-host 127.0.0.1")
+        print(f"  turn it and move its face: ns-viewer --load-config {named}")
         print(f"  film something else:       flame-nerf drive {named} --sweep mouthSmileLeft --orbit")
         print(f"  give it to somebody:       flame-nerf pack {named} avatar.zip")
 
@@ -169,7 +169,7 @@ class Unpack:
         config_path = unpack(self.avatar, self.folder)
         print(f"config: {config_path}")
         named = shlex.quote(str(config_path))
-        print(f"turn it and move its face: ns-viewer --load-config {named} --viewer.websocket-host 127.0.0.1")
+        print(f"turn it and move its face: ns-viewer --load-config {named}")
 
 
 @dataclass

@@ -119,7 +119,7 @@ flame_nerf_cpu = MethodSpecification(
         viewer=ViewerConfig(num_rays_per_chunk=1 << 13, websocket_host=LOCAL),
         vis="tensorboard",
     ),
-    description="The same on two processor cores: a usable avatar in ten minutes, no GPU needed.",
+    description="The same on two processor cores: an avatar in two to four minutes, no GPU needed.",
 )
 
 
