@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
 from flame_nerf.motion.arkit import BLINKS
@@ -48,6 +48,8 @@ class Performed:
     head_movement: Float[np.ndarray, "T 4 4"]
     """Rigid movement of the head since the moment it starts from, in the head frame of that moment."""
     fps: float
+    held: Bool[np.ndarray, " T"]
+    """Moments in which nobody saw the performer."""
 
     def __len__(self) -> int:
         return len(self.expression)
@@ -92,7 +94,8 @@ def transferred(
     expression[:, [avatar.pose_names.index(name) for name in shared]] = _relative(
         shared, performer, _own_ranges(avatar, shared), config.strength, motion.seconds >= LEAST_SECONDS
     )
-    return Performed(expression, _joints(motion, avatar, config), head_movement(motion, avatar, config), motion.fps)
+    joints, movement = _joints(motion, avatar, config), head_movement(motion, avatar, config)
+    return Performed(expression, joints, movement, motion.fps, motion.held)
 
 
 def _check_names(motion: Motion, avatar: SubjectMotion, shared: list[str], head_model: str) -> None:
