@@ -35,8 +35,6 @@ _DENSER = 4.5
 """Power by which layers lie denser, in opacity, where a surface begins."""
 _APART = 0.0004
 """Metres that layers lie apart at least."""
-_OFFSET_SWEEPS = 4
-"""How often offsets are averaged with their neighbours'."""
 _UNFOLDINGS, _LEAST_AREA, _MOST_AREA = 24, 0.1, 9.0
 """Rounds in which offsets are shortened, and how small and large a triangle may get by them, as a share of its area."""
 _ROOM = 0.001
@@ -105,10 +103,8 @@ def layer_offsets(
         low, high = (np.take_along_axis(opacity, row, axis=1) for row in (before, after))
         between = np.clip((value * whole - low) / np.maximum(high - low, 1e-9), 0, 1)
         from_, to = (np.take_along_axis(probe, row, axis=1) for row in (before, after))
-        offset = np.where(whole < _NOTHING, 0.0, from_ + between * (to - from_))[:, 0]
-        for _ in range(_OFFSET_SWEEPS):
-            offset = mean @ offset
-        offsets.append(offset)
+        # Not evened out between neighbours: that draws a layer in wherever it bulges, and cuts the outline off.
+        offsets.append(np.where(whole < _NOTHING, 0.0, from_ + between * (to - from_))[:, 0])
     middle = count // 2
     offsets = [unfolded(offset, vertices, normals, triangles) for offset in offsets]
     for layer in range(middle + 1, count):
