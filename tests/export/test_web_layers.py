@@ -142,11 +142,14 @@ def test_layers_follow_a_bump_as_narrow_as_the_mesh():
         sigma = np.where(away < radius(place / away[:, None]), 3000.0, 0.0)
         return torch.from_numpy(sigma).float(), torch.zeros(len(place), 3)
 
-    offsets = layer_offsets(solid, points, faces, np.full(len(faces), 0.02), 5)
+    shell, nowhere = np.full(len(faces), 0.02), np.zeros(len(faces), bool)
+    offsets = layer_offsets(solid, points, faces, shell, 5, nowhere)
     surface = radius(outward) - 0.1
     assert surface.max() > 0.013 and surface.min() == pytest.approx(0.002, abs=1e-4)
     assert offsets[-1] == pytest.approx(surface, abs=0.0025), "the outermost at the surface, on the lock as beside it"
     assert (np.diff(offsets, axis=0) > 0).all() and (offsets[0] < surface).all()
+    evened = layer_offsets(solid, points, faces, shell, 5, ~nowhere)
+    assert evened[-1].max() < 0.8 * offsets[-1].max(), "in folds neighbours are much alike"
 
 
 def test_offsets_never_turn_a_triangle_over():
