@@ -21,6 +21,8 @@ class SynthConfig:
     """Side of the square pictures in pixels."""
     seed: int = 0
     """Who it is and what they do: shape, colours, hair, expressions and head turns all follow from it."""
+    take: int = 0
+    """Which performance of that person: with another number the same person says, does and looks at something else."""
     view_moments: int = 10
     """Moments of the training film that every one of the twelve other cameras takes a picture of; all, if fewer."""
     novel_frames: int = 48

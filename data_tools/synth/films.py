@@ -24,6 +24,7 @@ from data_tools.synth.performance import (
     NOVEL,
     Performance,
     draw_identity,
+    generators,
     novel_performance,
     training_performance,
 )
@@ -126,7 +127,7 @@ def _summary(target: Path, subjects: list[Subject], seconds: float) -> SynthSumm
 
 
 def _check(config: SynthConfig) -> None:
-    smallest = {"frames": 8, "size": 32, "view_moments": 1, "novel_frames": len(NOVEL), "seed": 0}
+    smallest = {"frames": 8, "size": 32, "view_moments": 1, "novel_frames": len(NOVEL), "seed": 0, "take": 0}
     for name, least in smallest.items():
         if getattr(config, name) < least:
             raise SynthError(f"--{name.replace('_', '-')} is {getattr(config, name)}; expected at least {least}.")
@@ -164,20 +165,21 @@ def _made_already(target: Path, config: SynthConfig) -> list[Subject] | None:
 
 
 def _options(config: SynthConfig) -> dict[str, object]:
-    """What decides what is made."""
-    return {name: value for name, value in dataclasses.asdict(config).items() if name != "overwrite"}
+    """What decides what is made. The first take has no number: earlier releases knew no other."""
+    left_out = {"overwrite"} if config.take else {"overwrite", "take"}
+    return {name: value for name, value in dataclasses.asdict(config).items() if name not in left_out}
 
 
 def _film_all(root: Path, config: SynthConfig, bars: StageBars) -> list[Subject]:
-    # A generator of its own for each part: a longer film does not change the face.
-    person, figure_seed, training_seed, novel_seed, room = np.random.default_rng(config.seed).spawn(5)
+    person, figure_seed, training_seed, novel_seed, room = generators(config)
     head = load_head()
     identity = draw_identity(head, person)
     with bars.stage("Dressing the head", 1) as advance:
         figure = Figure(head, identity, figure_seed)
         backdrop = make_backdrop(config.size, room)
         advance(1)
-    training = training_performance(head, identity, config.frames, training_seed, config.turn_deg)
+    another = config.take > 0
+    training = training_performance(head, identity, config.frames, training_seed, config.turn_deg, another)
     novel, names = novel_performance(head, identity, config.novel_frames, novel_seed)
 
     eyes = _still_camera(training), _still_camera(novel)
@@ -324,7 +326,7 @@ class _Crew:
             background=Path("background.png") if training else None,
             fps=FPS,
             head_model=head.name,
-            source=f"flame-nerf-data synth --seed {config.seed}",
+            source=f"flame-nerf-data synth --seed {config.seed} --take {config.take}".removesuffix(" --take 0"),
             licence=LICENCE,
             extra={"synth": about},
         )

@@ -69,6 +69,15 @@ class Performance:
         return len(self.vertices)
 
 
+def generators(config: SynthConfig) -> list[np.random.Generator]:
+    """What person, figure, training film, new expressions and room are drawn with: one each, so that a longer film does
+    not change the face, and another take not the person."""
+    drawn = np.random.default_rng(config.seed).spawn(5)
+    if config.take:
+        drawn[2:4] = np.random.default_rng([config.seed, config.take]).spawn(2)
+    return drawn
+
+
 def draw_identity(head: HeadModel, random: np.random.Generator) -> Float[torch.Tensor, " S"]:
     """Shape coefficients of a person one would believe: a little nearer the mean than people are."""
     return torch.from_numpy(random.normal(0, 0.6, head.shapedirs.shape[-1]).astype(np.float32))
@@ -80,14 +89,21 @@ def training_performance(
     frames: int,
     random: np.random.Generator,
     turn_deg: float = SynthConfig.turn_deg,
+    shuffled: bool = False,
 ) -> Performance:
-    """Talking, one expression after the other, blinks and glances, while the head turns to both sides and nods."""
+    """Talking, one expression after the other, blinks and glances, while the head turns to both sides and nods.
+
+    Args:
+        shuffled: the expressions come in another order, each to another height.
+    """
     seconds = np.arange(frames) / FPS
     values = dict.fromkeys(head.expression_names, 0.0)
     # Everything comes once, however short the film is.
     slot = frames / len(POSES)
-    for number, expression in enumerate(POSES):
-        level = _bump(np.arange(frames), (number + 0.6) * slot, 0.3 * slot)
+    order = random.permutation(len(POSES)) if shuffled else range(len(POSES))
+    for number, row in enumerate(order):
+        expression, height = POSES[row], random.uniform(0.6, 1.0) if shuffled else 1.0
+        level = height * _bump(np.arange(frames), (number + 0.6) * slot, 0.3 * slot)
         for name, peak in expression.items():
             values[name] = np.maximum(values[name], peak * level)
     posing = np.max([_bump(np.arange(frames), (n + 0.6) * slot, 0.3 * slot) for n in range(len(POSES))], axis=0)

@@ -108,6 +108,8 @@ class Drive:
         along = None if self.camera_path is None else read_camera_path(self.camera_path, self.path_timing)
         if along is not None and along.times is None and not self.sweep and not self.motion:
             raise UserError(along.without_times)
+        if along is not None and along.cropped:
+            print(f"{along.file}: its crop box is left out; a film shows the whole head (ns-render crops)")
         return along
 
     def _film(self, avatar: Avatar, performer: Performer | None, along: CameraPath | None, sound: Sound | None) -> None:

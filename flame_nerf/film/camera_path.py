@@ -49,6 +49,8 @@ class CameraPath:
     """Faces of its keyframes; None: it has none."""
     made_with: tuple[str, tuple[float, ...] | None] | None = None
     """Name of the avatar it was made with, and its head's size, metres, where that is known; None: nothing is."""
+    cropped: bool = False
+    """Whether it was made with a crop box, which films leave out."""
     timing: Timing = "stretch"
     """How it goes with a film of another length: see `positions`."""
 
@@ -153,6 +155,7 @@ def read_camera_path(file: Path, timing: Timing = "stretch") -> CameraPath:
         times=None if times is None else np.array(times).clip(0, 1),
         motion=motion,
         made_with=_made_with(file, document.get(AVATAR_KEY), motion),
+        cropped=document.get("crop") is not None,
         timing=timing,
     )
 

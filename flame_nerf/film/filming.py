@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from flame_nerf import __version__
 from flame_nerf.film.camera_path import CameraPath
@@ -56,6 +56,8 @@ class Take:
     sound: Sound | None = None
     beside: Callable[[int], UInt8[np.ndarray, "H W 3"]] | None = None
     """A picture that is shown left of each one, such as the performer's; None: none is."""
+    held: Bool[np.ndarray, " T"] | None = None
+    """Moments in which nobody saw the performer, which are marked; None: there are none."""
 
 
 def film_take(
@@ -112,7 +114,7 @@ def film_take(
         for index in shown - kept.keys():
             kept[index] = film.made(index)
     write_png(sheet_beside(path), contact_sheet([_on_paper(kept[index]) for index in sorted(kept)], columns=4))
-    print(write_trust(pipeline.model, cameras, take.moments, take.fps, path))
+    print(write_trust(pipeline.model, cameras, take.moments, take.fps, path, take.held))
 
 
 def orbit_yaws(pipeline: Pipeline, yaw_deg: float | None) -> tuple[float, float]:

@@ -124,6 +124,7 @@ def film_motion(
         head_movement=performed.head_movement[:count] if performed.head_moves else None,
         sound=sound,
         beside=None if beside is None else PerformerImages(beside, len(motion)),
+        held=performed.held[:count],
     )
     film_take(pipeline, take, path, look, yaw_deg=yaw_deg, along=along, made_of=made_of)
 

@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
 from flame_nerf.motion.arkit import BLINKS
@@ -47,6 +48,8 @@ class Performed:
     head_movement: Float[np.ndarray, "T 4 4"]
     """Rigid movement of the head since the moment it starts from, in the head frame of that moment."""
     fps: float
+    held: Bool[np.ndarray, " T"]
+    """Moments in which nobody saw the performer."""
 
     def __len__(self) -> int:
         return len(self.expression)
@@ -84,16 +87,15 @@ def transferred(
         raise MotionError(f"new expressions cannot be posed: {avatar.why_no_head}")
     shared = [name for name in avatar.pose_names if name in motion.expression_names]
     _check_names(motion, avatar, shared, head_model)
-    seen = dict(zip(avatar.expression_names, avatar.stored_expression.numpy().T, strict=True))
+    performer = motion.expression[:, [motion.expression_names.index(name) for name in shared]].astype(float)
+    evened = np.array([name not in BLINKS for name in shared], bool)
+    performer[:, evened] = _smooth(performer[:, evened], config.smoothing * motion.fps)
     expression = np.zeros((len(motion), len(avatar.pose_names)), np.float32)
-    for name in shared:
-        performer = motion.column(name).astype(float)
-        if name not in BLINKS:
-            performer = _smooth(performer, config.smoothing * motion.fps)
-        own = seen.get(name, np.zeros(1)).astype(float)
-        tells_rest = motion.seconds >= LEAST_SECONDS
-        expression[:, avatar.pose_names.index(name)] = _relative(name, performer, own, config.strength, tells_rest)
-    return Performed(expression, _joints(motion, avatar, config), head_movement(motion, avatar, config), motion.fps)
+    expression[:, [avatar.pose_names.index(name) for name in shared]] = _relative(
+        shared, performer, _own_ranges(avatar, shared), config.strength, motion.seconds >= LEAST_SECONDS
+    )
+    joints, movement = _joints(motion, avatar, config), head_movement(motion, avatar, config)
+    return Performed(expression, joints, movement, motion.fps, motion.held)
 
 
 def _check_names(motion: Motion, avatar: SubjectMotion, shared: list[str], head_model: str) -> None:
@@ -116,32 +118,55 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:2]) + (", …" if len(names) > 2 else "")
 
 
+@dataclass(frozen=True, eq=False)
+class _Ranges:
+    """How N coefficients are carried and how far they go from there, counted as a blendshape's and as a code's."""
+
+    least: Float[np.ndarray, " N"]
+    rest: Float[np.ndarray, "2 N"]
+    """When the face does nothing with them: blendshapes in the first row, codes in the second."""
+    reach: Float[np.ndarray, "2 N"]
+
+    @classmethod
+    def of(cls, values: Float[np.ndarray, "T N"], tells_rest: bool = True) -> _Ranges:
+        """Of a performance; where it does not tell how the face rests, that is at zero."""
+        rest = tells_rest * np.stack([np.quantile(values, REST_QUANTILE, axis=0), values.mean(axis=0)])
+        reach = np.stack([np.quantile(np.abs(values - row), REACH_QUANTILE, axis=0) for row in rest])
+        return cls(values.min(axis=0), rest, reach)
+
+    def picked(self, columns: list[int]) -> _Ranges:
+        return _Ranges(self.least[columns], self.rest[:, columns], self.reach[:, columns])
+
+
+_KNOWN: WeakKeyDictionary[SubjectMotion, _Ranges] = WeakKeyDictionary()
+"""Ranges of avatars' own tracks: a face that is driven live asks for them with every moment."""
+
+
+def _own_ranges(avatar: SubjectMotion, names: list[str]) -> _Ranges:
+    """Of the avatar's own track; names that it has not stay at zero."""
+    if avatar not in _KNOWN:
+        own = avatar.stored_expression.numpy().astype(float)
+        _KNOWN[avatar] = _Ranges.of(np.concatenate([own, np.zeros((len(own), 1))], axis=1))
+    known, none = avatar.expression_names, len(avatar.expression_names)
+    return _KNOWN[avatar].picked([known.index(name) if name in known else none for name in names])
+
+
 def _relative(
-    name: str, performer: Float[np.ndarray, " T"], own: Float[np.ndarray, " N"], strength: float, tells_rest: bool
-) -> Float[np.ndarray, " T"]:
-    """One coefficient on the avatar: `strength` between a copy and what moved from rest, within the avatar's reach."""
-    blendshape = min(performer.min(), own.min()) >= -1e-3 and not is_code(name)
-    driver_rest, own_rest = (_rest(values, blendshape) for values in (performer, own))
-    driver_rest *= tells_rest
-    moved = performer - driver_rest
-    driver_reach, own_reach = (
-        float(np.quantile(np.abs(values - rest), REACH_QUANTILE))
-        for values, rest in ((performer, driver_rest), (own, own_rest))
-    )
-    allowed = max(BEYOND_SEEN * own_reach, LEAST_REACH["unit" if blendshape else "codes"])
-    if name in BLINKS and min(driver_reach, own_reach) > A_BLINK:
-        # A closed eye is a closed eye, whatever number either tracker gives it.
-        scale = own_reach / driver_reach
-    else:
-        scale = min(1.0, allowed / driver_reach) if driver_reach > 0 else 1.0
-    relative = own_rest + scale * moved
+    names: list[str], performer: Float[np.ndarray, "T N"], own: _Ranges, strength: float, tells_rest: bool
+) -> Float[np.ndarray, "T N"]:
+    """Coefficients on the avatar: `strength` between a copy and what moved from rest, within the avatar's reach."""
+    driver = _Ranges.of(performer, tells_rest)
+    code = np.array([is_code(name) for name in names], bool) | (np.minimum(driver.least, own.least) < -1e-3)
+    row = code.astype(int), np.arange(len(names))
+    driver_reach, own_reach = driver.reach[row], own.reach[row]
+    allowed = np.maximum(BEYOND_SEEN * own_reach, np.where(code, LEAST_REACH["codes"], LEAST_REACH["unit"]))
+    # A closed eye is a closed eye, whatever number either tracker gives it.
+    closes = np.isin(names, BLINKS) & (np.minimum(driver_reach, own_reach) > A_BLINK)
+    wanted = np.where(closes, own_reach, np.minimum(allowed, driver_reach))
+    scale = np.divide(wanted, driver_reach, out=np.ones(len(names)), where=driver_reach > 0)
+    relative = own.rest[row] + scale * (performer - driver.rest[row])
     out = performer + strength * (relative - performer)
-    return np.clip(out, 0.0, 1.0) if blendshape else out
-
-
-def _rest(values: np.ndarray, blendshape: bool) -> float:
-    """How a face carries a coefficient when it does nothing with it."""
-    return float(np.quantile(values, REST_QUANTILE) if blendshape else values.mean())
+    return np.where(code, out, np.clip(out, 0.0, 1.0))
 
 
 def _joints(motion: Motion, avatar: SubjectMotion, config: TransferConfig) -> Float[np.ndarray, "T J 3"]:

@@ -155,6 +155,12 @@ def test_a_path_s_own_film_is_what_the_page_showed(scene, path, motion, tmp_path
     assert np.argmax(redness(tmp_path / "swept")) == 2
 
 
+def test_a_crop_box_is_known_and_left_out(path):
+    assert not read_camera_path(path).cropped
+    box = {"crop_center": [0, 0, 0], "crop_scale": [1, 1, 1], "crop_rot": [0, 0, 0], "crop_bg_color": [0, 0, 0]}
+    assert read_camera_path(rewritten(path, crop=box)).cropped
+
+
 def test_a_picture_has_the_path_s_shape(scene, path):
     along = read_camera_path(rewritten(path, render_width=1920.0, render_height=1080.0))
     sizes = {}

@@ -11,7 +11,7 @@ from nerfstudio.cameras.cameras import Cameras
 from synthetic import look_at_origin
 
 from flame_nerf.film.filming import Take, film_take
-from flame_nerf.film.trust import trust_beside, write_trust
+from flame_nerf.film.trust import AWAY, trust_beside, write_trust
 from flame_nerf.motion import Moments, PosedFrame
 from flame_nerf.render.observed.trust_map import TrustMap
 from flame_nerf.runtime.errors import FilmError
@@ -53,6 +53,15 @@ def test_each_frame_has_its_row_beside_the_film(tmp_path, film, beside):
     assert float(rows[2]["yaw_deg"]) == pytest.approx(40.1, abs=0.1)
     assert "1 of 3 frames" in line and beside in line and "\n" not in line
     assert line.endswith("the worst, at 0.2 s (0.00): seen from 40° to the person's left (filmed up to straight ahead)")
+
+
+def test_a_performer_whose_face_is_away_is_marked(tmp_path):
+    held = np.array([False, True, True])
+    line = write_trust(model(), cameras(0.0, 0.0, 0.7), opening(0.2, 0.5, 0.5), FPS, tmp_path / "a.mp4", held)
+    rows = table(tmp_path / "a.trust.csv")
+    assert [row["marked"] for row in rows] == ["0", "1", "1"] and rows[1]["missing"] == AWAY
+    assert rows[2]["missing"].startswith(f"{AWAY}; seen from 40") and "1 of 3 frames show" in line
+    assert "in 2 the performer's face was away" in line and "\n" not in line
 
 
 def test_a_camera_that_stands_still_serves_all_frames(tmp_path):

@@ -284,6 +284,7 @@ def test_the_command_its_errors_and_its_caution(tmp_path, root):
         ({"novel_frames": 2}, "--novel-frames is 2"),
         ({"view_moments": 0}, "--view-moments is 0"),
         ({"seed": -1}, "--seed is -1"),
+        ({"take": -1}, "--take is -1"),
         ({"turn_deg": 90.0}, "--turn-deg is 90"),
         ({"turn_deg": float("nan")}, "--turn-deg is nan"),
     ],

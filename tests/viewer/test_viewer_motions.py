@@ -6,18 +6,29 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import viser
 from nerfstudio.viewer import render_panel
 from panel_stand_ins import FakeModel, FakeViewer, labelled, move, press
 from synthetic_head import make_head, make_track
 
-from flame_nerf.motion import MotionError, Provenance, SubjectMotion, load_motion, motion_of_poses, save_motion
+from flame_nerf.motion import (
+    MotionError,
+    Provenance,
+    SubjectMotion,
+    load_motion,
+    motion_of_poses,
+    pose_at,
+    save_motion,
+)
 from flame_nerf.motion.path_motion import avatar_entry, filmed_path
 from flame_nerf.viewer import HeadPanel
 from flame_nerf.viewer.handles import plain_text
 from flame_nerf.viewer.keyframes import path_of
 from flame_nerf.viewer.recorder import TAKE_FPS, Recorder
 from flame_nerf.viewer.shelf import Shelf, file_name
+from flame_nerf.viewer.sliders import ANGLE_RANGE_DEG, slider_groups
+from flame_nerf.viewer.stage import Stage
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +91,20 @@ def test_a_saved_take_comes_back_number_by_number(avatar, shelf):
     stranger = replace(take, provenance=Provenance(source="you"))
     save_motion(stranger, shelf.folder / "you.npz")
     assert not np.array_equal(shelf.load("you.npz").joints, take.joints)
+
+
+def test_a_take_of_sliders_at_their_ends_is_kept_and_comes_back(avatar, shelf):
+    stage = Stage(avatar, lambda frame: None)
+    for end in (0, 1):
+        groups = slider_groups(avatar.pose_names, avatar.pose_joints)
+        ends = {name: group.expression_range[end] for group in groups for name in group.expressions}
+        angles = {name: ANGLE_RANGE_DEG[name][end] for group in groups for name in group.angles}
+        assert len(ends) == len(avatar.pose_names) and angles
+        stage.set_sliders(ends, angles)
+        shown = avatar.shown(stage.pose())
+        assert bool(torch.isfinite(shown.vertices).all()) and bool(torch.isfinite(shown.condition).all())
+        again = pose_at(motion_of_poses([stage.pose()], avatar, 25.0, Provenance(source="me")), 0)
+        torch.testing.assert_close(avatar.shown(again).vertices, shown.vertices, atol=1e-5, rtol=0)
 
 
 def test_file_names_are_names_of_files():

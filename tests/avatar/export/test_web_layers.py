@@ -10,7 +10,7 @@ from flame_nerf.avatar.export.atlas import unwrap
 from flame_nerf.avatar.export.smooth_normals import neighbour_mean, smooth_normals
 from flame_nerf.avatar.export.web.appearance import Appearance
 from flame_nerf.avatar.export.web.distil import LayerView, composite, distil, sampled
-from flame_nerf.avatar.export.web.layers import LayeredHead, unfolded
+from flame_nerf.avatar.export.web.layers import LayeredHead, layer_offsets, unfolded
 from flame_nerf.avatar.export.web.performance import head_movement
 from flame_nerf.avatar.export.web.views import View, orbited
 
@@ -126,6 +126,30 @@ def test_textures_and_bases_are_found_from_pictures():
     assert np.mean([error(fitted, view) for view in views]) < 0.02 < np.mean([error(layered, view) for view in views])
     green = fitted.bases[:, 0, ..., 1]
     assert green.max() > 0.1 and np.abs(fitted.bases[:, 0, ..., 0]).mean() < 0.3 * np.abs(green).mean()
+
+
+def test_layers_follow_a_bump_as_narrow_as_the_mesh():
+    """A lock of hair over a few vertices stands out of the outermost layer as it does out of the field."""
+    points, faces = sphere()
+    lock, outward = points[100] / 0.1, points / 0.1
+
+    def radius(direction: np.ndarray) -> np.ndarray:
+        return 0.102 + 0.012 * np.exp(-((np.linalg.norm(direction - lock, axis=1) / 0.25) ** 2))
+
+    def solid(at: torch.Tensor, condition=None):
+        place = at.numpy()
+        away = np.linalg.norm(place, axis=1)
+        sigma = np.where(away < radius(place / away[:, None]), 3000.0, 0.0)
+        return torch.from_numpy(sigma).float(), torch.zeros(len(place), 3)
+
+    shell, nowhere = np.full(len(faces), 0.02), np.zeros(len(faces), bool)
+    offsets = layer_offsets(solid, points, faces, shell, 5, nowhere)
+    surface = radius(outward) - 0.1
+    assert surface.max() > 0.013 and surface.min() == pytest.approx(0.002, abs=1e-4)
+    assert offsets[-1] == pytest.approx(surface, abs=0.0025), "the outermost at the surface, on the lock as beside it"
+    assert (np.diff(offsets, axis=0) > 0).all() and (offsets[0] < surface).all()
+    evened = layer_offsets(solid, points, faces, shell, 5, ~nowhere)
+    assert evened[-1].max() < 0.8 * offsets[-1].max(), "in folds neighbours are much alike"
 
 
 def test_offsets_never_turn_a_triangle_over():

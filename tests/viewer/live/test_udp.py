@@ -86,6 +86,21 @@ def test_the_newest_wins_the_first_sender_is_followed_and_a_face_away_is_said(re
     assert "another sender" in receiver.status()
 
 
+@pytest.mark.parametrize("per_second", [5, 120])
+def test_slow_and_fast_senders_are_followed_at_their_rate(receiver, send, monkeypatch, per_second):
+    clock = SimpleNamespace(now=50.0)
+    monkeypatch.setattr(
+        "flame_nerf.viewer.live.udp.time", SimpleNamespace(monotonic=lambda: clock.now, sleep=time.sleep)
+    )
+    for number in range(1, 13):
+        clock.now += 1 / per_second
+        send(packet(frame=number, JawOpen=number / 16))
+        assert receiver.newest(5).expression["jawOpen"] == number / 16
+    assert f"{per_second} packets a second" in receiver.status() and receiver.newest(0) is None
+    clock.now += 4.0
+    assert "the last face is held" in receiver.status()
+
+
 def test_it_listens_on_this_machine_alone_and_says_when_it_cannot(receiver):
     assert receiver.address == "127.0.0.1"
     with pytest.raises(UserError, match=f"--udp-port {receiver.port} .*give another"):

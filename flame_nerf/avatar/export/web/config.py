@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flame_nerf.runtime.errors import UserError
 
-LEAST_COSINE, FADE = 0.02, 0.01
+LEAST_COSINE, FADE = 0.02, 0.001
 """Of the angle between a surface and the eye: how obliquely a layer's opacity is still taken to be looked through, and
 below what cosine it fades away. The page's shader and what textures are fitted with have them alike."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from flame_nerf.avatar.export.smooth_normals import neighbour_mean, smooth_normals
 
@@ -35,8 +35,10 @@ _DENSER = 4.5
 """Power by which layers lie denser, in opacity, where a surface begins."""
 _APART = 0.0004
 """Metres that layers lie apart at least."""
+FOLDED = ("lips", "mouth", "teeth", "tongue", "eyes", "eyelids", "sockets")
+"""Regions that lie in folds, where what a normal meets may belong to the other side."""
 _OFFSET_SWEEPS = 4
-"""How often offsets are averaged with their neighbours'."""
+"""How often offsets are averaged with their neighbours' there."""
 _UNFOLDINGS, _LEAST_AREA, _MOST_AREA = 24, 0.1, 9.0
 """Rounds in which offsets are shortened, and how small and large a triangle may get by them, as a share of its area."""
 _ROOM = 0.001
@@ -71,6 +73,7 @@ def layer_offsets(
     triangles: Int[np.ndarray, "F 3"],
     shell: Float[np.ndarray, " F"],
     count: int,
+    folded: Bool[np.ndarray, " F"],
 ) -> Float[np.ndarray, "K V"]:
     """Where along the smoothed normals of a canonical mesh its layers lie.
 
@@ -79,6 +82,7 @@ def layer_offsets(
         vertices: the canonical mesh, metres.
         shell: thickness of the shell over each triangle, metres.
         count: of layers.
+        folded: triangles in folds, as those of the regions in `FOLDED`.
 
     Returns:
         offset of each layer at each vertex, metres, the innermost first; below zero behind the mesh.
@@ -98,6 +102,8 @@ def layer_offsets(
     # Evenly from the surface's beginning to where it is closed, and denser where it begins.
     depth = np.linspace(1.0, 0.0, count) if count > 1 else np.array([0.6])
     wanted = _OUTERMOST + (_INNERMOST - _OUTERMOST) * depth**_DENSER
+    in_folds = np.zeros(len(vertices), bool)
+    in_folds[triangles[folded]] = True
     offsets = []
     for value in wanted:
         after = (opacity >= value * whole).argmax(axis=1)[:, None]
@@ -106,8 +112,9 @@ def layer_offsets(
         between = np.clip((value * whole - low) / np.maximum(high - low, 1e-9), 0, 1)
         from_, to = (np.take_along_axis(probe, row, axis=1) for row in (before, after))
         offset = np.where(whole < _NOTHING, 0.0, from_ + between * (to - from_))[:, 0]
+        # Evened out in folds alone: elsewhere that draws a layer in where it bulges, and cuts the outline off.
         for _ in range(_OFFSET_SWEEPS):
-            offset = mean @ offset
+            offset = np.where(in_folds, mean @ offset, offset)
         offsets.append(offset)
     middle = count // 2
     offsets = [unfolded(offset, vertices, normals, triangles) for offset in offsets]

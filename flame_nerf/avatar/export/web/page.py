@@ -101,7 +101,7 @@ def layered_head(pipeline: Pipeline, camera: FirstCamera, config: WebConfig) -> 
     from flame_nerf.avatar.export.atlas import region_scales, unwrap
     from flame_nerf.avatar.export.web.appearance import extreme_conditions, main_effects
     from flame_nerf.avatar.export.web.distil import distil
-    from flame_nerf.avatar.export.web.layers import bake, changing, layer_offsets
+    from flame_nerf.avatar.export.web.layers import FOLDED, bake, changing, layer_offsets
     from flame_nerf.avatar.export.web.substance import Substance
     from flame_nerf.avatar.export.web.views import own_views
 
@@ -110,7 +110,8 @@ def layered_head(pipeline: Pipeline, camera: FirstCamera, config: WebConfig) -> 
     vertices, triangles = track.canonical_vertices.astype(np.float64), track.faces.astype(np.int64)
     atlas = unwrap(vertices, triangles, region_scales(track.region, track.region_names), config.texture_size)
     shell = model.renderer.shell.cpu().numpy()
-    offsets = layer_offsets(substance, vertices, triangles, shell, config.layers)
+    folded = np.isin(np.array(track.region_names)[track.region], FOLDED)
+    offsets = layer_offsets(substance, vertices, triangles, shell, config.layers, folded)
     layered = bake(substance, atlas, vertices, triangles, offsets)
     appearance = main_effects(model, config.bases if config.views else 0)
     if not config.views:

@@ -3,6 +3,7 @@
 const NEAREST = 0.35, FARTHEST = 3, STEEPEST = 1.4; // of the first distance; radians up or down
 const WANTED_MS = 40, SMALLEST = 0.15; // a picture's time while something moves, and how coarse it may get for that
 const FINEST = 2; // pixels of the picture for one of the page, along a side: outlines come out smooth
+const MOST_PIXELS = 4e6; // of a picture that is finer than the screen
 const byId = (id) => document.getElementById(id);
 
 class Page {
@@ -198,14 +199,15 @@ class Page {
     if (size !== this.size) { this.size = size; this.stale = true; }
     const resting = !this.stale && !this.settled && now - this.drawnAt > 250;
     if (!this.stale && !resting) return;
-    // Coarse while something moves on a slow machine, as fine as the screen once it rests.
-    const moving = FINEST * this.scale, ratio = resting ? Math.max(moving, Math.min(devicePixelRatio || 1, FINEST)) : moving;
+    // Coarse while something moves on a slow machine, as fine as it gets once it rests.
+    const finest = Math.min(FINEST, Math.max(devicePixelRatio || 1, Math.sqrt(MOST_PIXELS / Math.max(1, view.clientWidth * view.clientHeight))));
+    const moving = FINEST * this.scale, ratio = resting ? Math.max(moving, finest) : moving;
     const width = Math.max(1, Math.round(view.clientWidth * ratio)), height = Math.max(1, Math.round(view.clientHeight * ratio));
     const began = performance.now();
     this.picture(this.camera(), width, height);
     const took = Math.max(performance.now() - began, Math.min(now - this.drawnAt, 400));
     if (!resting && now - this.drawnAt < 400) this.scale = Math.max(SMALLEST, Math.min(1, this.scale * Math.sqrt(WANTED_MS / took) ** 0.3));
-    this.settled = resting || moving >= Math.min(devicePixelRatio || 1, FINEST);
+    this.settled = resting || moving >= finest;
     this.stale = false; this.drawnAt = now;
   }
 
