@@ -240,7 +240,8 @@ def test_the_outline_tells_what_landmarks_cannot():
     centre = torch.zeros(wide.shapedirs.shape[-1], dtype=torch.float64)
     centre[:6] = truth.identity
     sides = (head.template[:, 0].abs() > 0.05) & (head.template[:, 1] > -0.09)
-    reach = wide.shapedirs[sides, 0].sum(dim=0).double()
+    outward = torch.sign(head.template[sides, 0])
+    reach = (wide.shapedirs[sides, 0] * outward[:, None]).sum(dim=0).double()
     centre[6:] = 1.5 * torch.sign(reach[6:]) * (reach[6:].abs() > reach[6:].abs().median())
     points = face_points(wide)
     truth = replace(truth, identity=centre)
