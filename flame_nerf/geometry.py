@@ -136,6 +136,21 @@ def perspective(
     return _like(points, focal) * points[..., :2] / points[..., 2:] + _like(points, centre)
 
 
+def homogeneous(
+    points: Float[np.ndarray, "*N 3"],
+    focal: Sequence[float] | float,
+    centre: Float[np.ndarray, "2"] | Sequence[float] | float,
+) -> Float[np.ndarray, "*N 3"]:
+    """Pixels times depth, and depth, of points given in camera coordinates (OpenCV axes), wherever they lie: linear, so
+    that a triangle between them is one, too, if it reaches behind the camera.
+
+    Args:
+        focal, centre: in pixels, one for both axes or (x, y).
+    """
+    depth = points[..., 2:]
+    return np.concatenate([np.asarray(focal) * points[..., :2] + np.asarray(centre) * depth, depth], axis=-1)
+
+
 def project(
     points: Float[np.ndarray, "*N 3"],
     c2w: Float[np.ndarray, "rows 4"],

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from data_tools.ray_casting import MeshRays
-from flame_nerf.geometry import perspective, project, world_to_camera
+from flame_nerf.geometry import homogeneous, perspective, world_to_camera
 from flame_nerf.subject import Frame, Subject
 
 
@@ -46,7 +45,7 @@ def rasterise(
     size: tuple[int, int],
 ) -> MeshDepth:
     """The nearest triangle and its depth at every pixel's middle; by pytorch3d where that runs on CUDA, else by
-    casting rays.
+    our own kernel.
 
     Args:
         vertices: world, metres.
@@ -56,42 +55,25 @@ def rasterise(
     """
     if torch.cuda.is_available() and importlib.util.find_spec("pytorch3d") is not None:
         return rasterise_pytorch3d(vertices, faces, c2w, intrinsics, size, torch.device("cuda"))
-    return rasterise_by_rays(vertices, faces, c2w, intrinsics, size)
+    return rasterise_compiled(vertices, faces, c2w, intrinsics, size)
 
 
-def rasterise_by_rays(
+def rasterise_compiled(
     vertices: Float[np.ndarray, "V 3"],
     faces: Int[np.ndarray, "F 3"],
     c2w: Float[np.ndarray, "4 4"],
     intrinsics: tuple[float, float, float, float],
     size: tuple[int, int],
 ) -> MeshDepth:
-    """`rasterise` by casting a ray through the middle of every pixel of the box that the mesh is in."""
-    fl_x, fl_y, cx, cy = intrinsics
-    depth, face = np.full(size[::-1], np.nan), np.full(size[::-1], -1, dtype=np.int64)
-    rows, columns = _box(vertices, c2w, intrinsics, size)
-    x, y = np.meshgrid(np.arange(size[0])[columns] + 0.5, np.arange(size[1])[rows] + 0.5)
-    # One metre along the camera's axis: the distance that the ray caster finds then is depth.
-    directions = np.stack([(x - cx) / fl_x, -(y - cy) / fl_y, -np.ones_like(x)], axis=-1) @ c2w[:3, :3].T
-    hit = MeshRays(vertices, faces).cast(c2w[:3, 3], directions)
-    depth[rows, columns] = np.where(hit.face >= 0, hit.distance.astype(np.float64), np.nan)
-    face[rows, columns] = hit.face
+    """`rasterise` by this package's kernel, which sees triangles from either side, and those that reach behind the
+    camera."""
+    from flame_nerf.kernels.cpu.raster import nearest_faces
+
+    corners = homogeneous(world_to_camera(vertices.astype(np.float64), c2w), intrinsics[:2], intrinsics[2:])
+    face, depth = np.empty(size[::-1], np.int64), np.empty(size[::-1])
+    nearest_faces(corners, faces.astype(np.int64), False, face, depth)
+    depth[face < 0] = np.nan
     return MeshDepth(depth, face)
-
-
-def _box(
-    vertices: Float[np.ndarray, "V 3"],
-    c2w: Float[np.ndarray, "4 4"],
-    intrinsics: tuple[float, float, float, float],
-    size: tuple[int, int],
-) -> tuple[slice, slice]:
-    """Rows and columns of the picture that a mesh can be in; all of it where part of the mesh is behind the camera."""
-    points = project(vertices, c2w, intrinsics)
-    if not np.isfinite(points).all():
-        return slice(None), slice(None)
-    low = np.floor(points.min(axis=0)).astype(int).clip(0, size)
-    high = np.ceil(points.max(axis=0)).astype(int).clip(0, size)
-    return slice(low[1], high[1]), slice(low[0], high[0])
 
 
 def rasterise_pytorch3d(

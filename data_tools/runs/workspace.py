@@ -19,7 +19,7 @@ from data_tools.runs.progress import StageBars
 from flame_nerf.runtime.door import read_json, read_npz
 from flame_nerf.runtime.files import whole
 
-VERSION = 2
+VERSION = 3
 """Raised when a stage's results change meaning, so that older ones are not reused."""
 FOLDER = ".work"
 KEY = ".key"

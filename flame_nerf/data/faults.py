@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 from flame_nerf.data.face_boxes import head_box, project
 from flame_nerf.data.overlap import overlap
 from flame_nerf.data.stored import Covered, covered_by, read_mask, read_stored
+from flame_nerf.kernels.availability import numba_problem
 from flame_nerf.subject import Frame, Subject, SubjectError
 
 Level = Literal["error", "warning", "note"]
@@ -236,6 +237,9 @@ def overlap_findings(subject: Subject) -> Iterator[Finding]:
     Raises:
         SubjectError: naming a mask that cannot be decoded.
     """
+    if numba_problem() is not None:
+        # Nothing here draws the mesh then; training goes on without kernels, and so without this check.
+        return
     found = []
     for frame in spread(subject.frames, LAID_ON):
         if frame.mask_path is None or not frame.mask_path.exists():

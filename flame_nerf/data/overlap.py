@@ -8,8 +8,6 @@ from jaxtyping import Bool, Float, Int, UInt8
 from flame_nerf.data.face_boxes import project
 from flame_nerf.subject import Frame, Subject
 
-SUBPIXEL_BITS = 4
-"""cv2 takes corners in sixteenths of a pixel."""
 SIDE = 256
 """Longest side of the pictures that are compared."""
 FARTHEST = 50 * SIDE
@@ -21,25 +19,19 @@ LARGER = 2
 def cover(
     corners: Float[np.ndarray, "V 2"], faces: Int[np.ndarray, "F 3"], shape: tuple[int, int]
 ) -> Bool[np.ndarray, "H W"]:
-    """Pixels covered by a projected mesh.
+    """Pixels whose middles a projected mesh covers.
 
     Args:
         corners: its vertices in pixels, 0 at the left and upper edge.
         faces: triangles; those seen from behind are covered by others on a closed mesh and are skipped.
         shape: height and width.
     """
-    import cv2
+    from flame_nerf.kernels.cpu.raster import nearest_faces
 
-    mask = np.zeros(shape, dtype=np.uint8)
-    triangles = corners[faces]
-    first, second = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
-    # Counter-clockwise seen from outside turns clockwise in pixels, where y runs down.
-    front = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0] < 0
-    # cv2 puts 0 at the first pixel's centre.
-    fixed_point = np.round((triangles[front] - 0.5) * 2**SUBPIXEL_BITS).astype(np.int32)
-    for triangle in fixed_point:
-        cv2.fillConvexPoly(mask, triangle, 1, shift=SUBPIXEL_BITS)
-    return mask.astype(bool)
+    owner, depth = np.empty(shape, np.int64), np.empty(shape)
+    flat = np.concatenate([corners, np.ones_like(corners[:, :1])], axis=1).astype(np.float64)
+    nearest_faces(flat, faces.astype(np.int64), True, owner, depth)
+    return owner >= 0
 
 
 def overlap(subject: Subject, frame: Frame, mask: UInt8[np.ndarray, "H W"]) -> float:

@@ -206,3 +206,10 @@ def test_a_mesh_larger_or_smaller_than_its_mask_may_be_trained_on(sound):
         assert abs(int((other > 127).sum()) - int((mask > 127).sum())) > 0.3 * (mask > 127).sum()
         assert overlap(sound, frame, other) > 0.75
     assert overlap(sound, frame, 255 - mask) < 0.1
+
+
+def test_without_kernels_the_mesh_is_not_laid_on_the_masks(sound, monkeypatch):
+    aside = _cameras(_aside)(sound)
+    assert "lies off the masks" in _errors(aside)
+    monkeypatch.setattr("flame_nerf.data.faults.numba_problem", lambda: "numba does not import")
+    assert "lies off the masks" not in _errors(aside)

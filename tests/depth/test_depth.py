@@ -11,11 +11,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from synthetic import DISTANCE, RADII, ellipsoid, look_at_origin, make_subject
+from depth_oracles import by_rays, ellipsoid_depth
+from synthetic import DISTANCE, make_subject
 
-from data_tools.depth import DepthConfig, DepthError, mesh, monocular, pipeline
+from data_tools.depth import DepthConfig, DepthError, monocular, pipeline
 from data_tools.depth.config import EstimatorUnavailable
-from data_tools.depth.mesh import ordering_agreement, rasterise_by_rays, rasterise_pytorch3d
+from data_tools.depth.mesh import ordering_agreement
 from data_tools.depth.pipeline import write_depth
 from flame_nerf.subject import load_subject
 
@@ -34,44 +35,6 @@ def root(original, tmp_path):
 
 def maps_of(root):
     return np.stack([cv2.imread(str(f.depth_path), cv2.IMREAD_UNCHANGED) for f in load_subject(root).frames])
-
-
-def ellipsoid_depth(c2w, intrinsics, size):
-    """Depth along the camera's axis of the ellipsoid itself, from the quadratic equation; NaN beside it."""
-    fl_x, fl_y, cx, cy = intrinsics
-    x, y = np.meshgrid(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5)
-    d = np.stack([(x - cx) / fl_x, -(y - cy) / fl_y, -np.ones_like(x)], axis=-1) @ c2w[:3, :3].T / RADII
-    o = c2w[:3, 3] / RADII
-    a, b, c = (d * d).sum(-1), (d * o).sum(-1), (o * o).sum() - 1
-    with np.errstate(invalid="ignore"):
-        return (-b - np.sqrt(b * b - a * c)) / a
-
-
-@pytest.mark.parametrize("size", [(80, 80), (110, 70), (60, 90)])
-def test_mesh_depth_is_the_ellipsoids(size):
-    vertices, faces = ellipsoid(rings=96, sectors=128)
-    c2w = look_at_origin(0.7, -0.3)
-    intrinsics = (130.0, 120.0, size[0] / 2 + 3, size[1] / 2 - 5)
-    seen = rasterise_by_rays(vertices, faces, c2w, intrinsics, size)
-    want = ellipsoid_depth(c2w, intrinsics, size)
-    assert seen.depth.shape == want.shape == size[::-1]
-    assert ((seen.face >= 0) == np.isfinite(seen.depth)).all()
-    # The facetted silhouette lies a little inside the smooth one.
-    assert (np.isfinite(seen.depth) != np.isfinite(want)).mean() < 0.01
-    assert np.nanmax(np.abs(seen.depth - want)) < 0.004 and np.nanmedian(np.abs(seen.depth - want)) < 1e-4
-    assert DISTANCE - 0.11 < np.nanmin(seen.depth) < DISTANCE - 0.07
-
-
-@pytest.mark.parametrize("size", [(48, 48), (60, 40)])
-def test_pytorch3d_sees_what_rays_see(size):
-    pytest.importorskip("pytorch3d")
-    vertices, faces = ellipsoid()
-    arguments = (vertices, faces, look_at_origin(0.5, 0.2), (90.0, 95.0, size[0] / 2 - 4, size[1] / 2 + 2), size)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    ours, theirs = rasterise_by_rays(*arguments), rasterise_pytorch3d(*arguments, device)
-    both = np.isfinite(ours.depth) & np.isfinite(theirs.depth)
-    assert (np.isfinite(ours.depth) != np.isfinite(theirs.depth)).mean() < 0.005
-    assert np.abs(ours.depth - theirs.depth)[both].max() < 1e-4 and (ours.face == theirs.face)[both].mean() > 0.98
 
 
 def test_agreement_counts_pairs():
@@ -97,7 +60,7 @@ def test_mesh_maps_order_the_face_and_leave_out_hair_cloth_and_background(root):
     left_out = subject.track.region_faces("scalp", "neck")
     for frame, values in zip(subject.frames, maps_of(root), strict=True):
         assert values.dtype == np.uint16 and frame.depth_path.parent == root / "depths"
-        seen = rasterise_by_rays(
+        seen = by_rays(
             subject.track.vertices[frame.timestep], subject.track.faces, frame.c2w, subject.intrinsics_of(frame),
             (SIZE, SIZE),
         )  # fmt: skip
@@ -288,12 +251,3 @@ def test_the_command(root):
     assert done.stderr.count("Warning") == 1 and "tracked mesh" in done.stderr
     failed = run(str(root / "nothing"))
     assert failed.returncode == 1 and "Traceback" not in failed.stderr and "does not exist" in failed.stderr
-
-
-def test_rasteriser_is_chosen_without_cuda(monkeypatch):
-    vertices, faces = ellipsoid()
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(mesh, "rasterise_pytorch3d", lambda *arguments: pytest.fail("no CUDA here"))
-    assert np.isfinite(
-        mesh.rasterise(vertices, faces, look_at_origin(0, 0), (60.0, 60.0, 20, 20), (40, 40)).depth
-    ).any()

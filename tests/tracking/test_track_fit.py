@@ -17,7 +17,7 @@ from data_tools.tracking.fit.offsets import with_bumps
 from data_tools.tracking.fit.outline import Outline, head_vertices
 from data_tools.tracking.fit.pose_and_expression import fit_motion
 from data_tools.tracking.fit.residuals import FaceState, anchor_of, linearise
-from data_tools.tracking.fit.shape import choose_keyframes, fit_shape
+from data_tools.tracking.fit.shape import choose_keyframes, fit_shape, size_and_slope
 from flame_nerf.data.overlap import cover
 from flame_nerf.geometry import axis_angle_to_matrix, matrix_to_axis_angle, perspective
 from flame_nerf.heads import load_head
@@ -175,6 +175,64 @@ def test_a_blink_is_not_smoothed_away():
     assert float(found[:17].max()) < 0.1
 
 
+def _spread(places) -> float:
+    """Size of a set of points by the distances between all pairs of them."""
+    return float(torch.cdist(places.double(), places.double()).square().mean().sqrt())
+
+
+def test_size_is_that_of_the_distances_between_points():
+    points = face_points(with_bumps(load_head("anny")))
+    identity = torch.randn(points.shape.shape[-1], generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+    def expected(identity) -> float:
+        return float(np.log(_spread(points.mean + points.shape @ identity) / _spread(points.mean)))
+
+    size, slope = size_and_slope(points, identity)
+    assert abs(expected(identity)) > 0.01
+    assert size == pytest.approx(expected(identity), abs=1e-9)
+    for column in (0, 1, 50, 150, len(identity) - 1):
+        step = torch.zeros_like(identity)
+        step[column] = 1e-3
+        difference = (expected(identity + step) - expected(identity - step)) / 2e-3
+        assert float(slope[column]) == pytest.approx(difference, abs=1e-7)
+
+
+@pytest.mark.parametrize("first", [-2.0, 2.0])
+def test_a_talking_face_has_the_mean_face_s_size_and_its_own_shape(first):
+    """Of large and of small heads, the first component of which is size, pictures show the same. Expressions, which
+    cost less on a smaller head, must not shrink it."""
+    plain, frames = load_head("anny"), 12
+    head = with_bumps(plain)
+    points, generator = face_points(plain), torch.Generator().manual_seed(0)
+    time = torch.arange(frames, dtype=torch.float64)
+    turn = torch.stack([0.2 * torch.sin(time / 1.7), 0.4 * torch.sin(time / 2.3), 0.1 * torch.sin(time / 3.1)], 1)
+    identity = 0.6 * torch.randn(points.shape.shape[-1], generator=generator, dtype=torch.float64)
+    identity[0] = first
+    often = torch.rand(frames, points.expression.shape[-1], generator=generator, dtype=torch.float64) < 0.15
+    truth = FaceState(
+        rotation=torch.from_numpy(FLIP) @ axis_angle_to_matrix(turn),
+        shift=torch.tensor([[0.0, 0.0, 0.6]], dtype=torch.float64).repeat(frames, 1),
+        gaze=torch.zeros(frames, 2, 2, dtype=torch.float64),
+        expression=0.6 * often.double(),
+        identity=identity,
+        focal=FOCAL,
+    )
+    seen = _see(points, truth, noise=0.3)
+    wide = face_points(head)
+    with torch.no_grad():
+        found = fit_shape(wide, first_guess(wide, seen, FOCAL), seen, FOCAL, False, 7).identity
+    goal, mesh = (model.rest(one.float())[0].double() for model, one in ((plain, identity), (head, found)))
+    usual, own = (_spread(plain.landmark_points(mesh.float())) for mesh in (plain.template, goal))
+    assert abs(own / usual - 1) > 0.06
+    assert _spread(head.landmark_points(mesh.float())) == pytest.approx(usual, rel=0.01)
+    # Up to size, and to where it is, it is the person's face.
+    skin = torch.unique(plain.faces[plain.region_mask("skin", "lips", "eyelids")])
+    goal, mesh = ((one[skin] - one[skin].mean(dim=0)) / _spread(one[skin]) for one in (goal, mesh))
+    left, _, right = torch.linalg.svd(mesh.T @ goal)
+    off = (mesh @ left @ right - goal).norm(dim=1).mean() * _spread(plain.template[skin])
+    assert float(off) < 1e-3
+
+
 def test_the_outline_tells_what_landmarks_cannot():
     """A head that is wider at its sides than the landmarks, all in front, can show."""
     head, points, truth = _truth(12)
@@ -182,7 +240,8 @@ def test_the_outline_tells_what_landmarks_cannot():
     centre = torch.zeros(wide.shapedirs.shape[-1], dtype=torch.float64)
     centre[:6] = truth.identity
     sides = (head.template[:, 0].abs() > 0.05) & (head.template[:, 1] > -0.09)
-    reach = wide.shapedirs[sides, 0].sum(dim=0).double()
+    outward = torch.sign(head.template[sides, 0])
+    reach = (wide.shapedirs[sides, 0] * outward[:, None]).sum(dim=0).double()
     centre[6:] = 1.5 * torch.sign(reach[6:]) * (reach[6:].abs() > reach[6:].abs().median())
     points = face_points(wide)
     truth = replace(truth, identity=centre)

@@ -25,9 +25,26 @@ def test_cover_fills_what_the_mesh_covers():
     covered = cover(corners, faces, (90, 110))
     rows, columns = np.mgrid[:90, :110] + 0.5
     distance = np.hypot(columns - 50.5, rows - 40.25)
-    assert covered[distance < 29].all()
-    assert not covered[distance > 31.5].any()
+    # The circle of 64 corners, to the pixel: those whose middles lie within.
+    assert covered[distance < 29.9].all()
+    assert not covered[distance > 30].any()
     assert not cover(corners, faces[:, ::-1], (90, 110)).any()
+
+
+def test_a_mesh_of_corners_and_edges_on_pixels_middles_has_no_holes_and_no_rim():
+    side = np.arange(2, 8)
+    corners = np.stack(np.meshgrid(side, side, indexing="xy"), axis=-1).reshape(-1, 2) + 0.5
+    row = np.arange(30).reshape(5, 6)[:, :5].ravel()
+    a, b, c, d = row, row + 1, row + 6, row + 7
+    faces = np.concatenate([np.stack([a, c, b], axis=1), np.stack([b, c, d], axis=1)])
+    covered = cover(corners, faces, (10, 12))
+    expected = np.zeros((10, 12), dtype=bool)
+    expected[2:8, 2:8] = True
+    assert (covered == expected).all()
+    # A little aside there is one row and one column fewer.
+    aside = np.zeros((10, 12), dtype=bool)
+    aside[3:8, 3:8] = True
+    assert (cover(corners + 0.25, faces, (10, 12)) == aside).all()
 
 
 def test_outer_test_agrees_with_covering():

@@ -96,7 +96,7 @@ def span_rows(points: FacePoints) -> tuple[int, int] | None:
 
 def mean_face_px(points: FacePoints, state: FaceState) -> Float[Tensor, " T"]:
     """Height in each picture that the mean face would have in the head's place, pixels: the fit's unit of length, which
-    does not change with who is fitted. A fitted face may well be two thirds as high; see `face_height_px`."""
+    does not change with who is fitted. A person's own may be a tenth higher or lower; see `face_height_px`."""
     return state.focal * face_height(points) / state.shift[:, 2]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from data_tools.tracking.fit.energy import Seen, held, normal_equations, portions, within_bounds
 from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.lids import GapRows
-from data_tools.tracking.fit.residuals import EXPRESSION, POSE, FaceState
+from data_tools.tracking.fit.residuals import EXPRESSION, POSE, FaceState, anchor_of
 
 KEYFRAMES = 32
 """Frames that the identity is taken from."""
@@ -24,6 +24,10 @@ USUAL_GAZE = 0.12
 the eyeballs lie is told by this."""
 FOCAL_SPREAD = 0.03
 """Standard deviation of the logarithm of the focal length around its prior."""
+SIZE_SPREAD = 0.002
+"""Standard deviation of the logarithm of the face's size around the mean face's. People differ by 0.04, which pictures
+of one camera do not tell: a small head nearby looks like a large one farther away. But on a small one every expression
+and offset costs less, and so the face, left to itself, ends at two thirds of its size, and bent."""
 
 
 @dataclass(frozen=True)
@@ -242,8 +246,10 @@ def shape_step(
     prior = torch.full_like(equations.shared_gradient, repeats)
     prior[-1] = repeats / FOCAL_SPREAD**2 if focal_free else 1e12
     deviation = torch.cat([state.identity, state.identity.new_tensor([np.log(state.focal / focal_prior)])])
-    shared_hessian = equations.shared_hessian + torch.diag(prior)
-    shared_gradient = equations.shared_gradient + prior * deviation
+    size, by_identity = size_and_slope(points, state.identity)
+    by_shared, say = torch.cat([by_identity, by_identity.new_zeros(1)]), repeats / SIZE_SPREAD**2
+    shared_hessian = equations.shared_hessian + torch.diag(prior) + say * by_shared[:, None] * by_shared
+    shared_gradient = equations.shared_gradient + prior * deviation + say * size * by_shared
 
     fixed = held(points, state, equations.gradient)
     frame_step, shared_step = eliminated_step(
@@ -255,6 +261,15 @@ def shape_step(
         focal=state.focal * float(torch.exp(shared_step[-1])),
     )
     return within_bounds(points, moved)
+
+
+def size_and_slope(points: FacePoints, identity: Float[Tensor, " S"]) -> tuple[float, Float[Tensor, " S"]]:
+    """Logarithm of a face's size against the mean face's, and its derivatives: size is how far its points lie from
+    their middle, root mean square."""
+    usual, face = points.mean - anchor_of(points), points.mean + points.shape @ identity
+    around = face - face.mean(dim=0)
+    slope = torch.einsum("lc,lcs->s", around, points.shape) / around.square().sum()
+    return float(torch.log(around.norm() / usual.norm())), slope
 
 
 def eliminated_step(

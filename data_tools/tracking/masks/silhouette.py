@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from flame_nerf.data.overlap import SUBPIXEL_BITS
+SUBPIXEL_BITS = 4
+"""cv2 takes corners in sixteenths of a pixel."""
 
 
 class OuterTest:

@@ -15,6 +15,7 @@ from flame_nerf.avatar.export.web.appearance import Appearance
 from flame_nerf.avatar.export.web.config import FADE, LEAST_COSINE
 from flame_nerf.avatar.export.web.layers import LayeredHead
 from flame_nerf.avatar.export.web.views import View
+from flame_nerf.geometry import homogeneous, world_to_camera
 
 MOST_OPAQUE = 0.9995
 """Opacity that a texel may have: beyond it nothing shows through, and its logarithm ends."""
@@ -65,11 +66,9 @@ class LayerView:
         parts = []
         for layer, offset in enumerate(self._layered.offsets):
             points = vertices + normals * offset[:, None]
-            seen = (points - c2w[:, 3]) @ c2w[:, :3]
-            away = np.where(np.abs(seen[:, 2:]) > 1e-6, -seen[:, 2:], 1e-6)
-            screen = np.concatenate([focal * seen[:, :2] / away * (1, -1) + size / 2, -seen[:, 2:]], axis=1)
+            picture = homogeneous(world_to_camera(points, c2w), focal, size / 2)
             found = fragments(
-                screen, points, normals, self._triangles, self._corners, self._uv, self._layered.changes,
+                picture, points, normals, self._triangles, self._corners, self._uv, self._layered.changes,
                 np.ascontiguousarray(c2w[:, 3]), pixel, at, cosine, changing, depth,
             )  # fmt: skip
             values = np.full(found, layer), pixel[:found], at[:found], cosine[:found], changing[:found] > 0
