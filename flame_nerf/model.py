@@ -87,6 +87,9 @@ class FlameNerfModelConfig(StoredConfig, ModelConfig):
     `default_timestep` in its config.yml, under `model`."""
     refinement: TrackRefinementConfig = dataclasses.field(default_factory=TrackRefinementConfig)
     """Correction of the track while the field is learned."""
+    cuda_graphs: bool = True
+    """On CUDA, record what is the same work in every training step once and replay it as one launch: faster where a
+    step is bound by its hundreds of launches, at the cost of some memory. Without effect elsewhere."""
     lpips: bool = False
     """Report LPIPS in evaluation, too. Downloads a network at its first use, and takes longer per image."""
 
@@ -191,6 +194,8 @@ class FlameNerfModel(Model):
         # What moves meshes comes after the march. On a GPU the march runs where everything does.
         if self.renderer.marches and self.device.type == "cpu" and not self.refinement.moves_meshes:
             self.training_rays.prefetch(data.look_ahead)
+        if config.cuda_graphs and self.device.type == "cuda":
+            self.renderer.record_steps()
         views = TrainingViews(
             self.timeline, self.renderer, self.conditioning, self.refinement.pose, self.train_c2w, color
         )

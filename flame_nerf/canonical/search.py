@@ -6,10 +6,12 @@ Warp's BVH on CUDA (and, slower, on the CPU; `search_warp`). Both give the same 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
@@ -104,6 +106,22 @@ class ShellSamples:
     def middle(self) -> Float[Tensor, " N"]:
         """Distance of the samples' middles along their rays, metres."""
         return 0.5 * (self.t_start + self.t_end)
+
+    def filled_up(self, count: int) -> ShellSamples:
+        """The same samples, and the first of them again up to `count`: at the same places, without length, so that they
+        add nothing to their rays. `offsets` don't know of them.
+
+        Raises:
+            ValueError: more than twice as many.
+        """
+        spare = count - len(self)
+        if not 0 <= spare <= len(self):
+            raise ValueError(f"{len(self)} samples cannot be filled up to {count}")
+        middle = self.middle[:spare]
+        names = ("ray_index", "face", "mesh_index", "distance")
+        arrays = {name: torch.cat([getattr(self, name), getattr(self, name)[:spare]]) for name in names}
+        ends = {name: torch.cat([getattr(self, name), middle]) for name in ("t_start", "t_end")}
+        return dataclasses.replace(self, **arrays, **ends)
 
     def positions(self, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> Float[Tensor, "N 3"]:
         """The samples' middles in the rays' frame, metres. Differentiable with respect to the rays."""

@@ -134,7 +134,8 @@ class Rehearsal:
             self.record.by_place = True
             done = step(index)
             self.steps.append(
-                {"step": index, "launches": sum(self.record.launches.values()), "bytes": self.record.bytes,
+                {"step": index, "launches": sum(self.record.launches.values()), "inside": self.record.inside,
+                 "loss": float(done[0].detach().cpu()), "bytes": self.record.bytes,
                  "waits": dict(self.record.waits), "places": dict(self.record.places),
                  "operators": dict(self.record.launches)}
             )  # fmt: skip
