@@ -10,6 +10,8 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[1] / "support/rehearsal.py"
 PER_STEP = {"tolist search_warp.py:march", "_local_scalar_dense shell.py:_require"}
 """What a step waits for: how many samples its march found, and, when it has waited anyway, whether rays are numbers."""
+MOST_LAUNCHES = 150
+"""Of a recorded step, the graph's own two among them."""
 ONCE_A_FRAME = {
     # Once for all: where the frames' cameras stand.
     "download semantic.py:loss",
@@ -42,12 +44,30 @@ def faults(found: dict[str, dict]) -> list[str]:
 def test_runs_forward_and_backward_with_all_terms(tmp_path):
     # Films and exports are rehearsed by the script alone: they take minutes.
     methods = "flame-nerf", "flame-nerf-insta", "nha"
-    found = rehearse(tmp_path, "--methods", *methods, "--parts", "train", "evaluate", "panel")
+    found = rehearse(tmp_path, "--methods", *methods, "--parts", "train", "evaluate", "panel", "--cpu-steps", "36")
+    before, again, after = found.pop("cpu")["runs"]
+    assert before == again == after, "a training on the CPU is the same to the last bit, and with a GPU pretended"
     assert not faults(found)
     for method in methods[:2]:
         assert set(found[method]["waits a step"]) <= PER_STEP | ONCE_A_FRAME
         # A march for the batch, and for each view of a term.
         assert found[method]["waits a step"]["tolist search_warp.py:march"] <= 3
+
+
+@pytest.mark.slow
+def test_a_recorded_step_is_the_same_step_in_fewer_launches(tmp_path):
+    recorded, as_ever = "flame-nerf, colour and matte", "flame-nerf, colour and matte, without a graph"
+    found = rehearse(tmp_path, "--methods", recorded, as_ever, "--steps", "8")
+    assert not faults(found)
+    ours, theirs = found[recorded], found[as_ever]
+    assert ours["losses"] == pytest.approx(theirs["losses"], rel=1e-6)
+    # Steps 2 to 4 are of the kind for the first times; from the last of them on it is recorded.
+    assert [inside > 150 for inside in ours["in graphs of each"]] == [False] * 4 + [True] * 4
+    assert not any(theirs["in graphs of each"])
+    assert max(ours["launches of each"][5:]) <= MOST_LAUNCHES < min(theirs["launches of each"][5:])
+    for run in (ours, theirs):
+        once = {"synchronize recorded_steps.py:_record"}
+        assert set(run["waits a step"]) <= PER_STEP | once, "nothing inside of a graph is waited for"
 
 
 def test_what_a_gpu_refuses_is_refused():
@@ -72,6 +92,14 @@ with pretended_gpu() as record:
     (2 * there[torch.tensor([True, False, True], device="cuda")].square().sum()).backward()
     assert there.grad.tolist() == [4, 0, 4] and there.grad.is_cuda
     assert float(there.sum()) == 3 and (there.cpu() == 1).all()
+    def recorded(work):
+        return torch.cuda.make_graphed_callables(work, (torch.ones(3, device="cuda", requires_grad=True),))
+    doubled = recorded(lambda values: values * 2)
+    assert doubled(torch.full((3,), 4.0, device="cuda")).tolist() == [8, 8, 8]
+    assert record.launches["graph"] == 1 and record.inside == 1
+    assert refused(lambda: recorded(lambda values: values * values.sum().item())), "a wait in a graph"
+    assert refused(lambda: recorded(lambda values: values[values > 0])), "a mask in a graph"
+    assert refused(lambda: recorded(lambda values: values * here.to("cuda", non_blocking=True))), "the host's numbers"
     waits = " ".join(record.waits)
     assert all(word in waits for word in ("mask index", "tolist", "_local_scalar_dense", "download")), waits
 """

@@ -55,3 +55,10 @@ def place() -> str:
 def wait(what: str) -> None:
     """Note that a GPU would be waited for."""
     RECORD.waits[f"{what} {place()}"] += 1
+
+
+def launched(name: str) -> None:
+    """Note a piece of work."""
+    RECORD.launches[name] += 1
+    if RECORD.by_place:
+        RECORD.places[place()] += 1

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_record import RECORD, DeviceFault, Record, place, wait
+from gpu_record import RECORD, DeviceFault, Record, launched, place, wait
 from pretended_graphs import Graph, pretend_graphs, refuse_upload
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -147,16 +147,13 @@ def compute(operator: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if not stays:
         return out
     graph = Graph.recording
+    works = name not in NO_WORK and name not in WAITS
     if graph is not None:
-        graph.keep((host_args, host_kwargs, out))
-    if name not in NO_WORK and name not in WAITS and graph is not None:
-        graph.note(operator, host_args, host_kwargs, out)
-    elif name not in NO_WORK and name not in WAITS:
-        RECORD.launches[name] += 1
+        graph.note(operator if works else None, host_args, host_kwargs, out)
+    elif works:
+        launched(name)
         RECORD.bytes += sum(x.numel() * x.element_size() for x in there)
         RECORD.bytes += sum(x.nbytes for x in tree_leaves(out) if isinstance(x, torch.Tensor))
-        if RECORD.by_place:
-            RECORD.places[place()] += 1
     known = {id(x.host): x for x in there}
 
     def wrapped(value: Any) -> Any:
@@ -317,16 +314,14 @@ def pretend_warp() -> None:
         if not is_on(tensor) and tensor.numel():
             raise DeviceFault(f"Warp is given a tensor of the host, in {place()}")
         if Graph.recording is not None:
-            Graph.recording.keep(host_of(tensor))
+            Graph.recording.note(None, (host_of(tensor),))
         return from_torch(host_of(tensor), *args, **kwargs)
 
     def run(*args: Any, **kwargs: Any) -> None:
         if Graph.recording is not None:
             Graph.recording.note(to_run, args, kwargs)
         else:
-            RECORD.launches["warp"] += 1
-            if RECORD.by_place:
-                RECORD.places[place()] += 1
+            launched("warp")
         # Its own functions must not be seen as the host's work.
         to_run(*args, **kwargs)
 

@@ -30,24 +30,26 @@ class Graph:
         self._work: list[Callable[[], None]] = []
         self._kept: list[Any] = []
 
-    def note(self, work: Callable[..., Any], args: Any, kwargs: dict[str, Any], made: Any = None) -> None:
-        """Take down work that was just done, and what it made."""
-        kept = [x for x in tree_leaves(made) if isinstance(x, torch.Tensor)]
-        given = {x.untyped_storage().data_ptr() for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
-        new = [x.untyped_storage().data_ptr() not in given for x in kept]
+    def note(
+        self, work: Callable[..., Any] | None, args: Any = (), kwargs: dict[str, Any] | None = None, made: Any = None
+    ) -> None:
+        """Take down work that was just done and what it made; None: nothing but memory that stays the recording's."""
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        outputs = [x for x in tree_leaves(made) if isinstance(x, torch.Tensor)]
+        self._kept += [*given, *outputs]
+        if work is None:
+            return
+        known = {x.untyped_storage().data_ptr() for x in given}
+        fresh = [x.untyped_storage().data_ptr() not in known for x in outputs]
 
         def again() -> None:
-            found = [x for x in tree_leaves(work(*args, **kwargs)) if isinstance(x, torch.Tensor)]
-            for old, now, is_new in zip(kept, found, new, strict=True):
-                if is_new:
+            found = [x for x in tree_leaves(work(*args, **(kwargs or {}))) if isinstance(x, torch.Tensor)]
+            for old, now, is_fresh in zip(outputs, found, fresh, strict=True):
+                if is_fresh:
                     old.copy_(now)
 
         self.launches += 1
         self._work.append(again)
-
-    def keep(self, values: Any) -> None:
-        """Memory of the recording stays its own."""
-        self._kept.append(values)
 
     def replay(self) -> None:
         """All of it again: one launch."""
