@@ -1,8 +1,8 @@
 """CUDA graphs on a GPU that is not there: the operators that were recorded, over the same memory, again and again.
 
-PyTorch's own `make_graphed_callables` works with them. As on a GPU nothing of Python runs in a replay: what was a number
-of Python's when it was recorded stays that number, and what is read lies where it lay. What a recording would be broken
-off for is refused: to wait for the GPU, and to bring numbers of the host.
+PyTorch's own `make_graphed_callables` works with them. As on a GPU nothing of Python runs in a replay: what was a
+number of Python's when it was recorded stays that number, and what is read lies where it lay. What a recording would be
+broken off for is refused: to wait for the GPU, and to bring numbers of the host.
 """
 
 from __future__ import annotations
