@@ -109,7 +109,7 @@ class ShellSamples:
 
     def filled_up(self, count: int) -> ShellSamples:
         """The same samples, and the first of them again up to `count`: at the same places, without length, so that they
-        add nothing to their rays. `offsets` don't know of them.
+        add nothing to their rays. `offsets` don't know of them, nor do kernels that go by those: for torch.
 
         Raises:
             ValueError: more than twice as many.

@@ -76,9 +76,10 @@ class StepRecorder:
         return (recorded or self._work)(*tensors)
 
     def _worth(self, kind: Any) -> bool:
+        if self.problem is not None or len(self._recorded) >= MOST or not torch.is_grad_enabled():
+            return False
         self._seen[kind] += 1
-        usable = self.problem is None and len(self._recorded) < MOST and torch.is_grad_enabled()
-        return usable and self._seen[kind] >= SEEN
+        return self._seen[kind] >= SEEN
 
     def _record(self, kind: Any, tensors: Sequence[Tensor]) -> Work | None:
         """Record a kind of step; None, and a line that says why, where it cannot be."""
