@@ -31,12 +31,13 @@ from flame_nerf.motion import PosedFrame, SubjectMotion, face_moves, filmed_path
 from flame_nerf.refinement import TrackRefinement, TrackRefinementConfig
 from flame_nerf.render.background import Background
 from flame_nerf.render.conditioning import Conditioning, LatentCodes
-from flame_nerf.render.head_renderer import HeadRenderer, SamplingConfig
+from flame_nerf.render.head_renderer import HeadRenderer
 from flame_nerf.render.moments import Timeline
 from flame_nerf.render.observed.trust_map import TrustMap
 from flame_nerf.render.picture import TrainingViews, along_bundle, render_in_parts, render_picture, unit_rays
 from flame_nerf.render.prefetch import TrainingRays
 from flame_nerf.render.renderer import Renderer
+from flame_nerf.render.sampling_config import SamplingConfig
 from flame_nerf.runtime.command_line import prepare_export
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.subject import Frame, Subject

@@ -117,11 +117,16 @@ class ShellSamples:
         spare = count - len(self)
         if not 0 <= spare <= len(self):
             raise ValueError(f"{len(self)} samples cannot be filled up to {count}")
-        middle = self.middle[:spare]
-        names = ("ray_index", "face", "mesh_index", "distance")
-        arrays = {name: torch.cat([getattr(self, name), getattr(self, name)[:spare]]) for name in names}
-        ends = {name: torch.cat([getattr(self, name), middle]) for name in ("t_start", "t_end")}
-        return dataclasses.replace(self, **arrays, **ends)
+        again, middle = slice(spare), self.middle[:spare]
+        return dataclasses.replace(
+            self,
+            ray_index=torch.cat([self.ray_index, self.ray_index[again]]),
+            t_start=torch.cat([self.t_start, middle]),
+            t_end=torch.cat([self.t_end, middle]),
+            face=torch.cat([self.face, self.face[again]]),
+            mesh_index=torch.cat([self.mesh_index, self.mesh_index[again]]),
+            distance=torch.cat([self.distance, self.distance[again]]),
+        )
 
     def positions(self, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> Float[Tensor, "N 3"]:
         """The samples' middles in the rays' frame, metres. Differentiable with respect to the rays."""

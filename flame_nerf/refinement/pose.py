@@ -132,7 +132,7 @@ class PoseRefinement(nn.Module):
 
     def _training_rays(self, ray_bundle: RayBundle, step: int) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
         config = self.config
-        calibrated = config.calibrate and step >= config.calibration_start_step
+        calibrated = bool(config.calibrate) and step >= config.calibration_start_step
         over_time = self.over_time if step >= config.over_time_start_step else None
         if not calibrated and over_time is None:
             return ray_bundle.origins, ray_bundle.directions
@@ -196,7 +196,7 @@ class PoseRefinement(nn.Module):
 
     def correction(self, c2w: Float[Tensor, "N 3 4"], timesteps: Int[Tensor, " N"]) -> Float[Tensor, "N 6"]:
         """Shift (metres) and turn (metres at 0.1 m from the centre) that tracked cameras are corrected by."""
-        return self._tangent(self.features(c2w), timesteps, self.config.calibrate, self.over_time)
+        return self._tangent(self.features(c2w), timesteps, bool(self.config.calibrate), self.over_time)
 
     def _beyond_turn(
         self, over_time: TimeSpline, timesteps: Int[Tensor, " N"], features: Float[Tensor, "N F"]

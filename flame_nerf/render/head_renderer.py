@@ -217,13 +217,13 @@ class HeadRenderer(Renderer):
         offsets: Int[Tensor, " R+1"],
         background: Float[Tensor, "R 3"] | Float[Tensor, " 3"],
         factor: Float[Tensor, " N"] | None = None,
+        *,
         inside: Bool[Tensor, " N"] | None = None,
         exploring: bool = False,
     ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 1"], Float[Tensor, "R 1"]]:
         """Colour, opacity and depth of rays from their samples in the canonical head, by tensors alone."""
         sigma, rgb = self.query_field(points, looking, condition, row)
-        if factor is not None:
-            sigma = sigma * factor
+        sigma = sigma if factor is None else sigma * factor
         if self.training and self.config.occupancy.enabled:
             self.occupancy.learn(self.occupancy.cells(points), sigma, exploring)
         if inside is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -87,7 +87,8 @@ class StepRecorder:
         free += torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         needed = BYTES_PER_SAMPLE * len(tensors[0])
         if free < 2 * needed:
-            return self._give_up(f"that takes {needed >> 20} MB and {free >> 20} MB of the GPU's memory are free")
+            self._give_up(f"that takes {needed >> 20} MB and {free >> 20} MB of the GPU's memory are free")
+            return None
         # Its own memory: what a step brings is gone after it.
         own = tuple(tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in tensors)
         caches = torch.is_autocast_cache_enabled()
@@ -96,9 +97,10 @@ class StepRecorder:
         torch.set_autocast_cache_enabled(False)
         try:
             part = _Part(self._work, self._parameters)
-            recorded = torch.cuda.make_graphed_callables(part, own, allow_unused_input=True)
+            recorded = cast(Work, torch.cuda.make_graphed_callables(part, own, allow_unused_input=True))
         except RuntimeError as error:
-            return self._give_up((str(error).strip() or type(error).__name__).splitlines()[0])
+            self._give_up((str(error).strip() or type(error).__name__).splitlines()[0])
+            return None
         finally:
             torch.set_autocast_cache_enabled(caches)
         self._recorded[kind] = recorded
