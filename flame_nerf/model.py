@@ -195,7 +195,10 @@ class FlameNerfModel(Model):
         # What moves meshes comes after the march. On a GPU the march runs where everything does.
         if self.renderer.marches and self.device.type == "cpu" and not self.refinement.moves_meshes:
             self.training_rays.prefetch(data.look_ahead)
-        if config.cuda_graphs and self.device.type == "cuda":
+        # A recording's gradients lie where its next replay overwrites them: none may be waiting to be added up.
+        trainer = attributes.trainer
+        accumulates = trainer is not None and any(n > 1 for n in trainer.config.gradient_accumulation_steps.values())
+        if config.cuda_graphs and self.device.type == "cuda" and not accumulates:
             self.renderer.record_steps()
         views = TrainingViews(
             self.timeline, self.renderer, self.conditioning, self.refinement.pose, self.train_c2w, color

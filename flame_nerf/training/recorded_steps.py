@@ -42,7 +42,7 @@ class StepRecorder:
     def __init__(self, work: Work, parameters: Sequence[nn.Parameter]):
         """
         Args:
-            work: from tensors to tensors, always by the same operators; nothing in it waits for the GPU, or asks the
+            work: from tensors, the first of them with a row a sample, to tensors, always by the same operators; nothing in it waits for the GPU, or asks the
                 host for what differs between steps. It is run a few times more where it is recorded.
             parameters: those learned that it reads.
         """
@@ -57,13 +57,14 @@ class StepRecorder:
         """How many samples to fill a step up to that has `samples` on `rays`; `samples` itself: this one not at all."""
         if self.problem is not None or samples == 0:
             return samples
-        room = self._rooms.get(rays, 0)
+        before = room = self._rooms.get(rays, 0)
         self._below[rays] = self._below[rays] + 1 if samples < LEAST * room else 0
         if samples > room or self._below[rays] > PATIENCE:
             room = self._rooms[rays] = -int(-samples * (1 + SPARE) // MULTIPLE) * MULTIPLE
             self._below[rays] = 0
-            # What was recorded for another size is of no more use, and holds memory.
-            self._recorded, self._seen = {}, Counter()
+            # What was recorded for the other size is of no more use, and holds memory.
+            for kind in [kind for kind in self._recorded if kind[0][0][0] == before]:
+                del self._recorded[kind], self._seen[kind]
         return room if LEAST * room <= samples else samples
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:

@@ -117,6 +117,16 @@ def test_one_recording_a_kind_and_none_without_gradients(monkeypatch, said):
     found = [float(recorder(values)[0][0]) for values in [plain, learning] * (SEEN + 1)]
     assert found == [2, 2] * (SEEN - 1) + [3, 3] * 2
     assert [own[0].requires_grad for _, own in made] == [False, True] and not said
-    # Rooms of another size end what was recorded.
-    recorder.room(8, 100), recorder.room(8, 1000)
-    assert float(recorder(plain)[0][0]) == 2
+
+
+def test_what_is_recorded_is_dropped_with_its_room_alone(monkeypatch):
+    gpu(monkeypatch, 100 * GB, 100 * GB, lambda part, own, **_: lambda *tensors: (tensors[0] + 1,))
+    recorder = StepRecorder(lambda values: (values * 2,), [])
+    plain, patches = recorder.room(64, 1_000), recorder.room(80, 3_000)
+
+    def result(rows: int) -> float:
+        return float(recorder(torch.ones(rows) * 5)[0][0])
+
+    assert [result(rows) for rows in (plain, patches) * SEEN][-2:] == [6, 6]
+    larger = recorder.room(64, 2_000)
+    assert larger > plain and result(larger) == result(plain) == 10 and result(patches) == 6
