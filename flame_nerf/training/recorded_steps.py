@@ -42,8 +42,9 @@ class StepRecorder:
     def __init__(self, work: Work, parameters: Sequence[nn.Parameter]):
         """
         Args:
-            work: from tensors, the first of them with a row a sample, to tensors, always by the same operators; nothing in it waits for the GPU, or asks the
-                host for what differs between steps. It is run a few times more where it is recorded.
+            work: from tensors, the first of them with a row a sample, to tensors, always by the same operators; nothing
+                in it waits for the GPU, or asks the host for what differs between steps. It is run a few times more
+                where it is recorded.
             parameters: those learned that it reads.
         """
         self._work, self._parameters = work, tuple(parameters)
