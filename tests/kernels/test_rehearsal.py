@@ -10,7 +10,7 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[1] / "support/rehearsal.py"
 PER_STEP = {"tolist search_warp.py:march", "_local_scalar_dense shell.py:_require_finite"}
 """What a step waits for: how many samples its march found, and, when it has waited anyway, whether rays are numbers."""
-MOST_LAUNCHES = 150
+MOST_LAUNCHES = 120
 """Of a recorded step, the graph's own two among them."""
 RECORDING = {"synchronize recorded_steps.py:_record"}
 """Before and after a graph is recorded."""
