@@ -78,8 +78,8 @@ class FieldConfig(StoredConfig):
     compiled: Fixed[bool] = True
     """On a CPU, compute grid and networks in kernels of our own: float32, and faster than torch in bfloat16."""
     precision: Precision = "auto"
-    """Arithmetic of the networks in torch. auto: bfloat16 on CUDA and on a CPU that has instructions for it, else
-    float32. float32 is more exact, and slower where bfloat16 is available."""
+    """Arithmetic of the networks in torch. auto: bfloat16 on a GPU or CPU that has instructions for it (GPUs from
+    compute capability 8.0 on), else float32. float32 is more exact, and slower where bfloat16 is available."""
 
 
 def fitted_to_pixels(config: FieldConfig, aabb: Float[Tensor, "2 3"], pixel_size: float) -> FieldConfig:
@@ -287,12 +287,18 @@ class FlameNerfField(Field):
 
 
 def arithmetic(device_type: str, precision: Precision) -> AbstractContextManager:
-    """Arithmetic of the networks. auto: bfloat16 on CUDA and on a CPU that multiplies it itself, else float32."""
+    """Arithmetic of the networks. auto: bfloat16 where the GPU, or the CPU, multiplies it itself, else float32."""
     if precision == "auto":
-        if device_type == "cuda" or (device_type == "cpu" and _cpu_has_bfloat16()):
-            return torch.autocast(device_type, torch.bfloat16)
-        return nullcontext()
+        has_it = {"cuda": cuda_has_bfloat16, "cpu": _cpu_has_bfloat16}.get(device_type, bool)
+        return torch.autocast(device_type, torch.bfloat16) if has_it() else nullcontext()
     return torch.autocast(device_type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@lru_cache(maxsize=1)
+def cuda_has_bfloat16() -> bool:
+    """True if all GPUs here multiply bfloat16 themselves, from compute capability 8.0 on; torch emulates it on older
+    ones, slower than float32. All: where several train, each is to compute alike."""
+    return all(torch.cuda.get_device_capability(index) >= (8, 0) for index in range(torch.cuda.device_count()))
 
 
 @lru_cache(maxsize=1)

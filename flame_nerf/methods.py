@@ -22,8 +22,8 @@ from flame_nerf.field import FieldConfig
 from flame_nerf.losses.weights import LossWeights
 from flame_nerf.model import FlameNerfModelConfig
 from flame_nerf.refinement import PoseRefinementConfig, TrackRefinementConfig
-from flame_nerf.render.head_renderer import SamplingConfig
 from flame_nerf.render.observed.occupancy import OccupancyConfig
+from flame_nerf.render.sampling_config import SamplingConfig
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.training.trainer import DecaySchedulerConfig, FlameNerfTrainerConfig
 from flame_nerf.training.viewer_address import LOCAL

@@ -31,12 +31,13 @@ from flame_nerf.motion import PosedFrame, SubjectMotion, filmed_path, head_of, w
 from flame_nerf.refinement import TrackRefinement, TrackRefinementConfig
 from flame_nerf.render.background import Background
 from flame_nerf.render.conditioning import Conditioning, LatentCodes
-from flame_nerf.render.head_renderer import HeadRenderer, SamplingConfig
+from flame_nerf.render.head_renderer import HeadRenderer
 from flame_nerf.render.moments import Timeline
 from flame_nerf.render.observed.trust_map import TrustMap
 from flame_nerf.render.picture import TrainingViews, along_bundle, render_in_parts, render_picture, unit_rays
 from flame_nerf.render.prefetch import TrainingRays
 from flame_nerf.render.renderer import Renderer
+from flame_nerf.render.sampling_config import SamplingConfig
 from flame_nerf.runtime.command_line import prepare_export
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.subject import Frame, Subject
@@ -87,6 +88,9 @@ class FlameNerfModelConfig(StoredConfig, ModelConfig):
     `default_timestep` in its config.yml, under `model`."""
     refinement: TrackRefinementConfig = dataclasses.field(default_factory=TrackRefinementConfig)
     """Correction of the track while the field is learned."""
+    cuda_graphs: bool = True
+    """On CUDA, record what is the same work in every training step once and replay it as one launch: faster where a
+    step is bound by its hundreds of launches, at the cost of some memory. Without effect elsewhere."""
     lpips: bool = False
     """Report LPIPS in evaluation, too. Downloads a network at its first use, and takes longer per image."""
 
@@ -180,6 +184,11 @@ class FlameNerfModel(Model):
         # What moves meshes comes after the march. On a GPU the march runs where everything does.
         if self.renderer.marches and self.device.type == "cpu" and not self.refinement.moves_meshes:
             self.training_rays.prefetch(data.look_ahead)
+        # A recording's gradients lie where its next replay overwrites them: none may be waiting to be added up.
+        trainer = attributes.trainer
+        accumulates = trainer is not None and any(n > 1 for n in trainer.config.gradient_accumulation_steps.values())
+        if config.cuda_graphs and self.device.type == "cuda" and not accumulates:
+            self.renderer.record_steps()
         views = TrainingViews(
             self.timeline, self.renderer, self.conditioning, self.refinement.pose, self.train_c2w, color
         )

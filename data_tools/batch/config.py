@@ -27,7 +27,8 @@ class BatchConfig:
     """GPUs of this machine, dealt out to the workers in turn; on a cluster any number asks for one a job. 0: jobs
     choose."""
     retries: int = 1
-    """How often a step that failed is tried again; it goes on where it stopped."""
+    """How often a step that failed is tried again; it goes on where it stopped. On Ray also how often a job is given to
+    another machine after its own is lost."""
     engine: Literal["local", "ray", "slurm"] = "local"
     """local: processes on this machine; ray: jobs of the Ray cluster this machine belongs to (or of one that is
     started here), needs `pip install ray`; slurm: a job array, from a machine that has `sbatch`. All machines of a

@@ -66,7 +66,8 @@ def on_ray(jobs: Sequence[Job], config: BatchConfig, told: Told) -> Iterator[Job
             ray.init(log_to_driver=False)
         # A cluster that does not start in time raises a bare Exception.
         except Exception as error:
-            raise BatchError(f"Ray does not start ({error}). `ray status` says which cluster it looks for.") from error
+            why = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise BatchError(f"Ray does not start ({why}). `ray status` says which cluster it looks for.") from error
     try:
         yield from _ray_results(ray, jobs, config, told)
     finally:
@@ -77,7 +78,9 @@ def on_ray(jobs: Sequence[Job], config: BatchConfig, told: Told) -> Iterator[Job
 def _ray_results(ray, jobs: Sequence[Job], config: BatchConfig, told: Told) -> Iterator[JobResult]:
     cores = max(1, int(ray.cluster_resources().get("CPU", os.cpu_count() or 1)) // config.workers)
     # A machine smaller than a worker's share of the cluster must still be able to take a job.
-    task = ray.remote(num_cpus=min(cores, 2), num_gpus=1 if config.gpus else 0, max_retries=0)(run_job)
+    # Ray's own retries are for machines that are lost: what a command does wrong, run_job sees to.
+    share = {"num_cpus": min(cores, 2), "num_gpus": 1 if config.gpus else 0}
+    task = ray.remote(**share, max_retries=config.retries)(run_job)
     rest, running = list(jobs), {}
     try:
         while rest or running:

@@ -28,7 +28,8 @@ from flame_nerf.losses.terms import LossTerms, target_colors
 from flame_nerf.losses.weights import LossWeights, Term
 from flame_nerf.model import FlameNerfModel, FlameNerfModelConfig
 from flame_nerf.motion import SubjectMotion
-from flame_nerf.render.head_renderer import HeadRenderer, SamplingConfig
+from flame_nerf.render.head_renderer import HeadRenderer
+from flame_nerf.render.sampling_config import SamplingConfig
 from flame_nerf.render.step_rays import StepRays
 from flame_nerf.subject import HeadTrack
 

@@ -6,10 +6,12 @@ Warp's BVH on CUDA (and, slower, on the CPU; `search_warp`). Both give the same 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
@@ -104,6 +106,27 @@ class ShellSamples:
     def middle(self) -> Float[Tensor, " N"]:
         """Distance of the samples' middles along their rays, metres."""
         return 0.5 * (self.t_start + self.t_end)
+
+    def filled_up(self, count: int) -> ShellSamples:
+        """The same samples, and the first of them again up to `count`: at the same places, without length, so that they
+        add nothing to their rays. `offsets` don't know of them, nor do kernels that go by those: for torch.
+
+        Raises:
+            ValueError: more than twice as many.
+        """
+        spare = count - len(self)
+        if not 0 <= spare <= len(self):
+            raise ValueError(f"{len(self)} samples cannot be filled up to {count}")
+        again, middle = slice(spare), self.middle[:spare]
+        return dataclasses.replace(
+            self,
+            ray_index=torch.cat([self.ray_index, self.ray_index[again]]),
+            t_start=torch.cat([self.t_start, middle]),
+            t_end=torch.cat([self.t_end, middle]),
+            face=torch.cat([self.face, self.face[again]]),
+            mesh_index=torch.cat([self.mesh_index, self.mesh_index[again]]),
+            distance=torch.cat([self.distance, self.distance[again]]),
+        )
 
     def positions(self, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> Float[Tensor, "N 3"]:
         """The samples' middles in the rays' frame, metres. Differentiable with respect to the rays."""

@@ -100,6 +100,8 @@ class PoseRefinement(nn.Module):
         self.register_buffer("train_features", self.features(c2w), persistent=False)
         self.register_buffer("train_timesteps", timesteps, persistent=False)
         self.calibration = nn.Parameter(torch.zeros(TURN_FEATURES, 6))
+        # What steps that learn no corrections keep of them, and which steps those are.
+        self._kept: tuple[tuple[int, bool, bool], Float[Tensor, "N 3 4"]] | None = None
         self.over_time: TimeSpline | None = None
         if config.over_time:
             explained = self.train_features if config.calibrate else None
@@ -130,21 +132,45 @@ class PoseRefinement(nn.Module):
 
     def _training_rays(self, ray_bundle: RayBundle, step: int) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
         config = self.config
-        calibrated = config.calibrate and step >= config.calibration_start_step
+        calibrated = bool(config.calibrate) and step >= config.calibration_start_step
         over_time = self.over_time if step >= config.over_time_start_step else None
         if not calibrated and over_time is None:
             return ray_bundle.origins, ray_bundle.directions
+        if self.centre.is_cuda and not self.learns(step):
+            return self._moved_as_learned(ray_bundle, step, calibrated, over_time)
         # The exponential is taken once a frame, not once a ray.
         unique = torch.unique(ray_bundle.camera_indices[:, 0], return_inverse=True)
         frames, which = (to_device(indices, self.centre.device) for indices in unique)
-        tangent = self.centre.new_zeros(len(frames), 6)
-        features = self.train_features[frames]
+        tangent = self._tangent(self.train_features[frames], self.train_timesteps[frames], calibrated, over_time)
+        correction = self._exponential(tangent)[which]
+        return self._moved(correction, ray_bundle.origins, ray_bundle.directions)
+
+    def _moved_as_learned(
+        self, ray_bundle: RayBundle, step: int, calibrated: bool, over_time: TimeSpline | None
+    ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
+        """As the steps that learn no corrections have it: those of all frames stay the same from one that does to the
+        next, and take thirty launches less if they are kept."""
+        valid_for = step // LEARN_EVERY, calibrated, over_time is not None
+        if self._kept is None or self._kept[0] != valid_for:
+            tangent = self._tangent(self.train_features, self.train_timesteps, calibrated, over_time)
+            self._kept = valid_for, self._exponential(tangent)
+        which = to_device(ray_bundle.camera_indices[:, 0], self.centre.device)
+        return self._moved(self._kept[1][which], ray_bundle.origins, ray_bundle.directions)
+
+    def _tangent(
+        self,
+        features: Float[Tensor, "N F"],
+        timesteps: Int[Tensor, " N"],
+        calibrated: bool,
+        over_time: TimeSpline | None,
+    ) -> Float[Tensor, "N 6"]:
+        """Shift (metres) and turn (metres at 0.1 m from the centre) of frames."""
+        tangent = self.centre.new_zeros(len(features), 6)
         if calibrated:
             tangent = tangent + features @ self.calibration
         if over_time is not None:
-            tangent = tangent + self._beyond_turn(over_time, self.train_timesteps[frames], features)
-        correction = self._exponential(tangent)[which]
-        return self._moved(correction, ray_bundle.origins, ray_bundle.directions)
+            tangent = tangent + self._beyond_turn(over_time, timesteps, features)
+        return tangent
 
     def correct_tracked_camera(
         self,
@@ -170,12 +196,7 @@ class PoseRefinement(nn.Module):
 
     def correction(self, c2w: Float[Tensor, "N 3 4"], timesteps: Int[Tensor, " N"]) -> Float[Tensor, "N 6"]:
         """Shift (metres) and turn (metres at 0.1 m from the centre) that tracked cameras are corrected by."""
-        tangent, features = self.centre.new_zeros(len(timesteps), 6), self.features(c2w)
-        if self.config.calibrate:
-            tangent = tangent + features @ self.calibration
-        if self.over_time is not None:
-            tangent = tangent + self._beyond_turn(self.over_time, timesteps, features)
-        return tangent
+        return self._tangent(self.features(c2w), timesteps, bool(self.config.calibrate), self.over_time)
 
     def _beyond_turn(
         self, over_time: TimeSpline, timesteps: Int[Tensor, " N"], features: Float[Tensor, "N F"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,58 +26,21 @@ from flame_nerf.motion import PosedFrame, SubjectMotion
 from flame_nerf.render.compositing import render_packed
 from flame_nerf.render.falloff import Falloff
 from flame_nerf.render.observed.expression_hull import ExpressionHull
-from flame_nerf.render.observed.occupancy import OccupancyConfig, OccupancyGrid, select
+from flame_nerf.render.observed.occupancy import OccupancyGrid, select
 from flame_nerf.render.observed.skipped_space import SkippedSpace
 from flame_nerf.render.observed.view_cone import ViewCone
 from flame_nerf.render.renderer import Renderer
-from flame_nerf.render.shell_config import ShellConfig
+from flame_nerf.render.sampling_config import SamplingConfig
 from flame_nerf.render.step_rays import StepRays
-from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.subject import HeadTrack
+from flame_nerf.training.recorded_steps import StepRecorder
 
 BATCH_MULTIPLE = 512
 """Numbers of samples are rounded up to this where torch computes the field on the CPU."""
-
-
 NEAR, FAR = 0.02, 20.0
-"""Metres from the camera between which rays are sampled: no camera films a head from nearer or farther."""
+"""Metres from the camera between which rays are sampled: none films a head from nearer or farther."""
 MAX_SAMPLES_PER_RAY = 256
 """Samples a ray may have; the farthest are dropped. With the default steps a ray through the whole shell has fewer."""
-
-
-@dataclass
-class SamplingConfig(StoredConfig):
-    """Where along a ray the field is queried. Lengths in metres."""
-
-    shell: ShellConfig = field(default_factory=ShellConfig)
-    """How far from the mesh there may be density."""
-    falloff: float = 0.0
-    """Density bias towards the mesh: before training it falls by exp(-falloff) from the mesh to the
-    shell's edge, with the same total; not over the scalp and fur, where hair stands off the mesh. Larger values keep
-    smooth skin from being learned in the air in front of the mesh and close sides that are seen only at a grazing
-    angle; too large, glasses and loose clothes come out thin. 0: no bias."""
-    step: float = 3**0.5 / 1024
-    """Length of a sample along the ray (by default sqrt(3)/1024, the method's). A larger step has fewer samples and is
-    faster in proportion; surfaces become softer and thin structures are missed."""
-    behind: float = 0.02
-    """Depth below the mesh, where it hits it first, that a ray goes to; inf: through the whole head. Larger values
-    tolerate a mesh that lies too far out, and cost samples in proportion."""
-    grazing: float = 0.05
-    """Distance after that hit at which a ray ends though it is not `behind` deep yet. Smaller has fewer samples and
-    specks along the outline of hair, where rays end in the middle of the surface; 0: every ray ends `behind` after its
-    hit, as older versions had it."""
-    occupancy: OccupancyConfig = field(default_factory=OccupancyConfig)
-    """Skipping of space that is known to be empty."""
-    observed_directions_only: bool = True
-    """Views from outside the training cameras' directions use the nearest observed direction for the colour. Without,
-    view-dependent colour is extrapolated, which can tint whole sides of the face. Costs a look-up per sample of a
-    picture, nothing in training."""
-    observed_expressions_only: bool = True
-    """An expression far from all of the training video conditions the field as the nearest observed one; the mesh
-    follows it fully. Without, unobserved expressions end in specks in the air and false colours."""
-    mesh_memory: int = 1024**3
-    """Bytes of posed meshes and search structures that are kept between steps, about 2 MB a frame. More saves posing
-    them again, which matters for long videos; it is taken from main memory, or on CUDA from the GPU's."""
 
 
 class HeadRenderer(Renderer):
@@ -133,6 +96,7 @@ class HeadRenderer(Renderer):
         self.view_cone: ViewCone | None = None
         self.expression_hull: ExpressionHull | None = None
         self._mapping: CanonicalMapping | None = None
+        self._recorder: StepRecorder | None = None
 
     @property
     def device(self) -> torch.device:
@@ -222,23 +186,66 @@ class HeadRenderer(Renderer):
         assert looking is not None
         if self.view_cone is not None and (rays.novel or not self.training):
             looking = self.view_cone.nearest(points, looking)
-        sigma, rgb = self.query_field(points, looking, *self.conditioning(condition, samples))
-        if rays.density_factor is not None:
-            sigma = sigma * rays.density_factor
-        if self.training and self.config.occupancy.enabled:
-            self.occupancy.learn(self.occupancy.cells(points), sigma, self._exploring(step))
-        if box is not None:
-            sigma = sigma * box.within(samples.positions(rays.origins, rays.directions)).reshape(sigma.shape)
-        background = rgb.new_zeros(3) if rays.background is None else rays.background
-        rendered = render_packed(sigma, rgb, samples, len(rays), background)
+        condition, row = self.conditioning(condition, samples)
+        background = points.new_zeros(3) if rays.background is None else rays.background
+        given = [points, looking, condition, row, samples.t_start, samples.t_end, samples.ray_index, samples.offsets]
+        given += [background] if rays.density_factor is None else [background, rays.density_factor]
+        if rays.recorded and self._recorder is not None and box is None:
+            self.occupancy.note_change()
+            rgb, accumulation, depth = self._recorder(*given)
+        else:
+            inside = None if box is None else box.within(samples.positions(rays.origins, rays.directions))
+            rgb, accumulation, depth = self._shade(*given, inside=inside, exploring=self._exploring(step))
         return {
-            "rgb": rendered.rgb,
-            "accumulation": rendered.accumulation,
-            "depth": rendered.depth,
+            "rgb": rgb,
+            "accumulation": accumulation,
+            "depth": depth,
             "background": background,
-            "num_samples": torch.tensor(float(len(samples))),
-            "num_marched": torch.tensor(float(len(samples) + samples.skipped)),
+            "num_samples": torch.tensor(float(len(samples) - rays.spare)),
+            "num_marched": torch.tensor(float(len(samples) - rays.spare + samples.skipped)),
         }
+
+    def _shade(
+        self,
+        points: Float[Tensor, "N 3"],
+        looking: Float[Tensor, "N 3"],
+        condition: Float[Tensor, "B C"],
+        row: Int[Tensor, " N"],
+        t_start: Float[Tensor, " N"],
+        t_end: Float[Tensor, " N"],
+        ray_index: Int[Tensor, " N"],
+        offsets: Int[Tensor, " R+1"],
+        background: Float[Tensor, "R 3"] | Float[Tensor, " 3"],
+        factor: Float[Tensor, " N"] | None = None,
+        *,
+        inside: Bool[Tensor, " N"] | None = None,
+        exploring: bool = False,
+    ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 1"], Float[Tensor, "R 1"]]:
+        """Colour, opacity and depth of rays from their samples in the canonical head, by tensors alone."""
+        sigma, rgb = self.query_field(points, looking, condition, row)
+        sigma = sigma if factor is None else sigma * factor
+        if self.training and self.config.occupancy.enabled:
+            self.occupancy.learn(self.occupancy.cells(points), sigma, exploring)
+        if inside is not None:
+            sigma = sigma * inside.reshape(sigma.shape)
+        # Compositing asks only where they lie along which ray.
+        samples = ShellSamples(ray_index, t_start, t_end, offsets, ray_index, ray_index, t_start)
+        rendered = render_packed(sigma, rgb, samples, len(offsets) - 1, background)
+        return rendered.rgb, rendered.accumulation, rendered.depth
+
+    def record_steps(self) -> None:
+        if self.field.grid.backend != "tcnn":  # which keeps memory of its own from call to call
+            self._recorder = StepRecorder(self._shade, list(self.field.parameters()))
+
+    def records(self, step: int) -> bool:
+        # Steps that explore have other samples than the rest.
+        return self._recorder is not None and self.training and not self._exploring(step)
+
+    def _filled_up(self, rays: StepRays) -> StepRays:
+        """Rays of a recorded step with as many samples as its recording has room for."""
+        if not rays.recorded or self._recorder is None or rays.samples is None:
+            return rays
+        return rays.filled_up(self._recorder.room(len(rays), len(rays.samples)))
 
     def known_empty(self, step: int = 0, frozen: bool = False) -> EmptySpace | None:
         if not self.config.occupancy.enabled or self._exploring(step):
@@ -272,13 +279,13 @@ class HeadRenderer(Renderer):
         )
         marched = replace(rays, samples=samples)
         if empty is None or in_march:
-            return marched
+            return self._filled_up(marched)
         with torch.no_grad():
             cells = self.occupancy.cells(self._to_canonical(marched).points)
         kept = self.occupancy.kept(cells, samples)
         if empty.unseen_too:
             kept = kept[~self.occupancy.unseen(cells[kept])]
-        return replace(rays, samples=select(samples, kept))
+        return self._filled_up(replace(rays, samples=select(samples, kept)))
 
     def carry(self, rays: StepRays) -> StepRays:
         canonical = self._to_canonical(rays)

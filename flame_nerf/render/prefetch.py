@@ -95,7 +95,7 @@ class TrainingRays:
         """All that can be known of a step's rays but their background; without `carry`, but their canonical points."""
         moments, mesh_index = self._timeline.of_rays(bundle, step=step)
         origins, directions = pose.training_rays(bundle, step)
-        rays = StepRays(moments, mesh_index, origins, directions)
+        rays = StepRays(moments, mesh_index, origins, directions, recorded=self._renderer.records(step))
         prepare = self._renderer.prepare if carry else self._renderer.march
         return prepare(rays, empty, generator)
 

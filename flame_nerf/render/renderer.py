@@ -109,6 +109,13 @@ class Renderer(nn.Module):
         """
         return None
 
+    def record_steps(self) -> None:
+        """From now on, replay what is the same work in every training step, where a method can. For CUDA."""
+
+    def records(self, step: int) -> bool:
+        """Whether a step of the training is replayed where it can be."""
+        return False
+
     def pose(self, frame: PosedFrame) -> Any:
         """Search structure and frames (`PosedMesh`) of a moment that is not in the track; None where a method has no
         mesh."""

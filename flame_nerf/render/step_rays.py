@@ -47,9 +47,19 @@ class StepRays:
     """They are of a view that no camera filmed: in training, too, its colours are those that pictures show there."""
     density_factor: Float[Tensor, " N"] | None = None
     """Factors of the samples' densities; None: 1 each."""
+    recorded: bool = False
+    """Of a training step whose work is recorded and replayed where it can be."""
+    spare: int = 0
+    """The last of the samples, which add nothing: so many were filled up."""
 
     def __len__(self) -> int:
         return len(self.origins)
+
+    def filled_up(self, count: int) -> StepRays:
+        """The rays with `count` samples, at most twice as many as they have; see `ShellSamples.filled_up`."""
+        assert self.samples is not None, "rays are marched first"
+        spare = count - len(self.samples)
+        return replace(self, samples=self.samples.filled_up(count), spare=spare) if spare else self
 
     def part(self, which: slice | Int[Tensor, " P"]) -> StepRays:
         """Some of the rays, as before their march."""
@@ -63,4 +73,6 @@ class StepRays:
             samples=None,
             canonical=None,
             density_factor=None,
+            recorded=False,
+            spare=0,
         )

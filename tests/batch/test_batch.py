@@ -1,6 +1,5 @@
 """Many videos at once: what is done, tried again, left out and told; with stand-ins for the real commands."""
 
-import json
 import os
 import signal
 import subprocess
@@ -8,9 +7,9 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from batch_folders import summary, videos
 from track_clips import carphone
 
 from data_tools.batch import BatchConfig, BatchError, jobs
@@ -18,59 +17,6 @@ from data_tools.batch.command import batch
 from data_tools.batch.engines import local
 from data_tools.batch.jobs import Job, Step, run_job
 from data_tools.batch.plan import plan
-
-STAND_IN = """
-import json, pathlib, sys, time
-module, arguments = sys.argv[1], sys.argv[2:]
-def option(name):
-    return arguments[arguments.index(name) + 1]
-if module == "data_tools.cli":
-    assert arguments[0] == "track"
-    video, subject = map(pathlib.Path, arguments[1:3])
-    text = video.read_text()
-    tries = subject.parent / f"{video.stem}.tries"
-    tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
-    if text == "bad" or (text == "shaky" and tries.read_text() == "x"):
-        print("Warning: dark picture")
-        print(f"Error: {video.name}: no face [yellow] in it")
-        print("bye")
-        sys.exit(1)
-    if text == "slow":
-        time.sleep(60)
-    subject.mkdir(parents=True, exist_ok=True)
-    (subject / "transforms.json").write_text(json.dumps({"frames": [1, 2, 3]}))
-else:
-    assert module == "nerfstudio.scripts.train"
-    run = pathlib.Path(option("--output-dir")) / option("--experiment-name") / arguments[0] / option("--timestamp")
-    (run / "nerfstudio_models").mkdir(parents=True, exist_ok=True)
-    (run / "config.yml").write_text("max_num_iterations: 500\\ntotal_steps: null\\n")
-    print("trained with", " ".join(arguments))
-    if "--load-dir" not in arguments and "--die" in arguments:
-        (run / "nerfstudio_models" / "step-000000199.ckpt").touch()
-        print("Traceback (most recent call last):")
-        print("RuntimeError: half way")
-        sys.exit(3)
-    (run / "nerfstudio_models" / "step-000000499.ckpt").touch()
-"""
-
-
-@pytest.fixture
-def folders(tmp_path, monkeypatch):
-    """Videos that say what becomes of them, and where their subjects go; commands are stand-ins."""
-    script = tmp_path / "stand_in.py"
-    script.write_text(STAND_IN)
-    monkeypatch.setattr("data_tools.batch.plan.python_module", lambda module: (sys.executable, str(script), module))
-    (tmp_path / "videos").mkdir()
-    return tmp_path / "videos", tmp_path / "subjects"
-
-
-def videos(folder: Path, **contents: str) -> None:
-    for name, text in contents.items():
-        (folder / f"{name}.mp4").write_text(text)
-
-
-def summary(subjects: Path) -> dict[str, dict]:
-    return {entry["name"]: entry for entry in json.loads((subjects / "summary.json").read_text())}
 
 
 def test_good_bad_and_shaky(folders, capsys):
@@ -212,24 +158,6 @@ def test_command_that_makes_nothing_or_is_killed_has_failed(tmp_path):
     assert "out of memory?" in result(sys.executable, "-c", "import os; os.kill(os.getpid(), 9)").error
     assert "cannot be started" in result(str(tmp_path / "no-program")).error
     assert result(sys.executable, "-c", "1/0").error == "track: ZeroDivisionError: division by zero"
-
-
-def test_without_ray_the_message_says_so(folders, monkeypatch, capsys):
-    source, subjects = folders
-    videos(source, anna="good")
-    monkeypatch.setitem(sys.modules, "ray", None)
-    assert batch(source, BatchConfig(engine="ray"), subjects) == 1
-    assert "pip install" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_on_ray(folders):
-    pytest.importorskip("ray", reason="ray is not installed: pip install 'flame-nerf[ray]'")
-    source, subjects = folders
-    videos(source, anna="good", ben="bad", cleo="shaky")
-    assert batch(source, BatchConfig(engine="ray", workers=2), subjects) == 1
-    told = {name: entry["status"] for name, entry in summary(subjects).items()}
-    assert told == {"anna": "done", "ben": "failed", "cleo": "done"}
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_batch import STAND_IN, summary, videos
+from batch_folders import STAND_IN, summary, videos
 
 from data_tools.batch import BatchConfig
 from data_tools.batch.command import batch

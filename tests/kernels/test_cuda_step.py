@@ -23,7 +23,7 @@ HOST_ONLY = {
     "moments.py:of_rays",  # which rows of the track a batch has: indices that stay on the host
     "pose.py:_training_rays",  # which cameras: likewise
     "posed.py:checked_index",  # on the CPU only
-    "shell.py:_require",  # on CUDA once, after the march has waited
+    "shell.py:_require_finite",  # on CUDA once, after the march has waited
     "throughput.py:metrics",  # numbers that the host made
 }
 

@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[1] / "support/rehearsal.py"
-PER_STEP = {"tolist search_warp.py:march", "_local_scalar_dense shell.py:_require"}
+PER_STEP = {"tolist search_warp.py:march", "_local_scalar_dense shell.py:_require_finite"}
 """What a step waits for: how many samples its march found, and, when it has waited anyway, whether rays are numbers."""
-ONCE_A_FRAME = {
+MOST_LAUNCHES = 120
+"""Of a recorded step, the graph's own two among them."""
+RECORDING = {"synchronize recorded_steps.py:_record"}
+"""Before and after a graph is recorded."""
+ONCE_A_FRAME = RECORDING | {
     # Once for all: where the frames' cameras stand.
     "download semantic.py:loss",
     "upload semantic.py:target_code",
@@ -21,33 +25,53 @@ ONCE_A_FRAME = {
 }
 
 
-def rehearse(folder: Path, *options: str) -> dict[str, dict]:
+RECORDED, AS_EVER = "flame-nerf, colour and matte", "flame-nerf, colour and matte, without a graph"
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory) -> dict[str, dict]:
     """What became of each method's parts. A process of its own: what it changes of PyTorch cannot be changed back."""
-    command = [sys.executable, str(SCRIPT), str(folder), "--steps", "4", "--result", str(folder / "found.json")]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=900)
+    # Films and exports are rehearsed by the script alone: they take minutes.
+    folder = tmp_path_factory.mktemp("rehearsal")
+    methods, parts = ("flame-nerf", "flame-nerf-insta", "nha", RECORDED, AS_EVER), ("train", "evaluate", "panel")
+    options = ["--steps", "6", "--cpu-steps", "30", "--result", folder / "found.json", "--methods", *methods]
+    command = [sys.executable, SCRIPT, folder, *options, "--parts", *parts]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / "found.json").read_text())
 
 
-def faults(found: dict[str, dict]) -> list[str]:
-    return [
+@pytest.mark.slow
+def test_runs_forward_and_backward_with_all_terms(found):
+    faults = [
         f"{method}, {part}: {outcome}"
         for method, run in found.items()
-        for part, outcome in run["parts"].items()
+        for part, outcome in run.get("parts", {}).items()
         if outcome.startswith("FAULT")
     ]
-
-
-@pytest.mark.slow
-def test_runs_forward_and_backward_with_all_terms(tmp_path):
-    # Films and exports are rehearsed by the script alone: they take minutes.
-    methods = "flame-nerf", "flame-nerf-insta", "nha"
-    found = rehearse(tmp_path, "--methods", *methods, "--parts", "train", "evaluate", "panel")
-    assert not faults(found)
-    for method in methods[:2]:
+    assert not faults
+    for method in ("flame-nerf", "flame-nerf-insta"):
         assert set(found[method]["waits a step"]) <= PER_STEP | ONCE_A_FRAME
         # A march for the batch, and for each view of a term.
         assert found[method]["waits a step"]["tolist search_warp.py:march"] <= 3
+
+
+@pytest.mark.slow
+def test_a_training_on_the_cpu_is_the_same_to_the_last_bit(found):
+    before, again, with_a_gpu_pretended = found["cpu"]["runs"]
+    assert before == again == with_a_gpu_pretended
+
+
+@pytest.mark.slow
+def test_a_recorded_step_is_the_same_step_in_fewer_launches(found):
+    ours, theirs = found[RECORDED], found[AS_EVER]
+    assert ours["losses"] == pytest.approx(theirs["losses"], rel=1e-6)
+    # Steps 1 to 3 are of the kind for the first times; from the last of them on it is recorded.
+    assert [inside > 150 for inside in ours["in graphs of each"]] == [False] * 3 + [True] * 3
+    assert not any(theirs["in graphs of each"])
+    assert max(ours["launches of each"][4:]) <= MOST_LAUNCHES < min(theirs["launches of each"][4:])
+    for run in (ours, theirs):
+        assert set(run["waits a step"]) <= PER_STEP | RECORDING, "nothing inside of a graph is waited for"
 
 
 def test_what_a_gpu_refuses_is_refused():
@@ -72,6 +96,14 @@ with pretended_gpu() as record:
     (2 * there[torch.tensor([True, False, True], device="cuda")].square().sum()).backward()
     assert there.grad.tolist() == [4, 0, 4] and there.grad.is_cuda
     assert float(there.sum()) == 3 and (there.cpu() == 1).all()
+    def recorded(work):
+        return torch.cuda.make_graphed_callables(work, (torch.ones(3, device="cuda", requires_grad=True),))
+    doubled = recorded(lambda values: values * 2)
+    assert doubled(torch.full((3,), 4.0, device="cuda")).tolist() == [8, 8, 8]
+    assert record.launches["graph"] == 1 and record.inside == 1
+    assert refused(lambda: recorded(lambda values: values * values.sum().item())), "a wait in a graph"
+    assert refused(lambda: recorded(lambda values: values[values > 0])), "a mask in a graph"
+    assert refused(lambda: recorded(lambda values: values * here.to("cuda", non_blocking=True))), "the host's numbers"
     waits = " ".join(record.waits)
     assert all(word in waits for word in ("mask index", "tolist", "_local_scalar_dense", "download")), waits
 """

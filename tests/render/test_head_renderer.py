@@ -10,8 +10,9 @@ from flame_nerf.canonical import MappingConfig, MeshShift
 from flame_nerf.field import FieldConfig
 from flame_nerf.methods import flame_nerf, flame_nerf_cpu, flame_nerf_insta
 from flame_nerf.motion import SubjectMotion
-from flame_nerf.render.head_renderer import NEAR, HeadRenderer, SamplingConfig
+from flame_nerf.render.head_renderer import NEAR, HeadRenderer
 from flame_nerf.render.observed.occupancy import OccupancyConfig
+from flame_nerf.render.sampling_config import SamplingConfig
 from flame_nerf.render.shell_config import ShellConfig
 from flame_nerf.render.step_rays import Moments, StepRays
 

@@ -20,13 +20,14 @@ class Record:
         launches: pieces of work, by operator; Warp's kernels by "warp".
         places: the same by file and function of this package.
         bytes: read and written by PyTorch's operators.
+        inside: pieces of work in replayed graphs, each of which counts as one launch.
     """
 
     def __init__(self) -> None:
         self.waits: Counter[str] = Counter()
         self.launches: Counter[str] = Counter()
         self.places: Counter[str] = Counter()
-        self.bytes = 0
+        self.bytes = self.inside = 0
         self.by_place = False
 
     def clear(self) -> None:
@@ -54,3 +55,10 @@ def place() -> str:
 def wait(what: str) -> None:
     """Note that a GPU would be waited for."""
     RECORD.waits[f"{what} {place()}"] += 1
+
+
+def launched(name: str) -> None:
+    """Note a piece of work."""
+    RECORD.launches[name] += 1
+    if RECORD.by_place:
+        RECORD.places[place()] += 1

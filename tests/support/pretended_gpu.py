@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_record import RECORD, DeviceFault, Record, place, wait
+from gpu_record import RECORD, DeviceFault, Record, launched, place, wait
+from pretended_graphs import Graph, pretend_graphs, refuse_upload
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -137,17 +138,22 @@ def compute(operator: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         wait("upload")
     if kwargs.get("pin_memory"):
         kwargs["pin_memory"] = False
-    out = operator(*tree_map(host_of, args), **tree_map(host_of, kwargs))
+    if stays and any(not is_on(x) and x.dim() > 0 for x in tensors):
+        refuse_upload(name)
+    host_args, host_kwargs = tree_map(host_of, (args, kwargs))
+    out = operator(*host_args, **host_kwargs)
     if name == "copy_" and not is_on(args[0]):
         return args[0]
     if not stays:
         return out
-    if name not in NO_WORK and name not in WAITS:
-        RECORD.launches[name] += 1
+    graph = Graph.recording
+    works = name not in NO_WORK and name not in WAITS
+    if graph is not None:
+        graph.note(operator if works else None, host_args, host_kwargs, out)
+    elif works:
+        launched(name)
         RECORD.bytes += sum(x.numel() * x.element_size() for x in there)
         RECORD.bytes += sum(x.nbytes for x in tree_leaves(out) if isinstance(x, torch.Tensor))
-        if RECORD.by_place:
-            RECORD.places[place()] += 1
     known = {id(x.host): x for x in there}
 
     def wrapped(value: Any) -> Any:
@@ -287,7 +293,8 @@ def pretend_torch() -> None:
     torch.cuda.device_count = lambda: 1
     torch.cuda.synchronize = lambda *_: wait("synchronize")
     torch.cuda.current_stream = lambda *_: Stream()
-    torch.cuda.is_current_stream_capturing = lambda: False
+    torch.cuda.is_current_stream_capturing = lambda: Graph.recording is not None
+    pretend_graphs(Stream)
     torch.cuda.get_device_capability = lambda *_: (9, 0)
     torch.cuda.get_device_name = lambda *_: "pretended GPU"
     torch.cuda.mem_get_info = lambda *_: (16 << 30, 16 << 30)
@@ -306,12 +313,15 @@ def pretend_warp() -> None:
     def taken(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         if not is_on(tensor) and tensor.numel():
             raise DeviceFault(f"Warp is given a tensor of the host, in {place()}")
+        if Graph.recording is not None:
+            Graph.recording.note(None, (host_of(tensor),))
         return from_torch(host_of(tensor), *args, **kwargs)
 
     def run(*args: Any, **kwargs: Any) -> None:
-        RECORD.launches["warp"] += 1
-        if RECORD.by_place:
-            RECORD.places[place()] += 1
+        if Graph.recording is not None:
+            Graph.recording.note(to_run, args, kwargs)
+        else:
+            launched("warp")
         # Its own functions must not be seen as the host's work.
         to_run(*args, **kwargs)
 

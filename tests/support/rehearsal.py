@@ -23,10 +23,12 @@ import cv2
 import numpy as np
 import torch
 from avatar_runs import subject_with_head
+from cpu_run import digest
 from pretended_gpu import CUDA, Record, fault_line, pretended_gpu
 from torch import nn
 
 from flame_nerf import methods
+from flame_nerf.losses.weights import LossWeights
 from flame_nerf.subject import Subject, write_subject
 
 METHOD = "flame-nerf"
@@ -34,6 +36,8 @@ METHODS = {METHOD: methods.flame_nerf, "flame-nerf-insta": methods.flame_nerf_in
 """Those of CUDA that are rehearsed; the first has the most to do."""
 EVERYTHING = "flame-nerf, all that can be learned"
 """The first of them with corrections of everything, latent codes and averaged weights."""
+PLAIN, UNRECORDED = "flame-nerf, colour and matte", "flame-nerf, colour and matte, without a graph"
+"""The first of them by its commonest step, of two terms alone; only trained."""
 
 
 def small_encoder(config: Any, device: torch.device) -> Any:
@@ -75,13 +79,15 @@ class Rehearsal:
             "train": self.train, "resume": self.resume, "evaluate": self.evaluate, "film": self.film,
             "panel": self.panel,
         }  # fmt: skip
+        if method in (PLAIN, UNRECORDED):
+            self.parts = {"train": self.train}
         if method == METHOD:
             self.parts |= {"render": self.render, "export gltf": self.gltf, "export web": self.web}
         self._pipeline: Any = None
 
     def config(self) -> Any:
         """The method's own, over a few small pictures, with all the terms that it can have, early."""
-        config = copy.deepcopy(METHODS[METHOD if self.method == EVERYTHING else self.method].config)
+        config = copy.deepcopy(METHODS.get(self.method, METHODS[METHOD]).config)
         config.data = config.pipeline.datamanager.data = self.subject
         config.output_dir, config.experiment_name, config.timestamp = self.folder, self.method.replace(" ", ""), "t"
         config.vis, config.max_num_iterations, config.steps_per_save = "tensorboard", self.count, self.count // 2
@@ -93,10 +99,17 @@ class Rehearsal:
         model = config.pipeline.model
         if hasattr(model.field, "n_levels"):
             model.field.log2_hashmap_size, model.field.n_levels = 10, 4
-            model.sampling.occupancy = dataclasses.replace(model.sampling.occupancy, resolution=16)
+            occupancy = model.sampling.occupancy
+            model.sampling.occupancy = dataclasses.replace(
+                occupancy, resolution=16, start_step=min(20, self.count // 4)
+            )
         if hasattr(model.sampling, "visibility"):
             # PyTorch3D's own operators know nothing of a GPU that is not there.
             model.sampling.visibility = "rays"
+        model.refinement.pose.calibration_start_step = min(20, self.count // 3)
+        if self.method in (PLAIN, UNRECORDED):
+            model.loss_coefficients = LossWeights(unseen_loss=0.0)
+            model.cuda_graphs = self.method == PLAIN
         if self.method in (METHOD, EVERYTHING):
             weights, starts = model.loss_coefficients, model.loss_starts
             weights.depth_loss, weights.semantic_loss, weights.opacity_entropy_loss = 1e-3, 1e-2, 1e-3
@@ -104,7 +117,6 @@ class Rehearsal:
             model.semantic = dataclasses.replace(model.semantic, every=3, size=16)
             model.semantic.encoder.encoder = "rehearsal:small_encoder"
             model.unseen = dataclasses.replace(model.unseen, every=2)
-            model.refinement.pose.calibration_start_step = min(20, self.count // 3)
         if self.method == EVERYTHING:
             model.latent_dim, model.ema_decay = 4, 0.9
             model.refinement.expression.enabled = model.refinement.identity.enabled = True
@@ -131,10 +143,12 @@ class Rehearsal:
 
         def counted(index: int) -> Any:
             self.record.clear()
-            self.record.by_place = True
+            # To look up where in the code takes longer than the work itself.
+            self.record.by_place = self.count <= 40 or index % 8 == 1
             done = step(index)
             self.steps.append(
-                {"step": index, "launches": sum(self.record.launches.values()), "bytes": self.record.bytes,
+                {"step": index, "launches": sum(self.record.launches.values()), "inside": self.record.inside,
+                 "loss": float(done[0].detach().host), "bytes": self.record.bytes,
                  "waits": dict(self.record.waits), "places": dict(self.record.places),
                  "operators": dict(self.record.launches)}
             )  # fmt: skip
@@ -147,6 +161,8 @@ class Rehearsal:
         """Set-up, steps, evaluation on the way, checkpoints."""
         config = self.config()
         config.save_config()
+        torch.manual_seed(0)
+        np.random.seed(0)
         trainer = self._trainer(config, counts=True)
         model = trainer.pipeline.model
         elsewhere = [name for name, value in model.named_parameters() if value.device != CUDA]
@@ -247,6 +263,9 @@ def summary(steps: list[dict[str, Any]]) -> dict[str, Any]:
     launches = [step["launches"] for step in late]
     return {
         "steps": len(steps),
+        "losses": [step["loss"] for step in steps],
+        "launches of each": [step["launches"] for step in steps],
+        "in graphs of each": [step["inside"] for step in steps],
         "launches": {"least": min(launches), "median": statistics.median(launches), "most": max(launches)},
         "megabytes": statistics.median(step["bytes"] for step in late) / 1e6,
         "waits a step": {name: count / len(late) for name, count in waits.most_common()},
@@ -258,9 +277,10 @@ def summary(steps: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a folder to work in")
-    parser.add_argument("--methods", nargs="+", default=[*METHODS, EVERYTHING])
+    parser.add_argument("--methods", nargs="+", default=[*METHODS, EVERYTHING, PLAIN, UNRECORDED])
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--parts", nargs="+", help="leave out the others")
+    parser.add_argument("--parts", nargs="*", help="leave out the others")
+    parser.add_argument("--cpu-steps", type=int, help="also train on the CPU, twice before and once after")
     parser.add_argument("--result", type=Path, help="JSON file to write")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
@@ -271,13 +291,16 @@ def main() -> None:
 
     track.START_STEP = min(20, args.steps // 3)
     found: dict[str, Any] = {}
+    on_cpu = [digest(subject, args.folder, args.cpu_steps) for _ in range(2)] if args.cpu_steps else []
     with pretended_gpu() as record:
         for method in args.methods:
             rehearsal = Rehearsal(method, subject, args.folder, args.steps, record)
-            if args.parts:
+            if args.parts is not None:
                 rehearsal.parts = {name: rehearsal.parts[name] for name in args.parts if name in rehearsal.parts}
             parts = rehearsal.run()
             found[method] = {"parts": parts} | (summary(rehearsal.steps) if rehearsal.steps else {})
+    if args.cpu_steps:
+        found["cpu"] = {"runs": [*on_cpu, digest(subject, args.folder, args.cpu_steps)]}
     text = json.dumps(found, indent=1)
     print(text)
     if args.result:

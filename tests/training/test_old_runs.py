@@ -19,8 +19,8 @@ import yaml
 import flame_nerf
 from flame_nerf import methods
 from flame_nerf.losses.unseen_views import UnseenViewsConfig
-from flame_nerf.render.head_renderer import SamplingConfig
 from flame_nerf.render.observed.occupancy import OccupancyConfig
+from flame_nerf.render.sampling_config import SamplingConfig
 from flame_nerf.runtime import old_runs
 from flame_nerf.viewer import HeadPanel
 

@@ -78,6 +78,10 @@ class OccupancyGrid(nn.Module):
         """Another whenever the grid is: torch's count of its own changes, and how often kernels learned."""
         return self.highest._version, self._learned
 
+    def note_change(self) -> None:
+        """Its densities change: also where a recording changes them, which this module knows nothing of."""
+        self._learned += 1
+
     def cells(self, p_canonical: Float[Tensor, "N 3"]) -> Int[Tensor, " N"]:
         """Cell of each canonical point; points outside of the box belong to the nearest."""
         return cells_of(p_canonical.detach(), self.aabb, self.config.resolution)
@@ -119,7 +123,7 @@ class OccupancyGrid(nn.Module):
         """Take note of densities (1/m) that were met. Where several processes train, an exploring step brings what all
         of them met together: all must call this for the same steps.
         """
-        self._learned += 1
+        self.note_change()
         sigma = sigma.detach().float()
         # Only what is looked at fades: a cell between the rays of this step is as full as it was.
         memory = MEMORY if exploring else 1.0
