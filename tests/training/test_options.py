@@ -17,7 +17,7 @@ from tyro.conf import Fixed
 from flame_nerf import methods
 
 ROOT = Path(__file__).resolve().parents[2]
-MOST = 71
+MOST = 70
 """Options of this package that a reader of the help texts may be asked to read."""
 METHODS = {
     spec.config.method_name: spec.config for spec in vars(methods).values() if isinstance(spec, MethodSpecification)
