@@ -24,7 +24,7 @@ from flame_nerf.field import FieldConfig
 from flame_nerf.losses.depth import DepthTermConfig
 from flame_nerf.losses.semantic import SemanticTermConfig
 from flame_nerf.losses.terms import LossTerms, training_psnr
-from flame_nerf.losses.unseen_views import UnseenViewsConfig
+from flame_nerf.losses.unseen_views import UnseenViews, UnseenViewsConfig
 from flame_nerf.losses.view_terms import view_terms
 from flame_nerf.losses.weights import LossStarts, LossWeights
 from flame_nerf.motion import PosedFrame, SubjectMotion, face_moves, filmed_path, head_of, without_timestep
@@ -198,6 +198,9 @@ class FlameNerfModel(Model):
             config.semantic, config.unseen, config.loss_coefficients, self.subject, self.train_frames,
             data.train_dataset, color, self.renderer.shell,
         )  # fmt: skip
+        unseen = terms.get("unseen_loss")
+        if isinstance(unseen, UnseenViews):
+            self.renderer.set_surface(unseen.colours, unseen.solid)
         self.losses.add_views(terms, self.train_c2w, views.render)
 
         def begin(step: int) -> None:

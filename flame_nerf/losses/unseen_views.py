@@ -16,9 +16,9 @@ from flame_nerf.canonical import MeshSearch, make_search
 from flame_nerf.data.dataset import FlameNerfDataset
 from flame_nerf.geometry import triangle_normals, vertex_normals
 from flame_nerf.losses.head_views import HeadViews
-from flame_nerf.losses.outline_colours import outline_colours
 from flame_nerf.losses.semantic import RenderView
 from flame_nerf.losses.silhouette import FRAMES_SAMPLED, outline_surface
+from flame_nerf.losses.surface_colours import surface_colours
 from flame_nerf.losses.view_geometry import perturb_camera
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.to_device import to_device
@@ -106,7 +106,11 @@ class UnseenViews:
     turns away from them. The surface is the posed mesh under the hair that the outlines show; where it is missed beside
     an unseen side nothing is to be, nor where the mattes say that the mesh is not part of the person. What cameras saw
     may lie anywhere within a tolerance of the mesh, and within what stands off it in the video's outlines: the video
-    knows better where. What none saw has the colour of the nearest outline.
+    knows better where. What none saw has the colour of the nearest outline, or in the mouth of what was seen beside it.
+
+    Attributes:
+        colours: of the mesh's vertices, 0..1; [V, 3], on the CPU.
+        solid: vertices that are part of the person and have a colour; [V], on the CPU.
     """
 
     def __init__(
@@ -138,9 +142,11 @@ class UnseenViews:
         hidden = torch.ones(len(self._room), dtype=torch.bool)
         hidden[track.faces[~unseen]] = False
         found = outline_surface(track, frames, dataset.intrinsics, dataset.matte, self._room, hidden)
-        colours, known = outline_colours(track, frames, dataset.intrinsics, dataset.get_numpy_image, found)
+        pictures = dataset.intrinsics, dataset.get_numpy_image
+        self.colours, known = surface_colours(track, frames, *pictures, found, hidden)
+        self.solid = known & found.is_there
         corners = torch.from_numpy(track.faces).long()
-        self._colour = colours[corners].mean(dim=1).to(device)
+        self._colour = self.colours[corners].mean(dim=1).to(device)
         self._coloured = (unseen & known[corners].all(dim=1)).to(device)
         self._hair, self._standoff, unseen = found.thickness.to(device), found.standoff.to(device), unseen.to(device)
         there = found.is_there.to(device)[self._faces].all(dim=1)

@@ -19,12 +19,13 @@ from flame_nerf.canonical import (
     PosedMeshCache,
     ShellSamples,
 )
-from flame_nerf.canonical.shell import HAIR_REGIONS
+from flame_nerf.canonical.shell import HAIR_REGIONS, INNER_REGIONS
 from flame_nerf.canonical.surface_normals import surface_normals
 from flame_nerf.field import FieldConfig, FlameNerfField, fitted_to_pixels
 from flame_nerf.motion import PosedFrame, SubjectMotion
 from flame_nerf.render.compositing import render_packed
 from flame_nerf.render.falloff import Falloff
+from flame_nerf.render.observed.backing import Backing
 from flame_nerf.render.observed.expression_hull import ExpressionHull
 from flame_nerf.render.observed.occupancy import OccupancyConfig, OccupancyGrid, select
 from flame_nerf.render.observed.skipped_space import SkippedSpace
@@ -37,7 +38,6 @@ from flame_nerf.subject import HeadTrack
 
 BATCH_MULTIPLE = 512
 """Numbers of samples are rounded up to this where torch computes the field on the CPU."""
-
 
 NEAR, FAR = 0.02, 20.0
 """Metres from the camera between which rays are sampled: no camera films a head from nearer or farther."""
@@ -89,6 +89,7 @@ class HeadRenderer(Renderer):
         view_cone: directions that colours were learned for; None: all.
         expression_hull: conditions that the field was trained on; None: it is queried for any.
         falloff: what densities are multiplied by; None: nothing.
+        backing: the mesh behind the field, in pictures.
     """
 
     marches = True
@@ -122,6 +123,7 @@ class HeadRenderer(Renderer):
         self.register_buffer("shell_thickness", shell, persistent=False)
         hair = torch.from_numpy(track.region_faces(*HAIR_REGIONS))
         self.falloff = Falloff(sampling.falloff, shell, hair) if sampling.falloff else None
+        self.backing = Backing(len(canonical), torch.from_numpy(track.region_faces(*INNER_REGIONS)))
         margin = sampling.shell.thickest
         box = torch.stack([canonical.amin(dim=0) - margin, canonical.amax(dim=0) + margin])
         self.field = FlameNerfField(
@@ -185,6 +187,9 @@ class HeadRenderer(Renderer):
         if self.config.observed_expressions_only:
             self.expression_hull = ExpressionHull(conditions)
 
+    def set_surface(self, colours: Float[Tensor, "V 3"], solid: Bool[Tensor, " V"]) -> None:
+        self.backing.learn(colours, solid, torch.from_numpy(self._track.faces).long())
+
     def nearest_seen(self, condition: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
         if self.expression_hull is None:
             return condition
@@ -231,6 +236,8 @@ class HeadRenderer(Renderer):
             sigma = sigma * box.within(samples.positions(rays.origins, rays.directions)).reshape(sigma.shape)
         background = rgb.new_zeros(3) if rays.background is None else rays.background
         rendered = render_packed(sigma, rgb, samples, len(rays), background)
+        if not self.training and self.backing.is_known:
+            rendered = self.backing.behind(rendered, rays, background, self.mapping, box)
         return {
             "rgb": rendered.rgb,
             "accumulation": rendered.accumulation,
