@@ -27,7 +27,7 @@ from flame_nerf.losses.terms import LossTerms, training_psnr
 from flame_nerf.losses.unseen_views import UnseenViews, UnseenViewsConfig
 from flame_nerf.losses.view_terms import view_terms
 from flame_nerf.losses.weights import LossStarts, LossWeights
-from flame_nerf.motion import PosedFrame, SubjectMotion, face_moves, filmed_path, head_of, without_timestep
+from flame_nerf.motion import PosedFrame, SubjectMotion, face_moves, filmed_path, head_of, open_mouth, without_timestep
 from flame_nerf.refinement import TrackRefinement, TrackRefinementConfig
 from flame_nerf.render.background import Background
 from flame_nerf.render.conditioning import Conditioning, LatentCodes
@@ -197,6 +197,7 @@ class FlameNerfModel(Model):
         terms = view_terms(
             config.semantic, config.unseen, config.loss_coefficients, self.subject, self.train_frames,
             data.train_dataset, color, self.renderer.shell,
+            lambda frame: open_mouth(self.motion, int(self.train_timesteps[frame])),
         )  # fmt: skip
         unseen = terms.get("unseen_loss")
         if isinstance(unseen, UnseenViews):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
@@ -22,8 +23,33 @@ from flame_nerf.priors.image_encoder import ImageEncoder
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.to_device import to_device
 
-RenderView = Callable[[int, Float[Tensor, "N 3"], Float[Tensor, "N 3"]], dict[str, Tensor]]
-"""(training frame, origins, directions) -> outputs of the renderer, on the model's plain background."""
+
+class ShownFace(Protocol):
+    """A face that is not in the track."""
+
+    @property
+    def vertices(self) -> Float[Tensor, "V 3"]:
+        """Its mesh in the head frame, metres."""
+
+
+class RenderView(Protocol):
+    """Renders views of training frames' moments, on the model's plain background."""
+
+    def __call__(
+        self,
+        frame: int,
+        origins: Float[Tensor, "N 3"],
+        directions: Float[Tensor, "N 3"],
+        shown: Any = None,
+        /,
+    ) -> dict[str, Tensor]:
+        """Outputs of the renderer.
+
+        Args:
+            frame: training frame whose camera and moment it is.
+            origins, directions: of the rays, as tracked.
+            shown: a face (`PosedFrame`) to show instead of the frame's.
+        """
 
 
 class SemanticPrior:
