@@ -117,6 +117,7 @@ class UnseenViews:
     Attributes:
         colours: of the mesh's vertices, 0..1; [V, 3], on the CPU.
         solid: vertices that are part of the person and have a colour; [V], on the CPU.
+        open_mouth: see there.
     """
 
     def __init__(
@@ -161,7 +162,7 @@ class UnseenViews:
         self._solid, self._seen, self._empty = unseen & there, ~unseen & there, ~there
         self._search: MeshSearch | None = None
         self._structure: Any | None = None
-        self._open_mouth = open_mouth
+        self.open_mouth = open_mouth
         self._lips = torch.from_numpy(np.unique(track.faces[track.region_faces("lips")])).long().to(device)
         self._centre = torch.from_numpy(track.canonical_vertices).mean(dim=0).to(device)
 
@@ -203,9 +204,9 @@ class UnseenViews:
 
     def _face_to_show(self, frame: int) -> ShownFace | None:
         """A face with an open mouth for some of the views, None for the others: they show the frame's own."""
-        if self._open_mouth is None or len(self._lips) == 0 or float(torch.rand(())) >= MOUTH_SHARE:
+        if self.open_mouth is None or len(self._lips) == 0 or float(torch.rand(())) >= MOUTH_SHARE:
             return None
-        return self._open_mouth(frame)
+        return self.open_mouth(frame)
 
     @torch.no_grad()
     def surface(
