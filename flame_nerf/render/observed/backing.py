@@ -14,8 +14,8 @@ from flame_nerf.geometry import triangle_normals
 from flame_nerf.render.compositing import RenderedRays
 from flame_nerf.render.step_rays import StepRays
 
-NEGLIGIBLE = 1 / 512
-"""Transmittance that is not worth a look behind: half of an 8-bit step."""
+NEGLIGIBLE = 1 / 128
+"""Transmittance that is not worth a look behind: two 8-bit steps at most."""
 SHALLOW, DEEP = 0.002, 0.005
 """Metres that a ray goes below the surface, from where it begins to be solid to where it is. At an outline, which the
 mesh meets to a few millimetres, the field alone says what is there."""
