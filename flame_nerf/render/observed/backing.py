@@ -16,11 +16,13 @@ from flame_nerf.render.step_rays import StepRays
 
 NEGLIGIBLE = 1 / 128
 """Transmittance that is not worth a look behind: two 8-bit steps at most."""
-SHALLOW, DEEP = 0.002, 0.005
+SHALLOW, DEEP = 0.004, 0.008
 """Metres that a ray goes below the surface, from where it begins to be solid to where it is. At an outline, which the
 mesh meets to a few millimetres, the field alone says what is there."""
 PROBE = 0.05
 """Metres behind a ray's entry, at most, at which its depth is looked at: deep enough for a ray that grazes the head."""
+CUT_RINGS = 3
+"""Triangles between what mattes cut off and what stands behind the field."""
 LAYERS = 3
 """Parts of the head behind each other that a ray may meet before it is given up: ear, lip, teeth."""
 _PAST = 1e-4
@@ -72,12 +74,13 @@ class Backing(nn.Module):
 
         Args:
             colours: of the vertices, 0..1.
-            solid: those that have one and are part of the person. Where the person was cut off is known to a triangle:
-                what is next to the rest is left out.
+            solid: those that have one and are part of the person. Where the person was cut off differs from frame to
+                frame: what is next to the rest, by `CUT_RINGS` triangles, is left out.
             faces: of the mesh.
         """
-        cut = faces[~solid[faces].all(dim=1)]
-        solid = solid.index_fill(0, cut.flatten(), False)
+        for _ in range(CUT_RINGS):
+            cut = faces[~solid[faces].all(dim=1)]
+            solid = solid.index_fill(0, cut.flatten(), False)
         self.surface.copy_(torch.cat([colours, solid[:, None]], dim=1))
 
     def behind(
