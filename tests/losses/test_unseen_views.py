@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from synthetic import RADII, REGIONS, ellipsoid, look_at_origin, make_subject, opened, regions
+from synthetic import RADII, REGIONS, ellipsoid, look_at_origin, make_subject, opened, paint, regions
 
 from flame_nerf.data.dataset import FlameNerfDataset
 from flame_nerf.losses.unseen_views import COLOUR_WEIGHT, UnseenViews, UnseenViewsConfig, unseen_faces
@@ -201,6 +201,16 @@ def test_views_go_all_around_the_head_and_not_over_it(term):
     assert towards[:, 2].max() > 0.7 and towards[:, 2].min() < -0.7
     assert towards[:, 0].max() > 0.5 and towards[:, 0].min() < -0.5
     assert towards[:, 1].abs().max() < 0.85
+
+
+def test_the_mesh_has_the_colours_that_it_was_painted_with(term):
+    sides, _ = term
+    rest, _ = ellipsoid()
+    assert sides.solid.all()
+    _, y, z = rest.T
+    for part, most in (((z > 0.05) & (np.abs(y) < 0.06), 0.05), ((z < -0.04) & (y > 0.03), 0.15)):
+        painted, found = paint(rest[part], 0.5), sides.colours.numpy()[part]
+        assert part.sum() > 30 and np.abs(painted.mean(axis=0) - found.mean(axis=0)).max() < most
 
 
 def test_some_views_look_closely_into_an_open_mouth(term):
