@@ -41,9 +41,11 @@ class Backing(nn.Module):
     Attributes:
         surface: colour of each vertex, 0..1, and how far it is part of the person, 0 or 1. All zero: not known, and
             pictures are as without.
+        deep_always: see there.
     """
 
     surface: Float[Tensor, "V 4"]
+    deep_always: Bool[Tensor, " F"]
 
     def __init__(self, vertices: int, deep_always: Bool[Tensor, " F"]):
         """
