@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -32,24 +32,9 @@ class ShownFace(Protocol):
         """Its mesh in the head frame, metres."""
 
 
-class RenderView(Protocol):
-    """Renders views of training frames' moments, on the model's plain background."""
-
-    def __call__(
-        self,
-        frame: int,
-        origins: Float[Tensor, "N 3"],
-        directions: Float[Tensor, "N 3"],
-        shown: Any = None,
-        /,
-    ) -> dict[str, Tensor]:
-        """Outputs of the renderer.
-
-        Args:
-            frame: training frame whose camera and moment it is.
-            origins, directions: of the rays, as tracked.
-            shown: a face (`PosedFrame`) to show instead of the frame's.
-        """
+RenderView = Callable[..., dict[str, Tensor]]
+"""(training frame, origins, directions[, face to show instead of the frame's]) -> outputs of the renderer, on the
+model's plain background."""
 
 
 class SemanticPrior:
