@@ -66,8 +66,8 @@ class Backing(nn.Module):
         return self._known[1]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        # Runs from before there was one are shown as they were.
-        state_dict.setdefault(prefix + "surface", torch.zeros_like(self.surface))
+        # Runs from before there was one are shown as they were. A pipeline loads its model, and then itself without.
+        state_dict.setdefault(prefix + "surface", self.surface.clone())
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @torch.no_grad()
