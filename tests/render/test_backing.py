@@ -99,8 +99,8 @@ def test_training_does_without(track):
 
 def test_what_the_mattes_cut_off_and_what_touches_it_is_left_out(track):
     rest = torch.from_numpy(track.canonical_vertices)
-    found = renderer(track, 0.0, solid=rest[:, 1] > -0.02)
-    outputs = shown(found, *parallel(torch.zeros(1), -0.025))
+    found = renderer(track, 0.0, solid=rest[:, 1] > -0.04)
+    outputs = shown(found, *parallel(torch.zeros(1), -0.045))
     assert not outputs["accumulation"].any()
     assert float(shown(found, *parallel(torch.zeros(1), 0.0))["accumulation"]) == 1.0
 

@@ -103,7 +103,7 @@ class Backing(nn.Module):
             box: the mesh outside of it is left out.
         """
         through = 1 - rendered.accumulation
-        which = (through[:, 0] > NEGLIGIBLE).nonzero()[:, 0]
+        which = ((through[:, 0] > NEGLIGIBLE) & self._may_meet(rays)).nonzero()[:, 0]
         layers = torch.zeros(len(rays), 5, device=through.device)
         with torch.no_grad():
             layers[which] = self._layers(rays.part(which), mapping, box)
@@ -116,16 +116,27 @@ class Backing(nn.Module):
             depth=depth / accumulation.clamp_min(1e-10),
         )
 
+    @torch.no_grad()
+    def _may_meet(self, rays: StepRays) -> Bool[Tensor, " R"]:
+        """Whether rays go through the box around what is solid: most of a picture's background does not."""
+        solid = self.surface[:, 3] > 0
+        places = torch.cat([mesh.vertices[solid] for mesh in rays.moments.meshes])
+        step = torch.where(rays.directions.abs() < 1e-12, 1e-12, rays.directions)
+        low, high = ((places.amin(dim=0) - rays.origins) / step, (places.amax(dim=0) - rays.origins) / step)
+        return torch.minimum(low, high).amax(dim=1) <= torch.maximum(low, high).amin(dim=1)
+
     def _layers(self, rays: StepRays, mapping: CanonicalMapping, box: OrientedBox | None) -> Float[Tensor, "R 5"]:
         """Colour, opacity, and metres along the ray, of the mesh; the first and the last times the second."""
         out = torch.zeros(len(rays), 5, device=rays.origins.device)
         start = torch.zeros(len(rays), device=rays.origins.device)
         going = torch.arange(len(rays), device=rays.origins.device)
         vertices = torch.stack([mesh.vertices for mesh in rays.moments.meshes])
+        solid_faces = self.surface[mapping.faces, 3].any(dim=1)
         for _ in range(LAYERS):
             part = rays.part(going)
             entry, face = _next_hit(part, mapping, start)
-            met = face >= 0
+            # What is behind a part that was cut off is left to the field: most of what is looked at is that.
+            met = (face >= 0) & solid_faces[face]
             going, part, entry, face = going[met], part.part(met.nonzero()[:, 0]), entry[met], face[met]
             if len(going) == 0:
                 break
