@@ -23,8 +23,8 @@ PROBE = 0.05
 """Metres behind a ray's entry, at most, at which its depth is looked at: deep enough for a ray that grazes the head."""
 CUT_RINGS = 3
 """Triangles between what mattes cut off and what stands behind the field."""
-LAYERS = 3
-"""Parts of the head behind each other that a ray may meet before it is given up: ear, lip, teeth."""
+LAYERS = 2
+"""Parts of the head behind each other that a ray may meet before it is given up: an ear and the head, a lip and teeth."""
 _PAST = 1e-4
 """Metres past a hit from which the next is looked for."""
 _BEYOND = 1e3
