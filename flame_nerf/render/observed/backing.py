@@ -24,7 +24,7 @@ PROBE = 0.05
 CUT_RINGS = 3
 """Triangles between what mattes cut off and what stands behind the field."""
 LAYERS = 2
-"""Parts of the head behind each other that a ray may meet before it is given up: an ear and the head, a lip and teeth."""
+"""Parts of the head behind each other that a ray may meet before it is given up: ear and head, lip and teeth."""
 _PAST = 1e-4
 """Metres past a hit from which the next is looked for."""
 _BEYOND = 1e3
