@@ -187,7 +187,7 @@ class UnseenViews:
             rendered = render(frame, *self._views.rays(frame, camera, jitter=True))
         else:
             camera = perturb_camera(c2w[frame], self._centre, MOUTH_ANGLE_DEG, max_pitch_deg=MOUTH_PITCH_DEG)
-            lips = shown.vertices[self._lips]
+            lips = shown.vertices.to(self._lips.device)[self._lips]
             rays = self._views.rays_towards(frame, camera, lips, MOUTH_MARGIN)
             rendered = render(frame, *rays, shown)
         met = self.surface(frame, rendered["origins"], rendered["directions"], shown)
