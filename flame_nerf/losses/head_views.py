@@ -70,7 +70,7 @@ class HeadViews:
             points: the square around them is shown, metres.
             margin: part of its side that is shown all around it.
         """
-        camera = world_to_camera(points, c2w).cpu()
+        camera = world_to_camera(points.cpu(), c2w.cpu())
         places = perspective(camera, self._focal[frame], self._centre[frame])
         low, high = places.amin(dim=0), places.amax(dim=0)
         side = float((high - low).max()) * (1 + 2 * margin)
