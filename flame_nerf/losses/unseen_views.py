@@ -198,8 +198,8 @@ class UnseenViews:
         wrong = ((1 - accumulation) + accumulation.detach() * off / head_size) * met.solid + accumulation * met.empty
         # Of what a ray meets: a wrong colour is no reason to be more transparent.
         behind = rendered["background"] * (1 - rendered["accumulation"])
-        shown = (rendered["rgb"] - behind) / rendered["accumulation"].clamp_min(1e-4)
-        other = accumulation.detach() * (shown - met.colour).abs().mean(dim=1)
+        colour = (rendered["rgb"] - behind) / rendered["accumulation"].clamp_min(1e-4)
+        other = accumulation.detach() * (colour - met.colour).abs().mean(dim=1)
         return (wrong + COLOUR_WEIGHT * other * met.coloured).mean()
 
     def _face_to_show(self, frame: int) -> ShownFace | None:
