@@ -27,7 +27,7 @@ from flame_nerf.losses.terms import LossTerms, training_psnr
 from flame_nerf.losses.unseen_views import UnseenViewsConfig
 from flame_nerf.losses.view_terms import view_terms
 from flame_nerf.losses.weights import LossStarts, LossWeights
-from flame_nerf.motion import PosedFrame, SubjectMotion, filmed_path, head_of, without_timestep
+from flame_nerf.motion import PosedFrame, SubjectMotion, filmed_path, head_of, open_mouth, without_timestep
 from flame_nerf.refinement import TrackRefinement, TrackRefinementConfig
 from flame_nerf.render.background import Background
 from flame_nerf.render.conditioning import Conditioning, LatentCodes
@@ -44,6 +44,7 @@ from flame_nerf.subject import Frame, Subject
 from flame_nerf.training.checkpoints import refuse_missing
 from flame_nerf.training.ema import WeightAverage
 from flame_nerf.training.metrics import ImageMetrics
+from flame_nerf.training.recorded_steps import adds_up_gradients
 from flame_nerf.training.throughput import Throughput
 
 
@@ -178,34 +179,28 @@ class FlameNerfModel(Model):
 
     def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
         config, color, data = self.config, self.background.color, attributes.pipeline.datamanager
-        if attributes.trainer is not None:
-            self._log_every = attributes.trainer.config.logging.steps_per_log
+        trainer, pose = attributes.trainer, self.refinement.pose
+        if trainer is not None:
+            self._log_every = trainer.config.logging.steps_per_log
         data.schedule = lambda step: StepPlan(step, patches=self.losses.wants_patches(step))
         # What moves meshes comes after the march. On a GPU the march runs where everything does.
         if self.renderer.marches and self.device.type == "cpu" and not self.refinement.moves_meshes:
             self.training_rays.prefetch(data.look_ahead)
-        # A recording's gradients lie where its next replay overwrites them: none may be waiting to be added up.
-        trainer = attributes.trainer
-        accumulates = trainer is not None and any(n > 1 for n in trainer.config.gradient_accumulation_steps.values())
-        if config.cuda_graphs and self.device.type == "cuda" and not accumulates:
+        if config.cuda_graphs and self.device.type == "cuda" and not adds_up_gradients(trainer):
             self.renderer.record_steps()
-        views = TrainingViews(
-            self.timeline, self.renderer, self.conditioning, self.refinement.pose, self.train_c2w, color
-        )
+        views = TrainingViews(self.timeline, self.renderer, self.conditioning, pose, self.train_c2w, color)
         terms = view_terms(
             config.semantic, config.unseen, config.loss_coefficients, self.subject, self.train_frames,
             data.train_dataset, color, self.renderer.shell,
+            lambda frame: open_mouth(self.motion, int(self.train_timesteps[frame])), self.renderer.set_surface,
         )  # fmt: skip
         self.losses.add_views(terms, self.train_c2w, views.render)
 
         def begin(step: int) -> None:
             self.step = step
 
-        callbacks = [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], begin)]
-        if self.weight_average is not None:
-            update = self.weight_average.update
-            callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], lambda step: update()))
-        return callbacks
+        average = [] if self.weight_average is None else self.weight_average.callbacks()
+        return [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], begin), *average]
 
     @property
     def trains_in_kernels(self) -> bool:

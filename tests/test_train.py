@@ -1,6 +1,7 @@
 """The whole path on the synthetic head: train, resume, evaluate, render; the way a user's commands go."""
 
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,10 @@ import torch
 import yaml
 from synthetic import look_at_origin
 from trained_run import RUN, STEPS, trained_folder  # noqa: F401
+
+from flame_nerf.avatar.loading import load_pipeline
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +54,18 @@ def test_evaluation_beats_the_mean_picture(run, config, elsewhere):
     baseline = [-10 * np.log10(np.mean((white(f)[0] - mean)[white(f)[1]] ** 2)) for f in held]
     assert results["psnr_matte"] > np.mean(baseline) + 4
     assert results["psnr"] > 20 and results["ssim"] > 0.8
+
+
+@pytest.mark.slow
+def test_a_head_that_was_hardly_trained_is_closed_all_around_and_with_any_mouth(config):
+    import see_through
+
+    model = load_pipeline(config).model
+    seen = [see_through.transparency(model, yaw, face, 40) for _, yaw, face in see_through.views(model)]
+    assert len(seen) > 12 and all(len(through) > 100 and through.mean() <= 0.03 for through in seen)
+    # Which is not the training's doing.
+    model.renderer.backing.surface.zero_()
+    assert see_through.transparency(model, 180.0, model.motion.neutral(), 40).mean() > 0.03
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flame_nerf.data.dataset import FlameNerfDataset
+from flame_nerf.geometry import perspective, world_to_camera
 from flame_nerf.losses.encoders import PriorUnavailable
 from flame_nerf.losses.view_geometry import Window, crop_image, square_window, window_rays
 
@@ -59,3 +60,19 @@ class HeadViews:
     ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"]]:
         """Rays of a view with the frame's lens from any camera pose, row by row: origins, unit directions (N = S²)."""
         return window_rays(self.window(frame), self.size, self._focal[frame], self._centre[frame], c2w, jitter)
+
+    def rays_towards(
+        self, frame: int, c2w: Float[Tensor, "3 4"], points: Float[Tensor, "P 3"], margin: float
+    ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"]]:
+        """Jittered rays of a close-up with the frame's lens from any camera pose; as of :meth:`rays`.
+
+        Args:
+            points: the square around them is shown, metres.
+            margin: part of its side that is shown all around it.
+        """
+        camera = world_to_camera(points.cpu(), c2w.cpu())
+        places = perspective(camera, self._focal[frame], self._centre[frame])
+        low, high = places.amin(dim=0), places.amax(dim=0)
+        side = float((high - low).max()) * (1 + 2 * margin)
+        left, top = ((low + high - side) / 2).tolist()
+        return window_rays((left, top, side), self.size, self._focal[frame], self._centre[frame], c2w, jitter=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -22,8 +23,18 @@ from flame_nerf.losses.view_geometry import nearest_view, perturb_camera
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.to_device import to_device
 
-RenderView = Callable[[int, Float[Tensor, "N 3"], Float[Tensor, "N 3"]], dict[str, Tensor]]
-"""(training frame, origins, directions) -> outputs of the renderer, on the model's plain background."""
+
+class ShownFace(Protocol):
+    """A face that is not in the track."""
+
+    @property
+    def vertices(self) -> Float[Tensor, "V 3"]:
+        """Its mesh in the head frame, metres."""
+
+
+RenderView = Callable[..., dict[str, Tensor]]
+"""(training frame, origins, directions[, face to show instead of the frame's]) -> outputs of the renderer, on the
+model's plain background."""
 
 
 class SemanticPrior:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,9 +16,9 @@ from flame_nerf.canonical import MeshSearch, make_search
 from flame_nerf.data.dataset import FlameNerfDataset
 from flame_nerf.geometry import triangle_normals, vertex_normals
 from flame_nerf.losses.head_views import HeadViews
-from flame_nerf.losses.outline_colours import outline_colours
-from flame_nerf.losses.semantic import RenderView
+from flame_nerf.losses.semantic import RenderView, ShownFace
 from flame_nerf.losses.silhouette import FRAMES_SAMPLED, outline_surface
+from flame_nerf.losses.surface_colours import surface_colours
 from flame_nerf.losses.view_geometry import perturb_camera
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.to_device import to_device
@@ -37,6 +37,12 @@ MAX_ANGLE_DEG = 180.0
 """Largest turn of the camera around the head: what is never rendered here stays see-through."""
 MAX_PITCH_DEG = 37.5
 """Largest turn of the camera up and down."""
+MOUTH_SHARE = 0.25
+"""Share of the views that look into an open mouth: wider than it was filmed, and from beside."""
+MOUTH_ANGLE_DEG, MOUTH_PITCH_DEG = 60.0, 20.0
+"""Largest turn of their camera around the head, and up and down."""
+MOUTH_MARGIN = 0.15
+"""Part of the lips' size that such a view shows around them."""
 COLOUR_WEIGHT = 2.0
 """Weight of the mean difference of a hidden surface's colour from the nearest outline's, beside missing opacity."""
 
@@ -106,7 +112,12 @@ class UnseenViews:
     turns away from them. The surface is the posed mesh under the hair that the outlines show; where it is missed beside
     an unseen side nothing is to be, nor where the mattes say that the mesh is not part of the person. What cameras saw
     may lie anywhere within a tolerance of the mesh, and within what stands off it in the video's outlines: the video
-    knows better where. What none saw has the colour of the nearest outline.
+    knows better where. What none saw has the colour of the nearest outline, or in the mouth of what was seen beside it.
+
+    Attributes:
+        colours: of the mesh's vertices, 0..1; [V, 3], on the CPU.
+        solid: vertices that are part of the person and have a colour; [V], on the CPU.
+        open_mouth: see there.
     """
 
     def __init__(
@@ -116,6 +127,7 @@ class UnseenViews:
         frames: Sequence[Frame],
         dataset: FlameNerfDataset,
         shell: Float[Tensor, " F"],
+        open_mouth: Callable[[int], ShownFace | None] | None = None,
     ):
         """
         Args:
@@ -124,6 +136,7 @@ class UnseenViews:
             frames: those trained on.
             dataset: their pictures, which say where in a view the head is.
             shell: how far from each triangle there may be substance, metres.
+            open_mouth: the face of a training frame with its mouth open, another each time; None where there is none.
 
         Raises:
             PriorUnavailable: the subject has no masks.
@@ -138,15 +151,19 @@ class UnseenViews:
         hidden = torch.ones(len(self._room), dtype=torch.bool)
         hidden[track.faces[~unseen]] = False
         found = outline_surface(track, frames, dataset.intrinsics, dataset.matte, self._room, hidden)
-        colours, known = outline_colours(track, frames, dataset.intrinsics, dataset.get_numpy_image, found)
+        pictures = dataset.intrinsics, dataset.get_numpy_image
+        self.colours, known = surface_colours(track, frames, *pictures, found, hidden)
+        self.solid = known & found.is_there
         corners = torch.from_numpy(track.faces).long()
-        self._colour = colours[corners].mean(dim=1).to(device)
+        self._colour = self.colours[corners].mean(dim=1).to(device)
         self._coloured = (unseen & known[corners].all(dim=1)).to(device)
         self._hair, self._standoff, unseen = found.thickness.to(device), found.standoff.to(device), unseen.to(device)
         there = found.is_there.to(device)[self._faces].all(dim=1)
         self._solid, self._seen, self._empty = unseen & there, ~unseen & there, ~there
         self._search: MeshSearch | None = None
         self._structure: Any | None = None
+        self.open_mouth = open_mouth
+        self._lips = torch.from_numpy(np.unique(track.faces[track.region_faces("lips")])).long().to(device)
         self._centre = torch.from_numpy(track.canonical_vertices).mean(dim=0).to(device)
 
     def wanted(self, step: int) -> bool:
@@ -164,9 +181,16 @@ class UnseenViews:
             head_size: metres of depth error that count like missing opacity.
         """
         frame = int(torch.randint(len(c2w), ()))
-        camera = perturb_camera(c2w[frame], self._centre, MAX_ANGLE_DEG, max_pitch_deg=MAX_PITCH_DEG)
-        rendered = render(frame, *self._views.rays(frame, camera, jitter=True))
-        met = self.surface(frame, rendered["origins"], rendered["directions"])
+        shown = self._face_to_show(frame)
+        if shown is None:
+            camera = perturb_camera(c2w[frame], self._centre, MAX_ANGLE_DEG, max_pitch_deg=MAX_PITCH_DEG)
+            rendered = render(frame, *self._views.rays(frame, camera, jitter=True))
+        else:
+            camera = perturb_camera(c2w[frame], self._centre, MOUTH_ANGLE_DEG, max_pitch_deg=MOUTH_PITCH_DEG)
+            lips = shown.vertices.to(self._lips.device)[self._lips]
+            rays = self._views.rays_towards(frame, camera, lips, MOUTH_MARGIN)
+            rendered = render(frame, *rays, shown)
+        met = self.surface(frame, rendered["origins"], rendered["directions"], shown)
         accumulation, depth = rendered["accumulation"][:, 0], rendered["depth"][:, 0]
         near, far = met.near.where(met.solid, depth.detach()), met.far.where(met.solid, depth.detach())
         off = (near - depth).clamp_min(0) + (depth - far).clamp_min(0)
@@ -174,15 +198,30 @@ class UnseenViews:
         wrong = ((1 - accumulation) + accumulation.detach() * off / head_size) * met.solid + accumulation * met.empty
         # Of what a ray meets: a wrong colour is no reason to be more transparent.
         behind = rendered["background"] * (1 - rendered["accumulation"])
-        shown = (rendered["rgb"] - behind) / rendered["accumulation"].clamp_min(1e-4)
-        other = accumulation.detach() * (shown - met.colour).abs().mean(dim=1)
+        colour = (rendered["rgb"] - behind) / rendered["accumulation"].clamp_min(1e-4)
+        other = accumulation.detach() * (colour - met.colour).abs().mean(dim=1)
         return (wrong + COLOUR_WEIGHT * other * met.coloured).mean()
 
+    def _face_to_show(self, frame: int) -> ShownFace | None:
+        """A face with an open mouth for some of the views, None for the others: they show the frame's own."""
+        if self.open_mouth is None or len(self._lips) == 0 or float(torch.rand(())) >= MOUTH_SHARE:
+            return None
+        return self.open_mouth(frame)
+
     @torch.no_grad()
-    def surface(self, frame: int, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> SurfaceHit:
-        """Surface that rays shall hit at a training frame's timestep."""
-        vertices = torch.from_numpy(np.asarray(self._track.vertices[self._frames[frame].timestep]))
-        vertices = to_device(vertices.float(), self._faces.device)
+    def surface(
+        self,
+        frame: int,
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+        shown: ShownFace | None = None,
+    ) -> SurfaceHit:
+        """Surface that rays shall hit at a training frame's timestep, or of a face shown instead."""
+        if shown is None:
+            vertices = torch.from_numpy(np.asarray(self._track.vertices[self._frames[frame].timestep]))
+            vertices = to_device(vertices.float(), self._faces.device)
+        else:
+            vertices = shown.vertices.to(self._faces.device)
         search = self._search = self._search or make_search(self._faces, vertices, "auto")
         out = vertex_normals(vertices, self._faces)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flame_nerf.data.dataset import FlameNerfDataset
-from flame_nerf.losses.semantic import RenderView, SemanticTerm, SemanticTermConfig
+from flame_nerf.losses.semantic import RenderView, SemanticTerm, SemanticTermConfig, ShownFace
 from flame_nerf.losses.unseen_views import UnseenViews, UnseenViewsConfig
 from flame_nerf.losses.weights import LossWeights, Term
 from flame_nerf.subject import Frame, Subject
@@ -35,6 +36,8 @@ def view_terms(
     dataset: FlameNerfDataset,
     background: Float[Tensor, " 3"],
     shell: Float[Tensor, " F"] | None,
+    open_mouth: Callable[[int], ShownFace | None] | None = None,
+    set_surface: Callable[[Tensor, Tensor], None] | None = None,
 ) -> dict[str, ViewTerm]:
     """The terms that have a weight and what they need, by the name they are logged by; of what is missing there is a
     line.
@@ -45,10 +48,15 @@ def view_terms(
         subject, frames, dataset: what is trained on.
         background: what views are rendered on.
         shell: how far from each triangle there may be substance, metres; None for a renderer that knows no mesh.
+        open_mouth: the face of a training frame with its mouth open; None where no face can be posed.
+        set_surface: takes the colours of the mesh's vertices [V, 3] and whether they are part of the person [V].
     """
     terms: dict[str, ViewTerm] = {}
     if weights.unseen_loss != 0.0 and subject.has_masks and shell is not None:
-        terms["unseen_loss"] = UnseenViews(unseen, subject.track, frames, dataset, shell)
+        views = UnseenViews(unseen, subject.track, frames, dataset, shell, open_mouth)
+        if set_surface is not None:
+            set_surface(views.colours, views.solid)
+        terms["unseen_loss"] = views
     if weights.semantic_loss != 0.0:
         term = SemanticTerm(semantic, torch.from_numpy(subject.track.canonical_vertices).mean(dim=0))
         if term.prepare(dataset, tuple(background.tolist()), background.device):

@@ -5,6 +5,7 @@ from flame_nerf.motion.face_moves import face_moves
 from flame_nerf.motion.files.sources import load_motion, save_motion
 from flame_nerf.motion.frame import CONDITION_JOINTS, Moments, PosedFrame, condition_names, condition_vector
 from flame_nerf.motion.live_head import LiveHead, head_of
+from flame_nerf.motion.open_mouth import open_mouth
 from flame_nerf.motion.own_motion import motion_of_poses, own_motion
 from flame_nerf.motion.path_motion import filmed_path
 from flame_nerf.motion.performance import CameraTrack, Motion, Provenance
@@ -35,6 +36,7 @@ __all__ = [
     "head_of",
     "load_motion",
     "motion_of_poses",
+    "open_mouth",
     "own_motion",
     "pose_at",
     "save_motion",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from flame_nerf.canonical import CanonicalMapping
 from flame_nerf.kernels.availability import cpu_kernels_cover
+from flame_nerf.render.step_rays import StepRays
 
 THINNEST_SHELL = 1e-4
 """Metres: where a region's shell has no thickness at all, densities fall as if it had this."""
@@ -62,6 +63,16 @@ class Falloff(nn.Module):
         at_mesh, slope = self.by_face.index_select(0, face).unbind(dim=1)
         outside = distance.masked_fill(mapping.is_inside(points, face), 0.0)
         return torch.exp(at_mesh - slope * outside)
+
+    @torch.no_grad()
+    def of_rays(self, mapping: CanonicalMapping, rays: StepRays, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+        """Factors of the densities of rays' samples, which lie at canonical `points`, metres."""
+        samples, shift = rays.samples, rays.moments.shift
+        assert samples is not None, "rays are marched first"
+        if shift is not None and shift.canonical is not None:
+            # The mapping's canonical mesh has not moved along.
+            points = points - shift.canonical[samples.face]
+        return self(mapping, points, samples.face, samples.distance)
 
 
 def log_falloff(falloff: float, thickness: Float[Tensor, " F"]) -> Float[Tensor, "F 2"]:

@@ -19,12 +19,13 @@ from flame_nerf.canonical import (
     PosedMeshCache,
     ShellSamples,
 )
-from flame_nerf.canonical.shell import HAIR_REGIONS
+from flame_nerf.canonical.shell import HAIR_REGIONS, INNER_REGIONS
 from flame_nerf.canonical.surface_normals import surface_normals
 from flame_nerf.field import FieldConfig, FlameNerfField, fitted_to_pixels
 from flame_nerf.motion import PosedFrame, SubjectMotion
 from flame_nerf.render.compositing import render_packed
 from flame_nerf.render.falloff import Falloff
+from flame_nerf.render.observed.backing import Backing
 from flame_nerf.render.observed.expression_hull import ExpressionHull
 from flame_nerf.render.observed.occupancy import OccupancyGrid, select
 from flame_nerf.render.observed.skipped_space import SkippedSpace
@@ -52,6 +53,7 @@ class HeadRenderer(Renderer):
         view_cone: directions that colours were learned for; None: all.
         expression_hull: conditions that the field was trained on; None: it is queried for any.
         falloff: what densities are multiplied by; None: nothing.
+        backing: the mesh behind the field, in pictures.
     """
 
     marches = True
@@ -85,6 +87,7 @@ class HeadRenderer(Renderer):
         self.register_buffer("shell_thickness", shell, persistent=False)
         hair = torch.from_numpy(track.region_faces(*HAIR_REGIONS))
         self.falloff = Falloff(sampling.falloff, shell, hair) if sampling.falloff else None
+        self.backing = Backing(len(canonical), torch.from_numpy(track.region_faces(*INNER_REGIONS)))
         margin = sampling.shell.thickest
         box = torch.stack([canonical.amin(dim=0) - margin, canonical.amax(dim=0) + margin])
         self.field = FlameNerfField(
@@ -149,6 +152,9 @@ class HeadRenderer(Renderer):
         if self.config.observed_expressions_only:
             self.expression_hull = ExpressionHull(conditions)
 
+    def set_surface(self, colours: Float[Tensor, "V 3"], solid: Bool[Tensor, " V"]) -> None:
+        self.backing.learn(colours, solid, torch.from_numpy(self._track.faces).long())
+
     def nearest_seen(self, condition: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
         if self.expression_hull is None:
             return condition
@@ -196,6 +202,10 @@ class HeadRenderer(Renderer):
         else:
             inside = None if box is None else box.within(samples.positions(rays.origins, rays.directions))
             rgb, accumulation, depth = self._shade(*given, inside=inside, exploring=self._exploring(step))
+        if not self.training and self.backing.is_known:
+            rgb, accumulation, depth = self.backing.behind(
+                rgb, accumulation, depth, rays, background, self.mapping, box
+            )
         return {
             "rgb": rgb,
             "accumulation": accumulation,
@@ -289,7 +299,7 @@ class HeadRenderer(Renderer):
 
     def carry(self, rays: StepRays) -> StepRays:
         canonical = self._to_canonical(rays)
-        factor = None if self.falloff is None else self._expected(self.falloff, rays, canonical)
+        factor = None if self.falloff is None else self.falloff.of_rays(self.mapping, rays, canonical.points)
         return replace(rays, canonical=canonical, density_factor=factor)
 
     def _to_canonical(self, rays: StepRays) -> CanonicalPoints:
@@ -305,16 +315,6 @@ class HeadRenderer(Renderer):
         if shift.canonical is not None:
             carried = replace(carried, points=carried.points + shift.canonical[samples.face])
         return carried
-
-    @torch.no_grad()
-    def _expected(self, falloff: Falloff, rays: StepRays, canonical: CanonicalPoints) -> Float[Tensor, " N"]:
-        """What densities are multiplied by where samples lie."""
-        points, samples, shift = canonical.points, rays.samples, rays.moments.shift
-        assert samples is not None
-        if shift is not None and shift.canonical is not None:
-            # The mapping's canonical mesh has not moved along.
-            points = points - shift.canonical[samples.face]
-        return falloff(self.mapping, points, samples.face, samples.distance)
 
     def condition_effect(self) -> Float[Tensor, "E C"]:
         """What the field makes of a moment's condition, a linear map."""

@@ -74,6 +74,11 @@ class Timeline:
             still = self._still = frame, self._renderer.pose(frame)
         return Moments([still[1]], frame.condition[None])
 
+    def of_frame(self, frame: PosedFrame) -> Moments:
+        """A moment that is not in the track, its condition near what training shows."""
+        frame = frame.to(self._renderer.device)
+        return Moments([self._renderer.pose(frame)], self._renderer.nearest_seen(frame.condition[None]))
+
     def of_rays(
         self, rays: RayBundle, override: PosedFrame | None = None, step: int | None = None
     ) -> tuple[Moments, Int[Tensor, " R"]]:

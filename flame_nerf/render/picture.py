@@ -11,6 +11,7 @@ from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor
 
+from flame_nerf.motion import PosedFrame
 from flame_nerf.refinement import PoseRefinement
 from flame_nerf.render.antialias import averaged, outline_pixels, places_within
 from flame_nerf.render.conditioning import Conditioning
@@ -218,7 +219,12 @@ class TrainingViews:
         self._pose, self._background = pose, background
 
     def render(
-        self, step: int, frame: int, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]
+        self,
+        step: int,
+        frame: int,
+        origins: Float[Tensor, "R 3"],
+        directions: Float[Tensor, "R 3"],
+        shown: PosedFrame | None = None,
     ) -> dict[str, Tensor]:
         """Outputs of the renderer, with the rays (origins, directions) after correction. Differentiable in the field
         alone; of one with a hash grid, in that alone.
@@ -227,11 +233,12 @@ class TrainingViews:
             step: of the training.
             frame: index of the training frame.
             origins, directions: of the view's rays as tracked.
+            shown: a face to show instead of the frame's, with the condition that a picture of it would have.
         """
         timestep = int(self._timeline.train_timesteps[frame])
         with torch.no_grad():
             rays = self._pose.correct_tracked_camera(self.c2w[frame], timestep, origins, directions)
-        moments = self._timeline.at([timestep], step)
+        moments = self._timeline.at([timestep], step) if shown is None else self._timeline.of_frame(shown)
         condition = self._conditioning(moments).detach()
         moments = replace(moments, shift=moments.shift and moments.shift.detach())
         mesh_index = torch.zeros(len(origins), dtype=torch.long, device=origins.device)

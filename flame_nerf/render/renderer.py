@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor, nn
 
@@ -145,6 +145,9 @@ class Renderer(nn.Module):
 
     def set_training_views(self, c2w: Float[Tensor, "N 3 4"], conditions: Float[Tensor, "N C"]) -> None:
         """Let the renderer know what training shows: cameras in the head's frame, OpenGL axes, and conditions."""
+
+    def set_surface(self, colours: Float[Tensor, "V 3"], solid: Bool[Tensor, " V"]) -> None:
+        """Let the renderer know what the mesh's vertices look like, 0..1, and which are part of the person."""
 
     def nearest_seen(self, condition: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
         """Conditions that the field knows from training; those given where it is to be asked for any."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from torch import Tensor, nn
 
 
@@ -41,6 +42,10 @@ class WeightAverage(nn.Module):
         # The same on the host: to ask a GPU for it would be to wait for the step. None: not known.
         self._count: int | None = 0
         self.register_load_state_dict_post_hook(WeightAverage._forget_count)
+
+    def callbacks(self) -> list[TrainingCallback]:
+        """What takes the weights in after each step of a training."""
+        return [TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], lambda step: self.update())]
 
     @classmethod
     def of_groups(cls, groups: Mapping[str, Iterable[nn.Parameter]], decay: float) -> WeightAverage | None:

@@ -25,6 +25,12 @@ MOST = 4
 BYTES_PER_SAMPLE = 4096
 """Of a recording's own memory, generously: what lies between the field's layers, forward and backward."""
 
+
+def adds_up_gradients(trainer: Any | None) -> bool:
+    """Whether a trainer adds gradients of several steps up: a recording's would lie where its next replay writes."""
+    return trainer is not None and any(steps > 1 for steps in trainer.config.gradient_accumulation_steps.values())
+
+
 Work = Callable[..., tuple[Tensor, ...]]
 
 

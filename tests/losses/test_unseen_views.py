@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from synthetic import RADII, ellipsoid, look_at_origin, make_subject, regions
+from synthetic import RADII, REGIONS, ellipsoid, look_at_origin, make_subject, opened, paint, regions
 
 from flame_nerf.data.dataset import FlameNerfDataset
 from flame_nerf.losses.unseen_views import COLOUR_WEIGHT, UnseenViews, UnseenViewsConfig, unseen_faces
@@ -201,3 +201,53 @@ def test_views_go_all_around_the_head_and_not_over_it(term):
     assert towards[:, 2].max() > 0.7 and towards[:, 2].min() < -0.7
     assert towards[:, 0].max() > 0.5 and towards[:, 0].min() < -0.5
     assert towards[:, 1].abs().max() < 0.85
+
+
+def test_the_mesh_has_the_colours_that_it_was_painted_with(term):
+    sides, _ = term
+    rest, _ = ellipsoid()
+    assert sides.solid.all()
+    _, y, z = rest.T
+    for part, most in (((z > 0.05) & (np.abs(y) < 0.06), 0.05), ((z < -0.04) & (y > 0.03), 0.15)):
+        painted, found = paint(rest[part], 0.5), sides.colours.numpy()[part]
+        assert part.sum() > 30 and np.abs(painted.mean(axis=0) - found.mean(axis=0)).max() < most
+
+
+def test_some_views_look_closely_into_an_open_mouth(term):
+    sides, c2w = term
+    asked, views = [], []
+
+    @dataclasses.dataclass
+    class Open:
+        vertices: torch.Tensor
+
+    def open_mouth(frame):
+        rest, _ = ellipsoid()
+        asked.append(Open(torch.from_numpy(opened(rest, 1.0)).float()))
+        return asked[-1]
+
+    def render(frame, origins, directions, shown=None):
+        views.append((origins, directions, shown))
+        return {
+            "rgb": torch.zeros(len(origins), 3), "background": torch.zeros(3), "origins": origins,
+            "accumulation": torch.zeros(len(origins), 1), "depth": torch.zeros(len(origins), 1),
+            "directions": directions,
+        }  # fmt: skip
+
+    sides = copy.copy(sides)
+    sides.open_mouth = open_mouth
+    lips = np.unique(ellipsoid()[1][regions(*ellipsoid()) == REGIONS.index("lips")])
+    torch.manual_seed(0)
+    lost = [(float(sides.loss(c2w, render)), views[-1][2] is not None) for _ in range(80)]
+    close = [view for view in views if view[2] is not None]
+    assert [view[2] for view in close] == asked and 8 < len(close) < 36
+    # All rays of a close-up go by the lips within their size and a little more; others look at the whole head.
+    for origins, directions, shown in close:
+        points = shown.vertices[lips]
+        middle = points.mean(dim=0)
+        apart = torch.linalg.cross(directions, middle - origins).norm(dim=1)
+        # A square's corner, a margin away.
+        assert float(apart.max()) < 1.3 * 2**0.5 * float((points - middle).norm(dim=1).max())
+    # And most of it is to be opaque, more than of a whole view.
+    of_mouth, of_head = (np.mean([value for value, close_up in lost if close_up == which]) for which in (True, False))
+    assert of_mouth > 0.7 > of_head

@@ -1,0 +1,183 @@
+"""The mesh behind the field: where training left a hole, a picture shows the head's own surface and no background."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from nerfstudio.data.scene_box import OrientedBox
+from torch import Tensor, nn
+
+from flame_nerf.canonical import CanonicalMapping
+from flame_nerf.geometry import triangle_normals
+from flame_nerf.render.step_rays import StepRays
+
+NEGLIGIBLE = 1 / 128
+"""Transmittance that is not worth a look behind: two 8-bit steps at most."""
+SHALLOW, DEEP = 0.004, 0.008
+"""Metres that a ray goes below the surface, from where it begins to be solid to where it is. At an outline, which the
+mesh meets to a few millimetres, the field alone says what is there."""
+PROBE = 0.05
+"""Metres behind a ray's entry, at most, at which its depth is looked at: deep enough for a ray that grazes the head."""
+CUT_RINGS = 3
+"""Triangles between what mattes cut off and what stands behind the field."""
+LAYERS = 2
+"""Parts of the head behind each other that a ray may meet before it is given up: ear and head, lip and teeth."""
+_PAST = 1e-4
+"""Metres past a hit from which the next is looked for."""
+_BEYOND = 1e3
+"""Metres at which no ray meets anything any more."""
+
+
+class Backing(nn.Module):
+    """The posed mesh as the last layer of a picture, behind all that the field says.
+
+    What training has seen is opaque, and hides it. It shows where rays come through: at sides and in mouths that no
+    frame showed, at faces beyond all that were filmed. A ray is stopped where it goes below the surface by more than
+    `DEEP`; one that slips through a gap into the head (an eyelid's, say) is stopped wherever it comes to.
+
+    Attributes:
+        surface: colour of each vertex, 0..1, and how far it is part of the person, 0 or 1. All zero: not known, and
+            pictures are as without.
+        deep_always: see there.
+    """
+
+    surface: Float[Tensor, "V 4"]
+    deep_always: Bool[Tensor, " F"]
+
+    def __init__(self, vertices: int, deep_always: Bool[Tensor, " F"]):
+        """
+        Args:
+            vertices: V.
+            deep_always: faces with the head behind them however thin they are: teeth, tongue, the mouth's lining, eyes.
+        """
+        super().__init__()
+        self.register_buffer("surface", torch.zeros(vertices, 4))
+        self.register_buffer("deep_always", deep_always, persistent=False)
+        self._known: tuple[int, bool] | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the mesh has colours."""
+        if self._known is None or self._known[0] != self.surface._version:
+            self._known = self.surface._version, bool(self.surface[:, 3].any())
+        return self._known[1]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Runs from before there was one are shown as they were. A pipeline loads its model, and then itself without.
+        state_dict.setdefault(prefix + "surface", self.surface.clone())
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    @torch.no_grad()
+    def learn(self, colours: Float[Tensor, "V 3"], solid: Bool[Tensor, " V"], faces: Int[Tensor, "F 3"]) -> None:
+        """Take the mesh's colours.
+
+        Args:
+            colours: of the vertices, 0..1.
+            solid: those that have one and are part of the person. Where the person was cut off differs from frame to
+                frame: what is next to the rest, by `CUT_RINGS` triangles, is left out.
+            faces: of the mesh.
+        """
+        for _ in range(CUT_RINGS):
+            cut = faces[~solid[faces].all(dim=1)]
+            solid = solid.index_fill(0, cut.flatten(), False)
+        self.surface.copy_(torch.cat([colours, solid[:, None]], dim=1))
+
+    def behind(
+        self,
+        rgb: Float[Tensor, "R 3"],
+        accumulation: Float[Tensor, "R 1"],
+        depth: Float[Tensor, "R 1"],
+        rays: StepRays,
+        background: Float[Tensor, "R 3"] | Float[Tensor, " 3"],
+        mapping: CanonicalMapping,
+        box: OrientedBox | None = None,
+    ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 1"], Float[Tensor, "R 1"]]:
+        """A picture's rays with the mesh behind them. Differentiable in what was rendered.
+
+        Args:
+            rgb, accumulation, depth: of the field, over the background.
+            rays: the same, with their meshes.
+            background: behind each ray, or behind all.
+            mapping: of the meshes.
+            box: the mesh outside of it is left out.
+        """
+        through = 1 - accumulation
+        which = ((through[:, 0] > NEGLIGIBLE) & self._may_meet(rays)).nonzero()[:, 0]
+        layers = torch.zeros(len(rays), 5, device=through.device)
+        with torch.no_grad():
+            layers[which] = self._layers(rays.part(which), mapping, box)
+        colour, opacity, behind = layers.split([3, 1, 1], dim=1)
+        closed = accumulation + through * opacity
+        ends = depth * accumulation + through * behind
+        return rgb + through * (colour - opacity * background), closed, ends / closed.clamp_min(1e-10)
+
+    @torch.no_grad()
+    def _may_meet(self, rays: StepRays) -> Bool[Tensor, " R"]:
+        """Whether rays go through the box around what is solid: most of a picture's background does not."""
+        solid = self.surface[:, 3] > 0
+        places = torch.cat([mesh.vertices[solid] for mesh in rays.moments.meshes])
+        step = torch.where(rays.directions.abs() < 1e-12, 1e-12, rays.directions)
+        low, high = ((places.amin(dim=0) - rays.origins) / step, (places.amax(dim=0) - rays.origins) / step)
+        return torch.minimum(low, high).amax(dim=1) <= torch.maximum(low, high).amin(dim=1)
+
+    def _layers(self, rays: StepRays, mapping: CanonicalMapping, box: OrientedBox | None) -> Float[Tensor, "R 5"]:
+        """Colour, opacity, and metres along the ray, of the mesh; the first and the last times the second."""
+        out = torch.zeros(len(rays), 5, device=rays.origins.device)
+        start = torch.zeros(len(rays), device=rays.origins.device)
+        going = torch.arange(len(rays), device=rays.origins.device)
+        vertices = torch.stack([mesh.vertices for mesh in rays.moments.meshes])
+        solid_faces = self.surface[mapping.faces, 3].any(dim=1)
+        for _ in range(LAYERS):
+            part = rays.part(going)
+            entry, face = _next_hit(part, mapping, start)
+            # What is behind a part that was cut off is left to the field: most of what is looked at is that.
+            met = (face >= 0) & solid_faces[face]
+            going, part, entry, face = going[met], part.part(met.nonzero()[:, 0]), entry[met], face[met]
+            if len(going) == 0:
+                break
+            start, beyond = _next_hit(part, mapping, entry)
+            corners, after = (
+                vertices[part.mesh_index[:, None], mapping.faces[which]] for which in (face, beyond.clamp_min(0))
+            )
+            # A first surface turned away from the ray, or a second turned to it, is met from inside of the head.
+            within = self.deep_always[face] | ~_faces(corners, part) | ((beyond >= 0) & _faces(after, part))
+            probe = part.origins + (entry + (0.5 * (start - entry)).clamp_max(PROBE))[:, None] * part.directions
+            found = mapping.to_canonical(part.moments.meshes, part.mesh_index, probe, max_distance=DEEP)
+            assert found.distance is not None, "the search gives it where faces are not given"
+            solid = ((found.distance - SHALLOW) / (DEEP - SHALLOW)).clamp(0, 1).where(~within, 1.0)
+            place = part.origins + entry[:, None] * part.directions
+            surface = (_barycentric(corners, place)[:, :, None] * self.surface[mapping.faces[face]]).sum(dim=1)
+            share = solid * surface[:, 3] * (1 - out[going, 3])
+            if box is not None:
+                share = share * box.within(place).reshape(share.shape)
+            values = torch.cat([surface[:, :3], torch.ones_like(entry)[:, None], entry[:, None]], dim=1)
+            out[going] += share[:, None] * values
+        return out
+
+
+def _next_hit(
+    rays: StepRays, mapping: CanonicalMapping, start: Float[Tensor, " R"]
+) -> tuple[Float[Tensor, " R"], Int[Tensor, " R"]]:
+    """Metres along rays to what they meet past `start`, and its face; inf and -1 where that is nothing."""
+    start = start + _PAST
+    # What is past everything starts anywhere beyond the head.
+    origins = rays.origins + start.where(start.isfinite(), _BEYOND)[:, None] * rays.directions
+    distance, face = mapping.first_hit(rays.moments.meshes, rays.mesh_index, origins, rays.directions)
+    return start + distance, face
+
+
+def _faces(corners: Float[Tensor, "R 3 3"], rays: StepRays) -> Bool[Tensor, " R"]:
+    """Whether triangles turn their outsides towards where rays come from."""
+    return (triangle_normals(corners) * rays.directions).sum(dim=1) < 0
+
+
+def _barycentric(corners: Float[Tensor, "N 3 3"], place: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+    """Weights of triangles' corners at places on them."""
+    areas = [
+        torch.linalg.cross(corners[:, (i + 1) % 3] - place, corners[:, (i + 2) % 3] - place).norm(dim=1)
+        for i in range(3)
+    ]
+    weights = torch.stack(areas, dim=1)
+    return weights / weights.sum(dim=1, keepdim=True).clamp_min(1e-20)
