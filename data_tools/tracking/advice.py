@@ -25,12 +25,31 @@ def warnings_of(
     """One sentence for each thing that was left out or did not go well. What the footage lacks is `capture`'s to say.
 
     Args:
-        others: how many other faces are in the video.
-        person: which of them was followed, from 1.
-        dropped: sampled frames that were left out.
+        sampled, others, person, dropped: as for `seen_warnings`.
         detector: what found the landmarks.
     """
     noun = detector.noun
+    found = list(seen_warnings(sampled, others, person, dropped, noun))
+    if quality.error.mean() > detector.poor:
+        off = 100 * quality.error.mean()
+        found.append(f"Landmarks are {off:.1f} % of the {noun}'s height off: see the report's pictures.")
+    if quality.iou.mean() < POOR_OUTLINE:
+        found.append(
+            f"The head's outline agrees with the matte by {quality.iou.mean():.2f} only (long hair, or background that "
+            "the matte takes along): see the report's pictures."
+        )
+    return tuple(found)
+
+
+def seen_warnings(sampled: Sampled, others: int, person: int, dropped: list[int], noun: str) -> tuple[str, ...]:
+    """What is known before anything is fitted, one sentence each.
+
+    Args:
+        others: how many other faces are in the video.
+        person: which of them was followed, from 1.
+        dropped: sampled frames that were left out.
+        noun: what heads are looked for by.
+    """
     found = list(sampled.warnings)
     total, elsewhere = len(sampled.slots), set(sampled.elsewhere)
     dropped = [index for index in dropped if index not in elsewhere]
@@ -43,14 +62,6 @@ def warnings_of(
         found.append(f"{others + 1} faces are in the video; {who} was followed (--person chooses).")
     if sampled.still > STILL_SHARE:
         found.append("The picture hardly ever changes: a still image shows one side and one expression only.")
-    if quality.error.mean() > detector.poor:
-        off = 100 * quality.error.mean()
-        found.append(f"Landmarks are {off:.1f} % of the {noun}'s height off: see the report's pictures.")
-    if quality.iou.mean() < POOR_OUTLINE:
-        found.append(
-            f"The head's outline agrees with the matte by {quality.iou.mean():.2f} only (long hair, or background that "
-            "the matte takes along): see the report's pictures."
-        )
     return tuple(found)
 
 
