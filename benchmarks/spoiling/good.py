@@ -25,17 +25,17 @@ class GoodFilms:
     @cached_property
     def person(self) -> list[np.ndarray]:
         """Pictures of a man who talks in a car."""
-        return pictures_of(carphone(), COUNT)
+        return _kept(pictures_of(carphone(), COUNT))
 
     @cached_property
     def other(self) -> list[np.ndarray]:
         """Pictures of a woman before whom the camera sways a little: the portrait that scikit-image carries."""
         from skimage.data import astronaut
 
-        return [
+        return _kept([
             cv2.resize(astronaut()[20 + row : 290 + row, 50:380], (176, 144), interpolation=cv2.INTER_AREA)
             for row in np.rint(6 * np.sin(np.arange(COUNT))).astype(int) + 6
-        ]
+        ])
 
     @cached_property
     def clip(self) -> Path:
@@ -56,3 +56,10 @@ class GoodFilms:
     def cover(self) -> Path:
         """One picture."""
         return ffmpeg("-i", self.clip, "-frames:v", "1", self.folder / "cover.png")
+
+
+def _kept(pictures: list[np.ndarray]) -> list[np.ndarray]:
+    """The same, which nobody can draw on by mistake."""
+    for picture in pictures:
+        picture.flags.writeable = False
+    return pictures

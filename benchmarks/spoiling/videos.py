@@ -11,8 +11,9 @@ from data_tools.tracking import TrackConfig, pipeline
 from flame_nerf.subject import SubjectError, load_subject
 from spoiling.outcome import Kind, answer_of, files_in
 from spoiling.video_files import VIDEO_FILES
+from spoiling.video_pictures import VIDEO_PICTURES
 
-VIDEO_KINDS = VIDEO_FILES
+VIDEO_KINDS = VIDEO_FILES | VIDEO_PICTURES
 INTERRUPTED = 130
 """Exit status of a run that somebody ends."""
 

@@ -191,7 +191,7 @@ def _run_stages(run: Run, info: VideoInfo, final_key: str) -> TrackSummary:
     if sampled.takes and config.cuts == "split":
         sampled, kept = _one_take(sampled, kept, config.fps)
         key = stage_key(key, {"take": kept.tolist()})
-        _check_enough(run, len(kept), len(pictures))
+        _check_enough(run, len(kept), len(pictures), sampled.warnings[0])
     if run.config.mattes is None:
         key, mattes = _find_mattes(run, key, pictures, boxes, kept)
     else:
@@ -225,7 +225,7 @@ def _one_take(sampled: Sampled, kept: np.ndarray, fps: float) -> tuple[Sampled, 
     return said, np.intersect1d(kept, used)
 
 
-def _check_enough(run: Run, shown: int, total: int) -> None:
+def _check_enough(run: Run, shown: int, total: int, cut: str = "") -> None:
     if shown >= FEWEST_FRAMES:
         return
     if shown == 0 and run.config.keypoints is None:
@@ -235,7 +235,7 @@ def _check_enough(run: Run, shown: int, total: int) -> None:
         what, advice = f"have {FEWEST_POINTS} keypoints and a matte", "Give a longer video, or more complete keypoints."
     raise TrackingError(
         f"{run.video}: only {shown} of {total} sampled frames {what}; at least {FEWEST_FRAMES} are needed to learn a "
-        f"head, and a few hundred to learn it well. {advice}"
+        f"head, and a few hundred to learn it well. {cut or advice}"
     )
 
 

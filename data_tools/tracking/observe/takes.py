@@ -13,6 +13,8 @@ STILL = 0.3
 """Mean difference, of 255, below which two pictures are the same one compressed twice: a camera's noise is larger."""
 OTHER_SCENE = 0.55
 """Correlation of neighbouring pictures below which the scene may have changed. It does not mind light that changes."""
+BACK = 0.7
+"""The same below which it may have changed back to a scene that was seen before."""
 FALL = 0.3
 """How far that must lie below the film's usual: pictures taken far apart are never alike."""
 FLAT = 2.0
@@ -39,7 +41,7 @@ class Neighbours:
             # A picture that shows nothing is no scene: what comes behind it is compared with what came before.
             seen = self._shown is not None and _spread(sparse) >= FLAT
             alike = correlation(sparse, self._shown) if seen else 1.0
-            if alike < OTHER_SCENE and len(self._across) <= MOST_CUTS:
+            if alike < BACK and len(self._across) <= MOST_CUTS:
                 self._across[len(self._alike) + 1] = (self._shown, sparse)
             self._alike.append(alike)
         self._previous = sparse
@@ -56,16 +58,18 @@ class Neighbours:
         A film that cuts back and forth between two scenes has two takes.
         """
         usual = float(np.median(self._alike)) if self._alike else 1.0
-        cuts = [at for at in self._across if self._alike[at - 1] < usual - FALL]
-        if not cuts or len(self._across) > MOST_CUTS:
+        breaks = [at for at in self._across if self._alike[at - 1] < usual - FALL]
+        if all(self._alike[at - 1] >= OTHER_SCENE for at in breaks) or len(self._across) > MOST_CUTS:
             return ()
-        number, latest = [0] * cuts[0], {0: self._across[cuts[0]][0]}
-        for cut, end in zip(cuts, [*cuts[1:], len(self._alike) + 1], strict=True):
-            first = self._across[cut][1]
+        number, latest = [0] * breaks[0], {0: self._across[breaks[0]][0]}
+        for at, end in zip(breaks, [*breaks[1:], len(self._alike) + 1], strict=True):
+            first = self._across[at][1]
             alike = {take: correlation(first, last) for take, last in latest.items()}
             best = max(alike, key=lambda take: alike[take])
-            take = best if alike[best] >= OTHER_SCENE else len(latest)
-            number += [take] * (end - cut)
+            # What is rather like the picture before it begins no scene, but may go back to one.
+            known = alike[best] >= OTHER_SCENE or self._alike[at - 1] >= OTHER_SCENE
+            take = best if known else len(latest)
+            number += [take] * (end - at)
             latest[take] = self._across[end][0] if end in self._across else first
         return tuple(number) if len(latest) > 1 else ()
 
