@@ -32,10 +32,12 @@ class GoodFilms:
         """Pictures of a woman before whom the camera sways a little: the portrait that scikit-image carries."""
         from skimage.data import astronaut
 
-        return _kept([
-            cv2.resize(astronaut()[20 + row : 290 + row, 50:380], (176, 144), interpolation=cv2.INTER_AREA)
-            for row in np.rint(6 * np.sin(np.arange(COUNT))).astype(int) + 6
-        ])
+        return _kept(
+            [
+                cv2.resize(astronaut()[20 + row : 290 + row, 50:380], (176, 144), interpolation=cv2.INTER_AREA)
+                for row in np.rint(6 * np.sin(np.arange(COUNT))).astype(int) + 6
+            ]
+        )
 
     @cached_property
     def clip(self) -> Path:

@@ -54,7 +54,7 @@ class Answer:
         """What is wrong with it; empty if it is as expected.
 
         Args:
-            given: what the command was given; an error names it, or a file in it.
+            given: what the command was given, and names.
             goes_on: exit status of a command that works with what it is given.
         """
         found = []
@@ -66,15 +66,16 @@ class Answer:
         errors = [line for line in self.said.splitlines() if line.startswith("Error")]
         if kind.refused and not errors:
             found.append("no line with an error")
-        if kind.refused and not any(_shown(given.name) in _shown(line) for line in errors):
-            found.append("the error names no file")
+        if kind.refused and _shown(given.name) not in _shown(self.said):
+            found.append("names no file")
         if not kind.refused and errors:
             found.append("an error where none is")
         if not re.search(kind.words, self.said):
             found.append(f"does not say {kind.words!r}")
         if self.seconds > SECONDS:
             found.append(f"took {self.seconds:.0f} s")
-        return [f"{one}: {self.said[-1200:]}" for one in found[:1]] + found[1:]
+        told = [line for line in self.said.splitlines() if not line.startswith(("Warning", "Note"))]
+        return [f"{one}: {' / '.join(told)[-800:]}" for one in found[:1]] + found[1:]
 
 
 def _shown(name: str) -> str:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from track_clips import ffmpeg, steady, write_video
+
 from spoiling.good import COUNT, GoodFilms
 from spoiling.outcome import Kind, refused, taken
-from track_clips import ffmpeg, steady, write_video
 
 Make = Callable[[GoodFilms, Path], Path]
 HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"
@@ -139,7 +140,9 @@ def _folder(name: str, *, fill: Callable[[GoodFilms, Path], object] = lambda *_:
     return make
 
 
-def _frames(numbers: Sequence[int], ending: Callable[[int], str] = lambda _: "png") -> Callable[[GoodFilms, Path], None]:
+def _frames(
+    numbers: Sequence[int], ending: Callable[[int], str] = lambda _: "png"
+) -> Callable[[GoodFilms, Path], None]:
     def fill(good: GoodFilms, folder: Path) -> None:
         import cv2
 
@@ -212,7 +215,9 @@ NO_FILES: dict[str, Kind] = {
     "an empty folder": refused("is a folder without pictures", _folder("frames")),
     "a folder of texts": refused("is a folder without pictures", _folder("frames", fill=_texts)),
     "a folder of two pictures": refused("only 2 of 2", _folder("frames", fill=_frames(range(2)))),
-    "a folder of two sizes": refused("0003.png: is 80x60, but 0000.png is 176x144", _folder("frames", fill=_mixed_sizes)),
+    "a folder of two sizes": refused(
+        "0003.png: is 80x60, but 0000.png is 176x144", _folder("frames", fill=_mixed_sizes)
+    ),
     "a folder of copies": refused("0000.jpg and 0000.png are one frame twice", _folder("frames", fill=_same_numbers)),
     "no frames": refused("", _no_frames),
     "cut, without its index": refused(NO_VIDEO, cut(0.5)),
@@ -229,7 +234,9 @@ ODD_FILES: dict[str, Kind] = {
     "a folder with gaps": taken("", _folder("frames", fill=_frames([*range(6), *range(40, 60)]))),
     "a folder of two kinds": taken("", _folder("frames", fill=_frames(range(99), lambda n: "jpg" if n % 2 else "png"))),
     "a folder with a damaged picture": taken("1 picture that cannot be read", _folder("frames", fill=_one_damaged)),
-    "a folder with a pipe in it": taken("Ignored, being no pictures .1.: 0006.png", _folder("frames", fill=_a_pipe_among_them)),
+    "a folder with a pipe in it": taken(
+        "Ignored, being no pictures .1.: 0006.png", _folder("frames", fill=_a_pipe_among_them)
+    ),
     "a name that is no text": taken("", named(b"caf\xe9.mp4")),
     "a name like an address": taken("", named("http:me.mp4")),
     "a name like an option": taken("", named("-i.mp4")),
@@ -250,9 +257,9 @@ STREAMS: dict[str, Kind] = {
     "two films": taken("video streams", joined("a.mp4", lambda good: [good.clip, good.clip])),
     "a small copy first": taken(
         "video streams",
-        lambda good, folder: joined("a.mp4", lambda _: [recoded("small.mp4", "-vf", "scale=48:40")(good, folder), good.clip])(
-            good, folder
-        ),
+        lambda good, folder: joined(
+            "a.mp4", lambda _: [recoded("small.mp4", "-vf", "scale=48:40")(good, folder), good.clip]
+        )(good, folder),
     ),
 }
 """More than one stream."""
@@ -267,10 +274,16 @@ CLOCKS: dict[str, Kind] = {
     "two seconds at 240": refused("at least 10", at_times(*steady(COUNT, fps=240))),
     "frozen between two moments": taken("", at_times(*steady(7), *range(3_600_000, 3_600_280, 40))),
     "starts after an hour": taken("", recoded("late.mkv", "-c", "copy", "-output_ts_offset", "3600")),
-    "starts before zero": taken("", recoded("early.mkv", "-c", "copy", "-output_ts_offset", "-0.2", "-avoid_negative_ts", "disabled")),
-    "every time twice": taken("Timestamps .* repeated", recoded("twice.mkv", "-c", "copy", "-bsf:v", "setts=ts=trunc(N/2)*2*40")),
+    "starts before zero": taken(
+        "", recoded("early.mkv", "-c", "copy", "-output_ts_offset", "-0.2", "-avoid_negative_ts", "disabled")
+    ),
+    "every time twice": taken(
+        "Timestamps .* repeated", recoded("twice.mkv", "-c", "copy", "-bsf:v", "setts=ts=trunc(N/2)*2*40")
+    ),
     "times that are all one": taken("Timestamps .* repeated", recoded("one.mkv", "-c", "copy", "-bsf:v", "setts=ts=0")),
-    "dropped frames": taken("", recoded("gaps.mkv", "-c:v", "mpeg4", "-vf", "select='not(between(n,4,6))'", "-fps_mode", "passthrough")),
+    "dropped frames": taken(
+        "", recoded("gaps.mkv", "-c:v", "mpeg4", "-vf", "select='not(between(n,4,6))'", "-fps_mode", "passthrough")
+    ),
 }
 """Short, and with odd time stamps."""
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from track_clips import ffmpeg, steady, write_video
+
 from spoiling.good import COUNT, GoodFilms
 from spoiling.outcome import Kind, refused, taken
 from spoiling.video_files import Make, recoded
-from track_clips import ffmpeg, steady, write_video
 
 NO_FACE = "no face was found"
 Pictures = Sequence[np.ndarray]
@@ -206,7 +207,9 @@ SHAPES: dict[str, Kind] = {
     "turned by its metadata": taken("", marked("-display_rotation", "90", name="a.mp4")),
     "mirrored by its metadata": taken("", marked("-display_hflip")),
     "pixels that are not square": taken("", recoded("wide.mp4", "-vf", "setsar=16/11", "-c:v", "mpeg4")),
-    "pixels a hundred times as wide": refused(NO_FACE, recoded("w.mp4", "-vf", "setsar=100/1", "-c:v", "mpeg4", "-q:v", "2")),
+    "pixels a hundred times as wide": refused(
+        NO_FACE, recoded("w.mp4", "-vf", "setsar=100/1", "-c:v", "mpeg4", "-q:v", "2")
+    ),
     "woven of two moments": taken("show two moments", _woven),
     "another size in its middle": taken("4 frames of another size", _two_sizes),
     "odd width and height": taken("", recoded("odd.mkv", "-vf", "crop=171:143", "-c:v", "ffv1")),
@@ -233,7 +236,8 @@ LIGHT: dict[str, Kind] = {
     "black": refused(NO_FACE, one_colour(0)),
     "white": refused(NO_FACE, one_colour(255)),
     "noise": refused(
-        NO_FACE, filmed(lambda _: list(np.random.default_rng(0).integers(0, 255, (COUNT, 144, 176, 3)).astype(np.uint8)))
+        NO_FACE,
+        filmed(lambda _: list(np.random.default_rng(0).integers(0, 255, (COUNT, 144, 176, 3)).astype(np.uint8))),
     ),
     "nearly black": refused(NO_FACE, each(light(0.01))),
     "dark": taken("", each(light(0.25))),
@@ -256,7 +260,9 @@ LIGHT: dict[str, Kind] = {
 
 PEOPLE: dict[str, Kind] = {
     "the back of a head": refused(NO_FACE, filmed(_back_of_the_head)),
-    "a face in its first half alone": taken("7 of 21 frames hold no face", filmed(lambda good: [*good.person, *[light(0.0)(good.person[0])] * 7])),
+    "a face in its first half alone": taken(
+        "7 of 21 frames hold no face", filmed(lambda good: [*good.person, *[light(0.0)(good.person[0])] * 7])
+    ),
     "a face for a moment": refused("only . of 14", some(range(4, COUNT), light(0.0))),
     "half out of the picture": taken("", each(lambda picture: picture[:, 78:].repeat(2, axis=1)[:, ::2])),
     "a face of 5 pixels": refused(NO_FACE, each(smaller(0.1, 70, 60))),
@@ -264,9 +270,15 @@ PEOPLE: dict[str, Kind] = {
     "upside down": refused("", each(lambda picture: picture[::-1, ::-1])),
     "lying on its side": taken("", each(lambda picture: picture.swapaxes(0, 1)[:, ::-1])),
     "mirrored": taken("", each(lambda picture: picture[:, ::-1])),
-    "a hard cut to another person": taken("cuts to another scene at 0.6 s", filmed(lambda good: [*good.person, *good.other[:6]])),
-    "a cut there and back": taken("cuts to another scene", filmed(lambda good: [*good.person[:7], *good.other[:4], *good.person[7:]])),
-    "a cut too soon": refused("only 7 of 14.*cuts to another scene at 0.3 s", filmed(lambda good: [*good.person[:7], *good.other[:7]])),
+    "a hard cut to another person": taken(
+        "cuts to another scene at 0.6 s", filmed(lambda good: [*good.person, *good.other[:6]])
+    ),
+    "a cut there and back": taken(
+        "cuts to another scene", filmed(lambda good: [*good.person[:7], *good.other[:4], *good.person[7:]])
+    ),
+    "a cut too soon": refused(
+        "only 7 of 14.*cuts to another scene at 0.3 s", filmed(lambda good: [*good.person[:7], *good.other[:7]])
+    ),
     "a moment of somebody closer": taken(r"(?s)\A(?!.*hold no face).*4 frames of others", filmed(_cut_in)),
     "a dissolve to another person": taken("", filmed(_dissolved)),
     "another person at every moment": refused("only . of 14", filmed(_slides)),
