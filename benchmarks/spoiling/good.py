@@ -22,6 +22,11 @@ class GoodFilms:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def make(self) -> None:
+        """Make all of it now."""
+        for name in ("person", "other", "clip", "sharp", "sound", "cover"):
+            getattr(self, name)
+
     @cached_property
     def person(self) -> list[np.ndarray]:
         """Pictures of a man who talks in a car."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import sys
 from functools import cached_property
@@ -36,14 +37,16 @@ class GoodSubject:
 
     @cached_property
     def root(self) -> Path:
-        import dataclasses
-
         root = self.folder / "good"
         made = make_subject(root, size=48, count=12)
         save_head(make_head(), root / "head_model.npz")
         write_subject(dataclasses.replace(made, head_model="head_model.npz"))
         write_depth(root, DepthConfig(prior=MESH), True)
         return root
+
+    def make(self) -> None:
+        """Make it now."""
+        self.copy(self.folder / "copy")
 
     @property
     def film(self) -> Path:
@@ -59,8 +62,6 @@ class GoodSubject:
 
 def train(root: Path) -> int:
     """What training does before its first step, depth maps included. Says an error as its command would."""
-    from dataclasses import replace  # noqa: F401
-
     try:
         parser = FlameNerfDataParserConfig(data=root)
         manager = FlameNerfDataManagerConfig(data=root, dataparser=parser).setup(device="cpu", test_mode="val")
