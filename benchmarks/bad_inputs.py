@@ -25,37 +25,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from spoiling.good import GoodFilms
 from spoiling.outcome import Kind
-from spoiling.subject_files import DEPTH, SEEN, TRACK
-from spoiling.subject_text import CAMERAS, FILE, FRAMES, NUMBERS
-from spoiling.subjects import GoodSubject, try_subject
-from spoiling.video_files import CLOCKS, NO_FILES, ODD_FILES, STREAMS
-from spoiling.video_pictures import LIGHT, PEOPLE, SHAPES
-from spoiling.videos import try_video
+from spoiling.subjects import SUBJECT_GROUPS, GoodSubject, try_subject
+from spoiling.videos import VIDEO_GROUPS, try_video
 
 from data_tools.tracking.observe.landmarks import solutions
 
 PATIENCE = 300.0
 """Seconds after which a case hangs."""
-GROUPS: dict[str, dict[str, dict[str, Kind]]] = {
-    "videos": {
-        "no film, or too little": NO_FILES,
-        "damaged files, odd names": ODD_FILES,
-        "several streams": STREAMS,
-        "clocks": CLOCKS,
-        "sizes, pixels, colours": SHAPES,
-        "light, focus, compression": LIGHT,
-        "who is in it, what hides them": PEOPLE,
-    },
-    "subjects": {
-        "transforms.json": FILE,
-        "its fields": NUMBERS,
-        "its frames": FRAMES,
-        "its cameras": CAMERAS,
-        "head.npz": TRACK,
-        "pictures and masks": SEEN,
-        "depth maps": DEPTH,
-    },
-}
+GROUPS = {"videos": VIDEO_GROUPS, "subjects": SUBJECT_GROUPS}
 
 
 @dataclass(frozen=True)
@@ -102,7 +79,8 @@ def _group(what: str, group: str, kinds: dict[str, Kind], like: str, folder: Pat
     traces = sum(any("traceback" in fault for fault in one.faults) for one in tried.values())
     wrong = sum(bool(one.faults) for one in tried.values())
     cells = (len(tried), sum(kind.refused for kind in chosen.values()), wrong, traces, hangs)
-    seconds, peak = (max((getattr(one, cell) for one in tried.values()), default=0) for cell in ("seconds", "peak_mb"))
+    seconds = max((one.seconds for one in tried.values()), default=0.0)
+    peak = max((one.peak_mb for one in tried.values()), default=0)
     print(f"| {group} | {' | '.join(map(str, cells))} | {seconds:.1f} | {peak} |", flush=True)
     for name, one in tried.items():
         if one.faults:

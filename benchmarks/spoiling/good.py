@@ -68,5 +68,5 @@ class GoodFilms:
 def _kept(pictures: list[np.ndarray]) -> list[np.ndarray]:
     """The same, which nobody can draw on by mistake."""
     for picture in pictures:
-        picture.flags.writeable = False
+        picture.setflags(write=False)
     return pictures

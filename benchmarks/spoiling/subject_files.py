@@ -306,5 +306,3 @@ DEPTH: dict[str, Kind] = {
     ),
 }
 """Depth maps, without which training goes on."""
-
-SUBJECT_FILES = TRACK | SEEN | DEPTH

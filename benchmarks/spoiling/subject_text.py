@@ -293,5 +293,3 @@ CAMERAS: dict[str, Kind] = {
     ),
 }
 """Where pictures were taken from."""
-
-SUBJECT_TEXT = FILE | NUMBERS | FRAMES | CAMERAS

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from spoiling.outcome import Answer, Kind, answer_of, files_in
-from spoiling.subject_files import SUBJECT_FILES
-from spoiling.subject_text import SUBJECT_TEXT
+from spoiling.subject_files import DEPTH, SEEN, TRACK
+from spoiling.subject_text import CAMERAS, FILE, FRAMES, NUMBERS
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests" / "support"))
 from synthetic import make_subject
@@ -26,7 +26,15 @@ from flame_nerf.dataparser import FlameNerfDataParserConfig
 from flame_nerf.heads import save_head
 from flame_nerf.subject import SubjectError, write_subject
 
-SUBJECT_KINDS = SUBJECT_TEXT | SUBJECT_FILES
+SUBJECT_GROUPS: dict[str, dict[str, Kind]] = {
+    "transforms.json": FILE,
+    "its fields": NUMBERS,
+    "its frames": FRAMES,
+    "its cameras": CAMERAS,
+    "head.npz": TRACK,
+    "pictures and masks": SEEN,
+    "depth maps": DEPTH,
+}
 
 
 class GoodSubject:

@@ -286,5 +286,3 @@ CLOCKS: dict[str, Kind] = {
     ),
 }
 """Short, and with odd time stamps."""
-
-VIDEO_FILES = NO_FILES | ODD_FILES | STREAMS | CLOCKS

@@ -294,5 +294,3 @@ PEOPLE: dict[str, Kind] = {
     "a drawing": taken("", each(_posterised)),
 }
 """Who is in it, and what hides them."""
-
-VIDEO_PICTURES = SHAPES | LIGHT | PEOPLE

@@ -10,10 +10,18 @@ import data_tools.cli
 from data_tools.tracking import TrackConfig, pipeline
 from flame_nerf.subject import SubjectError, load_subject
 from spoiling.outcome import Kind, answer_of, files_in
-from spoiling.video_files import VIDEO_FILES
-from spoiling.video_pictures import VIDEO_PICTURES
+from spoiling.video_files import CLOCKS, NO_FILES, ODD_FILES, STREAMS
+from spoiling.video_pictures import LIGHT, PEOPLE, SHAPES
 
-VIDEO_KINDS = VIDEO_FILES | VIDEO_PICTURES
+VIDEO_GROUPS: dict[str, dict[str, Kind]] = {
+    "no film, or too little": NO_FILES,
+    "damaged files, odd names": ODD_FILES,
+    "several streams": STREAMS,
+    "clocks": CLOCKS,
+    "sizes, pixels, colours": SHAPES,
+    "light, focus, compression": LIGHT,
+    "who is in it, what hides them": PEOPLE,
+}
 INTERRUPTED = 130
 """Exit status of a run that somebody ends."""
 
