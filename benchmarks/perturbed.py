@@ -28,8 +28,6 @@ from data_tools.tracking import TrackConfig, track
 from flame_nerf.geometry import project
 from flame_nerf.subject import Subject, load_subject
 
-COUNT, STRETCH = 60, 5
-"""Frames of the film, and of each stretch."""
 FACE = ("skin", "lips", "eyelids")
 WRONG = 0.02
 """Share of the face's height from which a frame is wrong."""
@@ -72,16 +70,17 @@ def face_of(subject: Subject, row: int) -> np.ndarray:
     return project(subject.track.vertices[frame.timestep, face], frame.c2w, subject.intrinsics_of(frame))
 
 
-def spoiled_film(truth: Subject, film: Path, path: Path) -> tuple[list[int], list[str]]:
+def spoiled_film(truth: Subject, film: Path, count: int, path: Path) -> tuple[list[int], list[str]]:
     """Write the spoiled film.
 
     Returns:
         True frame that each of its frames shows, and what was done to it; empty where nothing was.
     """
-    pictures, shown, done, spoiled = pictures_of(film, COUNT), [], [], []
+    pictures, shown, done, spoiled = pictures_of(film, count), [], [], []
+    names = [*PERTURBED, DROPPED]
     for row, picture in enumerate(pictures):
-        stretch, names = row // STRETCH, list(PERTURBED)
-        name = "" if stretch % 2 == 0 else (names + [DROPPED])[stretch // 2]
+        stretch = 2 * len(names) * row // count
+        name = "" if stretch % 2 == 0 else names[stretch // 2]
         if name == DROPPED and row % 2:
             continue
         points = face_of(truth, row)
@@ -90,12 +89,13 @@ def spoiled_film(truth: Subject, film: Path, path: Path) -> tuple[list[int], lis
         shown.append(row)
         done.append(name)
         spoiled.append(picture)
-    write_video(path, spoiled, [steady(COUNT)[row] for row in shown])
+    write_video(path, spoiled, [steady(count)[row] for row in shown])
     return shown, done
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=60, help="length of the film")
     parser.add_argument("--subject", type=Path, help="a synthetic subject that is there already, with its film.mp4")
     parser.add_argument("--keep", type=Path, help="folder for the film and its track")
     options = parser.parse_args(arguments)
@@ -104,9 +104,9 @@ def main(arguments: list[str] | None = None) -> int:
         place.mkdir(parents=True, exist_ok=True)
         root = options.subject or place / "truth"
         if options.subject is None:
-            synthesise(root, SynthConfig(frames=COUNT, view_moments=1, novel_frames=6), silent=True)
+            synthesise(root, SynthConfig(frames=options.frames, view_moments=1, novel_frames=6), silent=True)
         truth = load_subject(root)
-        shown, done = spoiled_film(truth, root / "film.mp4", place / "spoiled.mp4")
+        shown, done = spoiled_film(truth, root / "film.mp4", options.frames, place / "spoiled.mp4")
         summary = track(place / "spoiled.mp4", place / "tracked", TrackConfig(), silent=True)
         tracked = load_subject(place / "tracked")
     marked = np.isin(np.arange(len(shown)), [*summary.dropped, *summary.by_landmarks])
