@@ -251,6 +251,7 @@ LIGHT: dict[str, Kind] = {
     "strong blur": taken("", each(blurred(2.5))),
     "blur beyond a face": refused(NO_FACE, each(blurred(14))),
     "strong noise": taken("", each(noisy(20))),
+    "noise for a moment": taken(r"(?s)\A(?!.*cuts to another)", some(range(6, 9), noisy(60))),
     "noise beyond a face": refused(NO_FACE, each(noisy(400))),
     "a still picture": taken("hardly ever changes", filmed(lambda good: [good.person[0]] * COUNT)),
     "frozen for half of it": taken("", filmed(lambda good: [*good.person[:7], *[good.person[7]] * 7])),

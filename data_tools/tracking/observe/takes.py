@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
@@ -35,17 +36,17 @@ class Neighbours:
 
     def see(self, picture: UInt8[np.ndarray, "H W 3"]) -> None:
         """Take the next picture."""
-        sparse = picture[::STEP, ::STEP].astype(np.int16)
+        sparse, small = picture[::STEP, ::STEP].astype(np.int16), _shrunk(picture)
         if self._previous is not None:
             self._repeats += bool(np.abs(sparse - self._previous).mean() < STILL)
             # A picture that shows nothing is no scene: what comes behind it is compared with what came before.
-            seen = self._shown is not None and _spread(sparse) >= FLAT
-            alike = correlation(sparse, self._shown) if seen else 1.0
+            seen = self._shown is not None and _spread(small) >= FLAT
+            alike = correlation(small, self._shown) if seen else 1.0
             if alike < BACK and len(self._across) <= MOST_CUTS:
-                self._across[len(self._alike) + 1] = (self._shown, sparse)
+                self._across[len(self._alike) + 1] = (self._shown, small)
             self._alike.append(alike)
         self._previous = sparse
-        self._shown = sparse if _spread(sparse) >= FLAT else self._shown
+        self._shown = small if _spread(small) >= FLAT else self._shown
 
     @property
     def still(self) -> float:
@@ -72,6 +73,12 @@ class Neighbours:
             number += [take] * (end - at)
             latest[take] = self._across[end][0] if end in self._across else first
         return tuple(number) if len(latest) > 1 else ()
+
+
+def _shrunk(picture: UInt8[np.ndarray, "H W 3"]) -> Int[np.ndarray, "h w 3"]:
+    """Means over `STEP` pixels each way: noise, which is another in each picture, is no scene."""
+    height, width = (max(1, side // STEP) for side in picture.shape[:2])
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(np.int16)
 
 
 def correlation(first: Int[np.ndarray, "h w 3"], second: Int[np.ndarray, "h w 3"]) -> float:
