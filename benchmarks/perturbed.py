@@ -6,7 +6,7 @@
 Of the synthetic person's film every second stretch of frames is blurred, noisy, covered, overexposed, dark or frozen.
 A frame's error is the mean distance of the face's tracked vertices from the true ones in the picture, as a share of
 the face's height. Marked are frames that are left out, and those that the summary names as followed by their landmarks
-alone.
+alone, or as covered.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
         shown, done = spoiled_film(truth, root / "film.mp4", options.frames, place / "spoiled.mp4")
         summary = track(place / "spoiled.mp4", place / "tracked", TrackConfig(), silent=True)
         tracked = load_subject(place / "tracked")
-    marked = np.isin(np.arange(len(shown)), [*summary.dropped, *summary.by_landmarks])
+    marked = np.isin(np.arange(len(shown)), [*summary.dropped, *summary.by_landmarks, *summary.covered])
     error = np.full(len(shown), np.inf)
     for row, frame in enumerate(tracked.frames):
         number = int(frame.file_path.stem)

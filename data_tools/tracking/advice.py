@@ -78,13 +78,18 @@ def registration_warnings(registration: Registration | None, kept: Int[np.ndarra
             "The frames do not agree on how the person looks (light that changes, a covered face, heavy compression): "
             "poses follow the landmarks alone.",
         )
-    alone = kept[registration.alone]
-    if len(alone) == 0:
-        return ()
-    return (
-        f"{len(alone)} frames do not show the person as the others do (overexposed, dark, covered, cut off) and follow "
-        f"their landmarks alone: {_runs(alone.tolist())}.",
-    )
+    alone, covered, found = kept[registration.alone], kept[registration.covered], []
+    if len(alone):
+        found.append(
+            f"{len(alone)} frames do not show the person as the others do (overexposed, dark, covered, cut off) and "
+            f"follow their landmarks alone: {_runs(alone.tolist())}."
+        )
+    if len(covered):
+        found.append(
+            f"{len(covered)} frames show a part of the face as no others do, and may be wrong there (a hand, hair, "
+            f"glasses that shine): {_runs(covered.tolist())}. Film them again if something covers the face."
+        )
+    return tuple(found)
 
 
 def _runs(numbers: list[int]) -> str:

@@ -285,7 +285,8 @@ def _run(folder: Path) -> Run:
 
 
 def _spoilt(pictures: list[Path], folder: Path) -> list[Path]:
-    """The film with one frame black, one overexposed, and one in which something covers the face."""
+    """The film with one frame black, one overexposed, one in which something covers the face, and one where it covers a
+    part."""
     result = []
     for t, path in enumerate(pictures):
         picture = cv2.imread(str(path), 0).astype(float)
@@ -295,6 +296,8 @@ def _spoilt(pictures: list[Path], folder: Path) -> list[Path]:
             picture = 4 * picture + 60
         if t == 17:
             picture[:, :] = 255 * np.random.default_rng(0).random((SIZE // 8, SIZE // 8)).repeat(8, 0).repeat(8, 1)
+        if t == 8:
+            picture[SIZE // 2 : 2 * SIZE // 3, SIZE // 2 : 2 * SIZE // 3] = 20
         result.append(folder / path.name)
         cv2.imwrite(str(result[-1]), np.clip(picture, 0, 255).astype(np.uint8))
     return result
@@ -311,6 +314,8 @@ def test_the_stage_is_right_where_landmarks_err_and_never_worse(film, tmp_path, 
     spoilt = _spoilt(pictures, tmp_path)
     key, found, result = stage.register(_run(tmp_path), "", head, points, seen, spoilt, old)
     assert result.kept and np.flatnonzero(result.alone).tolist() == [5, 11, 17]
+    assert np.flatnonzero(result.covered).tolist() == [8] and result.summary(seen.kept)["covered"] == (8,)
+    assert [words[:8] for words in registration_warnings(result, seen.kept)] == ["3 frames", "1 frames"]
     good = ~result.alone
     before, after = _turn_error_deg(old, state), _turn_error_deg(found, state)
     assert before[good].mean() > 1 and after[good].mean() < 0.7 * before[good].mean()
