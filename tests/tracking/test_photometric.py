@@ -285,8 +285,7 @@ def _run(folder: Path) -> Run:
 
 
 def _spoilt(pictures: list[Path], folder: Path) -> list[Path]:
-    """The film with one frame black, one overexposed, one in which something covers the face, and one where it covers a
-    part."""
+    """The film with one frame black, one overexposed, and one in which something covers the face."""
     result = []
     for t, path in enumerate(pictures):
         picture = cv2.imread(str(path), 0).astype(float)
@@ -296,8 +295,6 @@ def _spoilt(pictures: list[Path], folder: Path) -> list[Path]:
             picture = 4 * picture + 60
         if t == 17:
             picture[:, :] = 255 * np.random.default_rng(0).random((SIZE // 8, SIZE // 8)).repeat(8, 0).repeat(8, 1)
-        if t == 8:
-            picture[SIZE // 2 : 2 * SIZE // 3, SIZE // 2 : 2 * SIZE // 3] = 20
         result.append(folder / path.name)
         cv2.imwrite(str(result[-1]), np.clip(picture, 0, 255).astype(np.uint8))
     return result
@@ -314,8 +311,7 @@ def test_the_stage_is_right_where_landmarks_err_and_never_worse(film, tmp_path, 
     spoilt = _spoilt(pictures, tmp_path)
     key, found, result = stage.register(_run(tmp_path), "", head, points, seen, spoilt, old)
     assert result.kept and np.flatnonzero(result.alone).tolist() == [5, 11, 17]
-    assert np.flatnonzero(result.covered).tolist() == [8] and result.summary(seen.kept)["covered"] == (8,)
-    assert [words[:8] for words in registration_warnings(result, seen.kept)] == ["3 frames", "1 frames"]
+    assert not result.covered.any()
     good = ~result.alone
     before, after = _turn_error_deg(old, state), _turn_error_deg(found, state)
     assert before[good].mean() > 1 and after[good].mean() < 0.7 * before[good].mean()
@@ -347,3 +343,17 @@ def test_pictures_that_have_nothing_to_do_with_the_head_change_nothing(film, tmp
     _, found, result = stage.register(_run(tmp_path), "", head, points, seen, noise, state)
     assert not result.kept and found is state and result.summary(seen.kept) == {}
     assert "landmarks alone" in registration_warnings(result, seen.kept)[0]
+
+
+def test_frames_that_show_a_part_of_the_face_as_no_others_do_are_covered(film):
+    usual, alone = np.linspace(0.0, 0.02, FRAMES), np.arange(FRAMES) == 5
+    strange = np.where(np.isin(np.arange(FRAMES), [5, 8]), 0.15, usual)
+    # What is seen once in a clip, such as a mouth wide open, is as far off as this.
+    strange[11] = 0.11
+    covered = stage.covered_frames(strange, alone)
+    assert np.flatnonzero(covered).tolist() == [8]
+    result = stage.Registration(True, alone, covered, 0.1, 0.1, film[2])
+    kept = 100 + np.arange(FRAMES)
+    assert result.summary(kept)["covered"] == (108,) and result.summary(kept)["by_landmarks"] == (105,)
+    words = registration_warnings(result, kept)
+    assert len(words) == 2 and "landmarks alone: 105." in words[0] and "glasses that shine): 108." in words[1]

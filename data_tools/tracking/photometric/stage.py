@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from data_tools.runs.workspace import stage_key
 from data_tools.tracking.fit.energy import Seen
@@ -146,9 +146,19 @@ def register(
     after = float(np.median(off[~alone])) if (~alone).any() else np.inf
     believed = look.usual[2] >= LEAST_LIKENESS and after < look.before and alone.mean() <= MOST_ALONE
     kept = believed and _landmarks_agree(points, state, old, landmarks)
-    covered = ~alone & (strange > np.median(strange) + MOST_STRANGE) & kept
+    covered = covered_frames(strange, alone) & kept
     result = Registration(bool(kept), alone if kept else np.ones_like(alone), covered, look.before, after, old)
     return key, state if kept else old, result
+
+
+def covered_frames(strange: Float[np.ndarray, " T"], alone: Bool[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
+    """Frames in which something lies before a part of the face.
+
+    Args:
+        strange: share of each frame's points that show something else than the atlas.
+        alone: frames that do not show the person at all, which are told of already.
+    """
+    return ~alone & (strange > np.median(strange) + MOST_STRANGE)
 
 
 def _state_of(part: dict[str, np.ndarray]) -> FaceState:
