@@ -291,7 +291,7 @@ PEOPLE: dict[str, Kind] = {
     "sunglasses": taken("", each(covered(_sunglasses))),
     "a mask": taken("", each(covered(_mask))),
     "a hand before the face": taken("", some(range(5, 9), covered(_hand))),
-    "a sheet before the face": taken("3 frames of others", some(range(6, 9), covered(_sheet))),
+    "a sheet before the face": taken(r"(?s)\A(?!.*cuts to another)", some(range(6, 9), covered(_sheet))),
     "a drawing": taken("", each(_posterised)),
 }
 """Who is in it, and what hides them."""
