@@ -343,17 +343,3 @@ def test_pictures_that_have_nothing_to_do_with_the_head_change_nothing(film, tmp
     _, found, result = stage.register(_run(tmp_path), "", head, points, seen, noise, state)
     assert not result.kept and found is state and result.summary(seen.kept) == {}
     assert "landmarks alone" in registration_warnings(result, seen.kept)[0]
-
-
-def test_frames_that_show_a_part_of_the_face_as_no_others_do_are_covered(film):
-    usual, alone = np.linspace(0.0, 0.02, FRAMES), np.arange(FRAMES) == 5
-    strange = np.where(np.isin(np.arange(FRAMES), [5, 8]), 0.15, usual)
-    # What is seen once in a clip, such as a mouth wide open, is as far off as this.
-    strange[11] = 0.11
-    covered = stage.covered_frames(strange, alone)
-    assert np.flatnonzero(covered).tolist() == [8]
-    result = stage.Registration(True, alone, covered, 0.1, 0.1, film[2])
-    kept = 100 + np.arange(FRAMES)
-    assert result.summary(kept)["covered"] == (108,) and result.summary(kept)["by_landmarks"] == (105,)
-    words = registration_warnings(result, kept)
-    assert len(words) == 2 and "landmarks alone: 105." in words[0] and "glasses that shine): 108." in words[1]
