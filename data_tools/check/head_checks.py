@@ -6,7 +6,14 @@ import numpy as np
 
 from data_tools.capture.poses import head_from_world
 from flame_nerf.data.face_boxes import project
-from flame_nerf.data.faults import Finding, camera_findings, frame_findings, mesh_findings, some
+from flame_nerf.data.faults import (
+    Finding,
+    camera_findings,
+    coefficient_findings,
+    frame_findings,
+    mesh_findings,
+    some,
+)
 from flame_nerf.subject import Subject
 
 FEWEST = 10
@@ -23,6 +30,7 @@ def check_head(subject: Subject) -> list[Finding]:
         *_amount(subject),
         *frame_findings(subject),
         *mesh_findings(subject),
+        *coefficient_findings(subject),
         *camera_findings(subject, subject.frames),
         *_expression(subject),
         *_fit(subject),

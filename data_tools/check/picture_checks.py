@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,8 +18,8 @@ from flame_nerf.data.faults import (
     some,
     spread,
 )
-from flame_nerf.data.stored import Covered, covered_of
-from flame_nerf.runtime.door import open_picture, picture_header
+from flame_nerf.data.stored import Covered, covered_of, read_stored
+from flame_nerf.runtime.door import picture_header
 from flame_nerf.subject import Frame, Subject
 
 LOOKED_AT = 240
@@ -73,7 +72,8 @@ def check_pictures(subject: Subject, on_picture: Callable[[], None] = lambda: No
 
 
 def _look(subject: Subject, frame: Frame) -> _Look:
-    grey = read_grey(frame.file_path)
+    # As training decodes it: what one cannot read, the other must not pass.
+    grey = read_stored(frame.file_path, cv2.IMREAD_GRAYSCALE)
     scale = min(1.0, SIDE / max(grey.shape))
     width, height = max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale))
     covered = None
@@ -81,18 +81,6 @@ def _look(subject: Subject, frame: Frame) -> _Look:
         covered = covered_of(frame.mask_path)
     small = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
     return _Look(frame, small, covered, is_of_one_colour(subject, frame, grey))
-
-
-def read_grey(path: Path) -> UInt8[np.ndarray, "H W"]:
-    """A picture as one channel, decoded to its end.
-
-    Raises:
-        OSError: it is missing or cut short.
-    """
-    # OpenCV fills what a cut file lacks with grey; Pillow says that it is cut.
-    with open_picture(path, OSError) as picture:
-        picture.load()
-        return np.asarray(picture.convert("L"))
 
 
 def _masks(looks: list[_Look]) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from data_tools.capture.measured import Measured, measure
 from data_tools.capture.shortfalls import WEAK, shortfalls_of
+from data_tools.check.depth_checks import check_depth
 from data_tools.check.head_checks import check_head
 from data_tools.check.picture_checks import check_pictures
 from data_tools.importers.inputs.cameras import Camera
@@ -24,6 +26,8 @@ from flame_nerf.subject.types import TRANSFORMS_FILE
 
 JUDGED = 12
 """Frames, evenly spread, on which the mesh's outline is compared with the mask."""
+LONGEST = 80
+"""Letters of a file's name that are shown."""
 BROKEN_OVERLAY, LOW_OVERLAY = 0.5, 0.85
 """Outline agreement below which cameras or mesh are wrong, and below which they may be."""
 
@@ -54,6 +58,8 @@ def check_and_measure(
         *check_head(subject),
         *check_pictures(subject, on_picture),
         *_overlay(subject),
+        *check_depth(subject),
+        *_background(subject),
         *_head_model(subject),
     ]
     if not subject.licence:
@@ -151,7 +157,8 @@ def _missing_files(root: Path) -> list[Finding]:
     except (ValueError, KeyError, TypeError, AttributeError):
         return []
     findings = []
-    missing = [path.relative_to(root).as_posix() for path in paths if not path.is_file()]
+    there = {path: _is_file(path) for path in paths}
+    missing = [os.path.relpath(path, root)[:LONGEST] for path in paths if not there[path]]
     if missing:
         findings.append(
             Finding(
@@ -160,7 +167,7 @@ def _missing_files(root: Path) -> list[Finding]:
         )
     damaged = []
     for path in paths:
-        if path.is_file():
+        if there[path]:
             try:
                 picture_header(path, OSError)
             except OSError:
@@ -168,3 +175,25 @@ def _missing_files(root: Path) -> list[Finding]:
     if damaged:
         findings.append(Finding("error", "files", f"{len(damaged)} are no readable pictures: {some(damaged)}."))
     return findings
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        # No file can have such a name.
+        return False
+
+
+def _background(subject: Subject) -> list[Finding]:
+    if subject.background is None:
+        return []
+    try:
+        size = picture_header(subject.root / subject.background, SubjectError).size
+    except SubjectError as error:
+        return [Finding("warning", "background", f"{error} Training cannot be asked for the plate.")]
+    if size == (subject.width, subject.height):
+        return []
+    found, wanted = ("x".join(map(str, pair)) for pair in (size, (subject.width, subject.height)))
+    text = f"{subject.background.name} is {found}, the pictures are {wanted}: training cannot be asked for the plate."
+    return [Finding("warning", "background", text)]

@@ -53,6 +53,10 @@ class StageBars:
         if not self._console.is_terminal:
             self._console.print(f"{title}: {seconds:.1f} s", highlight=False)
 
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     def reused(self, title: str) -> None:
         """Say that a stage was finished by an earlier run."""
         self._console.print(f"{title}: finished by an earlier run, reused", highlight=False)

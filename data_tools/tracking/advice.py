@@ -25,12 +25,31 @@ def warnings_of(
     """One sentence for each thing that was left out or did not go well. What the footage lacks is `capture`'s to say.
 
     Args:
-        others: how many other faces are in the video.
-        person: which of them was followed, from 1.
-        dropped: sampled frames that were left out.
+        sampled, others, person, dropped: as for `seen_warnings`.
         detector: what found the landmarks.
     """
     noun = detector.noun
+    found = list(seen_warnings(sampled, others, person, dropped, noun))
+    if quality.error.mean() > detector.poor:
+        off = 100 * quality.error.mean()
+        found.append(f"Landmarks are {off:.1f} % of the {noun}'s height off: see the report's pictures.")
+    if quality.iou.mean() < POOR_OUTLINE:
+        found.append(
+            f"The head's outline agrees with the matte by {quality.iou.mean():.2f} only (long hair, or background that "
+            "the matte takes along): see the report's pictures."
+        )
+    return tuple(found)
+
+
+def seen_warnings(sampled: Sampled, others: int, person: int, dropped: list[int], noun: str) -> tuple[str, ...]:
+    """What is known before anything is fitted, one sentence each.
+
+    Args:
+        others: how many other faces are in the video.
+        person: which of them was followed, from 1.
+        dropped: sampled frames that were left out.
+        noun: what heads are looked for by.
+    """
     found = list(sampled.warnings)
     total, elsewhere = len(sampled.slots), set(sampled.elsewhere)
     dropped = [index for index in dropped if index not in elsewhere]
@@ -43,14 +62,6 @@ def warnings_of(
         found.append(f"{others + 1} faces are in the video; {who} was followed (--person chooses).")
     if sampled.still > STILL_SHARE:
         found.append("The picture hardly ever changes: a still image shows one side and one expression only.")
-    if quality.error.mean() > detector.poor:
-        off = 100 * quality.error.mean()
-        found.append(f"Landmarks are {off:.1f} % of the {noun}'s height off: see the report's pictures.")
-    if quality.iou.mean() < POOR_OUTLINE:
-        found.append(
-            f"The head's outline agrees with the matte by {quality.iou.mean():.2f} only (long hair, or background that "
-            "the matte takes along): see the report's pictures."
-        )
     return tuple(found)
 
 
@@ -67,13 +78,18 @@ def registration_warnings(registration: Registration | None, kept: Int[np.ndarra
             "The frames do not agree on how the person looks (light that changes, a covered face, heavy compression): "
             "poses follow the landmarks alone.",
         )
-    alone = kept[registration.alone]
-    if len(alone) == 0:
-        return ()
-    return (
-        f"{len(alone)} frames do not show the person as the others do (overexposed, dark, covered, cut off) and follow "
-        f"their landmarks alone: {_runs(alone.tolist())}.",
-    )
+    alone, covered, found = kept[registration.alone], kept[registration.covered], []
+    if len(alone):
+        found.append(
+            f"{len(alone)} frames do not show the person as the others do (overexposed, dark, covered, cut off) and "
+            f"follow their landmarks alone: {_runs(alone.tolist())}."
+        )
+    if len(covered):
+        found.append(
+            f"{len(covered)} frames show a part of the face as no others do, and may be wrong there (a hand, hair, "
+            f"glasses that shine): {_runs(covered.tolist())}. Film them again if something covers the face."
+        )
+    return tuple(found)
 
 
 def _runs(numbers: list[int]) -> str:

@@ -104,6 +104,8 @@ class TrackSummary:
     """Frames laid against the person's own look; None: not asked for, or not possible."""
     by_landmarks: tuple[int, ...] = ()
     """Sampled frames that do not show that look, and so follow their landmarks alone."""
+    covered: tuple[int, ...] = ()
+    """Others that show a part of the face as none does: something lies before it."""
     look_before: float | None = None
     """Median difference between pictures and look by landmarks alone, grey levels of 255,"""
     look_after: float | None = None

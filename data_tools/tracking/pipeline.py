@@ -21,8 +21,10 @@ from data_tools.runs.errors import disk_errors
 from data_tools.runs.pictures import load_grey
 from data_tools.runs.progress import StageBars
 from data_tools.runs.workspace import FOLDER, Workspace, begin_parts, path_key, stage_key, tidy, video_key
+from data_tools.tracking.advice import seen_warnings
 from data_tools.tracking.config import TrackConfig, TrackingError, TrackSummary, check
 from data_tools.tracking.finish import finish
+from data_tools.tracking.fit.face.face_points import FACE_MESH, KEYPOINTS
 from data_tools.tracking.fit.offsets import with_bumps
 from data_tools.tracking.fit.stages import Observations
 from data_tools.tracking.fitting import fit
@@ -189,18 +191,29 @@ def _run_stages(run: Run, info: VideoInfo, final_key: str) -> TrackSummary:
     if sampled.takes and config.cuts == "split":
         sampled, kept = _one_take(sampled, kept, config.fps)
         key = stage_key(key, {"take": kept.tolist()})
-        _check_enough(run, len(kept), len(pictures))
+        _check_enough(run, len(kept), len(pictures), sampled.warnings[0])
     if run.config.mattes is None:
         key, mattes = _find_mattes(run, key, pictures, boxes, kept)
     else:
         key, mattes, kept = _given_mattes(run, key, sampled, kept, landmarks)
         _check_enough(run, len(kept), len(pictures))
     seen = Observations.of(sampled, run.config, kept, landmarks[kept], [mattes[i] for i in kept])
+    _say_so_far(run, sampled, kept, others, notes)
     key, state, registration = fit(run, key, head, seen, [pictures[i] for i in kept])
     components = model.shapedirs.shape[-1]
     return finish(
         run, key, head, components, seen, state, registration, sampled, others, notes, pictures, final_key, started
     )
+
+
+def _say_so_far(run: Run, sampled: Sampled, kept: np.ndarray, others: int, notes: tuple[str, ...]) -> None:
+    """Print what is known of the video: whoever reads it need not wait for the fit, which takes most of the time."""
+    noun = (FACE_MESH if run.config.keypoints is None else KEYPOINTS).noun
+    unseen = np.setdiff1d(np.arange(len(sampled.slots)), kept).tolist()
+    for note in sampled.notes + notes:
+        run.bars.say(f"Note: {note}")
+    for warning in seen_warnings(sampled, others, run.config.person, unseen, noun):
+        run.bars.say(f"Warning: {warning}")
 
 
 def _one_take(sampled: Sampled, kept: np.ndarray, fps: float) -> tuple[Sampled, np.ndarray]:
@@ -212,7 +225,7 @@ def _one_take(sampled: Sampled, kept: np.ndarray, fps: float) -> tuple[Sampled, 
     return said, np.intersect1d(kept, used)
 
 
-def _check_enough(run: Run, shown: int, total: int) -> None:
+def _check_enough(run: Run, shown: int, total: int, cut: str = "") -> None:
     if shown >= FEWEST_FRAMES:
         return
     if shown == 0 and run.config.keypoints is None:
@@ -222,7 +235,7 @@ def _check_enough(run: Run, shown: int, total: int) -> None:
         what, advice = f"have {FEWEST_POINTS} keypoints and a matte", "Give a longer video, or more complete keypoints."
     raise TrackingError(
         f"{run.video}: only {shown} of {total} sampled frames {what}; at least {FEWEST_FRAMES} are needed to learn a "
-        f"head, and a few hundred to learn it well. {advice}"
+        f"head, and a few hundred to learn it well. {cut or advice}"
     )
 
 

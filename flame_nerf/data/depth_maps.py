@@ -113,7 +113,7 @@ def fill_depth_maps(
             f"{more}): these frames train without a depth prior. Write them again with "
             f"`flame-nerf-data depth {subject.root} --overwrite`."
         )
-    if _other_way_round(maps, subject, frames):
+    if other_way_round(maps, subject, frames):
         CONSOLE.log(
             "[yellow]The depth maps are larger where the tracked face is farther, and should be where it is nearer: "
             "they are taken the other way round."
@@ -124,7 +124,7 @@ def fill_depth_maps(
     return len(frames) - len(problems)
 
 
-def _other_way_round(maps: UInt16[np.ndarray, "N H W"], subject: Subject, frames: Sequence[Frame]) -> bool:
+def other_way_round(maps: UInt16[np.ndarray, "N H W"], subject: Subject, frames: Sequence[Frame]) -> bool:
     """Whether the maps order nearly all of the tracked face against its mesh, in the median of a few frames."""
     shares = [_agreement(maps[i], subject, frames[i]) for i in range(0, len(frames), 1 + len(frames) // CHECKED_FRAMES)]
     known = [share for share in shares if np.isfinite(share)]

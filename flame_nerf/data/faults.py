@@ -42,6 +42,10 @@ OFF = 0.5
 """Overlap of mesh and mask below which the mesh lies elsewhere."""
 ONE_COLOUR = 2
 """Most that the grey levels of a picture of one colour differ by."""
+LARGEST_COEFFICIENT = 1000.0
+"""Expression and identity coefficients are of the order of one, FLAME's of ten."""
+LARGEST_ANGLE = 6.3
+"""Radians that a joint turns at most: once around."""
 MOST_FLAT = 0.5
 """Share of triangles without area from which a mesh is no surface."""
 FIELD_OF_VIEW_DEG = (1.0, 150.0)
@@ -84,6 +88,7 @@ def require_trainable(subject: Subject) -> list[str]:
     findings = [
         *frame_findings(subject),
         *mesh_findings(subject),
+        *coefficient_findings(subject),
         *camera_findings(subject, frames),
         *mask_findings(covered_by(frames)),
         *overlap_findings(subject),
@@ -145,6 +150,25 @@ def mesh_findings(subject: Subject) -> Iterator[Finding]:
             "the mesh is mirrored.",
         )
     yield from _axes(subject)
+
+
+def coefficient_findings(subject: Subject) -> Iterator[Finding]:
+    """Whether coefficients and angles are of the size that such numbers have."""
+    track = subject.track
+    for name in ("expression", "identity"):
+        largest = float(np.abs(getattr(track, name)).max(initial=0.0))
+        if largest > LARGEST_COEFFICIENT:
+            yield Finding(
+                "error",
+                name,
+                f"{name} reaches {largest:.3g}, where coefficients are of the order of one: training would drown in "
+                "it. Divide it by its unit, or track the video again.",
+            )
+    largest = float(np.abs(track.pose).max(initial=0.0))
+    if largest > LARGEST_ANGLE:
+        yield Finding(
+            "warning", "pose", f"pose reaches {largest:.3g}, more than once around: are these degrees, not radians?"
+        )
 
 
 def _axes(subject: Subject) -> Iterator[Finding]:

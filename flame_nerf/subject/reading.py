@@ -74,8 +74,8 @@ def load_subject(root: Path | str) -> Subject:
     subject = Subject(
         root=root,
         **{name: _number(path, shared, name) for name in INTRINSICS},
-        width=int(_number(path, meta, "w")),
-        height=int(_number(path, meta, "h")),
+        width=_pixels(path, meta, "w"),
+        height=_pixels(path, meta, "h"),
         frames=tuple(_frame(root, path, index, entry) for index, entry in enumerate(frames)),
         track=_read_track(root / TRACK_FILE),
         background=None if background is None else root / check_name(background, SubjectError, f"{path}: background"),
@@ -111,6 +111,13 @@ def _number(path: Path | str, meta: dict[str, Any], name: str) -> float:
     if not abs(value) < LARGEST_NUMBER:
         raise SubjectError(f"{path}: {name} is {str(value)[:40]}, expected a number in range. Track the video again.")
     return float(value)
+
+
+def _pixels(path: Path, meta: dict[str, Any], name: str) -> int:
+    value = _number(path, meta, name)
+    if not value.is_integer():
+        raise SubjectError(f"{path}: {name} is {value}, expected a whole number of pixels. Track the video again.")
+    return int(value)
 
 
 def _registration(path: Path, value: Any) -> Registration | None:

@@ -62,6 +62,11 @@ def validate_track(track: HeadTrack, where: str) -> None:
         _shape(where, "landmarks2d", track.landmarks2d, (timesteps, None, 2))
     if track.reprojection_error is not None:
         _shape(where, "reprojection_error", track.reprojection_error, (timesteps,))
+    for field in ("expression_names", "joint_names"):
+        names = getattr(track, field)
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise SubjectError(f"{where}: {field} holds {twice!r} twice. Give each a name of its own.")
     for name in ("vertices", "expression", "pose"):
         _finite_rows(where, name, getattr(track, name))
     for name in ("canonical_vertices", "identity"):
@@ -125,6 +130,11 @@ def _validate_frame(subject: Subject, frame: Frame) -> None:
         raise SubjectError(
             f"{where}: transform_matrix is no rigid camera pose (its 3x3 part is not a rotation). "
             "Remove scale or mirroring from it."
+        )
+    if np.abs(frame.c2w[3] - [0, 0, 0, 1]).max() > ROTATION_TOLERANCE:
+        raise SubjectError(
+            f"{where}: transform_matrix has the last row {frame.c2w[3].tolist()}, expected 0 0 0 1. Is it "
+            "transposed, or a projection?"
         )
     fl_x, fl_y, cx, cy = subject.intrinsics_of(frame)
     if not (math.isfinite(fl_x + fl_y + cx + cy) and min(fl_x, fl_y) > 0):

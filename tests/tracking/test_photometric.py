@@ -311,6 +311,7 @@ def test_the_stage_is_right_where_landmarks_err_and_never_worse(film, tmp_path, 
     spoilt = _spoilt(pictures, tmp_path)
     key, found, result = stage.register(_run(tmp_path), "", head, points, seen, spoilt, old)
     assert result.kept and np.flatnonzero(result.alone).tolist() == [5, 11, 17]
+    assert not result.covered.any()
     good = ~result.alone
     before, after = _turn_error_deg(old, state), _turn_error_deg(found, state)
     assert before[good].mean() > 1 and after[good].mean() < 0.7 * before[good].mean()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,13 +64,18 @@ def open_folder(folder: Path) -> FrameFolder:
     """Look through a folder of pictures, in natural order: img_2 before img_10.
 
     Raises:
-        TrackingError: it holds no pictures, or pictures of several sizes.
+        TrackingError: it holds no pictures, pictures of several sizes, or frames twice.
     """
     entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
     files = [path for path in entries if path.is_file()]
     paths = sorted((path for path in files if path.suffix.lower() in PICTURES), key=lambda path: natural(path.name))
     if not paths:
         raise TrackingError(_no_pictures(folder, entries))
+    twins = next(((one, two) for one, two in itertools.pairwise(paths) if one.stem == two.stem), None)
+    if twins is not None:
+        raise TrackingError(
+            f"{folder}: {twins[0].name} and {twins[1].name} are one frame twice. Put copies of the pictures elsewhere."
+        )
     sizes = [(path, _size(path)) for path in paths]
     readable = [(path, size) for path, size in sizes if size is not None]
     if not readable:

@@ -124,7 +124,9 @@ def find_face(pictures: Iterable[Glimpse], person: int = 1) -> FoundFace:
     if not any(found):
         raise TrackingError(no_face(f"{len(numbers)} pictures that were looked at"))
     chains = _follow(found)
-    chains.sort(key=lambda chain: -_prominence(chain, film))
+    # Whoever is seen for less than half as long as somebody else is cut in, or passes by, however close they come.
+    longest = max(map(len, chains))
+    chains.sort(key=lambda chain: (2 * len(chain) <= longest, -_prominence(chain, film)))
     chosen = chains[0]
     others = [
         chain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
@@ -13,6 +14,8 @@ STILL = 0.3
 """Mean difference, of 255, below which two pictures are the same one compressed twice: a camera's noise is larger."""
 OTHER_SCENE = 0.55
 """Correlation of neighbouring pictures below which the scene may have changed. It does not mind light that changes."""
+BACK = 0.7
+"""The same below which it may have changed back to a scene that was seen before."""
 FALL = 0.3
 """How far that must lie below the film's usual: pictures taken far apart are never alike."""
 FLAT = 2.0
@@ -33,17 +36,17 @@ class Neighbours:
 
     def see(self, picture: UInt8[np.ndarray, "H W 3"]) -> None:
         """Take the next picture."""
-        sparse = picture[::STEP, ::STEP].astype(np.int16)
+        sparse, small = picture[::STEP, ::STEP].astype(np.int16), _shrunk(picture)
         if self._previous is not None:
             self._repeats += bool(np.abs(sparse - self._previous).mean() < STILL)
             # A picture that shows nothing is no scene: what comes behind it is compared with what came before.
-            seen = self._shown is not None and _spread(sparse) >= FLAT
-            alike = correlation(sparse, self._shown) if seen else 1.0
-            if alike < OTHER_SCENE and len(self._across) <= MOST_CUTS:
-                self._across[len(self._alike) + 1] = (self._shown, sparse)
+            seen = self._shown is not None and _spread(small) >= FLAT
+            alike = correlation(small, self._shown) if seen else 1.0
+            if alike < BACK and len(self._across) <= MOST_CUTS:
+                self._across[len(self._alike) + 1] = (self._shown, small)
             self._alike.append(alike)
         self._previous = sparse
-        self._shown = sparse if _spread(sparse) >= FLAT else self._shown
+        self._shown = small if _spread(small) >= FLAT else self._shown
 
     @property
     def still(self) -> float:
@@ -56,18 +59,26 @@ class Neighbours:
         A film that cuts back and forth between two scenes has two takes.
         """
         usual = float(np.median(self._alike)) if self._alike else 1.0
-        cuts = [at for at in self._across if self._alike[at - 1] < usual - FALL]
-        if not cuts or len(self._across) > MOST_CUTS:
+        breaks = [at for at in self._across if self._alike[at - 1] < usual - FALL]
+        if all(self._alike[at - 1] >= OTHER_SCENE for at in breaks) or len(self._across) > MOST_CUTS:
             return ()
-        number, latest = [0] * cuts[0], {0: self._across[cuts[0]][0]}
-        for cut, end in zip(cuts, [*cuts[1:], len(self._alike) + 1], strict=True):
-            first = self._across[cut][1]
+        number, latest = [0] * breaks[0], {0: self._across[breaks[0]][0]}
+        for at, end in zip(breaks, [*breaks[1:], len(self._alike) + 1], strict=True):
+            first = self._across[at][1]
             alike = {take: correlation(first, last) for take, last in latest.items()}
             best = max(alike, key=lambda take: alike[take])
-            take = best if alike[best] >= OTHER_SCENE else len(latest)
-            number += [take] * (end - cut)
+            # What is rather like the picture before it begins no scene, but may go back to one.
+            known = alike[best] >= OTHER_SCENE or self._alike[at - 1] >= OTHER_SCENE
+            take = best if known else len(latest)
+            number += [take] * (end - at)
             latest[take] = self._across[end][0] if end in self._across else first
         return tuple(number) if len(latest) > 1 else ()
+
+
+def _shrunk(picture: UInt8[np.ndarray, "H W 3"]) -> Int[np.ndarray, "h w 3"]:
+    """Means over `STEP` pixels each way: noise, which is another in each picture, is no scene."""
+    height, width = (max(1, side // STEP) for side in picture.shape[:2])
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(np.int16)
 
 
 def correlation(first: Int[np.ndarray, "h w 3"], second: Int[np.ndarray, "h w 3"]) -> float:

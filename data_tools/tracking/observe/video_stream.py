@@ -16,6 +16,8 @@ ATTACHED_PIC, TIMED_THUMBNAILS, STILL_IMAGE = 0x400, 0x800, 0x100000
 DEFAULT = 0x1
 LOOKED_AT = 2000
 """Packets that are counted in a file that does not say how many pictures its streams have."""
+PLAYLISTS = ("hls", "concat", "dash", "sdp")
+"""FFmpeg's names of formats that hold no film, but names of other files and addresses."""
 SHORT, SMALL = 0.5, 0.25
 """A stream shorter than this share of the longest, or of less than this share of the largest area, is a preview."""
 
@@ -88,9 +90,15 @@ def open_film(video: Path) -> Iterator[Film]:
     Raises:
         TrackingError: it is missing, no video, or holds nothing but sound, covers and single pictures.
     """
+    if video.exists() and not video.is_file():
+        raise TrackingError(
+            f"{video}: is no regular file, but a pipe, a socket or a device. Save the video as a file and give that."
+        )
     if not video.is_file():
         raise TrackingError(f"{video}: no such video. Check the path{_of_folder(video)}.")
     with _reading(video), _open(video) as container:
+        if container.format.name in PLAYLISTS:
+            raise TrackingError(f"{video}: is a list of other files. Give one of the videos that it names.")
         found = [_facts(stream) for stream in container.streams.video]
         sound = bool(container.streams.audio)
         candidates = [one for one in found if not one.accompanies]
@@ -137,8 +145,9 @@ def reason(error: BaseException) -> str:
 def _open(video: Path) -> Any:
     import av
 
-    # Without `file:`, FFmpeg takes 2024-05-01T10:22:33.mp4 for an address.
-    return av.open("file:" + os.fspath(video), metadata_errors="replace")
+    # Without `file:`, FFmpeg takes 2024-05-01T10:22:33.mp4 for an address. What a file names is not fetched.
+    only_files = {"protocol_whitelist": "file"}
+    return av.open("file:" + os.fspath(video), metadata_errors="replace", options=only_files)
 
 
 def _facts(stream: Any) -> StreamFacts:

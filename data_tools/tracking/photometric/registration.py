@@ -49,6 +49,8 @@ class Registered:
     """Frames that follow their landmarks alone."""
     off: Float[np.ndarray, " T"]
     """Median difference of each frame to the atlas, share of full scale."""
+    strange: Float[np.ndarray, " T"]
+    """Share of each frame's points that show something else than the atlas."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def register_window(
     alone |= landmark_error(points, state, landmarks) > _landmark_bound(points, old.frames(which), landmarks)
     if alone.any():
         state = _let_go(points, state, old.frames(which), landmarks, slots, alone & ~done)
-    return Registered(state, alone, agreement.off)
+    return Registered(state, alone, agreement.off, agreement.strange)
 
 
 def window_steps(placed: bool) -> int:

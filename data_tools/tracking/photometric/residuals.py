@@ -47,6 +47,10 @@ class Rows:
     """The frame's light on the atlas' value."""
 
 
+STRANGE = 3.0
+"""Spreads of the atlas from which a point does not show the skin that is known there."""
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How T frames agree with the atlas."""
@@ -61,6 +65,8 @@ class Agreement:
     """Brightness against the atlas."""
     likeness: Float[np.ndarray, " T"]
     """Correlation with the atlas, -1..1."""
+    strange: Float[np.ndarray, " T"]
+    """Share of the points that show something else: a hand, hair, a reflection."""
 
 
 class PhotometricFrames:
@@ -246,17 +252,18 @@ class PhotometricFrames:
 
     def agreement(self, state: FaceState, atlas: Atlas) -> Agreement:
         """How well each frame shows what the atlas expects."""
-        found = np.zeros((5, len(self)))
+        found = np.zeros((6, len(self)))
 
         def look(t: int, rows: Rows) -> None:
             if len(rows.which) < 3:
-                found[:, t] = len(rows.which), np.inf, 1.0, 1.0, 0.0
+                found[:, t] = len(rows.which), np.inf, 1.0, 1.0, 0.0, 1.0
                 return
             off, expected = np.abs(rows.residual), rows.factor * atlas.mu[rows.which]
             spread = rows.value.std() * expected.std()
             likeness = np.mean((rows.value - rows.value.mean()) * (expected - expected.mean())) / max(spread, 1e-9)
             found[:, t] = (
-                len(off), np.median(off), np.median(off * atlas.sigma[rows.which]), rows.factor.mean(), likeness
+                len(off), np.median(off), np.median(off * atlas.sigma[rows.which]), rows.factor.mean(), likeness,
+                np.mean(off > STRANGE),
             )  # fmt: skip
 
         self.rows(state, atlas, POSE.stop, look)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from data_tools.runs.workspace import stage_key
 from data_tools.tracking.fit.energy import Seen
@@ -36,6 +36,11 @@ FEWEST_FRAMES = 10
 LANDMARKS_WORSE = 0.2
 """By how much the clip's mean landmark error may grow, as a share of the detector's outlier distance, before the whole
 registration is not believed. Detectors err alike in all frames, so some growth is right."""
+PARTS = ("alone", "off", "strange")
+"""What is kept of each window beside its state."""
+MOST_STRANGE = 0.12
+"""Share of a frame's points that show something else, beyond the clip's usual share, from which it is covered: a hand
+on mouth and cheek makes 0.15, a mouth as it is opened once in a clip 0.1."""
 LEAST_LIKENESS = 0.7
 """Correlation of the usual frame with the atlas: below it the frames have no look in common."""
 MOST_ALONE = 0.5
@@ -50,6 +55,8 @@ class Registration:
     """Whether its result is used; otherwise the landmarks' is."""
     alone: Bool[np.ndarray, " T"]
     """Frames that follow their landmarks alone."""
+    covered: Bool[np.ndarray, " T"]
+    """Others in which something lies before a part of the face."""
     before: float
     """Median difference between frames and atlas by landmarks alone, and"""
     after: float
@@ -72,6 +79,7 @@ class Registration:
         return {
             "registered": int((~self.alone).sum()),
             "by_landmarks": tuple(kept[self.alone].tolist()),
+            "covered": tuple(kept[self.covered].tolist()),
             "look_before": 255 * self.before,
             "look_after": 255 * self.after,
         }
@@ -91,11 +99,12 @@ def register(
         Key of what comes after, state of all frames, and how it went. The state is `old` where registration would have
         made it worse.
     """
-    key = stage_key(key, {"stage": "photometric"})
+    key = stage_key(key, {"stage": "photometric", "parts": PARTS})
     landmarks = seen.of_points(points)
     rows = choose_atlas_frames(points, old, landmarks)
     if len(rows) < FEWEST_FRAMES:
-        return key, old, Registration(False, np.ones(len(pictures), dtype=bool), np.nan, np.nan, old)
+        all_frames = np.ones(len(pictures), dtype=bool)
+        return key, old, Registration(False, all_frames, ~all_frames, np.nan, np.nan, old)
     workers = run.config.workers
 
     def learn(advance: Callable[..., None]) -> dict[str, Any]:
@@ -120,7 +129,7 @@ def register(
                 placed = bool(np.isin(np.arange(len(pictures))[which], rows).all())
                 steps = _shares(count, window_steps(placed), advance)
                 found = register_window(clip, state, old, which, settled, placed, steps)
-                part = state_arrays(found.state) | {"alone": found.alone, "off": found.off}
+                part = state_arrays(found.state) | {name: getattr(found, name) for name in PARTS}
                 run.workspace.save("registered", name, **part)
             else:
                 advance(count)
@@ -128,21 +137,32 @@ def register(
         return {}
 
     run.workspace.run(run.bars, "registered", "Registering frames", key, len(pictures), lay)
-    state, alone, off = begin, np.zeros(len(pictures), dtype=bool), np.zeros(len(pictures))
+    state, alone, (off, strange) = begin, np.zeros(len(pictures), dtype=bool), np.zeros((2, len(pictures)))
     for which, settled, stop in windows(len(pictures), WINDOW, LOOKAHEAD):
         part = run.workspace.load("registered", f"{which.start:06d}")
         state = put_frames(state, _state_of(part), which)
         fresh = slice(which.start + settled, stop)
-        alone[fresh], off[fresh] = (part[name][settled : stop - which.start] for name in ("alone", "off"))
+        alone[fresh], off[fresh], strange[fresh] = (part[name][settled : stop - which.start] for name in PARTS)
     after = float(np.median(off[~alone])) if (~alone).any() else np.inf
     believed = look.usual[2] >= LEAST_LIKENESS and after < look.before and alone.mean() <= MOST_ALONE
     kept = believed and _landmarks_agree(points, state, old, landmarks)
-    result = Registration(bool(kept), alone if kept else np.ones_like(alone), look.before, after, old)
+    covered = covered_frames(strange, alone) & kept
+    result = Registration(bool(kept), alone if kept else np.ones_like(alone), covered, look.before, after, old)
     return key, state if kept else old, result
 
 
+def covered_frames(strange: Float[np.ndarray, " T"], alone: Bool[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
+    """Frames in which something lies before a part of the face.
+
+    Args:
+        strange: share of each frame's points that show something else than the atlas.
+        alone: frames that do not show the person at all, which are told of already.
+    """
+    return ~alone & (strange > np.median(strange) + MOST_STRANGE)
+
+
 def _state_of(part: dict[str, np.ndarray]) -> FaceState:
-    return state_from({name: value for name, value in part.items() if name not in ("alone", "off")})
+    return state_from({name: value for name, value in part.items() if name not in PARTS})
 
 
 def _landmarks_agree(points: FacePoints, state: FaceState, old: FaceState, landmarks: Seen) -> bool:

@@ -25,6 +25,19 @@ def _scene(seed: int, side: int = 96) -> np.ndarray:
     return cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
 
 
+def _noisy(picture: np.ndarray, seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, 110, picture.shape)
+    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+
+
+def test_a_scene_that_comes_back_a_little_changed_is_the_first_again():
+    scene, other = _scene(1).astype(int), _scene(2).astype(int)
+    # Unlike enough to begin a scene, and then too like it to leave it by itself.
+    between = [np.rint(share * scene + (1 - share) * other).astype(np.uint8) for share in (0.44, 0.48, 0.52)]
+    takes = _takes([_scene(1)] * 6 + between + [_scene(1)] * 6)
+    assert takes == (0,) * 6 + (1,) * 3 + (0,) * 6
+
+
 def _takes(pictures) -> tuple[int, ...]:
     neighbours = Neighbours()
     for picture in pictures:
@@ -42,6 +55,7 @@ def test_a_cut_to_another_scene_and_back_gives_two_takes():
     "pictures",
     [
         [_scene(1)] * 8,
+        [_scene(1)] * 4 + [_noisy(_scene(1), seed) for seed in range(3)] + [_scene(1)] * 4,
         # A light is switched on, a camera pans, a slow dissolve, and pictures of a slide show: none of them is a cut.
         [_scene(1)] * 4 + [np.clip(_scene(1).astype(int) // 2 + 120, 0, 255).astype(np.uint8)] * 4,
         [np.roll(_scene(1), 4 * step, axis=1) for step in range(24)],
@@ -52,7 +66,7 @@ def test_a_cut_to_another_scene_and_back_gives_two_takes():
         [_scene(1)],
         [],
     ],
-    ids=["still", "light", "pan", "dissolve", "slides", "gap", "flat", "one", "none"],
+    ids=["still", "noise", "light", "pan", "dissolve", "slides", "gap", "flat", "one", "none"],
 )
 def test_what_is_no_cut_is_left_alone(pictures):
     assert _takes(pictures) == ()
