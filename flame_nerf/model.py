@@ -61,9 +61,8 @@ class FlameNerfModelConfig(StoredConfig, ModelConfig):
     field: FieldConfig = dataclasses.field(default_factory=FieldConfig)
     """The network that turns canonical points into density and colour."""
     latent_dim: int = 0
-    """Length of a latent code, learned for each training timestep, that conditions the field beside its expression;
-    other timesteps get the mean code. Longer codes explain more of what the expression does not (light, cloth), fit the
-    training frames better and generalise worse. 0: no codes."""
+    """Length of a code, learned for each training timestep, that conditions the field beside its expression; others get
+    the mean. Longer ones explain more of what the expression does not (light, cloth), and generalise worse. 0: none."""
     sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
     """Where along a ray the field is queried."""
     random_background: Fixed[bool] = True
@@ -84,14 +83,12 @@ class FlameNerfModelConfig(StoredConfig, ModelConfig):
     unseen: UnseenViewsConfig = dataclasses.field(default_factory=UnseenViewsConfig)
     """Supervision of sides that the video never shows."""
     default_timestep: int | None = None
-    """Timestep of the track that is shown where neither camera nor ray names one, and in all that ns-export makes;
-    none: the neutral face. ns-export takes no options of the model: for an avatar that is trained already change
-    `default_timestep` in its config.yml, under `model`."""
+    """Timestep of the track that is shown where neither camera nor ray names one, and in all that ns-export makes; none:
+    the neutral face. ns-export takes no options of the model: for a trained avatar change it in its config.yml."""
     refinement: TrackRefinementConfig = dataclasses.field(default_factory=TrackRefinementConfig)
     """Correction of the track while the field is learned."""
     cuda_graphs: bool = True
-    """On CUDA, record what is the same work in every training step once and replay it as one launch: faster where a
-    step is bound by its hundreds of launches, at the cost of some memory. Without effect elsewhere."""
+    """On CUDA, record once and replay as one launch what is the same work in every step: faster, for some memory."""
     lpips: bool = False
     """Report LPIPS in evaluation, too. Downloads a network at its first use, and takes longer per image."""
 
@@ -230,12 +227,11 @@ class FlameNerfModel(Model):
             rays = self.training_rays.prepare(ray_bundle, self.step)
             outputs = self.renderer(rays, self.conditioning(rays.moments), self.step)
             return outputs | {"directions_norm": ray_bundle.metadata["directions_norm"]}
-        size = self.config.eval_num_rays_per_chunk
         with self.shown_weights(), torch.no_grad():
             moments, mesh_index = self.timeline.of_rays(ray_bundle, self.override)
             rays, length = unit_rays(ray_bundle, moments, mesh_index, self.background.of_rays(ray_bundle))
-            outputs = render_in_parts(self.renderer, rays, self.conditioning(moments), size)
-            return along_bundle(outputs, self.renderer, rays, length)
+            size, condition = self.config.eval_num_rays_per_chunk, self.conditioning(moments)
+            return along_bundle(render_in_parts(self.renderer, rays, condition, size), self.renderer, rays, length)
 
     @torch.no_grad()
     def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]:
