@@ -83,7 +83,7 @@ class FlameNerfModelConfig(StoredConfig, ModelConfig):
     unseen: UnseenViewsConfig = dataclasses.field(default_factory=UnseenViewsConfig)
     """Supervision of sides that the video never shows."""
     default_timestep: int | None = None
-    """Timestep of the track that is shown where neither camera nor ray names one, and in all that ns-export makes; none:
+    """Timestep of the track that is shown where neither camera nor ray names one, and in all of ns-export; none:
     the neutral face. ns-export takes no options of the model: for a trained avatar change it in its config.yml."""
     refinement: TrackRefinementConfig = dataclasses.field(default_factory=TrackRefinementConfig)
     """Correction of the track while the field is learned."""
