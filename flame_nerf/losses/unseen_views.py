@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from tyro.conf import Fixed
 
 from flame_nerf.canonical import MeshSearch, make_search
 from flame_nerf.data.dataset import FlameNerfDataset
@@ -54,7 +55,7 @@ class UnseenViewsConfig(StoredConfig):
     every: int = 8
     """Steps between two with this term. Larger is faster, as its view is rendered beside the step's rays, and weakens
     it."""
-    size: int = 24
+    size: Fixed[int] = 24
     """Rays along the side of the view rendered for it. Larger closes smaller gaps; time grows with the square."""
     observed_tolerance: float = 0.004
     """Metres by which the mesh under its hair may be wrong where cameras saw the head: seen from the side, its surface

@@ -36,7 +36,7 @@ class PoseRefinementConfig(StoredConfig):
     """Learn how the tracker errs with the turn of the head; corrects every tracked frame, held-out ones too. Makes one
     step in eight a third longer. None: unless the subject says that its poses were laid against the pictures
     themselves (`registration`), which leaves nothing of the kind."""
-    calibration_start_step: Fixed[int] = 200
+    calibration_start_step: int = 200
     """Training step the calibration begins at. It moves all frames together, so a coarse image is enough; later leaves
     it less time to converge."""
     over_time: bool = False
