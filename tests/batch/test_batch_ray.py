@@ -73,6 +73,8 @@ def test_jobs_of_a_machine_that_is_lost_for_good_have_failed(folders, monkeypatc
 
 @pytest.mark.slow
 def test_of_two_machines_one_is_lost_and_the_table_is_whole(folders, monkeypatch):
+    # Read when Ray is imported, which the engine does too late here: these tests may run under `uv run`.
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     pytest.importorskip("ray", reason="ray is not installed: pip install 'flame-nerf[ray]'")
     from ray.cluster_utils import Cluster
 
