@@ -54,8 +54,8 @@ def on_ray(jobs: Sequence[Job], config: BatchConfig, told: Told) -> Iterator[Job
     Raises:
         BatchError: Ray is not installed, or does not start.
     """
-    # `uv run` would otherwise be run again by each worker, which would install everything anew, or fail without a network:
-    # the machines of a cluster have this project already.
+    # Otherwise each worker would run `uv run` again, which installs everything anew, or fails without a network: the
+    # machines of a cluster have this project already.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     try:
         import ray
