@@ -98,7 +98,7 @@ def test_of_two_machines_one_is_lost_and_the_table_is_whole(folders, monkeypatch
         cluster.shutdown()
     told = {name: entry["status"] for name, entry in summary(subjects).items()}
     assert (told["ben"], told["dora"]) == ("failed", "done")
-    # One of the two was with the machine that is gone, and was given out again. What that machine had begun lives on here,
-    # where both are one, and may end first: then the second try finds the subject made.
+    # One of the two was with the machine that is gone, and was given out again. What that machine had begun lives on
+    # here, where both are one, and may end first: then the second try finds the subject made.
     told = [(told[name], (subjects / f"{name}.tries").read_text()) for name in ("anna", "cleo")]
     assert sorted(told) in ([("done", "x"), ("done", "xx")], [("done", "x"), ("done before", "x")])
