@@ -75,7 +75,7 @@ def test_jobs_of_a_machine_that_is_lost_for_good_have_failed(folders, monkeypatc
 def test_of_two_machines_one_is_lost_and_the_table_is_whole(folders, monkeypatch):
     # Read when Ray is imported, which the engine does too late here: these tests may run under `uv run`.
     monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    pytest.importorskip("ray", reason="ray is not installed: pip install 'flame-nerf[ray]'")
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'flame-nerf[ray]'")
     from ray.cluster_utils import Cluster
 
     source, subjects = folders
@@ -90,6 +90,9 @@ def test_of_two_machines_one_is_lost_and_the_table_is_whole(folders, monkeypatch
             while not all(path.exists() for path in both):
                 time.sleep(0.1)
             cluster.remove_node(other, allow_graceful=False)
+            while sum(node["Alive"] for node in ray.nodes()) > 1:
+                time.sleep(0.1)
+            time.sleep(1.0)
             (subjects / "open").touch()
 
         threading.Thread(target=lose_one, daemon=True).start()
