@@ -33,10 +33,12 @@ from flame_nerf.subject import load_subject
 YAWS_DEG = (-30.0, 0.0, 30.0)
 EXPRESSION = "jawOpen"
 SIZE = 256
-HEADER = 65
+HEADER = 48
 """Pixels of the page's header, which shows a logo from the net."""
 PATIENCE = 300.0
 """Seconds to wait for the viewer."""
+STILL = 4
+"""Photographs, four seconds apart, that must be alike: a coarse picture stands for some seconds on a busy machine."""
 CHROMIUM_FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1000,720"
@@ -100,14 +102,13 @@ def panel(config: Path) -> np.ndarray | None:
         page = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
         try:
             page.get(address)
-            deadline, last = time.monotonic() + PATIENCE, None
-            while time.monotonic() < deadline:
+            deadline, last, still = time.monotonic() + PATIENCE, None, 0
+            while time.monotonic() < deadline and still < STILL:
                 time.sleep(4)
                 shot = np.asarray(Image.open(io.BytesIO(page.get_screenshot_as_png())).convert("RGB"))
                 view = shot[165:-100, 100:500]
-                # Until the head is there and sharp, each view differs from the one before; the panel's numbers go on.
-                if last is not None and (view == last).all() and view.std() > 5:
-                    break
+                # Until the head is there and sharp, views differ from those before; the panel's numbers go on.
+                still = still + 1 if last is not None and (view == last).all() and view.std() > 5 else 0
                 last = view
             return shot[HEADER:]
         finally:
