@@ -22,6 +22,8 @@ SEEN = 3
 """How often a kind of step comes before it is recorded."""
 MOST = 4
 """Kinds of steps that are recorded: with and without patches, each with and without corrections of the track."""
+TOLERANCE = 0.02
+"""Difference of a recording's results from the work's, by their norm, from which it is not used."""
 BYTES_PER_SAMPLE = 4096
 """Of a recording's own memory, generously: what lies between the field's layers, forward and backward."""
 
@@ -106,13 +108,34 @@ class StepRecorder:
         try:
             part = _Part(self._work, self._parameters)
             recorded = cast(Work, torch.cuda.make_graphed_callables(part, own, allow_unused_input=True))
+            agrees = self._agrees(recorded, tensors)
         except RuntimeError as error:
             self._give_up((str(error).strip() or type(error).__name__).splitlines()[0])
             return None
         finally:
             torch.set_autocast_cache_enabled(caches)
+        if not agrees:
+            self._give_up("what it computes is not what a step computes")
+            return None
         self._recorded[kind] = recorded
         return recorded
+
+    def _agrees(self, recorded: Work, tensors: Sequence[Tensor]) -> bool:
+        """Whether a recording gives the results and the gradients of the work; sums in another order are no matter."""
+
+        def found(work: Work) -> list[Tensor]:
+            own = [tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in tensors]
+            learned = [*(tensor for tensor in own if tensor.requires_grad), *self._parameters]
+            results = work(*own)
+            graded = [result for result in results if result.requires_grad]
+            ones = [torch.ones_like(result) for result in graded]
+            gradients = torch.autograd.grad(graded, learned, ones, allow_unused=True) if graded else ()
+            # A replay overwrites what it gave before.
+            return [value.detach().clone().float() for value in (*results, *gradients) if value is not None]
+
+        pairs = zip(found(self._work), found(recorded), strict=True)
+        apart = [(one - other).norm() - (TOLERANCE * one.norm() + 1e-6) for one, other in pairs]
+        return bool((torch.stack(apart) <= 0).all())
 
     def _give_up(self, why: str) -> None:
         CONSOLE.log(f"[yellow]Training steps are not recorded as a CUDA graph ({why}); they go on without, slower.")

@@ -12,8 +12,8 @@ PER_STEP = {"tolist search_warp.py:march", "_local_scalar_dense shell.py:_requir
 """What a step waits for: how many samples its march found, and, when it has waited anyway, whether rays are numbers."""
 MOST_LAUNCHES = 120
 """Of a recorded step, the graph's own two among them."""
-RECORDING = {"synchronize recorded_steps.py:_record"}
-"""Before and after a graph is recorded."""
+RECORDING = {"synchronize recorded_steps.py:_record", "_local_scalar_dense recorded_steps.py:_agrees"}
+"""Before and after a graph is recorded, and where its results are compared with a step's."""
 ONCE_A_FRAME = RECORDING | {
     # Once for all: where the frames' cameras stand.
     "download semantic.py:loss",
