@@ -33,7 +33,7 @@ from flame_nerf.subject import load_subject
 YAWS_DEG = (-30.0, 0.0, 30.0)
 EXPRESSION = "jawOpen"
 SIZE = 256
-HEADER = 48
+HEADER = 52
 """Pixels of the page's header, which shows a logo from the net."""
 PATIENCE = 300.0
 """Seconds to wait for the viewer."""
