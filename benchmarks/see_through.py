@@ -22,6 +22,7 @@ from nerfstudio.cameras.cameras import Cameras
 
 from flame_nerf.avatar.loading import load_pipeline
 from flame_nerf.canonical import make_search
+from flame_nerf.film.framing import upright
 from flame_nerf.geometry import axis_angle_to_matrix
 from flame_nerf.model import FlameNerfModel
 from flame_nerf.motion import PosedFrame
@@ -49,14 +50,19 @@ def views(model: FlameNerfModel) -> list[tuple[str, float, PosedFrame]]:
 
 
 def camera_around(model: FlameNerfModel, yaw_deg: float, size: int) -> Cameras:
-    """The middle training frame's camera, carried around the head; a square picture of `size` pixels."""
-    c2w = model.train_c2w[len(model.train_c2w) // 2].cpu()
+    """The middle training frame's camera, carried around the head and aimed at it; a square picture of `size` pixels.
+
+    A head that was cropped out of large frames lies beside its camera's optical axis.
+    """
+    origin = model.train_c2w[len(model.train_c2w) // 2].cpu()[:, 3]
     centre = model.motion.centre.cpu()
-    turn = axis_angle_to_matrix(torch.tensor([0.0, np.radians(yaw_deg), 0.0], dtype=c2w.dtype))
-    turned = torch.cat([turn @ c2w[:, :3], (centre + turn @ (c2w[:, 3] - centre))[:, None]], dim=1)
+    turn = axis_angle_to_matrix(torch.tensor([0.0, np.radians(yaw_deg), 0.0], dtype=origin.dtype))
+    away = turn @ (origin - centre)
+    held = torch.zeros(1, 3, 4, dtype=origin.dtype)
+    held[0, :, 2], held[0, :, 3] = away / away.norm(), centre + away
     # The head fills most of the picture.
-    focal = 0.8 * size * float((c2w[:, 3] - centre).norm() / model.motion.size.max())
-    return Cameras(turned[None], focal, focal, size / 2, size / 2, size, size)
+    focal = 0.8 * size * float(away.norm() / model.motion.size.max())
+    return Cameras(upright(held), focal, focal, size / 2, size / 2, size, size)
 
 
 def covered(model: FlameNerfModel, camera: Cameras, face: PosedFrame) -> Bool[np.ndarray, "H W"]:

@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from flame_nerf.canonical import MeshSearch, make_search
-from flame_nerf.canonical.shell import INNER_REGIONS
+from flame_nerf.canonical.shell import HAIR_REGIONS, INNER_REGIONS
 from flame_nerf.geometry import vertex_normals
+from flame_nerf.losses.mirrored_colours import mirrored_colours
 from flame_nerf.losses.outline_colours import outline_colours
 from flame_nerf.losses.silhouette import FRAMES_SAMPLED, OutlineSurface, picture_places, spread
 from flame_nerf.subject import Frame, HeadTrack
@@ -34,8 +35,9 @@ def surface_colours(
 ) -> tuple[Float[Tensor, "V 3"], Bool[Tensor, " V"]]:
     """Colours of the mesh, in 0..1, with where there is one.
 
-    What cameras saw has the median of what they saw; the hidden outer surface has the nearest outline's; what is hidden
-    inside of mouth and eyes has that of the part of the same region that was seen, or the lips' in the shade.
+    What cameras saw has the median of what they saw; the hidden outer surface has what they saw of the head's other
+    side, or the nearest outline's; what is hidden inside of mouth and eyes has that of the part of the same region that
+    was seen, or the lips' in the shade.
 
     Args:
         track, frames, intrinsics, picture, surface: as of :func:`outline_colours`.
@@ -46,9 +48,12 @@ def surface_colours(
     outline, there = outline_colours(track, frames, intrinsics, picture, surface)
     lips = _of_region(track, "lips") & known
     outer = ~torch.stack([_of_region(track, name) for name in INNER_REGIONS]).any(dim=0)
+    seen, hair = known & ~hidden.cpu(), _of_region(track, *HAIR_REGIONS)
+    mirrored, on_other_side = mirrored_colours(colours, seen & outer, track.canonical_vertices, hair)
     from_outline = hidden.cpu() & there & outer
     colours = torch.where(from_outline[:, None], outline, colours)
-    known = known & ~hidden.cpu() | from_outline
+    colours = torch.where((on_other_side & outer)[:, None], mirrored, colours)
+    known = seen | from_outline | on_other_side & outer
     filled, has_colour = _spread(colours, known & outer, outer, faces), outer & (known & outer).any()
     for name in INNER_REGIONS:
         part = _of_region(track, name)
@@ -99,10 +104,10 @@ def seen_colours(
     return median.nan_to_num(0.0), ~median.isnan().any(dim=1)
 
 
-def _of_region(track: HeadTrack, name: str) -> Bool[Tensor, " V"]:
-    """Vertices of a region's triangles; none where the mesh has no such region."""
+def _of_region(track: HeadTrack, *names: str) -> Bool[Tensor, " V"]:
+    """Vertices of regions' triangles; none where the mesh has no such region."""
     of = torch.zeros(track.vertices.shape[1], dtype=torch.bool)
-    of[torch.from_numpy(track.faces[track.region_faces(name)]).long().flatten()] = True
+    of[torch.from_numpy(track.faces[track.region_faces(*names)]).long().flatten()] = True
     return of
 
 
