@@ -5,8 +5,8 @@
     python benchmarks/held_out.py SUBJECT --protocol insta
 
 Trains a method on the subject's training frames, renders the held-out ones with their tracked poses and expressions,
-and compares with the pictures on white, inside three regions: the matte above the chin, a box around the lips, and a
-band along the outline above the chin. *Speck* says how ragged opacity is in that band; the truth's own is that of the
+and compares with the pictures on white: the whole picture, the matte above the chin, a box around the lips, and a band
+along the outline above the chin. *Speck* says how ragged opacity is in that band; the truth's own is that of the
 mattes.
 Beside it stands what showing the training frame with the nearest landmarks would have scored, what the frames' poses
 score without any correction, and (--refine-pose) with the pose alone refined on the held-out frame itself. Writes
@@ -14,9 +14,9 @@ score without any correction, and (--refine-pose) with the pose alone refined on
 table.
 
 ``--protocol insta`` measures what papers on INSTA's clips print: the last 350 frames, of short clips the last tenth,
-held out, and PSNR, SSIM and (where its weights can be had) LPIPS over the whole picture at its stored size, background
-and all, beside the figures above. There the background counts, which is exact, and so the figure is about
-10 log10(1 / share of the matte) higher. Their trackers saw the held-out frames, and so does ours.
+held out, the stored size, and LPIPS (where its weights can be had) beside the figures above. In the whole picture the
+background counts, which is exact, and so the figure is about 10 log10(1 / share of the matte) higher. Their trackers
+saw the held-out frames, and so does ours.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ def read_truth(subject: Subject, frame: Frame, downscale: int) -> Truth:
             "band": band & (rows < points[CHIN, 1]),
             "head": (small_matte > 0.5) & (rows < points[CHIN, 1]),
             "mouth": (columns > left) & (columns < right) & (rows > top) & (rows < bottom),
+            "whole": np.ones_like(band),
         },
     )
 
@@ -115,12 +116,10 @@ def speck(opacity: Float[ndarray, "h w"], truth: Truth) -> float:
     return float(255 * np.abs(opacity - cv2.medianBlur(opacity, 3))[truth.regions["band"]].mean())
 
 
-def whole_scores(picture: Float[ndarray, "h w 3"], truth: Truth, lpips: LazyLPIPS) -> dict[str, float]:
-    """PSNR in dB, SSIM and, where its network can be had, LPIPS over the whole picture on white."""
-    everywhere = np.ones(picture.shape[:2], dtype=bool)
-    result = scores(picture, Truth(truth.picture, truth.matte, {"whole": everywhere}))
+def perceptual_scores(picture: Float[ndarray, "h w 3"], truth: Truth, lpips: LazyLPIPS) -> dict[str, float]:
+    """LPIPS over the whole picture on white; nothing where its network cannot be had."""
     found = lpips(torch.from_numpy(picture), torch.from_numpy(truth.picture))
-    return result | {f"whole {name.upper()}": value for name, value in found.items()}
+    return {f"whole {name.upper()}": value for name, value in found.items()}
 
 
 def mean_scores(rows: list[dict[str, float]]) -> dict[str, float]:
@@ -220,7 +219,7 @@ def main() -> None:
     lpips = LazyLPIPS()
 
     def judged(picture: Float[ndarray, "h w 3"], truth: Truth) -> dict[str, float]:
-        return scores(picture, truth) | (whole_scores(picture, truth, lpips) if insta else {})
+        return scores(picture, truth) | (perceptual_scores(picture, truth, lpips) if insta else {})
 
     output = args.output / (args.protocol if insta else args.split)
     output.mkdir(parents=True, exist_ok=True)

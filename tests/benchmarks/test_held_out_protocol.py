@@ -21,14 +21,17 @@ def test_an_exact_background_lifts_the_figure_by_the_share_of_the_head(held_out)
     head = np.zeros((40, 40), dtype=bool)
     head[10:30, 10:30] = True
     picture = truth + 0.1 * head[..., None].astype(np.float32)
-    judged = held_out.Truth(truth, head.astype(np.float32), {"head": head})
-    strict = held_out.scores(picture, judged)
-    whole = held_out.whole_scores(picture, judged, lambda rgb, truth: {"lpips": float(rgb.shape == truth.shape)})
-    assert strict["head PSNR"] == pytest.approx(20, abs=1e-3)
-    assert whole["whole PSNR"] == pytest.approx(20 + 10 * np.log10(4), abs=1e-3)
-    assert strict["head SSIM"] < whole["whole SSIM"] < 1 and whole["whole LPIPS"] == 1
-    without = held_out.whole_scores(picture, judged, lambda rgb, truth: {})
-    assert without.keys() == {"whole PSNR", "whole SSIM"}
+    regions = {"head": head, "whole": np.ones_like(head)}
+    judged = held_out.Truth(truth, head.astype(np.float32), regions)
+    found = held_out.scores(picture, judged)
+    assert found["head PSNR"] == pytest.approx(20, abs=1e-3)
+    assert found["whole PSNR"] == pytest.approx(20 + 10 * np.log10(4), abs=1e-3)
+    assert found["head SSIM"] < found["whole SSIM"] < 1
+    perceived = held_out.perceptual_scores(
+        picture, judged, lambda rgb, truth: {"lpips": float(rgb.shape == truth.shape)}
+    )
+    assert perceived == {"whole LPIPS": 1.0}
+    assert held_out.perceptual_scores(picture, judged, lambda rgb, truth: {}) == {}
 
 
 def test_the_protocol_says_which_frames_are_held_out():
