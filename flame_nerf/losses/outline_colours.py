@@ -16,6 +16,7 @@ from torch import Tensor
 from flame_nerf.canonical import MeshSearch, make_search
 from flame_nerf.canonical.shell import HAIR_REGIONS
 from flame_nerf.geometry import vertex_normals
+from flame_nerf.losses.mirrored_colours import mirrored_colours
 from flame_nerf.losses.silhouette import FRAMES_SAMPLED, OutlineSurface, first_met, on_rim, picture_places, spread
 from flame_nerf.subject import Frame, HeadTrack
 
@@ -30,8 +31,8 @@ def outline_colours(
     picture: Callable[[int], UInt8[np.ndarray, "H W 4"]],
     surface: OutlineSurface,
 ) -> tuple[Float[Tensor, "V 3"], Bool[Tensor, " V"]]:
-    """Colours of outlines, each vertex's median over the frames, carried over the rest of the mesh: over hair that of
-    hair, over skin that of what ends beside it. In 0..1, with where there is one.
+    """Colours of outlines, each vertex's median over the frames or its twin's on the other side, carried over the rest
+    of the mesh: over hair that of hair, over skin that of what ends beside it. In 0..1, with where there is one.
 
     Args:
         track: the moving mesh.
@@ -69,6 +70,8 @@ def outline_colours(
         seen[-1][rim[inside]] = values[inside, :3].float() / 255
     median = torch.stack(seen).nanmedian(dim=0).values
     known = ~median.isnan().any(dim=1)
+    mirrored, on_other_side = mirrored_colours(median.nan_to_num(0.0), known, track.canonical_vertices, hair)
+    median, known = torch.where(on_other_side[:, None], mirrored, median), known | on_other_side
     colours, there = torch.zeros_like(median), torch.zeros_like(known)
     for part in (hair, ~hair):
         measured = known & part

@@ -64,6 +64,25 @@ def test_either_side_has_its_own_outlines_colour(track):
     assert left[0] > 150 and left[2] < 50 and right[2] > 150 and right[0] < 50
 
 
+def test_a_side_whose_outline_was_never_seen_has_the_other_ones(track):
+    def half(index):
+        c2w = look_at_origin(YAWS[index], 0.0)
+        picture = np.zeros((SIZE, SIZE, 4), np.uint8)
+        picture[..., :3] = np.linspace(240, 10, SIZE).astype(np.uint8)[:, None, None]
+        picture[:, : SIZE // 2, 3] = outline(track.vertices[0], c2w)[:, : SIZE // 2]
+        return picture
+
+    surface = OutlineSurface(*torch.zeros(2, track.vertices.shape[1]), torch.ones(track.vertices.shape[1]).bool())
+    frames = [Frame(Path(f"{i}.png"), None, None, look_at_origin(yaw, 0.0), i, "train") for i, yaw in enumerate(YAWS)]
+    colours, _ = outline_colours(track, frames, lambda i: LENS, half, surface)
+    x, y, z = track.canonical_vertices.T
+    # Far from the hairline, at which there is none.
+    right = (x > 0.05) & (np.abs(z) < 0.02) & (y > 0.03)
+    twin = [int(np.abs(track.canonical_vertices - place * np.array([-1, 1, 1])).sum(1).argmin()) for place in
+            track.canonical_vertices[right]]  # fmt: skip
+    assert right.sum() > 5 and np.abs(colours[right] - colours[twin]).max() < 0.02
+
+
 def test_without_an_outline_there_is_no_colour(track):
     surface = OutlineSurface(*torch.zeros(2, track.vertices.shape[1]), torch.ones(track.vertices.shape[1]).bool())
     nothing = np.zeros((SIZE, SIZE, 4), np.uint8)
