@@ -1,0 +1,144 @@
+"""A soft visual hull: the space around a head that the mattes of most frames take for the head.
+
+A network's matte takes pieces of the background along, others in every frame. They do not move with the head. A point
+that is carried along with the mesh near it and belongs to the head, as hair does, lies inside almost every matte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.spatial import cKDTree
+
+from flame_nerf.geometry import vertex_normals
+
+HAIR_REACH, SKIN_REACH = 0.06, 0.02
+"""How far from the mesh's scalp, and from the rest of it, hair may be, metres. What lies farther is background or
+shoulder that the matte took along."""
+REACH = 0.01
+"""How far beyond the hull a matte may go, metres: hair moves, and a track errs."""
+SPACING, MOST_CELLS = 0.006, 400_000
+"""Between the hull's points, metres; more around heads whose surroundings would have more cells than that."""
+DEEPEST = 0.012
+"""How far below the mesh points are wanted, metres: deeper inside there is nothing to ask."""
+ALIKE_DEG = 5.0
+"""Frames whose heads are turned alike to about this angle say much the same."""
+VOTES = 200
+"""Shared out among the frames,"""
+CANDIDATES = 2000
+"""of which so many are looked at, evenly spread: one a second tells enough of an hour."""
+MAJORITY = 0.5
+"""Mean matte from which a point belongs to the head."""
+
+
+@dataclass(frozen=True)
+class NearPoints:
+    """Points around a mesh that move with the vertex next to each."""
+
+    anchor: Int[np.ndarray, " N"]
+    """That vertex."""
+    offset: Float[np.ndarray, "N 3"]
+    """From it to the point on the canonical mesh, metres."""
+    joints: Float[np.ndarray, "N J"]
+    """Its skinning weights."""
+    reach: float
+    """How far around the points a matte may go, metres: more than they are apart."""
+
+    def some(self, which: Bool[np.ndarray, " N"]) -> NearPoints:
+        """Some of the points."""
+        return NearPoints(self.anchor[which], self.offset[which], self.joints[which], self.reach)
+
+    def posed(
+        self, vertices: Float[np.ndarray, "V 3"], turns: Float[np.ndarray, "J 3 3"]
+    ) -> Float[np.ndarray, "N 3"]:
+        """Where the points are on a posed mesh, in its frame.
+
+        Args:
+            turns: rotation of each joint from the canonical pose.
+        """
+        still = np.abs(turns - np.eye(3)).max(axis=(1, 2)) < 1e-6
+        moved = self.joints[:, ~still].sum(axis=1) > 0
+        offset = self.offset.copy()
+        blend = (self.joints[moved] @ turns.reshape(len(turns), 9)).reshape(-1, 3, 3)
+        offset[moved] = (blend @ offset[moved][..., None])[..., 0]
+        return vertices[self.anchor] + offset
+
+
+def points_around(
+    canonical: Float[np.ndarray, "V 3"],
+    faces: Int[np.ndarray, "F 3"],
+    skinning: Float[np.ndarray, "V J"],
+    above: Bool[np.ndarray, " V"],
+    scalp: Bool[np.ndarray, " V"],
+) -> NearPoints:
+    """A lattice of points wherever hair or skin may be, near a mesh and a little below it.
+
+    Args:
+        canonical: the mesh with all joints at rest.
+        above: vertices above the collar.
+        scalp: those that bear hair.
+    """
+    low, high = canonical[above].min(axis=0) - HAIR_REACH, canonical[above].max(axis=0) + HAIR_REACH
+    spacing = max(SPACING, float(np.prod(high - low) / MOST_CELLS) ** (1 / 3))
+    axes = [np.arange(a, b, spacing) for a, b in zip(low, high, strict=True)]
+    lattice = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    # What the matte may reach beyond the points counts.
+    reach = max(REACH, 1.25 * spacing)
+    distance, nearest = cKDTree(canonical[above]).query(lattice, distance_upper_bound=HAIR_REACH)
+    near = distance < SKIN_REACH - reach
+    if (above & scalp).any():
+        hair = cKDTree(canonical[above & scalp]).query(lattice, distance_upper_bound=HAIR_REACH - reach)[0]
+        near |= np.isfinite(hair)
+    lattice, anchor = lattice[near], np.flatnonzero(above)[nearest[near]]
+    offset = lattice - canonical[anchor]
+    height = (offset * vertex_normals(canonical, faces)[anchor]).sum(axis=1)
+    outer = height > -max(DEEPEST, 2 * spacing)
+    return NearPoints(anchor[outer], offset[outer], skinning[anchor[outer]], reach)
+
+
+def choose_voters(rotation: Float[np.ndarray, "T 3 3"]) -> tuple[Int[np.ndarray, " K"], Float[np.ndarray, " K"]]:
+    """Frames that decide, and how many votes each has: seldom seen sides of the head have more than their share of the
+    frames, but not so many that a few bad frames outvote the rest.
+
+    Args:
+        rotation: head to camera.
+    """
+    looked_at = np.unique(np.linspace(0, len(rotation) - 1, CANDIDATES).round().astype(int))
+    turned = rotation[looked_at].reshape(-1, 9).astype(np.float32)
+    angle = np.degrees(np.arccos(np.clip((turned @ turned.T - 1) / 2, -1, 1)))
+    alike = np.exp(-0.5 * (angle / ALIKE_DEG) ** 2).sum(axis=1)
+    share = np.cumsum(alike**-0.5)
+    ballots = np.searchsorted(share / share[-1], (np.arange(VOTES) + 0.5) / VOTES)
+    rows, votes = np.unique(np.minimum(ballots, len(looked_at) - 1), return_counts=True)
+    return looked_at[rows], votes.astype(float)
+
+
+class Poll:
+    """Votes of some frames on which points lie inside their mattes."""
+
+    def __init__(self, points: int) -> None:
+        self.cast, self.inside = np.zeros(points), np.zeros(points)
+
+    def ask(self, pixels: Float[np.ndarray, "N 2"], matte: Float[np.ndarray, "H W"], votes: float) -> None:
+        """Take a frame's votes on the points that its picture shows.
+
+        Args:
+            pixels: the points; NaN where they lie behind the camera.
+            matte: 0 to 1.
+        """
+        limit = np.array(matte.shape[::-1])
+        shown = np.flatnonzero(((pixels >= 0) & (pixels < limit)).all(axis=1))
+        column, row = pixels[shown].astype(int).T
+        self.cast[shown] += votes
+        self.inside[shown] += votes * matte[row, column]
+
+    def __add__(self, other: Poll) -> Poll:
+        both = Poll(len(self.cast))
+        both.cast, both.inside = self.cast + other.cast, self.inside + other.inside
+        return both
+
+    def elected(self) -> Bool[np.ndarray, " N"]:
+        """Points inside the mattes of most frames that show them; those that none shows, too."""
+        return self.inside >= MAJORITY * self.cast
