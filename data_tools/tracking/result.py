@@ -166,7 +166,7 @@ class _Hull:
         """The points in a frame's pixels; NaN for those behind the camera."""
         fitted = self.fitted
         posed = self.points.posed(fitted.vertices[frame], self.turns[frame])
-        camera = posed @ fitted.rotation[frame].T + fitted.translation[frame]
+        camera = posed @ fitted.rotation[frame].T.astype(np.float32) + fitted.translation[frame].astype(np.float32)
         return perspective(in_front(camera), fitted.focal, fitted.centre)
 
 

@@ -17,11 +17,11 @@ from flame_nerf.geometry import vertex_normals
 HAIR_REACH, SKIN_REACH = 0.06, 0.02
 """How far from the mesh's scalp, and from the rest of it, hair may be, metres. What lies farther is background or
 shoulder that the matte took along."""
-REACH = 0.01
+REACH = 0.0075
 """How far beyond the hull a matte may go, metres: hair moves, and a track errs."""
 SPACING, MOST_CELLS = 0.006, 400_000
 """Between the hull's points, metres; more around heads whose surroundings would have more cells than that."""
-DEEPEST = 0.012
+DEEPEST = 0.006
 """How far below the mesh points are wanted, metres: deeper inside there is nothing to ask."""
 ALIKE_DEG = 5.0
 """Frames whose heads are turned alike to about this angle say much the same."""
@@ -29,7 +29,9 @@ VOTES = 200
 """Shared out among the frames,"""
 CANDIDATES = 2000
 """of which so many are looked at, evenly spread: one a second tells enough of an hour."""
-MAJORITY = 0.5
+BELOW = 0.015
+"""How far below the collar the neck itself is taken along, metres: the cut, which is steadier than the mesh, ends it."""
+MAJORITY = 2 / 3
 """Mean matte from which a point belongs to the head."""
 
 
@@ -58,10 +60,12 @@ class NearPoints:
         Args:
             turns: rotation of each joint from the canonical pose.
         """
-        still = np.abs(turns - np.eye(3)).max(axis=(1, 2)) < 1e-6
-        moved = self.joints[:, ~still].sum(axis=1) > 0
+        turning = np.abs(turns - np.eye(3)).max(axis=(1, 2)) > 1e-6
+        if not turning.any():
+            return vertices[self.anchor] + self.offset
+        moved = np.flatnonzero(self.joints[:, turning].any(axis=1))
+        blend = (self.joints[moved] @ turns.reshape(len(turns), 9).astype(np.float32)).reshape(-1, 3, 3)
         offset = self.offset.copy()
-        blend = (self.joints[moved] @ turns.reshape(len(turns), 9)).reshape(-1, 3, 3)
         offset[moved] = (blend @ offset[moved][..., None])[..., 0]
         return vertices[self.anchor] + offset
 
@@ -86,16 +90,17 @@ def points_around(
     lattice = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     # What the matte may reach beyond the points counts.
     reach = max(REACH, 1.25 * spacing)
-    distance, nearest = cKDTree(canonical[above]).query(lattice, distance_upper_bound=HAIR_REACH)
+    held = np.flatnonzero(cKDTree(canonical[above]).query(canonical, distance_upper_bound=BELOW)[0] < BELOW)
+    distance, nearest = cKDTree(canonical[held]).query(lattice, distance_upper_bound=HAIR_REACH)
     near = distance < SKIN_REACH - reach
     if (above & scalp).any():
         hair = cKDTree(canonical[above & scalp]).query(lattice, distance_upper_bound=HAIR_REACH - reach)[0]
         near |= np.isfinite(hair)
-    lattice, anchor = lattice[near], np.flatnonzero(above)[nearest[near]]
+    lattice, anchor = lattice[near], held[nearest[near]]
     offset = lattice - canonical[anchor]
     height = (offset * vertex_normals(canonical, faces)[anchor]).sum(axis=1)
-    outer = height > -max(DEEPEST, 2 * spacing)
-    return NearPoints(anchor[outer], offset[outer], skinning[anchor[outer]], reach)
+    wanted = (height > -max(DEEPEST, spacing)) & (above[anchor] | (height <= 0))
+    return NearPoints(anchor[wanted], offset[wanted].astype(np.float32), skinning[anchor[wanted]], reach)
 
 
 def choose_voters(rotation: Float[np.ndarray, "T 3 3"]) -> tuple[Int[np.ndarray, " K"], Float[np.ndarray, " K"]]:
@@ -130,7 +135,7 @@ class Poll:
         """
         limit = np.array(matte.shape[::-1])
         shown = np.flatnonzero(((pixels >= 0) & (pixels < limit)).all(axis=1))
-        column, row = pixels[shown].astype(int).T
+        column, row = pixels[shown].astype(np.int32).T
         self.cast[shown] += votes
         self.inside[shown] += votes * matte[row, column]
 
@@ -140,5 +145,5 @@ class Poll:
         return both
 
     def elected(self) -> Bool[np.ndarray, " N"]:
-        """Points inside the mattes of most frames that show them; those that none shows, too."""
+        """Points inside the mattes of a clear majority of the frames that show them; those that none shows, too."""
         return self.inside >= MAJORITY * self.cast
