@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -151,16 +152,17 @@ class _Hull:
             fitted, turns, points_around(fitted.canonical, head.faces.numpy(), skinning, above, _scalp(head))
         )
         rows, votes = choose_voters(fitted.rotation)
-        blocks = blocks_of(len(rows), workers)
-        polls = {block.start: Poll(len(around.points.anchor)) for block in blocks}
+        poll, lock = Poll(len(around.points.anchor)), Lock()
 
         def one(block: range) -> None:
+            own = Poll(len(around.points.anchor))
             for k in block:
-                polls[block.start].ask(around.in_picture(rows[k]), load_grey(mattes[rows[k]]) / 255, votes[k])
+                own.ask(around.in_picture(rows[k]), load_grey(mattes[rows[k]]), votes[k])
+            with lock:
+                poll.add(own)
 
-        run_blocks(blocks, one, workers)
-        elected = sum(polls.values(), start=Poll(len(around.points.anchor))).elected()
-        return _Hull(fitted, turns, around.points.some(elected))
+        run_blocks(blocks_of(len(rows), workers), one, workers)
+        return _Hull(fitted, turns, around.points.some(poll.elected()))
 
     def in_picture(self, frame: int) -> Float[np.ndarray, "N 2"]:
         """The points in a frame's pixels; NaN for those behind the camera."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from scipy.spatial import cKDTree
 
 from flame_nerf.geometry import vertex_normals
@@ -31,8 +31,8 @@ CANDIDATES = 2000
 """of which so many are looked at, evenly spread: one a second tells enough of an hour."""
 BELOW = 0.015
 """How far below the collar the neck itself is taken along, metres: the cut, which is steadier than the mesh, ends it."""
-MAJORITY = 2 / 3
-"""Mean matte from which a point belongs to the head."""
+MAJORITY = 0.8
+"""Mean matte from which a point belongs to the head. Of very short clips one frame may say no."""
 
 
 @dataclass(frozen=True)
@@ -124,26 +124,29 @@ class Poll:
     """Votes of some frames on which points lie inside their mattes."""
 
     def __init__(self, points: int) -> None:
-        self.cast, self.inside = np.zeros(points), np.zeros(points)
+        self._votes: list[float] = []
+        self._cast, self._inside = np.zeros(points), np.zeros(points)
 
-    def ask(self, pixels: Float[np.ndarray, "N 2"], matte: Float[np.ndarray, "H W"], votes: float) -> None:
+    def ask(self, pixels: Float[np.ndarray, "N 2"], matte: UInt8[np.ndarray, "H W"], votes: float) -> None:
         """Take a frame's votes on the points that its picture shows.
 
         Args:
             pixels: the points; NaN where they lie behind the camera.
-            matte: 0 to 1.
         """
         limit = np.array(matte.shape[::-1])
         shown = np.flatnonzero(((pixels >= 0) & (pixels < limit)).all(axis=1))
         column, row = pixels[shown].astype(np.int32).T
-        self.cast[shown] += votes
-        self.inside[shown] += votes * matte[row, column]
+        self._votes.append(votes)
+        self._cast[shown] += votes
+        self._inside[shown] += votes / 255 * matte[row, column]
 
-    def __add__(self, other: Poll) -> Poll:
-        both = Poll(len(self.cast))
-        both.cast, both.inside = self.cast + other.cast, self.inside + other.inside
-        return both
+    def add(self, other: Poll) -> None:
+        """Count another poll's votes, on the same points, too."""
+        self._votes += other._votes
+        self._cast += other._cast
+        self._inside += other._inside
 
     def elected(self) -> Bool[np.ndarray, " N"]:
         """Points inside the mattes of a clear majority of the frames that show them; those that none shows, too."""
-        return self.inside >= MAJORITY * self.cast
+        without_one = 1 - max(self._votes) / sum(self._votes)
+        return self._inside >= min(MAJORITY, without_one) * self._cast - 1e-6
