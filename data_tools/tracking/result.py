@@ -169,7 +169,7 @@ class _Hull:
         fitted = self.fitted
         posed = self.points.posed(fitted.vertices[frame], self.turns[frame])
         camera = posed @ fitted.rotation[frame].T.astype(np.float32) + fitted.translation[frame].astype(np.float32)
-        return perspective(in_front(camera), fitted.focal, fitted.centre)
+        return perspective(in_front(camera), fitted.focal, fitted.centre.astype(np.float32))
 
 
 def _scalp(head: HeadModel) -> Bool[np.ndarray, " V"]:
