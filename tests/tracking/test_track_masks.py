@@ -122,7 +122,7 @@ def test_the_mask_is_soft_ends_at_the_collar_and_near_the_hull():
     ramp = mask[int(cut) - 8 : int(cut) + 8, 128]
     assert ((ramp > 0) & (ramp < 255)).any() and (np.diff(ramp.astype(int)) <= 0).all()
     aside = mask[60, 128:].astype(int)
-    assert aside[14] == 255 and aside[20] == pytest.approx(128, abs=15) and aside[27:].max() == 0
+    assert aside[10] > 250 and aside[20] == pytest.approx(128, abs=15) and aside[28:].max() == 0
     assert (np.diff(aside) <= 0).all()
     assert head_mask(matte // 2, line, hull, 20.0).max() == 127
 

@@ -141,7 +141,7 @@ def head_mask(
         reach: pixels.
     """
     # Smoothed, or each of the points would show in the edge.
-    distance = cv2.blur(_distance(matte.shape, hull_pixels), (2 * round(reach / 2) + 1,) * 2)
+    distance = cv2.blur(_distance(matte.shape, hull_pixels), (2 * round(reach) + 1,) * 2)
     near_hull = 0.5 + (reach - distance) / max(0.5 * reach, SHARPEST)
     level = np.minimum(_enlarge(_line_level(matte.shape, line), matte.shape), np.clip(near_hull, 0.0, 1.0))
     return np.round(matte * level).astype(np.uint8)
