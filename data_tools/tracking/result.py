@@ -142,9 +142,7 @@ class _Hull:
     points: NearPoints
 
     @staticmethod
-    def of(
-        head: HeadModel, fitted: Fitted, mattes: list[Path], above: Bool[np.ndarray, " V"], workers: int
-    ) -> _Hull:
+    def of(head: HeadModel, fitted: Fitted, mattes: list[Path], above: Bool[np.ndarray, " V"], workers: int) -> _Hull:
         """What most of the mattes take for the head, however it is turned."""
         turns = joints_in_head(head, torch.from_numpy(fitted.pose).double()).numpy()
         skinning = head.skinning_weights.numpy()

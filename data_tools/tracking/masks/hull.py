@@ -30,7 +30,7 @@ VOTES = 120
 CANDIDATES = 2000
 """of which so many are looked at, evenly spread: one a second tells enough of an hour."""
 BELOW = 0.015
-"""How far below the collar the neck itself is taken along, metres: the cut, which is steadier than the mesh, ends it."""
+"""How far below the collar the neck itself is taken along, metres: the cut, steadier than the mesh, ends it."""
 MAJORITY = 0.8
 """Mean matte from which a point belongs to the head. Of very short clips one frame may say no."""
 
@@ -52,9 +52,7 @@ class NearPoints:
         """Some of the points."""
         return NearPoints(self.anchor[which], self.offset[which], self.joints[which], self.reach)
 
-    def posed(
-        self, vertices: Float[np.ndarray, "V 3"], turns: Float[np.ndarray, "J 3 3"]
-    ) -> Float[np.ndarray, "N 3"]:
+    def posed(self, vertices: Float[np.ndarray, "V 3"], turns: Float[np.ndarray, "J 3 3"]) -> Float[np.ndarray, "N 3"]:
         """Where the points are on a posed mesh, in its frame.
 
         Args:
