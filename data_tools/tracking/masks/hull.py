@@ -88,12 +88,12 @@ def points_around(
     lattice = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     # What the matte may reach beyond the points counts.
     reach = max(REACH, 1.25 * spacing)
+    hair, skin = (max(wanted - reach, spacing) for wanted in (HAIR_REACH, SKIN_REACH))
     held = np.flatnonzero(cKDTree(canonical[above]).query(canonical, distance_upper_bound=BELOW)[0] < BELOW)
-    distance, nearest = cKDTree(canonical[held]).query(lattice, distance_upper_bound=HAIR_REACH)
-    near = distance < SKIN_REACH - reach
+    distance, nearest = cKDTree(canonical[held]).query(lattice, distance_upper_bound=max(hair, skin))
+    near = distance < skin
     if (above & scalp).any():
-        hair = cKDTree(canonical[above & scalp]).query(lattice, distance_upper_bound=HAIR_REACH - reach)[0]
-        near |= np.isfinite(hair)
+        near |= np.isfinite(cKDTree(canonical[above & scalp]).query(lattice, distance_upper_bound=hair)[0])
     lattice, anchor = lattice[near], held[nearest[near]]
     offset = lattice - canonical[anchor]
     height = (offset * vertex_normals(canonical, faces)[anchor]).sum(axis=1)
