@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,16 @@ from data_tools.tracking.fit.closures import LidCurves, lid_curves
 from data_tools.tracking.fit.energy import face_height_px, mean_distance
 from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.fit_result import Fitted
-from data_tools.tracking.fit.neck import torso_in_head
+from data_tools.tracking.fit.neck import joints_in_head, torso_in_head
 from data_tools.tracking.fit.outline import brow_and_chin, head_part
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.stages import Observations
 from data_tools.tracking.masks.collar import cut_lines, find_collar, head_mask, near
+from data_tools.tracking.masks.hull import NearPoints, Poll, choose_voters, points_around
 from data_tools.tracking.masks.silhouette import band_between, outline_iou
 from data_tools.tracking.observe.video_stream import printable_name
 from flame_nerf.data.overlap import cover
-from flame_nerf.geometry import perspective
+from flame_nerf.geometry import in_front, perspective
 from flame_nerf.heads import HeadModel
 from flame_nerf.subject import Frame, HeadTrack, Registration, Subject
 
@@ -105,7 +107,7 @@ def write_masks(
     workers: int,
     on_frame: Callable[[], None],
 ) -> None:
-    """Write the mask of each kept frame: the matte above the collar, within reach of the mesh.
+    """Write the mask of each kept frame: the matte above the collar, within reach of what most mattes agree on.
 
     Args:
         targets: where each frame's mask goes.
@@ -117,18 +119,55 @@ def write_masks(
         camera = np.stack([collar.points(fitted.in_camera(row)) for row in range(frames)])
         pixels = perspective(camera, fitted.focal, fitted.centre)
         lines = cut_lines(camera, pixels, _towards_feet(head, fitted), seen.seconds)
-    scalp = _scalp(head)
+        hull = _Hull.of(head, fitted, seen.mattes, collar.above, workers)
 
     def one(block: range) -> None:
         for row in block:
             mask = load_grey(seen.mattes[row])
             if not keep_torso:
-                mesh = fitted.in_picture(row)
-                mask = head_mask(mask, lines[row], mesh[scalp], mesh[collar.above], fitted.pixels_per_metre(row))
+                reach = hull.points.reach * fitted.pixels_per_metre(row)
+                mask = head_mask(mask, lines[row], hull.in_picture(row), reach)
             save_picture(targets[row], mask)
             on_frame()
 
     run_blocks(blocks_of(frames, workers), one, workers)
+
+
+@dataclass(frozen=True)
+class _Hull:
+    """The space that belongs to the head, in every frame of a fit."""
+
+    fitted: Fitted
+    turns: Float[np.ndarray, "T J 3 3"]
+    points: NearPoints
+
+    @staticmethod
+    def of(head: HeadModel, fitted: Fitted, mattes: list[Path], above: Bool[np.ndarray, " V"], workers: int) -> _Hull:
+        """What most of the mattes take for the head, however it is turned."""
+        turns = joints_in_head(head, torch.from_numpy(fitted.pose).double()).numpy()
+        skinning = head.skinning_weights.numpy()
+        around = _Hull(
+            fitted, turns, points_around(fitted.canonical, head.faces.numpy(), skinning, above, _scalp(head))
+        )
+        rows, votes = choose_voters(fitted.rotation)
+        poll, lock = Poll(len(around.points.anchor)), Lock()
+
+        def one(block: range) -> None:
+            own = Poll(len(around.points.anchor))
+            for k in block:
+                own.ask(around.in_picture(rows[k]), load_grey(mattes[rows[k]]), votes[k])
+            with lock:
+                poll.add(own)
+
+        run_blocks(blocks_of(len(rows), workers), one, workers)
+        return _Hull(fitted, turns, around.points.some(poll.elected()))
+
+    def in_picture(self, frame: int) -> Float[np.ndarray, "N 2"]:
+        """The points in a frame's pixels; NaN for those behind the camera."""
+        fitted = self.fitted
+        posed = self.points.posed(fitted.vertices[frame], self.turns[frame])
+        camera = posed @ fitted.rotation[frame].T.astype(np.float32) + fitted.translation[frame].astype(np.float32)
+        return perspective(in_front(camera), fitted.focal, fitted.centre.astype(np.float32))
 
 
 def _scalp(head: HeadModel) -> Bool[np.ndarray, " V"]:

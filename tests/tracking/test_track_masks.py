@@ -111,19 +111,20 @@ def test_the_cut_is_steady_and_follows_the_front():
     assert (np.diff(lines[..., 0], axis=1) > 0).all()
 
 
-def test_the_mask_is_soft_ends_at_the_collar_and_near_the_mesh():
+def test_the_mask_is_soft_ends_at_the_collar_and_near_the_hull():
     line = _lines(np.zeros(5))[2]
     matte = np.full((200, 256), 255, dtype=np.uint8)
-    scalp = np.array([[128.0, 30.0]])
-    neck = np.stack([np.full(40, 128.0), np.linspace(40, 180, 40)], axis=1)
-    mask = head_mask(matte, line, scalp, neck, pixels_per_metre=1000.0)
+    hull = np.stack([np.full(40, 128.0), np.linspace(30, 180, 40)], axis=1)
+    hull = np.concatenate([hull, [[np.nan, np.nan], [-5.0, 30.0], [128.0, 500.0]]])
+    mask = head_mask(matte, line, hull, 20.0)
     cut = line[32, 1]
     assert mask[int(cut) - 10, 128] == 255 and mask[int(cut) + 10, 128] == 0
     ramp = mask[int(cut) - 8 : int(cut) + 8, 128]
     assert ((ramp > 0) & (ramp < 255)).any() and (np.diff(ramp.astype(int)) <= 0).all()
-    assert mask[30, 128 + 50] == 255 and mask[30, 128 + 80] == 0
-    assert mask[95, 128 + 40] == 0
-    assert head_mask(matte // 2, line, scalp, neck, 1000.0).max() == 127
+    aside = mask[60, 128:].astype(int)
+    assert aside[10] > 250 and aside[20] == pytest.approx(128, abs=15) and aside[28:].max() == 0
+    assert (np.diff(aside) <= 0).all()
+    assert head_mask(matte // 2, line, hull, 20.0).max() == 127
 
 
 def test_what_the_network_half_believes_is_background_and_the_outline_stays():

@@ -48,12 +48,18 @@ def neck_pose(
     return pose
 
 
+def joints_in_head(head: HeadModel, pose: Float[Tensor, "T J 3"]) -> Float[Tensor, "T J 3 3"]:
+    """How each joint of a posed head is turned against the head's, which `HeadModel.vertices` leaves in place."""
+    turned: list[Tensor] = []
+    for joint, parent in enumerate(head.parents):
+        own = axis_angle_to_matrix(pose[:, joint])
+        turned.append(torch.eye(3, dtype=pose.dtype).expand(len(pose), 3, 3) if parent < 0 else turned[parent] @ own)
+    return turned[head.head_joint].transpose(1, 2)[:, None] @ torch.stack(turned, dim=1)
+
+
 def torso_in_head(head: HeadModel, pose: Float[Tensor, "T J 3"]) -> Float[Tensor, "T 3 3"]:
     """Rotation from the root's axes to the head's: the chain's turns undone."""
-    turned = torch.eye(3, dtype=pose.dtype).expand(len(pose), 3, 3)
-    for joint in chain_to_head(head):
-        turned = turned @ axis_angle_to_matrix(pose[:, joint])
-    return turned.transpose(1, 2)
+    return joints_in_head(head, pose)[:, head.parents.index(-1)]
 
 
 def chain_to_head(head: HeadModel) -> list[int]:

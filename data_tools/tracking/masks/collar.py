@@ -1,4 +1,5 @@
-"""The mask of what belongs to the head: the person's matte above a steady line along the posed mesh's collar."""
+"""The mask of what belongs to the head: the person's matte above a steady line along the posed mesh's collar, and near
+what the mattes of all frames together take for the head (see `hull`)."""
 
 from __future__ import annotations
 
@@ -24,13 +25,12 @@ STEADY_SECONDS = 0.6
 """The line moves no faster than in about this time: a cut that jumps from frame to frame cannot be learned."""
 SOFT = 0.02
 """Half width of the ramp from head to background, fraction of the collar's width."""
-HAIR_REACH, SKIN_REACH = 0.06, 0.02
-"""How far from the mesh's scalp, and from the rest of it, hair may be, metres. What lies farther is background or
-shoulder that the matte took along."""
 SAMPLES = 64
 """Points of the cut line."""
 COARSE = 4
-"""Soft regions are computed on every fourth pixel."""
+"""The line's ramp is computed on every fourth pixel."""
+SHARPEST = 2.0
+"""Width of a ramp at least, pixels."""
 
 
 @dataclass(frozen=True)
@@ -130,26 +130,34 @@ def _smooth_along(height: Float[np.ndarray, "T samples"]) -> Float[np.ndarray, "
 def head_mask(
     matte: UInt8[np.ndarray, "H W"],
     line: Float[np.ndarray, "samples 2"],
-    scalp_pixels: Float[np.ndarray, "S 2"],
-    mesh_pixels: Float[np.ndarray, "V 2"],
-    pixels_per_metre: float,
+    hull_pixels: Float[np.ndarray, "N 2"],
+    reach: float,
 ) -> UInt8[np.ndarray, "H W"]:
-    """The matte above the cut line and within reach of the mesh, 255 = head.
+    """The matte above the cut line and within reach of the head's hull, 255 = head.
 
     Args:
         line: from `cut_lines`.
-        scalp_pixels, mesh_pixels: vertices of the posed mesh: those that bear hair, and all above the collar.
-        pixels_per_metre: scale of the picture at the head.
+        hull_pixels: points that belong to the head, closer together than `reach`.
+        reach: pixels.
     """
-    hair = _reach_level(matte.shape, scalp_pixels, HAIR_REACH * pixels_per_metre)
-    skin = _reach_level(matte.shape, mesh_pixels, SKIN_REACH * pixels_per_metre)
-    level = np.minimum(_line_level(matte.shape, line), np.maximum(hair, skin))
-    return np.round(matte * _enlarge(level, matte.shape)).astype(np.uint8)
+    # Smoothed, or each of the points would show in the edge.
+    distance = cv2.blur(_distance(matte.shape, hull_pixels), (2 * round(reach) + 1,) * 2)
+    near_hull = 0.5 + (reach - distance) / max(0.5 * reach, SHARPEST)
+    level = np.minimum(_enlarge(_line_level(matte.shape, line), matte.shape), np.clip(near_hull, 0.0, 1.0))
+    return np.round(matte * level).astype(np.uint8)
 
 
 def near(shape: tuple[int, int], pixels: Float[np.ndarray, "N 2"], reach: float) -> Bool[np.ndarray, "H W"]:
     """Which pixels lie within `reach` pixels of any of some points."""
-    return _enlarge(_reach_level(shape, pixels, reach), shape) >= 0.5
+    return _distance(shape, pixels) <= reach
+
+
+def _distance(shape: tuple[int, int], pixels: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "H W"]:
+    """How far each pixel is from the nearest that holds one of some points, in pixels."""
+    free = np.ones(shape, dtype=np.uint8)
+    at = pixels[((pixels >= 0) & (pixels < shape[::-1])).all(axis=1)].astype(int)
+    free[at[:, 1], at[:, 0]] = 0
+    return cv2.distanceTransform(free, cv2.DIST_L2, cv2.DIST_MASK_5)
 
 
 def _line_level(shape: tuple[int, int], line: Float[np.ndarray, "samples 2"]) -> Float[np.ndarray, "h w"]:
@@ -163,17 +171,6 @@ def _line_level(shape: tuple[int, int], line: Float[np.ndarray, "samples 2"]) ->
     below = columns[None, :] * down[0] + rows[:, None] * down[1]
     ramp = 2 * max(SOFT * width, COARSE / 2)
     return 0.5 + (np.interp(sideways, line @ across, line @ down) - below) / ramp
-
-
-def _reach_level(shape: tuple[int, int], pixels: Float[np.ndarray, "N 2"], reach: float) -> Float[np.ndarray, "h w"]:
-    """0.5 at a distance of `reach` pixels from the nearest of some points, falling by one per quarter of that."""
-    size = tuple(-(-side // COARSE) for side in shape)
-    free = np.ones(size, dtype=np.uint8)
-    at = np.floor(pixels / COARSE).astype(int)
-    at = at[(at >= 0).all(axis=1) & (at[:, 0] < size[1]) & (at[:, 1] < size[0])]
-    free[at[:, 1], at[:, 0]] = 0
-    distance = COARSE * cv2.distanceTransform(free, cv2.DIST_L2, cv2.DIST_MASK_5)
-    return 0.5 + (reach - distance) / max(0.25 * reach, COARSE)
 
 
 def _enlarge(level: Float[np.ndarray, "h w"], shape: tuple[int, int]) -> Float[np.ndarray, "H W"]:
