@@ -9,6 +9,7 @@ import pytest
 
 from data_tools.runs.pictures import save_picture
 from data_tools.tracking.observe.eyes.irises import find_irises, learn_irises, with_irises
+from data_tools.tracking.observe.eyes.stage import gaze_notes
 
 FRAMES, SHUT = 40, 17
 EYES = {"left": (473, (263, 362), (466, 388, 387, 386, 385, 384, 398), (249, 390, 373, 374, 380, 381, 382)),
@@ -112,3 +113,11 @@ def test_a_clip_of_shut_eyes_has_no_irises(tmp_path):
     drawn = draw(tmp_path, 0.7, 0.35, frames=SHUT + 1)
     shut = [SHUT] * 12
     assert learn_irises([drawn.pictures[n] for n in shut], drawn.landmarks[shut]) is None
+
+
+def test_gaze_that_is_a_guess_is_said():
+    found = np.ones((40, 2), dtype=bool)
+    found[:3] = found[5:20, 0] = False
+    assert gaze_notes(found) == ()
+    found[:8] = False
+    assert "8 of 40 frames" in gaze_notes(found)[0] and "face mesh" in gaze_notes(None)[0]

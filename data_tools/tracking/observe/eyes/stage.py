@@ -16,6 +16,8 @@ from data_tools.tracking.run import Run
 
 OFTEN_ENOUGH = 0.5
 """Share of the frames in which an iris must be found; else what was found is not believed."""
+SELDOM = 0.1
+"""Share of frames in which none is found, from which it is said. Everybody blinks."""
 
 
 def locate_irises(
@@ -53,3 +55,20 @@ def locate_irises(
         return key, landmarks, None
     part = run.workspace.load("irises", "shift")
     return key, with_irises(landmarks, part["shift"]), part["found"]
+
+
+def gaze_notes(found: Bool[np.ndarray, "T 2"] | None) -> tuple[str, ...]:
+    """What is said of a clip in which gaze is a guess for a while.
+
+    Args:
+        found: whether each eye's iris was found, as `locate_irises` gives it.
+    """
+    if found is None:
+        return (
+            "the irises are not to be told in the pictures (too small, too dark, behind glasses): gaze follows the "
+            "face mesh, which sees eyes look up and down by a half of what they do.",
+        )
+    unseen = int((~found.any(axis=1)).sum())
+    if unseen < SELDOM * len(found):
+        return ()
+    return (f"no iris is seen in {unseen} of {len(found)} frames: gaze there is that of the frames around.",)
