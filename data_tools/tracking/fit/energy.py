@@ -124,13 +124,13 @@ def iris_seen(points: FacePoints, seen: Seen) -> Float[Tensor, "T L"]:
     """1 for all points but the irises, which say less the farther lids are shut, and hardly anything where they were
     not found: gaze is then that of the frames around."""
     result = torch.ones_like(seen.pixels[..., 0])
+    share = result.new_ones(len(result), 2) if seen.irises is None else seen.irises.to(result)
     if points.lids is not None:
         low, high = IRIS_FADE
         opening = openings(points.lids, seen.pixels) / seen.usual_opening(points).clamp_min(1e-6)
-        share = (opening - low) / (high - low)
-        share = (share if seen.irises is None else share.minimum(seen.irises.to(share))).clamp(HARDLY, 1)
-        for eye in (0, 1):
-            result[:, points.eye == eye] = share[:, eye, None].to(result)
+        share = share.minimum(((opening - low) / (high - low)).to(share))
+    for eye in (0, 1):
+        result[:, points.eye == eye] = share[:, eye, None].clamp(HARDLY, 1)
     return result
 
 
