@@ -16,7 +16,6 @@ from data_tools.runs.workspace import begin_parts, stage_key
 from data_tools.tracking.advice import registration_warnings, warnings_of
 from data_tools.tracking.config import TrackConfig, TrackSummary
 from data_tools.tracking.fit.closures import lid_warnings
-from data_tools.tracking.fit.face.face_points import face_points
 from data_tools.tracking.fit.fit_result import lost, pose_head
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.stages import Observations
@@ -46,7 +45,7 @@ def finish(
     started: float,
 ) -> TrackSummary:
     """Masks, judgement, report and, last of all, the subject itself."""
-    points, framing = face_points(head), sampled.framing
+    points, framing = seen.points_of(head), sampled.framing
     fitted = pose_head(head, points, state, seen.seconds, seen.centre)
     masks = [run.subject / "masks" / f"{row:05d}.png" for row in seen.kept]
 

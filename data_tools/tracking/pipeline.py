@@ -28,6 +28,7 @@ from data_tools.tracking.fit.face.face_points import FACE_MESH, KEYPOINTS
 from data_tools.tracking.fit.offsets import with_bumps
 from data_tools.tracking.fit.stages import Observations
 from data_tools.tracking.fitting import fit
+from data_tools.tracking.observe.eyes.stage import gaze_notes, locate_irises
 from data_tools.tracking.observe.framing import Framing, head_framing
 from data_tools.tracking.observe.given_mattes import check_mattes, copy_mattes
 from data_tools.tracking.observe.keypoint_extent import head_extent
@@ -197,9 +198,13 @@ def _run_stages(run: Run, info: VideoInfo, final_key: str) -> TrackSummary:
     else:
         key, mattes, kept = _given_mattes(run, key, sampled, kept, landmarks)
         _check_enough(run, len(kept), len(pictures))
-    seen = Observations.of(sampled, run.config, kept, landmarks[kept], [mattes[i] for i in kept])
+    shown, marks, irises = [pictures[i] for i in kept], landmarks[kept], None
+    if given is None:
+        key, marks, irises = locate_irises(run, key, shown, marks)
+        notes += gaze_notes(irises)
     _say_so_far(run, sampled, kept, others, notes)
-    key, state, registration = fit(run, key, head, seen, [pictures[i] for i in kept])
+    seen = Observations.of(sampled, run.config, kept, marks, [mattes[i] for i in kept], irises)
+    key, state, registration = fit(run, key, head, seen, shown)
     components = model.shapedirs.shape[-1]
     return finish(
         run, key, head, components, seen, state, registration, sampled, others, notes, pictures, final_key, started

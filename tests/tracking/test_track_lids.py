@@ -21,6 +21,8 @@ from data_tools.tracking.fit.offsets import with_bumps
 from data_tools.tracking.fit.pose_and_expression import fit_motion
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.shape import fit_shape, shape_equations
+from data_tools.tracking.fit.stages import Observations
+from data_tools.tracking.observe.framing import whole_frames
 from data_tools.tracking.pipeline import track
 from flame_nerf.geometry import axis_angle_to_matrix
 from flame_nerf.heads import load_head
@@ -218,6 +220,31 @@ def test_shut_eyes_tell_no_gaze(clip):
     pixels[BLINK - 6, points.gaze_points] += torch.tensor([3.0, 0.0], dtype=torch.float64)
     seen_again = fit_motion(points, start, Seen(pixels, CENTRE), np.arange(float(FRAMES)))
     assert float((seen_again.gaze[BLINK - 6] - found.gaze[BLINK - 6]).abs().max()) > np.radians(3)
+
+
+def test_an_iris_that_was_not_found_tells_no_gaze(head, clip):
+    """Its place is the detector's guess among places that were found; gaze is that of the other eye, and of before."""
+    points, truth, seen = clip
+    at, pixels = WINK + 5, seen.pixels.clone()
+    pixels[at, points.gaze_points] += torch.tensor([3.0, 2.0], dtype=torch.float64)
+    start = replace(first_guess(points, seen, FOCAL), identity=truth.identity)
+    looked = []
+    for found in (1.0, 0.0):
+        irises = torch.ones(FRAMES, 2, dtype=torch.float64)
+        irises[at] = found
+        gaze = fit_motion(points, start, Seen(pixels, CENTRE, irises=irises), np.arange(float(FRAMES))).gaze
+        looked.append(float((gaze - truth.gaze)[at].abs().max()))
+    assert looked[0] > np.radians(2) and looked[1] < 0.3 * looked[0]
+
+
+def test_irises_in_the_pictures_move_as_far_as_the_eyes_do(head):
+    """By the detector's own they are seen to move by less."""
+    slots, nothing = np.arange(3.0), np.zeros((3, 478, 3))
+    shown = Observations(slots.astype(int), slots, slots / 25, nothing, [], whole_frames((64, 64), None))
+    assert shown.points_of(head).gaze_seen == GAZE_SEEN and shown.of_points(face_points(head)).irises is None
+    found = replace(shown, irises=np.array([[True, False]] * 3))
+    assert found.points_of(head).gaze_seen == (1.0, 1.0)
+    assert found.of_points(face_points(head)).frames([0, 1]).irises.tolist() == [[1.0, 0.0]] * 2
 
 
 def test_eyeballs_that_lie_higher_are_no_look_up(head):

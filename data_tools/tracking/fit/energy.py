@@ -45,9 +45,12 @@ class Seen:
 
     usual: Float[Tensor, "2"] | None = None
     """How far each eye is open in the clip when it is open, in `openings` of the lids. None: as in these frames."""
+    irises: Float[Tensor, "T 2"] | None = None
+    """1 where an eye's iris was found in the picture, 0 where it was not. None: irises are the detector's."""
 
     def frames(self, which) -> Seen:
-        return Seen(self.pixels[which], self.centre, None if self.trust is None else self.trust[which], self.usual)
+        trust, irises = (None if part is None else part[which] for part in (self.trust, self.irises))
+        return Seen(self.pixels[which], self.centre, trust, self.usual, irises)
 
     def with_usual(self, points: FacePoints) -> Seen:
         """The same that knows how far eyes are usually open, so that a part of the frames does, too."""
@@ -118,15 +121,16 @@ def landmark_weights(points: FacePoints, state: FaceState, seen: Seen, linearise
 
 
 def iris_seen(points: FacePoints, seen: Seen) -> Float[Tensor, "T L"]:
-    """1 for all points but the irises, which say less the farther lids are shut: gaze is then that of the frames
-    around."""
+    """1 for all points but the irises, which say less the farther lids are shut, and hardly anything where they were
+    not found: gaze is then that of the frames around."""
     result = torch.ones_like(seen.pixels[..., 0])
+    share = result.new_ones(len(result), 2) if seen.irises is None else seen.irises.to(result)
     if points.lids is not None:
         low, high = IRIS_FADE
         opening = openings(points.lids, seen.pixels) / seen.usual_opening(points).clamp_min(1e-6)
-        share = ((opening - low) / (high - low)).clamp(HARDLY, 1)
-        for eye in (0, 1):
-            result[:, points.eye == eye] = share[:, eye, None].to(result)
+        share = share.minimum(((opening - low) / (high - low)).to(share))
+    for eye in (0, 1):
+        result[:, points.eye == eye] = share[:, eye, None].clamp(HARDLY, 1)
     return result
 
 

@@ -27,8 +27,10 @@ FLOW_BEND = np.array([0.3, 0.3, 0.3, 0.03, 0.03, 0.1])
 that a pixel is wide at the head,"""
 FLOW_SHARE = 0.03
 """and what is added to it for each radian or metre of movement: where the mesh is not quite the head."""
-GAZE_BEND, EXPRESSION_BEND = 0.05, 0.06
-"""The same of gaze (radians) and expression coefficients,"""
+GAZE_BEND = np.array([0.025, 0.05, 0.025, 0.05])
+"""The same of gaze, each eye's down and to its left, radians: irises tell half as well how far down eyes look;"""
+EXPRESSION_BEND = 0.06
+"""of expression coefficients,"""
 QUICK_BEND = 0.15
 """and of those of the lids: a blink is over after four frames."""
 STEPS, PLACING_STEPS = 5, 3

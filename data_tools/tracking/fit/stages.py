@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from data_tools.runs.pictures import load_grey
 from data_tools.tracking.config import TrackConfig
@@ -45,6 +45,8 @@ class Observations:
     mattes: list[Path]
     framing: Framing
     """What the pictures show of the video's, and at what size."""
+    irises: Bool[np.ndarray, "T 2"] | None = None
+    """Whether each eye's iris was found in the picture; the landmarks have it there. None: they have the detector's."""
 
     @staticmethod
     def of(
@@ -53,9 +55,10 @@ class Observations:
         kept: Int[np.ndarray, " T"],
         landmarks: Float[np.ndarray, "T N 3"],
         mattes: list[Path],
+        irises: Bool[np.ndarray, "T 2"] | None = None,
     ) -> Observations:
         slots = np.asarray(sampled.slots, dtype=np.float64)[kept]
-        return Observations(kept, slots, slots / config.fps, landmarks, mattes, sampled.framing)
+        return Observations(kept, slots, slots / config.fps, landmarks, mattes, sampled.framing, irises)
 
     @property
     def centre(self) -> Float[np.ndarray, "2"]:
@@ -68,7 +71,13 @@ class Observations:
         trust = None if points.detector is FACE_MESH else torch.nan_to_num(found[..., 2], nan=0.0)
         pixels = torch.nan_to_num(found[..., :2], nan=0.0)
         usual = None if points.lids is None else usual_openings(points.lids, pixels)
-        return Seen(pixels, torch.from_numpy(self.centre), trust, usual)
+        irises = None if self.irises is None else torch.from_numpy(self.irises).to(pixels)
+        return Seen(pixels, torch.from_numpy(self.centre), trust, usual, irises)
+
+    def points_of(self, head: HeadModel) -> FacePoints:
+        """A head model's landmark points as they are seen here: irises in the pictures move as far as the eyes do."""
+        points = face_points(head)
+        return points if self.irises is None else replace(points, gaze_seen=(1.0, 1.0))
 
 
 def focal_prior(seen: Observations, config: TrackConfig) -> float:
@@ -86,7 +95,7 @@ def shape(
     Returns:
         The state of the keyframes as arrays.
     """
-    points = face_points(head)
+    points = seen.points_of(head)
     landmarks = seen.of_points(points)
     guess = first_guess(points, landmarks, prior)
     if landmarks.trust is not None:
@@ -104,7 +113,7 @@ def start(
     head: HeadModel, seen: Observations, prior: float, keyframes: dict[str, np.ndarray]
 ) -> tuple[FacePoints, FaceState]:
     """The head's landmark points, and where the head is in each frame to begin with, with the keyframes' shape."""
-    points = face_points(head)
+    points = seen.points_of(head)
     guess = first_guess(points, seen.of_points(points), prior)
     focal = float(keyframes["focal"])
     # The guess was made with the prior's focal length: the distance goes with it.

@@ -32,7 +32,7 @@ themselves, and would count as turned away."""
 GAZE_SEEN = (0.7, 0.85)
 """Share of an eye's turn up or down, and to a side, by which the detector moves its iris: the lids hide a part of it.
 Measured on pictures of the open head and of the synthetic person: 0.6 (down) to 0.9 where lids follow the eyes, down to
-0.45 where they do not; and 0.72 (eyes of 20 pixels) to 0.96."""
+0.25 where they do not; and 0.72 (eyes of 20 pixels) to 0.96. It counts where irises are not found in the pictures."""
 GAUSSIAN_UNIT = 1 / 0.3
 """Standard deviations of a statistical expression at a fitted coefficient of 1: blendshapes spread by 0.3 of their
 range, and so all coefficients are fitted in like units."""

@@ -1,0 +1,1 @@
+"""Eyes as the pictures show them: irises, laid onto what is seen between the lids."""
