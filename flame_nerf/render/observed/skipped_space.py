@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from flame_nerf.canonical import CanonicalMapping, CoarseSpace, EmptySpace, PosedMesh
@@ -54,13 +54,27 @@ class FullCells:
         # A triangle without area has no way back; it has no samples either.
         usable = linear.det().abs() > 1e-6
         back = torch.linalg.inv(torch.where(usable[:, None, None], linear, torch.eye(3, device=linear.device)))
-        posed = (back[self.face] @ (self.middles - offset[self.face])[:, :, None])[:, :, 0][usable[self.face]]
+        back, offset = (values.index_select(0, self.face) for values in (back, offset))
+        posed = ((self.middles - offset)[:, None, :] * back).sum(dim=2)
+        if not bool(usable.all()):
+            posed = posed[usable[self.face]]
         low = posed.amin(dim=0) - 2 * self.diagonal
         place = ((posed - low) / self.diagonal).long()
-        full = torch.zeros([int(most) + 3 for most in place.amax(dim=0)], device=place.device)
-        full[place[:, 0], place[:, 1], place[:, 2]] = 1
-        full = torch.nn.functional.max_pool3d(full[None, None], 3, stride=1, padding=1)[0, 0]
-        return CoarseSpace(full.to(torch.uint8), low, 1 / self.diagonal)
+        size = [int(most) + 3 for most in place.amax(dim=0)]
+        full = torch.zeros(size, dtype=torch.uint8, device=place.device)
+        full.view(-1)[(place[:, 0] * size[1] + place[:, 1]) * size[2] + place[:, 2]] = 1
+        for axis in range(3):
+            full = _with_neighbours(full, axis)
+        return CoarseSpace(full, low, 1 / self.diagonal)
+
+
+def _with_neighbours(full: UInt8[Tensor, "X Y Z"], axis: int) -> UInt8[Tensor, "X Y Z"]:
+    """The largest of each cell and the two next to it along an axis."""
+    out, last = full.clone(), full.shape[axis] - 1
+    out.narrow(axis, 1, last).copy_(torch.maximum(full.narrow(axis, 1, last), full.narrow(axis, 0, last)))
+    before = out.narrow(axis, 0, last)
+    before.copy_(torch.maximum(before, full.narrow(axis, 1, last)))
+    return out
 
 
 class SkippedSpace:

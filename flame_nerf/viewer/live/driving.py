@@ -20,6 +20,8 @@ LIVE = "live"
 """Name of what is shown, beside the video, the sliders and motions."""
 MOST_RATE = 30.0
 """Moments a second that are shown; of those in between the newest wins."""
+SAY_EVERY = 1.0
+"""Seconds between two lines about how it goes: a browser typesets each anew, while it has pictures to show."""
 CLOSED = 0.8
 """What a blink reaches in a performer who has not closed their eyes yet."""
 
@@ -105,7 +107,7 @@ class LiveDriver:
             moment = self._receiver.newest(0.2)
             if moment is not None:
                 self.show(moment)
-            if time.monotonic() - self._said > 0.5:
+            if time.monotonic() - self._said > SAY_EVERY:
                 self._say()
             self._stopped.wait(max(0.0, began + 1 / MOST_RATE - time.monotonic()))
 
