@@ -10,6 +10,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from flame_nerf.canonical import CanonicalMapping, CoarseSpace, EmptySpace, PosedMesh
+from flame_nerf.canonical.backends import make_carry
+from flame_nerf.canonical.carry import CarryKernels, carry_vectors
 
 
 @dataclass
@@ -22,6 +24,7 @@ class FullCells:
     """Nearest triangles."""
     diagonal: float
     """Of a cell, metres."""
+    kernels: CarryKernels
 
     @classmethod
     @torch.no_grad()
@@ -38,7 +41,7 @@ class FullCells:
         nearest = torch.zeros(len(middles), dtype=torch.long, device=middles.device)
         canonical = mapping.pose(mapping.canonical_vertices)
         face = mapping.to_canonical([canonical], nearest, middles).face
-        return cls(middles, face, float(size.norm()))
+        return cls(middles, face, float(size.norm()), make_carry(mapping.config.backend, mapping.device))
 
     @torch.no_grad()
     def around(self, mesh: PosedMesh) -> CoarseSpace | None:
@@ -54,8 +57,8 @@ class FullCells:
         # A triangle without area has no way back; it has no samples either.
         usable = linear.det().abs() > 1e-6
         back = torch.linalg.inv(torch.where(usable[:, None, None], linear, torch.eye(3, device=linear.device)))
-        back, offset = (values.index_select(0, self.face) for values in (back, offset))
-        posed = ((self.middles - offset)[:, None, :] * back).sum(dim=2)
+        tables = torch.cat([back, -(back @ offset[:, :, None])], dim=2).contiguous()
+        posed = carry_vectors(self.kernels, self.middles, [tables], torch.zeros_like(self.face), self.face)
         if not bool(usable.all()):
             posed = posed[usable[self.face]]
         low = posed.amin(dim=0) - 2 * self.diagonal
