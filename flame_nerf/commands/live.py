@@ -86,8 +86,9 @@ class Live:
         if not model.motion.can_pose:
             raise UserError(f"{self.config}: {model.motion.why_no_head}")
         config.vis, config.viewer.quit_on_train_completion = "viewer", False
-        # Nothing stands in the picture that its depth would have to hide; it takes as long to show as the picture.
-        config.viewer.default_composite_depth = False
+        # Each camera of the training costs the browser something with every picture, though it is hidden; and without
+        # them nothing stands in the picture that its depth would have to hide, which takes as long to show again.
+        config.viewer.max_num_display_images, config.viewer.default_composite_depth = 0, False
         config.viewer.websocket_host, config.viewer.websocket_port = "127.0.0.1", self.port
         # The viewer's log lies there; a run that was copied elsewhere need not have the folder.
         config.get_base_dir().mkdir(parents=True, exist_ok=True)
