@@ -8,8 +8,6 @@ from typing import Any
 
 from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 
-from flame_nerf.kernels.cpu.threads import threads_for_kernels
-
 BREAKS_IN = ("flame_nerf.render.", "flame_nerf.baselines.")
 """Modules at whose calls a picture is broken off: they hold no lock and import nothing."""
 
@@ -24,7 +22,6 @@ def prompt_pictures(machine: Any, begin: Callable[[], None]) -> None:
       that Python runs, which takes a good part of a small picture's time, and stops in the middle of anything.
     - An order to break off that came after the picture was done does not break off the next one.
     - A picture leaves when it is there, and does not wait for others to leave with it.
-    - Torch does not wait for threads of its own that the browser has pushed aside.
 
     Args:
         machine: the browser's render state machine.
@@ -33,15 +30,13 @@ def prompt_pictures(machine: Any, begin: Callable[[], None]) -> None:
     render, send = machine._render_img, machine._send_output_to_viewer
 
     def render_newest(camera_state: Any) -> dict[str, Any]:
-        with threads_for_kernels():
-            begin()
-            if machine.state != "high":
-                machine.interrupt_render_flag = False
-            return render(camera_state)
+        begin()
+        if machine.state != "high":
+            machine.interrupt_render_flag = False
+        return render(camera_state)
 
     def send_at_once(*outputs: Any, **options: Any) -> None:
-        with threads_for_kernels():
-            send(*outputs, **options)
+        send(*outputs, **options)
         machine.client.flush()
 
     def broken_off(frame: FrameType, event: str, _: Any) -> None:

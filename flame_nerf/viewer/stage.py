@@ -124,6 +124,10 @@ class Stage:
                 for watcher in self.watchers:
                     watcher(pose)
 
+    def follow(self, pose: Callable[[], Pose]) -> None:
+        """Show the pose that stands when a picture begins. No watcher hears of it."""
+        self._show(lambda: self.avatar.shown(pose()))
+
     def preview(self, pose: Pose) -> None:
         """Show a pose without standing at it; `apply` goes back."""
         self._show(partial(self.avatar.shown, pose))

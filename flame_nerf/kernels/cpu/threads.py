@@ -57,10 +57,6 @@ _counting = threading.Lock()
 _open_to_help: set[Callable[[], None]] = set()
 """What takes jobs of each piece of background work at hand."""
 _left_to_kernels: int | None = None
-_blocks = 0
-"""How many blocks of `threads_for_kernels` are open."""
-_within = threading.local()
-"""How many of them on this thread."""
 
 
 def num_threads() -> int:
@@ -71,29 +67,16 @@ def num_threads() -> int:
 @contextmanager
 def threads_for_kernels() -> Iterator[None]:
     """In this block kernels have torch's threads, and torch itself has one: its small operations gain nothing from
-    others, and wait for those that are at work in the background (measured: a sixteenth of a training step) or that
-    other programs have pushed aside (a small picture beside a browser that draws: two thirds of it). Several threads
-    may be in it at once, as those that render for a browser each."""
-    global _left_to_kernels, _blocks
-    with _counting:
-        if _blocks == 0:
-            _left_to_kernels = torch.get_num_threads()
-        _blocks += 1
-        of_torch = _left_to_kernels or 1
-    depth = getattr(_within, "depth", 0)
-    _within.depth = depth + 1
+    others, and wait for those that are at work in the background (measured: a sixteenth of a training step)."""
+    global _left_to_kernels
+    before, of_torch = _left_to_kernels, torch.get_num_threads()
+    _left_to_kernels = num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        _within.depth = depth
-        with _counting:
-            _blocks -= 1
-            if _blocks == 0:
-                _left_to_kernels = None
-        # Torch counts for each thread by itself: a block within another on the same thread leaves it at one.
-        if depth == 0:
-            torch.set_num_threads(of_torch)
+        torch.set_num_threads(of_torch)
+        _left_to_kernels = before
 
 
 @contextmanager
