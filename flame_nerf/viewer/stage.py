@@ -118,8 +118,10 @@ class Stage:
         with self.lock:
             pose = self.pose()
             # The track's own mesh may have more than its coefficients say.
-            stored = self.source == VIDEO or pose is None
-            self._show(partial(self.avatar.at_timestep, self.frame) if stored else partial(self.avatar.shown, pose))
+            if self.source == VIDEO or pose is None:
+                self._show(partial(self.avatar.at_timestep, self.frame))
+            else:
+                self._show(partial(self.avatar.shown, pose))
             if pose is not None:
                 for watcher in self.watchers:
                     watcher(pose)
