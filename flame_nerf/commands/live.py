@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from flame_nerf.runtime.film_options import TransferConfig
 
 if TYPE_CHECKING:
     from flame_nerf.viewer.live.moment import Receiver
+
+SWITCH = 0.001
+"""Seconds that a thread may keep the interpreter while others want it."""
 
 AvatarPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG|AVATAR.zip")]
 
@@ -86,7 +90,12 @@ class Live:
         if not model.motion.can_pose:
             raise UserError(f"{self.config}: {model.motion.why_no_head}")
         config.vis, config.viewer.quit_on_train_completion = "viewer", False
+        # Each camera of the training costs the browser something with every picture, though it is hidden; and without
+        # them nothing stands in the picture that its depth would have to hide, which takes as long to show again.
+        config.viewer.max_num_display_images, config.viewer.default_composite_depth = 0, False
         config.viewer.websocket_host, config.viewer.websocket_port = "127.0.0.1", self.port
+        # A picture is hundreds of small steps: after each the interpreter is waited for while another thread has it.
+        sys.setswitchinterval(SWITCH)
         # The viewer's log lies there; a run that was copied elsewhere need not have the folder.
         config.get_base_dir().mkdir(parents=True, exist_ok=True)
         threading.Thread(target=_drive, args=(model, receiver, self.transfer), name="live", daemon=True).start()

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
 from flame_nerf.motion.arkit import BLINKS
+from flame_nerf.motion.files.head_angles import turns, yaw_pitch_roll
 from flame_nerf.motion.frame import CONDITION_JOINTS, Moments
 from flame_nerf.motion.performance import Motion
 from flame_nerf.runtime.errors import MotionError
@@ -180,16 +181,16 @@ def _joints(motion: Motion, avatar: SubjectMotion, config: TransferConfig) -> Fl
             # The neck as the avatar carries it; jaw and eyes at zero, as `SubjectMotion.pose` has them.
             out[:, row] = avatar.rest_joint(name)
             continue
-        turns = motion.joints[:, motion.joint_names.index(name)].astype(float)
+        turned = motion.joints[:, motion.joint_names.index(name)].astype(float)
         if name in EYES and not _ever_turned(own, avatar, name):
             # Its look follows the expressions; the eyeball never turned in training, so what it shows is unknown.
             out[:, row] = avatar.rest_joint(name)
             continue
-        turns = _smooth(turns, config.smoothing * motion.fps)
+        turned = _smooth(turned, config.smoothing * motion.fps)
         # Jaw and eyes rest at zero in a moment alone; how it carries its neck nobody knows.
         rests = motion.seconds >= LEAST_SECONDS or name not in CONDITION_JOINTS
-        relative = neutral.get(name, np.zeros(3)) + turns - rests * turns.mean(axis=0)
-        out[:, row] = turns + config.strength * (relative - turns)
+        relative = neutral.get(name, np.zeros(3)) + turned - rests * turned.mean(axis=0)
+        out[:, row] = turned + config.strength * (relative - turned)
     return out
 
 
@@ -204,16 +205,22 @@ def head_movement(motion: Motion, avatar: SubjectMotion, config: TransferConfig)
     if motion.head_to_world is None or config.head_gain == 0:
         return out
     rotations = Rotation.from_matrix(motion.head_to_world[:, :3, :3])
-    place = motion.head_to_world[:, :3, 3]
-    start = rotations.mean() if config.head_from == "mean" else rotations[0]
-    origin = place.mean(axis=0) if config.head_from == "mean" else place[0]
-    turned = _smooth((start.inv() * rotations).as_rotvec(), config.smoothing * motion.fps) * config.head_gain
-    moved = _smooth(start.inv().apply(place - origin), config.smoothing * motion.fps) * config.head_gain
-    turn = Rotation.from_rotvec(turned)
+    frames = config.smoothing * motion.fps
     if motion.provenance.turns_only:
+        # A phone's yaw, pitch and roll each count from where that one began: the head may begin in any turn, and must
+        # not tilt sideways on the avatar where it only turned on the performer, as turns about a tilted head would.
+        angles = yaw_pitch_roll(rotations)
+        first = angles.mean(axis=0) if config.head_from == "mean" else angles[0]
+        turn = turns(_smooth(angles - first, frames) * config.head_gain, "radians")
         # About the top of the neck, where a head turns; the head frame's own origin may be anywhere.
         pivot = avatar.turning_point.double().cpu().numpy()
-        moved = moved + pivot - turn.apply(pivot)
+        moved = pivot - turn.apply(pivot)
+    else:
+        place = motion.head_to_world[:, :3, 3]
+        start = rotations.mean() if config.head_from == "mean" else rotations[0]
+        origin = place.mean(axis=0) if config.head_from == "mean" else place[0]
+        turn = Rotation.from_rotvec(_smooth((start.inv() * rotations).as_rotvec(), frames) * config.head_gain)
+        moved = _smooth(start.inv().apply(place - origin), frames) * config.head_gain
     out[:, :3, :3], out[:, :3, 3] = turn.as_matrix(), moved
     return out
 

@@ -28,6 +28,27 @@ def hide_training(viewer: Viewer) -> None:
 
     viewer.make_stats_markdown = resolution
     viewer.stats_markdown.content = resolution(None, None)
+    viewer.stats_markdown = _SaidOnce(viewer.stats_markdown)
+
+
+class _SaidOnce:
+    """Words on a page that are sent when they are others: Nerfstudio writes them anew with every picture, and a browser
+    typesets them anew each time."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handle, name)
+
+    @property
+    def content(self) -> str:
+        return self._handle.content
+
+    @content.setter
+    def content(self, content: str) -> None:
+        if content != self._handle.content:
+            self._handle.content = content
 
 
 def hide_time(viewer: Viewer) -> None:

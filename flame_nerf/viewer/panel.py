@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from flame_nerf.viewer.mesh_overlay import MeshOverlay
 from flame_nerf.viewer.page import hide_time, hide_training, moving_pictures, shared_note
 from flame_nerf.viewer.path_film import PathFilm
 from flame_nerf.viewer.playing import Player
+from flame_nerf.viewer.prompt import prompt_pictures
 from flame_nerf.viewer.shelf import Shelf
 from flame_nerf.viewer.stage import Stage
 from flame_nerf.viewer.tabs.face_tab import FaceTab
@@ -44,8 +46,9 @@ CLOSER = 1.25
 """Times that small pictures are larger than the first view."""
 WARM_UP = 16
 """Pixels of the width and height of the first picture, which nobody sees."""
-CPU_MOVING_FPS = 5
-"""Pictures a second aimed at while something moves, without a GPU: Nerfstudio's 30 leave a postage stamp."""
+CPU_MOVING_FPS = 10
+"""Pictures a second aimed at while something moves, without a GPU: Nerfstudio's 30 leave a postage stamp, and fewer
+larger ones come late."""
 CPU_MOVING_WIDTH = 96
 """Pixels that they are wide at least."""
 FALLBACK_DISTANCE = 0.6
@@ -82,6 +85,8 @@ class HeadPanel(ViewerControl):
         self._mesh: MeshOverlay | None = None
         self._note: Any = None
         self._browsers: set[int | None] = set()
+        self._next: Callable[[], PosedFrame] | None = None
+        self._bringing = threading.Lock()
         self._train_cameras_hidden = False
         # Before a viewer is made: its Render tab has the path that carries faces.
         carry_faces()
@@ -122,20 +127,30 @@ class HeadPanel(ViewerControl):
             for machine in machines
         )
 
-    def _show(self, frame: PosedFrame) -> None:
-        """Give the model a moment, and ask for a new picture."""
-        try:
-            self._model.override = frame.to(self._model.device)
-            if self._mesh is not None:
-                self._mesh.show(frame)
-            if self.trust is not None:
-                self.trust.show(frame)
+    def _show(self, moment: Callable[[], PosedFrame]) -> None:
+        """Ask for a new picture of a moment, which is posed when a picture begins: between two there may come many."""
+        self._next = moment
+        if not self.viewer.render_statemachines:
+            self.bring()
+        # A client that is just connecting has no renderer yet; it renders as soon as it has one.
+        with contextlib.suppress(KeyError):
             self.viewer._trigger_rerender()
-        except KeyError:
-            # A client that is just connecting has no renderer yet; it renders as soon as it has one.
-            return
-        except Exception as error:
-            CONSOLE.print(f"[bold yellow]Head panel: {type(error).__name__}: {error}")
+
+    def bring(self) -> None:
+        """Give the model the newest moment, where there is one that it has not."""
+        with self._bringing:
+            moment, self._next = self._next, None
+            if moment is None:
+                return
+            try:
+                frame = moment()
+                self._model.override = frame.to(self._model.device)
+                if self._mesh is not None:
+                    self._mesh.show(frame)
+                if self.trust is not None:
+                    self.trust.show(frame)
+            except Exception as error:
+                CONSOLE.print(f"[bold yellow]Head panel: {type(error).__name__}: {error}")
 
     # The page.
 
@@ -202,7 +217,8 @@ class HeadPanel(ViewerControl):
         focal = 0.5 * size / float(np.tan(0.5 * fov)) * CLOSER
         camera = Cameras(c2w[None], focal, focal, size / 2, size / 2, size, size, camera_type=CameraType.PERSPECTIVE)
         model = self._model
-        with self.viewer.train_lock if self.viewer.train_lock is not None else contextlib.nullcontext():
+        # No other picture begins with this one's moment.
+        with self._bringing, self.viewer.train_lock or contextlib.nullcontext():
             before, training = model.override, model.training
             try:
                 model.eval()
@@ -218,8 +234,10 @@ class HeadPanel(ViewerControl):
         try:
             self._place_camera(client)
             machine = self.viewer.render_statemachines.get(client.client_id)
-            if torch.device(self._model.device).type == "cpu" and machine is not None:
-                moving_pictures(machine, CPU_MOVING_FPS, CPU_MOVING_WIDTH)
+            if machine is not None:
+                prompt_pictures(machine, self.bring)
+                if torch.device(self._model.device).type == "cpu":
+                    moving_pictures(machine, CPU_MOVING_FPS, CPU_MOVING_WIDTH)
             if not self._train_cameras_hidden and getattr(self.viewer, "camera_handles", None):
                 self._train_cameras_hidden = True
                 self.viewer.set_camera_visibility(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,11 @@ class Stage:
         motions: those that may be shown, in the avatar's own numbers.
     """
 
-    def __init__(self, avatar: SubjectMotion, show: Callable[[PosedFrame], Any]) -> None:
+    def __init__(self, avatar: SubjectMotion, show: Callable[[Callable[[], PosedFrame]], Any]) -> None:
         """
         Args:
             avatar: what it can do.
-            show: shows a moment.
+            show: shows a moment. It is given what poses it: moments may come faster than pictures.
         """
         self.lock = threading.RLock()
         self.avatar = avatar
@@ -117,15 +118,21 @@ class Stage:
         with self.lock:
             pose = self.pose()
             # The track's own mesh may have more than its coefficients say.
-            known = None if self.source == VIDEO else pose
-            self._show(self.avatar.at_timestep(self.frame) if known is None else self.avatar.shown(known))
+            if self.source == VIDEO or pose is None:
+                self._show(partial(self.avatar.at_timestep, self.frame))
+            else:
+                self._show(partial(self.avatar.shown, pose))
             if pose is not None:
                 for watcher in self.watchers:
                     watcher(pose)
 
+    def follow(self, pose: Callable[[], Pose]) -> None:
+        """Show the pose that stands when a picture begins. No watcher hears of it."""
+        self._show(lambda: self.avatar.shown(pose()))
+
     def preview(self, pose: Pose) -> None:
         """Show a pose without standing at it; `apply` goes back."""
-        self._show(self.avatar.shown(pose))
+        self._show(partial(self.avatar.shown, pose))
 
     # What the sliders mean. Head axes: +x is the subject's left, +y up, +z out of the face.
 

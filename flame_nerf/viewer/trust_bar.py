@@ -21,8 +21,9 @@ COLOURS = ("green", "orange", "red")
 """As filmed, in part, marked. viser cannot recolour a bar: there is one of each, and one of them shows."""
 LINES, LINE_LETTERS = 2, 36
 """Lines of words that most faces and views need, and letters that fit in one."""
-EVERY = 0.2
-"""Seconds between two changes of a page's bar: a camera that is dragged asks sixty times a second."""
+EVERY = 0.4
+"""Seconds between two changes of a page's bar: a camera that is dragged asks sixty times a second, and a browser
+typesets its words anew each time, while it has pictures to show."""
 
 
 class TrustBar:

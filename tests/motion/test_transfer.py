@@ -49,6 +49,17 @@ def avatar(head):
     return person(head)
 
 
+def read_angles(turns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Yaw to the person's right, pitch down and roll to their right shoulder, radians, read from a head's own axes.
+
+    The line through the ears (+x, to the left) shows the roll and the yaw; what is left of the way the ears' tilt and
+    the nose (+z) go is the pitch.
+    """
+    ears, up, nose = turns[:, :, 0], turns[:, :, 1], turns[:, :, 2]
+    roll, yaw = -np.arctan2(ears[:, 1], ears[:, 0]), np.arcsin(ears[:, 2])
+    return yaw, np.arctan2(up[:, 2], nose[:, 2]), roll
+
+
 def most_moved(head, name: str) -> int:
     """The vertex that an expression moves farthest down."""
     return int(head.exprdirs[:, 1, head.expression_names.index(name)].argmin())
@@ -65,11 +76,23 @@ def test_a_phones_take_moves_jaw_lids_and_head_as_its_columns_say(head, avatar, 
     for name, column in (("jawOpen", "JawOpen"), ("eyeBlinkLeft", "EyeBlinkLeft"), ("eyeBlinkRight", "EyeBlinkRight")):
         height = posed[:, most_moved(head, name)]
         assert np.corrcoef(-height[seen], values[column][rows][seen])[0, 1] >= CORRELATION, name
-    forward = performed.head_movement[:, :3, 2]
-    yaw = np.arctan2(forward[:, 0], forward[:, 2])
-    assert np.corrcoef(-yaw, values["HeadYaw"])[0, 1] >= CORRELATION
-    # As far as the performer's, not merely alike.
-    assert np.ptp(yaw) == pytest.approx(np.ptp(values["HeadYaw"]), rel=0.05)
+    yaw, pitch, roll = read_angles(performed.head_movement[:, :3, :3])
+    for name, read in (("HeadYaw", yaw), ("HeadPitch", pitch), ("HeadRoll", roll)):
+        assert np.corrcoef(read, values[name])[0, 1] >= CORRELATION, name
+        # As far as the performer's, not merely alike.
+        assert np.ptp(read) == pytest.approx(np.ptp(values[name]), rel=0.05)
+
+
+def test_a_head_that_begins_tilted_and_then_turns_does_not_roll_on_the_avatar(avatar):
+    yaw = np.linspace(0, 0.7, 20)
+    tilted = Rotation.from_euler("YXZ", np.stack([-yaw, np.full(20, 0.3), np.zeros(20)], axis=1)).as_rotvec()
+    motion = Motion(
+        np.zeros((20, 1)), ("jawOpen",), 30.0, head_to_world=heads(tilted), provenance=Provenance(turns_only=True)
+    )
+    movement = transferred(motion, avatar).head_movement[:, :3, :3]
+    np.testing.assert_allclose(movement, Rotation.from_rotvec(np.outer(-yaw, [0, 1, 0])).as_matrix(), atol=1e-9)
+    mean = transferred(motion, avatar, TransferConfig(head_from="mean")).head_movement[:, :3, :3]
+    np.testing.assert_allclose(mean, Rotation.from_rotvec(np.outer(0.35 - yaw, [0, 1, 0])).as_matrix(), atol=1e-9)
 
 
 def test_a_face_that_is_made_smiling_does_not_make_the_avatar_smile(avatar):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from panel_stand_ins import FakeModel, FakeViewer, install
 from synthetic import DISTANCE, look_at_origin
 from synthetic_head import make_head, make_track
@@ -47,7 +48,9 @@ def greeted(server, track, cameras):
     from contextlib import nullcontext
 
     client = SimpleNamespace(client_id=5, camera=FakeCamera(), atomic=nullcontext)
-    viewer.render_statemachines[5] = SimpleNamespace(target_fps=30, _calculate_image_res=lambda aspect: (30, 45))
+    machine = RenderStateMachine(viewer, 10.0, client)
+    machine._calculate_image_res = lambda aspect: (30, 45)
+    viewer.render_statemachines[5] = machine
     viewer.camera_handles, viewer.hidden = {0: None}, []
     viewer.set_camera_visibility = viewer.hidden.append
     viewer.toggle_cameravis_button = lambda: viewer.hidden.append("button")

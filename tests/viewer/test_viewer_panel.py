@@ -190,7 +190,7 @@ def test_the_neck_turns_the_head_and_leaves_the_shoulders():
         region=head.region.numpy().astype(np.int8), region_names=head.region_names,
     )  # fmt: skip
     shown = []
-    stage = Stage(SubjectMotion(track, head), shown.append)
+    stage = Stage(SubjectMotion(track, head), lambda moment: shown.append(moment()))
     stage.reset()
     stage.set_sliders(angles={"neck turn": 20.0})
     moved = shown[-1].vertices - shown[-2].vertices

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from flame_nerf.canonical import CanonicalMapping, CoarseSpace, EmptySpace, PosedMesh
+from flame_nerf.canonical.backends import make_carry
+from flame_nerf.canonical.carry import CarryKernels, carry_vectors
 
 
 @dataclass
@@ -22,6 +24,7 @@ class FullCells:
     """Nearest triangles."""
     diagonal: float
     """Of a cell, metres."""
+    kernels: CarryKernels
 
     @classmethod
     @torch.no_grad()
@@ -38,7 +41,7 @@ class FullCells:
         nearest = torch.zeros(len(middles), dtype=torch.long, device=middles.device)
         canonical = mapping.pose(mapping.canonical_vertices)
         face = mapping.to_canonical([canonical], nearest, middles).face
-        return cls(middles, face, float(size.norm()))
+        return cls(middles, face, float(size.norm()), make_carry(mapping.config.backend, mapping.device))
 
     @torch.no_grad()
     def around(self, mesh: PosedMesh) -> CoarseSpace | None:
@@ -54,13 +57,27 @@ class FullCells:
         # A triangle without area has no way back; it has no samples either.
         usable = linear.det().abs() > 1e-6
         back = torch.linalg.inv(torch.where(usable[:, None, None], linear, torch.eye(3, device=linear.device)))
-        posed = (back[self.face] @ (self.middles - offset[self.face])[:, :, None])[:, :, 0][usable[self.face]]
+        tables = torch.cat([back, -(back @ offset[:, :, None])], dim=2).contiguous()
+        posed = carry_vectors(self.kernels, self.middles, [tables], torch.zeros_like(self.face), self.face)
+        if not bool(usable.all()):
+            posed = posed[usable[self.face]]
         low = posed.amin(dim=0) - 2 * self.diagonal
         place = ((posed - low) / self.diagonal).long()
-        full = torch.zeros([int(most) + 3 for most in place.amax(dim=0)], device=place.device)
-        full[place[:, 0], place[:, 1], place[:, 2]] = 1
-        full = torch.nn.functional.max_pool3d(full[None, None], 3, stride=1, padding=1)[0, 0]
-        return CoarseSpace(full.to(torch.uint8), low, 1 / self.diagonal)
+        size = [int(most) + 3 for most in place.amax(dim=0)]
+        full = torch.zeros(size, dtype=torch.uint8, device=place.device)
+        full.view(-1)[(place[:, 0] * size[1] + place[:, 1]) * size[2] + place[:, 2]] = 1
+        for axis in range(3):
+            full = _with_neighbours(full, axis)
+        return CoarseSpace(full, low, 1 / self.diagonal)
+
+
+def _with_neighbours(full: UInt8[Tensor, "X Y Z"], axis: int) -> UInt8[Tensor, "X Y Z"]:
+    """The largest of each cell and the two next to it along an axis."""
+    out, last = full.clone(), full.shape[axis] - 1
+    out.narrow(axis, 1, last).copy_(torch.maximum(full.narrow(axis, 1, last), full.narrow(axis, 0, last)))
+    before = out.narrow(axis, 0, last)
+    before.copy_(torch.maximum(before, full.narrow(axis, 1, last)))
+    return out
 
 
 class SkippedSpace:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from flame_nerf.motion import Motion, Provenance, SubjectMotion, TransferConfig
+from flame_nerf.motion import Motion, Pose, Provenance, SubjectMotion, TransferConfig, pose_at
 from flame_nerf.motion.arkit import BLINKS
 from flame_nerf.motion.own_motion import own_motion
 from flame_nerf.runtime.door import said
@@ -20,6 +21,8 @@ LIVE = "live"
 """Name of what is shown, beside the video, the sliders and motions."""
 MOST_RATE = 30.0
 """Moments a second that are shown; of those in between the newest wins."""
+SAY_EVERY = 1.0
+"""Seconds between two lines about how it goes: a browser typesets each anew, while it has pictures to show."""
 CLOSED = 0.8
 """What a blink reaches in a performer who has not closed their eyes yet."""
 
@@ -37,16 +40,20 @@ class LiveTransfer:
         self._first_turn: np.ndarray | None = None
         self._reach: dict[str, float] = dict.fromkeys(BLINKS, CLOSED)
 
+    def note(self, moment: LiveMoment) -> None:
+        """Learn how the performer began, and how far they go; also from moments that are never shown."""
+        if self._first_turn is None:
+            self._first_turn = moment.head_turn
+        self._reach |= {name: max(value, self._reach.get(name, 0.0)) for name, value in moment.expression.items()}
+
     def motion(self, moment: LiveMoment) -> Motion:
         """One moment in the avatar's own numbers.
 
         Raises:
             MotionError: no head model, or no name in common.
         """
-        if self._first_turn is None:
-            self._first_turn = moment.head_turn
+        self.note(moment)
         names = tuple(moment.expression)
-        self._reach |= {name: max(value, self._reach.get(name, 0.0)) for name, value in moment.expression.items()}
         # How far the performer goes stands before the moment, so that the transfer knows their range.
         values = np.array([[self._reach[name] for name in names], [moment.expression[name] for name in names]])
         world = np.tile(np.eye(4), (2, 1, 1))
@@ -63,8 +70,8 @@ class LiveDriver:
     """Shows a receiver's newest moment on a page, and says beside it how fast it goes.
 
     Attributes:
-        shown: moments shown so far.
-        latency: seconds from a moment's arrival to its being given to the renderer, mean of the last.
+        shown: moments shown so far; several that come during one picture are one there.
+        latency: seconds from a moment's arrival to its being given to the renderer, mean of the last that were drawn.
     """
 
     def __init__(self, panel: HeadPanel, receiver: Receiver, config: TransferConfig | None = None) -> None:
@@ -76,6 +83,9 @@ class LiveDriver:
         """
         assert panel.stage is not None and panel.player is not None, "the viewer stands first"
         self._stage, self._player, self._receiver = panel.stage, panel.player, receiver
+        tab = panel.motions
+        self._is_recorded: Callable[[], bool] = lambda: tab is not None and tab.recorder.running
+        self._newest: LiveMoment | None = None
         self._transfer = LiveTransfer(self._stage.avatar, config)
         self._line: Any = panel.viser_server.gui.add_markdown(receiver.status(), order=0)
         self._delays: deque[float] = deque(maxlen=30)
@@ -105,7 +115,7 @@ class LiveDriver:
             moment = self._receiver.newest(0.2)
             if moment is not None:
                 self.show(moment)
-            if time.monotonic() - self._said > 0.5:
+            if time.monotonic() - self._said > SAY_EVERY:
                 self._say()
             self._stopped.wait(max(0.0, began + 1 / MOST_RATE - time.monotonic()))
 
@@ -115,19 +125,28 @@ class LiveDriver:
 
     def show(self, moment: LiveMoment) -> None:
         """Show one moment, unless somebody chose to look at something else."""
-        stage = self._stage
-        motion = self._transfer.motion(moment)
+        stage, self._newest = self._stage, moment
+        self._transfer.note(moment)
         with stage.lock:
-            first = LIVE not in stage.motions
-            stage.motions[LIVE] = motion
-            if first:
+            if LIVE not in stage.motions:
+                self._pose()
                 self._player.show(LIVE)
             elif stage.source == LIVE:
-                stage.apply()
-        now = time.monotonic()
-        self._delays.append(now - moment.seen)
-        self._times.append(now)
+                if self._is_recorded():
+                    self._pose()
+                    stage.apply()
+                else:
+                    stage.follow(self._pose)
+        self._times.append(time.monotonic())
         self.shown += 1
+
+    def _pose(self) -> Pose:
+        """The newest moment on the avatar. Most packets bring none that is drawn: it is made when it is."""
+        moment = self._newest
+        assert moment is not None, "one was received"
+        motion = self._stage.motions[LIVE] = self._transfer.motion(moment)
+        self._delays.append(time.monotonic() - moment.seen)
+        return pose_at(motion, 0)
 
     def _say(self) -> None:
         self._said = time.monotonic()

@@ -10,7 +10,7 @@ from flame_nerf.avatar.export.atlas import unwrap
 from flame_nerf.avatar.export.smooth_normals import neighbour_mean, smooth_normals
 from flame_nerf.avatar.export.web.appearance import Appearance
 from flame_nerf.avatar.export.web.distil import LayerView, composite, distil, sampled
-from flame_nerf.avatar.export.web.layers import LayeredHead, layer_offsets, unfolded
+from flame_nerf.avatar.export.web.layers import LayeredHead, backed, layer_offsets, unfolded
 from flame_nerf.avatar.export.web.performance import head_movement
 from flame_nerf.avatar.export.web.views import View, orbited
 
@@ -126,6 +126,20 @@ def test_textures_and_bases_are_found_from_pictures():
     assert np.mean([error(fitted, view) for view in views]) < 0.02 < np.mean([error(layered, view) for view in views])
     green = fitted.bases[:, 0, ..., 1]
     assert green.max() > 0.1 and np.abs(fitted.bases[:, 0, ..., 0]).mean() < 0.3 * np.abs(green).mean()
+
+
+def test_holes_show_the_mesh_behind_them_where_it_is_the_persons():
+    layered, points, faces = ball(layers=2)
+    covered, place = layered.atlas.covered, layered.atlas.at_texels(points, faces)
+    left, top = place[:, 0] < -0.02, place[:, 1] > 0.02
+    layered.textures[0, ..., 3][covered] = np.where(left, 0.0, 1.0)
+    surface = np.concatenate([np.tile([0.8, 0.1, 0.2], (len(points), 1)), (points[:, 1:2] > 0)], axis=1)
+    out = backed(layered, surface, faces).textures
+    hole, skin, cut = left & top, ~left & (place[:, 0] > 0.02), left & (place[:, 1] < -0.02)
+    np.testing.assert_allclose(out[0][covered][hole], np.tile([0.8, 0.1, 0.2, 1.0], (hole.sum(), 1)), atol=1e-5)
+    np.testing.assert_allclose(out[0][covered][skin], np.tile([0.5, 0.5, 0.5, 1.0], (skin.sum(), 1)), atol=1e-5)
+    assert not out[0][covered][cut, 3].any(), "what was cut off stays away"
+    assert np.array_equal(out[1], layered.textures[1]), "only the innermost layer"
 
 
 def test_layers_follow_a_bump_as_narrow_as_the_mesh():

@@ -130,9 +130,25 @@ def test_packets_move_the_avatar_on_the_page(receiver, send):
         edge = rest.vertices[10] - rest.vertices[0]
         expected = torch.tensor([[np.cos(0.4), 0, -np.sin(0.4)], [0, 1, 0], [np.sin(0.4), 0, np.cos(0.4)]]).float()
         torch.testing.assert_close(turned.vertices[10] - turned.vertices[0], expected @ edge, atol=1e-5, rtol=0)
+        # While a picture is drawn, a take hears of every face, and the picture gets the last one.
+        viewer = panel.viewer
+        viewer.render_statemachines[0] = object()
+        shown(JawOpen=0.1)
+        assert model.override is turned
+        shown(JawOpen=0.2)
+        panel.bring()
+        assert float(model.override.condition[row] - rest.condition[row]) == pytest.approx(0.2, abs=1e-5)
+        panel.motions.start()
+        for value in (0.1, 0.3, 0.2):
+            shown(JawOpen=value)
+            time.sleep(0.04)
+        panel.motions.finish()
+        jaw = panel.stage.motions[panel.stage.source].column("jawOpen")
+        assert np.ptp(jaw) == pytest.approx(0.2, abs=1e-5)
+        viewer.render_statemachines.clear()
         panel.stage.go("video", 3)
         assert torch.equal(shown(JawOpen=1.0).vertices, motion.at_timestep(3).vertices), "who looks elsewhere stays"
-        assert driver.shown == 4 and 0 < driver.latency < 1
+        assert driver.shown == 9 and 0 < driver.latency < 1
     finally:
         server.stop()
 
@@ -152,7 +168,9 @@ def test_an_error_while_driving_is_said_on_the_page():
 
     line, phone = SimpleNamespace(content=""), Broken()
     server = SimpleNamespace(gui=SimpleNamespace(add_markdown=lambda text, order: line))
-    panel = SimpleNamespace(stage=SimpleNamespace(avatar=None), player=SimpleNamespace(), viser_server=server)
+    panel = SimpleNamespace(
+        stage=SimpleNamespace(avatar=None), player=SimpleNamespace(), viser_server=server, motions=None
+    )
     with pytest.raises(RuntimeError):
         LiveDriver(panel, phone).run()
     assert "ended" in line.content and "the phone melted" in line.content and phone.closed

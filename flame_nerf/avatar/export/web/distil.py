@@ -19,11 +19,11 @@ from flame_nerf.geometry import homogeneous, world_to_camera
 
 MOST_OPAQUE = 0.9995
 """Opacity that a texel may have: beyond it nothing shows through, and its logarithm ends."""
-_RATE, _LAST_RATE, _BASE_RATE = 0.12, 0.005, 0.01
+_RATE, _LAST_RATE, _BASE_RATE = 0.3, 0.03, 0.01
 """Adam's step for textures, at first and in the end, in logits; and for bases, in colour and opacity."""
 _FEW, _BASE_FEW = 2e-3, 1e-2
 """Adam's epsilon: gradients much below it, of texels that are hardly seen, move them little."""
-_PULL, _BASE_PULL = 2e-3, 2e-2
+_PULL, _BASE_PULL = 2e-4, 2e-2
 """How much a texel is drawn to what was baked, and a base to nothing, beside a pixel's squared error."""
 _NOTHING = 0.032
 """Root of the opacity that is none."""

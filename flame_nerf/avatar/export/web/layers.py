@@ -8,7 +8,7 @@ and opacity of what is nearer to it than to the next.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,6 +48,8 @@ _LOOK_SAMPLES, _CHANGE, _CHANGING_SHARE = 8, 0.1, 0.1
 all vertices at most: where it changes most."""
 _SLAB_SAMPLES = 3
 """Points along a normal that make a texel's slab."""
+_KNOWN = 0.01
+"""Opacity from which a texel has a colour of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,10 +196,32 @@ def bake(
         opacity = 1 - through
         colour /= np.maximum(opacity, 1e-6)[:, None]
         values = np.concatenate([colour, opacity[:, None]], axis=1).astype(np.float32)
-        textures[layer, ..., :3] = atlas.picture(values[:, :3], known=opacity > 0.01)
+        textures[layer, ..., :3] = atlas.picture(values[:, :3], known=opacity > _KNOWN)
         textures[layer, ..., 3] = atlas.picture(np.sqrt(values[:, 3]))
     still = np.zeros((count, 0, 1, 1, 4), np.float32)
     return LayeredHead(atlas, offsets, textures, np.zeros(len(vertices)), still)
+
+
+def backed(
+    layered: LayeredHead, surface: Float[np.ndarray, "V 4"], triangles: Int[np.ndarray, "F 3"]
+) -> LayeredHead:
+    """The same head with its own mesh behind the innermost layer, as pictures have it behind the field: the page's
+    background does not shine through where training left a hole, in an open mouth above all.
+
+    Args:
+        layered: as it was baked.
+        surface: of `Backing`: colour of each vertex, 0..1, and how far it is part of the person.
+        triangles: the mesh's.
+    """
+    atlas, textures = layered.atlas, layered.textures.copy()
+    colour, root = textures[0][atlas.covered][:, :3], textures[0][atlas.covered][:, 3:]
+    behind = atlas.at_texels(surface.astype(np.float64), triangles)
+    added = (1 - root**2) * np.clip(behind[:, 3:], 0, 1)
+    opacity = root**2 + added
+    colour = (colour * root**2 + behind[:, :3] * added) / np.maximum(opacity, 1e-6)
+    textures[0, ..., :3] = atlas.picture(colour.astype(np.float32), known=opacity[:, 0] > _KNOWN)
+    textures[0, ..., 3] = atlas.picture(np.sqrt(opacity[:, 0]).astype(np.float32))
+    return replace(layered, textures=textures)
 
 
 def _with_bar(count: int) -> Iterator[int]:

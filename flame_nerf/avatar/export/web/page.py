@@ -101,7 +101,7 @@ def layered_head(pipeline: Pipeline, camera: FirstCamera, config: WebConfig) -> 
     from flame_nerf.avatar.export.atlas import region_scales, unwrap
     from flame_nerf.avatar.export.web.appearance import extreme_conditions, main_effects
     from flame_nerf.avatar.export.web.distil import distil
-    from flame_nerf.avatar.export.web.layers import FOLDED, bake, changing, layer_offsets
+    from flame_nerf.avatar.export.web.layers import FOLDED, backed, bake, changing, layer_offsets
     from flame_nerf.avatar.export.web.substance import Substance
     from flame_nerf.avatar.export.web.views import own_views
 
@@ -113,6 +113,9 @@ def layered_head(pipeline: Pipeline, camera: FirstCamera, config: WebConfig) -> 
     folded = np.isin(np.array(track.region_names)[track.region], FOLDED)
     offsets = layer_offsets(substance, vertices, triangles, shell, config.layers, folded)
     layered = bake(substance, atlas, vertices, triangles, offsets)
+    backing = model.renderer.backing
+    if backing.is_known:
+        layered = backed(layered, backing.surface.cpu().numpy(), triangles)
     appearance = main_effects(model, config.bases if config.views else 0)
     if not config.views:
         return layered, appearance
