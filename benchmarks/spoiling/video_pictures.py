@@ -191,11 +191,18 @@ def marked(*options: str, name: str = "marked.mp4") -> Make:
 
 
 def deep(primaries: str, transfer: str, *, range_: str = "tv", pixels: str = "yuv420p10le") -> Make:
-    """Ten bits of H.265 in another colour space."""
+    """Ten bits of H.265 that are marked as of another colour space."""
     space = "bt2020nc" if primaries == "bt2020" else "bt709"
-    told = ["-color_primaries", primaries, "-color_trc", transfer, "-colorspace", space, "-color_range", range_]
-    coded = ["-c:v", "libx265", "-x265-params", "log-level=none", "-preset", "ultrafast", "-pix_fmt", pixels]
-    return recoded("deep.mp4", *coded, *told)
+    told = f"setparams=color_primaries={primaries}:color_trc={transfer}:colorspace={space}:range={range_}"
+    coded = ("-c:v", "libx265", "-x265-params", "log-level=none", "-preset", "ultrafast", "-pix_fmt", pixels)
+    return recoded("deep.mp4", "-vf", told, *coded)
+
+
+def wide_range(transfer: str) -> Make:
+    """Filmed in high dynamic range, as phones do: its white at 203 cd/m2, in BT.2020."""
+    told = f"zscale=pin=bt709:tin=bt709:min=gbr:rin=pc:t={transfer}:p=2020:m=2020_ncl:r=tv:npl=203"
+    coded = ("-c:v", "libx265", "-x265-params", "log-level=none", "-preset", "ultrafast")
+    return recoded("phone.mov", "-vf", f"format=gbrp,{told},format=yuv420p10le", *coded)
 
 
 def enlarged(width: int, height: int) -> Make:
@@ -219,8 +226,10 @@ SHAPES: dict[str, Kind] = {
     "10 bits": taken("", deep("bt709", "bt709")),
     "12 bits": taken("", recoded("a.mkv", "-c:v", "ffv1", "-pix_fmt", "yuv444p12le")),
     "see-through": taken("", recoded("a.mov", "-c:v", "png", "-pix_fmt", "rgba")),
-    "HDR, PQ": taken("", deep("bt2020", "smpte2084")),
-    "HDR, HLG": taken("", deep("bt2020", "arib-std-b67")),
+    "HDR, PQ": taken(r"(?s)\A(?!.*marked wrongly).*PQ\) was brought", wide_range("smpte2084")),
+    "HDR, HLG": taken(r"HLG\) was brought", wide_range("arib-std-b67")),
+    "marked as HDR, PQ": taken("marked wrongly. .* ffmpeg", deep("bt2020", "smpte2084")),
+    "marked as HDR, HLG": taken("", deep("bt2020", "arib-std-b67")),
     "full range": taken("", deep("bt709", "bt709", range_="pc", pixels="yuv420p")),
     "a GIF": taken("", recoded("a.gif")),
     "an animated PNG": taken("", recoded("a.apng", "-plays", "0")),
