@@ -134,9 +134,9 @@ class Colours:
         ]
         if not strange and self.transfer == PQ and self.glare > GLARING_SHARE:
             return (
-                f"The file says that it is of high dynamic range (PQ), but {100 * self.glare:.0f} % of it would be brighter "
-                f"than {GLARE:.0f} cd/m2: it seems to be of standard range and marked wrongly. If the pictures come out "
-                "white, mark it rightly and track that: ffmpeg -i VIDEO -vf "
+                f"The file says that it is of high dynamic range (PQ), and {100 * self.glare:.0f} % of it would be "
+                f"brighter than {GLARE:.0f} cd/m2: it seems to be of standard range, marked wrongly. If the pictures "
+                "come out white, mark it rightly and track that: ffmpeg -i VIDEO -vf "
                 "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709 -crf 12 MARKED.mp4"
             )
         if not strange:

@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from data_tools.runs.workspace import stage_key
-from data_tools.tracking.fit.energy import Seen
+from data_tools.tracking.fit.energy import Seen, face_height_px, fitted_pixels
 from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.fit_result import state_arrays, state_from
 from data_tools.tracking.fit.pose_and_expression import put_frames, windows
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.stages import Observations
+from data_tools.tracking.photometric.course import off_course
 from data_tools.tracking.photometric.look import LEARN_STEPS, Look, choose_atlas_frames, learn_look
 from data_tools.tracking.photometric.registration import (
     LOOKAHEAD,
@@ -57,12 +58,20 @@ class Registration:
     """Frames that follow their landmarks alone."""
     covered: Bool[np.ndarray, " T"]
     """Others in which something lies before a part of the face."""
+    off: Bool[np.ndarray, " T"]
+    """Frames of both kinds that lie off the course of those around them: the head is not followed there."""
     before: float
     """Median difference between frames and atlas by landmarks alone, and"""
     after: float
     """after registration, shares of full scale."""
     old: FaceState
     """All frames by their landmarks."""
+
+    @staticmethod
+    def unused(before: float, after: float, old: FaceState) -> Registration:
+        """One that is not believed: all frames follow their landmarks."""
+        every = np.ones(len(old.shift), dtype=bool)
+        return Registration(False, every, ~every, ~every, before, after, old)
 
     def record(self) -> subject.Registration | None:
         """What the subject says of it: None where it is not used."""
@@ -80,6 +89,7 @@ class Registration:
             "registered": int((~self.alone).sum()),
             "by_landmarks": tuple(kept[self.alone].tolist()),
             "covered": tuple(kept[self.covered].tolist()),
+            "off_course": tuple(kept[self.off].tolist()),
             "look_before": 255 * self.before,
             "look_after": 255 * self.after,
         }
@@ -103,8 +113,7 @@ def register(
     landmarks = seen.of_points(points)
     rows = choose_atlas_frames(points, old, landmarks)
     if len(rows) < FEWEST_FRAMES:
-        all_frames = np.ones(len(pictures), dtype=bool)
-        return key, old, Registration(False, all_frames, ~all_frames, np.nan, np.nan, old)
+        return key, old, Registration.unused(np.nan, np.nan, old)
     workers = run.config.workers
 
     def learn(advance: Callable[..., None]) -> dict[str, Any]:
@@ -146,9 +155,12 @@ def register(
     after = float(np.median(off[~alone])) if (~alone).any() else np.inf
     believed = look.usual[2] >= LEAST_LIKENESS and after < look.before and alone.mean() <= MOST_ALONE
     kept = believed and _landmarks_agree(points, state, old, landmarks)
-    covered = covered_frames(strange, alone) & kept
-    result = Registration(bool(kept), alone if kept else np.ones_like(alone), covered, look.before, after, old)
-    return key, state if kept else old, result
+    if not kept:
+        return key, old, Registration.unused(look.before, after, old)
+    covered = covered_frames(strange, alone)
+    fitted, height = fitted_pixels(points, state, landmarks.centre).numpy(), face_height_px(points, state).numpy()
+    astray = off_course(fitted, height, seen.seconds, alone | covered)
+    return key, state, Registration(True, alone, covered, astray, look.before, after, old)
 
 
 def covered_frames(strange: Float[np.ndarray, " T"], alone: Bool[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
