@@ -56,17 +56,16 @@ def test_a_cut_to_another_scene_and_back_gives_two_takes():
     [
         [_scene(1)] * 8,
         [_scene(1)] * 4 + [_noisy(_scene(1), seed) for seed in range(3)] + [_scene(1)] * 4,
-        # A light is switched on, a camera pans, a slow dissolve, and pictures of a slide show: none of them is a cut.
+        # A light is switched on, a camera pans, and pictures of a slide show: none of them is a cut.
         [_scene(1)] * 4 + [np.clip(_scene(1).astype(int) // 2 + 120, 0, 255).astype(np.uint8)] * 4,
         [np.roll(_scene(1), 4 * step, axis=1) for step in range(24)],
-        [np.rint(_scene(1) * (1 - share) + _scene(2) * share).astype(np.uint8) for share in np.linspace(0, 1, 12)],
         [_scene(seed) for seed in range(12)],
         [_scene(1)] * 4 + [np.full((96, 96, 3), 90, np.uint8)] * 3 + [_scene(1)] * 3,
         [np.full((64, 64, 3), 90, np.uint8)] * 6,
         [_scene(1)],
         [],
     ],
-    ids=["still", "noise", "light", "pan", "dissolve", "slides", "gap", "flat", "one", "none"],
+    ids=["still", "noise", "light", "pan", "slides", "gap", "flat", "one", "none"],
 )
 def test_what_is_no_cut_is_left_alone(pictures):
     assert _takes(pictures) == ()
