@@ -9,6 +9,8 @@ from data_tools.tracking.advice import registration_warnings
 from data_tools.tracking.photometric import stage
 from data_tools.tracking.photometric.course import off_course
 
+NONE = np.zeros(80, dtype=bool)
+
 HEIGHT = 100.0
 
 
@@ -44,11 +46,13 @@ def test_a_face_where_the_frames_around_have_it_is_followed_and_one_beside_is_no
     seconds = np.arange(80) / fps
     doubtful = np.isin(np.arange(80), np.arange(first, first + many))
     pixels, height = _swaying(seconds, reach), np.full(80, HEIGHT)
-    assert not off_course(pixels, height, seconds, doubtful).any()
     row = first + many // 2
+    for doubt in ((doubtful, NONE), (NONE, doubtful)):
+        assert not off_course(pixels.__getitem__, height, seconds, *doubt).any()
     pixels[row] += far * HEIGHT * np.array([np.cos(way), np.sin(way)])
     # Nothing is said of frames that show the face well, even beside one that does not.
-    assert np.flatnonzero(off_course(pixels, height, seconds, doubtful)).tolist() == [row]
+    for doubt in ((doubtful, NONE), (NONE, doubtful)):
+        assert np.flatnonzero(off_course(pixels.__getitem__, height, seconds, *doubt)).tolist() == [row]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +67,14 @@ def test_a_face_where_the_frames_around_have_it_is_followed_and_one_beside_is_no
     ],
 )
 def test_what_cannot_be_told_is_not_called_right(doubtful, off):
-    seconds, rows = np.arange(80) / 25, np.arange(80)
-    found = off_course(_swaying(seconds, 0.0), np.full(80, HEIGHT), seconds, np.isin(rows, doubtful))
-    assert np.flatnonzero(found).tolist() == list(off)
+    seconds, rows = np.arange(80) / 25, np.isin(np.arange(80), doubtful)
+    given = _swaying(seconds, 0.0).__getitem__, np.full(80, HEIGHT), seconds
+    assert np.flatnonzero(off_course(*given, rows, NONE)).tolist() == list(off)
+    # Of frames that are blurred at most, nothing is said where nothing can be told.
+    assert not off_course(*given, NONE, rows).any()
+
+
+def test_blurred_noisy_and_coarse_frames_are_looked_at():
+    off, strange = np.full(20, 0.01), np.full(20, 0.005)
+    off[3], strange[8], off[11], strange[12] = 0.0155, 0.07, 0.0113, 0.02
+    assert np.flatnonzero(stage.unclear_frames(off, strange)).tolist() == [3, 8]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from data_tools.runs.workspace import stage_key
-from data_tools.tracking.fit.energy import Seen, face_height_px, fitted_pixels
+from data_tools.tracking.fit.energy import Seen, face_height_px
 from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.fit_result import state_arrays, state_from
 from data_tools.tracking.fit.pose_and_expression import put_frames, windows
@@ -27,9 +28,10 @@ from data_tools.tracking.photometric.registration import (
     register_window,
     window_steps,
 )
-from data_tools.tracking.photometric.surfels import Visibility, spread_surfels
+from data_tools.tracking.photometric.surfels import Surfels, Visibility, spread_surfels
 from data_tools.tracking.run import Run
 from flame_nerf import subject
+from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel
 
 FEWEST_FRAMES = 10
@@ -42,6 +44,9 @@ PARTS = ("alone", "off", "strange")
 MOST_STRANGE = 0.12
 """Share of a frame's points that show something else, beyond the clip's usual share, from which it is covered: a hand
 on mouth and cheek makes 0.15, a mouth as it is opened once in a clip 0.1."""
+UNCLEAR, UNCLEAR_STRANGE = 1.2, 0.03
+"""Median difference to the atlas against the usual one, and share of strange points beyond it, from which a frame's
+place is compared with the frames around: five of six of frames that are seen well stay below."""
 LEAST_LIKENESS = 0.7
 """Correlation of the usual frame with the atlas: below it the frames have no look in common."""
 MOST_ALONE = 0.5
@@ -158,8 +163,13 @@ def register(
     if not kept:
         return key, old, Registration.unused(look.before, after, old)
     covered = covered_frames(strange, alone)
-    fitted, height = fitted_pixels(points, state, landmarks.centre).numpy(), face_height_px(points, state).numpy()
-    astray = off_course(fitted, height, seen.seconds, alone | covered)
+    astray = off_course(
+        partial(surfels_in_picture, surfels.of_identity(state.identity), state, seen.centre),
+        face_height_px(points, state).numpy(),
+        seen.seconds,
+        alone | covered,
+        unclear_frames(off, strange) & ~(alone | covered),
+    )
     return key, state, Registration(True, alone, covered, astray, look.before, after, old)
 
 
@@ -171,6 +181,25 @@ def covered_frames(strange: Float[np.ndarray, " T"], alone: Bool[np.ndarray, " T
         alone: frames that do not show the person at all, which are told of already.
     """
     return ~alone & (strange > np.median(strange) + MOST_STRANGE)
+
+
+def unclear_frames(off: Float[np.ndarray, " T"], strange: Float[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
+    """Frames that are less like the atlas than most: blurred, noisy, coarse.
+
+    Args:
+        off: median difference of each frame to the atlas.
+        strange: share of each frame's points that show something else.
+    """
+    return (off > UNCLEAR * np.median(off)) | (strange > np.median(strange) + UNCLEAR_STRANGE)
+
+
+def surfels_in_picture(
+    surfels: Surfels, state: FaceState, centre: Float[np.ndarray, "2"], row: int
+) -> Float[np.ndarray, "N 2"]:
+    """Pixels of the surfels in one frame."""
+    places = surfels.places(state.expression[row : row + 1])[0]
+    camera = places @ state.rotation[row].numpy().T + state.shift[row].numpy()
+    return perspective(camera, state.focal, centre)
 
 
 def _state_of(part: dict[str, np.ndarray]) -> FaceState:
