@@ -162,9 +162,20 @@ def _titled(good: GoodFilms) -> Pictures:
 
 
 def _dissolved(good: GoodFilms) -> Pictures:
-    shares = np.linspace(0, 1, COUNT)
-    pairs = zip(shares, good.person, good.other, strict=True)
+    """From one person to another without a picture of either alone but the first and the last."""
+    return mixed(good.person, good.other, np.linspace(0, 1, COUNT))
+
+
+def mixed(first: Pictures, second: Pictures, shares: Sequence[float]) -> Pictures:
+    """Pictures of a dissolve, of which each shows this share of the second film."""
+    pairs = zip(shares, first, second, strict=True)
     return [np.rint((1 - share) * one + share * two).astype(np.uint8) for share, one, two in pairs]
+
+
+def _dissolved_later(good: GoodFilms) -> Pictures:
+    shares = np.linspace(0, 1, 10)[1:-1]
+    back = good.person[:-9:-1]
+    return [*good.person, *mixed(back, good.other[:8], shares), *good.other[8:], *good.other[::-1][:4]]
 
 
 def _woven(good: GoodFilms, folder: Path) -> Path:
@@ -290,7 +301,8 @@ PEOPLE: dict[str, Kind] = {
         "only 7 of 14.*cuts to another scene at 0.3 s", filmed(lambda good: [*good.person[:7], *good.other[:7]])
     ),
     "a moment of somebody closer": taken(r"(?s)\A(?!.*hold no face).*4 frames of others", filmed(_cut_in)),
-    "a dissolve to another person": taken("", filmed(_dissolved)),
+    "a dissolve to another person": taken("fades into another scene from 0.5 to 0.9 s", filmed(_dissolved_later)),
+    "nothing but a dissolve": refused("only [012] of 14.*fades into another scene", filmed(_dissolved)),
     "another person at every moment": refused("only . of 14", filmed(_slides)),
     "a title before it": taken("6 frames of others are left out", filmed(_titled)),
     "two people": taken("2 faces are in the video", filmed(lambda good: _beside(good.person, good.other))),

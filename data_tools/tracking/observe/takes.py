@@ -35,8 +35,8 @@ UNMIXED = {OTHER_LOOK: 0.1, 0.6: 0.15}
 are less alike than this: two people may move meanwhile, and so may one, who stays alike."""
 PALER = 0.85
 """A mixture keeps less than this share of the detail that the two have; what moves from place to place keeps it all."""
-STEP_OF_CUT, BACKWARDS, MIXED = 0.5, 0.15, 0.06
-"""A share of the way in one picture is a cut; so much back and it is no dissolve; and less is not mixed at all."""
+STEP_OF_CUT, BACKWARDS = 0.5, 0.15
+"""So much of the way in one picture is a cut; and so much back, and it is no dissolve."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,9 @@ class Dissolve:
     first: int
     last: int
     """The pictures that show both."""
-    span: tuple[int, int]
-    """The last picture seen of the one, and the first of the other."""
     before: Int[np.ndarray, "h w 3"]
     after: Int[np.ndarray, "h w 3"]
-    """Those two."""
+    """A picture of the one, and one of the other."""
 
 
 class Neighbours:
@@ -124,7 +122,7 @@ class Neighbours:
         """First pictures after hard cuts."""
         usual = float(np.median(self._alike)) if self._alike else 1.0
         breaks = [at for at in self._across if self._alike[at - 1] < usual - FALL]
-        breaks = [at for at in breaks if not any(one.span[0] < at <= one.span[1] for one in dissolves)]
+        breaks = [at for at in breaks if not any(one.first <= at <= one.last + 1 for one in dissolves)]
         if all(self._alike[at - 1] >= OTHER_SCENE for at in breaks) or len(self._across) > MOST_CUTS:
             return []
         return breaks
@@ -185,11 +183,14 @@ class _Dissolves:
                 continue
             unmixed = max(most for bound, most in UNMIXED.items() if alike < bound)
             share = self._shares(before, after, first, last, unmixed)
-            mixed = first + 1 + np.flatnonzero((share > MIXED) & (share < 1 - MIXED)) if share is not None else ()
-            if len(mixed):
+            if share is not None:
+                # Where a quarter and three quarters are reached tells both ends: near these, movement tells more.
+                way = np.maximum.accumulate(np.concatenate([[0.0], share, [1.0]]))
+                quarter, three = np.interp((0.25, 0.75), way, np.arange(first, last + 1))
+                begin = max(first + 1, int(quarter - (three - quarter) / 2))
+                end = max(begin, min(last - 1, int(np.ceil(three + (three - quarter) / 2))))
                 offset = self._count - len(self._look)
-                numbers = offset + np.array([mixed[0], mixed[-1], first, last])
-                self._add(numbers.tolist(), self._small[first], self._small[last])
+                self._add(offset + begin, offset + end, self._small[first], self._small[last])
 
     def _shares(
         self,
@@ -222,17 +223,15 @@ class _Dissolves:
     def _ends(self, first: int, last: int) -> tuple[range, range]:
         return range(max(0, first - ENDS + 1), first + 1), range(last, min(last + ENDS, len(self._look)))
 
-    def _add(self, numbers: list[int], before: np.ndarray, after: np.ndarray) -> None:
+    def _add(self, first: int, last: int, before: np.ndarray, after: np.ndarray) -> None:
         """Note a dissolve, or a part of the one before."""
-        first, last, start, end = numbers
-        while self._found and start < self._found[-1].span[1]:
+        while self._found and first <= self._found[-1].last + ENDS:
             one = self._found.pop()
-            first, last = min(first, one.first), max(last, one.last)
-            if one.span[0] < start:
-                start, before = one.span[0], one.before
-            if one.span[1] > end:
-                end, after = one.span[1], one.after
-        self._found.append(Dissolve(first, last, (start, end), before, after))
+            if one.first <= first:
+                first, before = one.first, one.before
+            if one.last >= last:
+                last, after = one.last, one.after
+        self._found.append(Dissolve(first, last, before, after))
 
 
 def _likeness(first: Float[np.ndarray, "3 n"], second: Float[np.ndarray, "3 n"]) -> float:
