@@ -198,6 +198,28 @@ def test_exports_of_other_kinds_of_method_are_refused_in_a_sentence(kind):
     prepare_export(["/usr/bin/ns-render", kind])
 
 
+def test_a_mesh_that_cannot_be_made_is_one_line_and_other_errors_are_shown_as_they_are(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: print("as it is", file=sys.stderr))
+    prepare_export(["ns-export", "poisson"])
+
+    def said(module: str, error: BaseException) -> str:
+        within = {
+            "__name__": "nerfstudio.scripts.exporter",
+            "inner": lambda: exec(code, {"__name__": module, "e": error}),
+        }
+        code = compile("raise e", module, "exec")
+        try:
+            exec("inner()", within)
+        except BaseException as raised:
+            sys.excepthook(type(raised), raised, raised.__traceback__)
+        return capsys.readouterr().err
+
+    words = said("open3d", RuntimeError("[Open3D Error]\n no points"))
+    assert words.count("\n") == 1 and "(RuntimeError: [Open3D Error] no points)" in words and "--load-dir" in words
+    assert said("flame_nerf.model", RuntimeError("a mistake")) == "as it is\n"
+    assert said("open3d", KeyboardInterrupt()) == "as it is\n"
+
+
 def test_camera_paths_go_where_they_can_be_written(root, tmp_path, monkeypatch):
     data = configured(methods.flame_nerf_cpu, root).setup(device="cpu", test_mode="test").datamanager
     assert data.get_datapath() == root

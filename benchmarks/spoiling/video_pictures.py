@@ -162,9 +162,20 @@ def _titled(good: GoodFilms) -> Pictures:
 
 
 def _dissolved(good: GoodFilms) -> Pictures:
-    shares = np.linspace(0, 1, COUNT)
-    pairs = zip(shares, good.person, good.other, strict=True)
+    """From one person to another without a picture of either alone but the first and the last."""
+    return mixed(good.person, good.other, np.linspace(0, 1, COUNT))
+
+
+def mixed(first: Pictures, second: Pictures, shares: Sequence[float]) -> Pictures:
+    """Pictures of a dissolve, of which each shows this share of the second film."""
+    pairs = zip(shares, first, second, strict=True)
     return [np.rint((1 - share) * one + share * two).astype(np.uint8) for share, one, two in pairs]
+
+
+def _dissolved_later(good: GoodFilms) -> Pictures:
+    shares = np.linspace(0, 1, 10)[1:-1]
+    back = good.person[:-9:-1]
+    return [*good.person, *mixed(back, good.other[:8], shares), *good.other[8:], *good.other[::-1][:4]]
 
 
 def _woven(good: GoodFilms, folder: Path) -> Path:
@@ -191,11 +202,18 @@ def marked(*options: str, name: str = "marked.mp4") -> Make:
 
 
 def deep(primaries: str, transfer: str, *, range_: str = "tv", pixels: str = "yuv420p10le") -> Make:
-    """Ten bits of H.265 in another colour space."""
+    """Ten bits of H.265 that are marked as of another colour space."""
     space = "bt2020nc" if primaries == "bt2020" else "bt709"
-    told = ["-color_primaries", primaries, "-color_trc", transfer, "-colorspace", space, "-color_range", range_]
-    coded = ["-c:v", "libx265", "-x265-params", "log-level=none", "-preset", "ultrafast", "-pix_fmt", pixels]
-    return recoded("deep.mp4", *coded, *told)
+    told = f"setparams=color_primaries={primaries}:color_trc={transfer}:colorspace={space}:range={range_}"
+    coded = ("-c:v", "libx265", "-x265-params", "log-level=none", "-preset", "ultrafast", "-pix_fmt", pixels)
+    return recoded("deep.mp4", "-vf", told, *coded)
+
+
+def wide_range(transfer: str) -> Make:
+    """Filmed in high dynamic range, as phones do: its white at 203 cd/m2, in BT.2020."""
+    told = f"zscale=pin=bt709:tin=bt709:min=gbr:rin=pc:t={transfer}:p=2020:m=2020_ncl:r=tv:npl=203"
+    coded = ("-c:v", "libx265", "-x265-params", "log-level=none", "-preset", "ultrafast")
+    return recoded("phone.mov", "-vf", f"format=gbrp,{told},format=yuv420p10le", *coded)
 
 
 def enlarged(width: int, height: int) -> Make:
@@ -219,8 +237,10 @@ SHAPES: dict[str, Kind] = {
     "10 bits": taken("", deep("bt709", "bt709")),
     "12 bits": taken("", recoded("a.mkv", "-c:v", "ffv1", "-pix_fmt", "yuv444p12le")),
     "see-through": taken("", recoded("a.mov", "-c:v", "png", "-pix_fmt", "rgba")),
-    "HDR, PQ": taken("", deep("bt2020", "smpte2084")),
-    "HDR, HLG": taken("", deep("bt2020", "arib-std-b67")),
+    "HDR, PQ": taken(r"(?s)\A(?!.*marked wrongly).*PQ\) was brought", wide_range("smpte2084")),
+    "HDR, HLG": taken(r"HLG\) was brought", wide_range("arib-std-b67")),
+    "marked as HDR, PQ": taken("marked wrongly. .* ffmpeg", deep("bt2020", "smpte2084")),
+    "marked as HDR, HLG": taken("", deep("bt2020", "arib-std-b67")),
     "full range": taken("", deep("bt709", "bt709", range_="pc", pixels="yuv420p")),
     "a GIF": taken("", recoded("a.gif")),
     "an animated PNG": taken("", recoded("a.apng", "-plays", "0")),
@@ -281,7 +301,8 @@ PEOPLE: dict[str, Kind] = {
         "only 7 of 14.*cuts to another scene at 0.3 s", filmed(lambda good: [*good.person[:7], *good.other[:7]])
     ),
     "a moment of somebody closer": taken(r"(?s)\A(?!.*hold no face).*4 frames of others", filmed(_cut_in)),
-    "a dissolve to another person": taken("", filmed(_dissolved)),
+    "a dissolve to another person": taken("fades into another scene from 0.5 to 0.9 s", filmed(_dissolved_later)),
+    "nothing but a dissolve": refused("only [012] of 14.*fades into another scene", filmed(_dissolved)),
     "another person at every moment": refused("only . of 14", filmed(_slides)),
     "a title before it": taken("6 frames of others are left out", filmed(_titled)),
     "two people": taken("2 faces are in the video", filmed(lambda good: _beside(good.person, good.other))),

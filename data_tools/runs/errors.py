@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from flame_nerf.runtime.files import NO_ROOM, DiskFull
+from flame_nerf.runtime.files import NO_ROOM, DiskFull, cause
 
 GO_ON = "Interrupted. Give the same command again to go on from here."
 
@@ -53,6 +53,6 @@ def disk_errors(folder: Path, kind: type[Exception], again: str = "It goes on wh
     except OSError as error:
         where, why = error.filename or folder, error.strerror or error
         if error.errno in NO_ROOM:
-            why = why if isinstance(error, DiskFull) else NO_ROOM[error.errno]
-            raise kind(f"{where}: {why}. Free some space and give the same command again. {again}") from error
+            why = why if isinstance(error, DiskFull) else cause(error.errno, Path(where))
+            raise kind(f"{where}: {why}. {NO_ROOM[error.errno]} and give the same command again. {again}") from error
         raise kind(f"{where}: {why}. Check the folder, then give the same command again.") from error

@@ -78,11 +78,18 @@ def registration_warnings(registration: Registration | None, kept: Int[np.ndarra
             "The frames do not agree on how the person looks (light that changes, a covered face, heavy compression): "
             "poses follow the landmarks alone.",
         )
-    alone, covered, found = kept[registration.alone], kept[registration.covered], []
+    off, alone, covered = registration.off, kept[registration.alone & ~registration.off], kept[registration.covered]
+    found = []
+    if off.any():
+        found.append(
+            f"{off.sum()} frames are hard to see (blurred, dark, covered, cut off), and their head is not where the "
+            f"frames around them have it: tracking is probably wrong there: {_runs(kept[off].tolist())}. Film them "
+            "again, or cut them out of the video."
+        )
     if len(alone):
         found.append(
             f"{len(alone)} frames do not show the person as the others do (overexposed, dark, covered, cut off) and "
-            f"follow their landmarks alone: {_runs(alone.tolist())}."
+            f"follow their landmarks alone, to where the frames around them have the head: {_runs(alone.tolist())}."
         )
     if len(covered):
         found.append(

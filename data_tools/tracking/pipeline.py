@@ -43,7 +43,7 @@ from data_tools.tracking.observe.landmarks import (
     no_face,
 )
 from data_tools.tracking.observe.matte import UNSURE, find_mattes
-from data_tools.tracking.observe.takes import longest_take, take_words
+from data_tools.tracking.observe.takes import longest_take, mixed_pictures, take_words
 from data_tools.tracking.observe.video import Sampled, VideoInfo, glimpses, probe, sample
 from data_tools.tracking.result import summary_of
 from data_tools.tracking.run import Run
@@ -51,7 +51,7 @@ from flame_nerf.subject import SubjectError, load_subject
 
 FEWEST_FRAMES = 10
 """Below this nothing can be learned from a video."""
-READER = 4
+READER = 5
 """Raised when videos are read in another way, so that an interrupted run does not go on with older pictures."""
 CHECKED_MATTES = 20
 """Given mattes that are compared with the keypoints, evenly spread."""
@@ -189,8 +189,8 @@ def _run_stages(run: Run, info: VideoInfo, final_key: str) -> TrackSummary:
         kept = np.flatnonzero(np.isfinite(landmarks[..., 0]).sum(axis=1) >= FEWEST_POINTS)
         notes = given.notes + notes
     _check_enough(run, len(kept), len(pictures))
-    if sampled.takes and config.cuts == "split":
-        sampled, kept = _one_take(sampled, kept, config.fps)
+    if sampled.dissolves or (sampled.takes and config.cuts == "split"):
+        sampled, kept = _one_take(sampled, kept, config)
         key = stage_key(key, {"take": kept.tolist()})
         _check_enough(run, len(kept), len(pictures), sampled.warnings[0])
     if run.config.mattes is None:
@@ -221,11 +221,17 @@ def _say_so_far(run: Run, sampled: Sampled, kept: np.ndarray, others: int, notes
         run.bars.say(f"Warning: {warning}")
 
 
-def _one_take(sampled: Sampled, kept: np.ndarray, fps: float) -> tuple[Sampled, np.ndarray]:
-    """The take with most of the frames that can be used, and what is said of the others."""
-    used = longest_take(sampled.takes, kept)
-    elsewhere = np.setdiff1d(np.arange(len(sampled.takes)), used)
-    words = take_words(sampled.takes, used, len(elsewhere), np.array(sampled.slots) / fps)
+def _one_take(sampled: Sampled, kept: np.ndarray, config: TrackConfig) -> tuple[Sampled, np.ndarray]:
+    """The take with most of the frames that can be used, and what is said of the others; where all are wanted, what no
+    dissolve shows."""
+    seconds, every = np.array(sampled.slots) / config.fps, np.arange(len(sampled.takes))
+    if config.cuts == "keep":
+        elsewhere = mixed_pictures(sampled.dissolves)
+        used, words = np.setdiff1d(every, elsewhere), f"Left out: {len(elsewhere)} frames that show two scenes at once."
+    else:
+        used = longest_take(sampled.takes, kept, sampled.dissolves)
+        elsewhere = np.setdiff1d(every, used)
+        words = take_words(sampled.takes, used, len(elsewhere), seconds, sampled.dissolves)
     said = dataclasses.replace(sampled, elsewhere=tuple(elsewhere.tolist()), warnings=(words, *sampled.warnings))
     return said, np.intersect1d(kept, used)
 

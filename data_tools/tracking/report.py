@@ -105,7 +105,8 @@ def _registered_tile(summary: TrackSummary) -> list[tuple[str, str, str, bool]]:
     if summary.registered is None:
         return []
     change = f"{summary.look_before:.1f} → {summary.look_after:.1f}"
-    note = f"grey levels from the look; {len(summary.by_landmarks)} frames by landmarks"
+    alone, astray = len(summary.by_landmarks), len(summary.off_course)
+    note = f"grey levels from the look; {alone} frames by landmarks, {astray} probably wrong"
     return [("registration", change, note, summary.look_after < summary.look_before)]
 
 

@@ -263,7 +263,7 @@ def summary_note(summary: TrackSummary) -> dict[str, Any]:
 def summary_of(subject: Subject) -> TrackSummary:
     """The summary stored with a subject."""
     note = dict(subject.extra["tracking"]["summary"])
-    several = ("dropped", "by_landmarks", "covered", "yaw_range_deg", "pitch_range_deg", "warnings", "notes")
-    for name in (*several, "shortfalls"):
+    frames, ranges = ("dropped", "by_landmarks", "covered", "off_course"), ("yaw_range_deg", "pitch_range_deg")
+    for name in (*frames, *ranges, "warnings", "notes", "shortfalls"):
         note[name] = tuple(note.get(name, ()))
     return TrackSummary(subject=subject.root, report=subject.root / "report.html", **note)

@@ -6,9 +6,12 @@ import io
 import os
 import select
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from traceback import walk_tb
+from types import TracebackType
 
 from flame_nerf.runtime.compatibility import mend_tsdf_export
 
@@ -36,6 +39,32 @@ def prepare_export(arguments: Sequence[str]) -> None:
         )
     if asked == "tsdf":
         mend_tsdf_export()
+    if asked == "poisson":
+        sys.excepthook = partial(_no_mesh, sys.excepthook)
+
+
+def _no_mesh(
+    shown: Callable[..., object], kind: type[BaseException], error: BaseException, trace: TracebackType
+) -> None:
+    """Say in a line why ns-export poisson ends, where it is the mesh's making that fails.
+
+    Of too few points, or of a fog without a surface, open3d and what unwraps the mesh raise errors of many kinds.
+
+    Args:
+        shown: how Python shows errors, for all others.
+    """
+    # The innermost frame is what raises it.
+    raised_in = [frame.f_globals.get("__name__", "").split(".")[0] for frame, _ in walk_tb(trace)]
+    if not issubclass(kind, Exception) or raised_in[-1:] == ["flame_nerf"] or "nerfstudio" not in raised_in:
+        shown(kind, error, trace)
+        return
+    words = " ".join(str(error).split()) or "no reason given"
+    print(
+        f"ns-export poisson: no mesh came of this avatar ({kind.__name__}: {words:.200}). One of some hundred steps is "
+        "a fog that has no surface: train it on with --load-dir, and give --num-points 100000 or more. Or take "
+        "ns-export tsdf, which needs no points.",
+        file=sys.stderr,
+    )
 
 
 @contextmanager

@@ -13,15 +13,71 @@ from collections.abc import Iterator
 from pathlib import Path
 
 NO_ROOM = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the quota of this disk is used up",
-    errno.EFBIG: "files may not become that large here (ulimit -f)",
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Delete files of your own on that disk, or ask for a larger quota,",
+    errno.EFBIG: "Raise the limit (ulimit -f unlimited), or name a folder on another disk,",
 }
-"""Why a disk takes no more, by the error's number."""
+"""Numbers of the errors by which a disk takes no more, and what to do about each."""
+
+
+_LENGTHENED = 1 << 16
+
+
+def cause(number: int, path: Path) -> str:
+    """Why a disk takes no more for a file, in words.
+
+    Args:
+        number: the refusal's, one of `NO_ROOM`.
+    """
+    if number == errno.EDQUOT:
+        return "your quota on this disk is used up"
+    if number == errno.EFBIG:
+        limit = _largest_file()
+        return f"files may not become larger than {in_words(limit)} here (ulimit -f)" if limit else "too large a file"
+    return "the disk has no room for another file, however small" if _no_more_files(path) else "the disk is full"
+
+
+def _largest_file() -> int | None:
+    """Bytes that a file of this process may have; None: any number."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def _no_more_files(path: Path) -> bool:
+    """Whether the file system has used up its numbers for files, of which some count none."""
+    if not hasattr(os, "statvfs"):
+        return False
+    told = os.statvfs(_folder_of(path))
+    return told.f_files > 0 and told.f_favail == 0
+
+
+def _folder_of(path: Path) -> Path:
+    """The folder that a file would be in, or the one above that is there."""
+    return next(folder for folder in path.absolute().parents if folder.is_dir())
+
+
+def refusal_at(path: Path) -> int | None:
+    """Number of the error by which the disk refuses to lengthen a file that is there; None: it does not.
+
+    For libraries that keep it to themselves. Lengthens the file where it can.
+    """
+    try:
+        with path.open("ab", buffering=0) as file:
+            left = _LENGTHENED
+            while left:  # a disk takes what it has room for, and refuses what comes next
+                left -= file.write(bytes(left))
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno
+    return None
 
 
 class DiskFull(OSError):
-    """There is no room for a file. `strerror` says why, how much the file needs, and how much is free."""
+    """There is no room for a file. `strerror` says why, what the file needs, and what a full disk has free."""
 
     def __init__(self, number: int, path: Path, size: int | None, written: int = 0) -> None:
         """
@@ -31,11 +87,14 @@ class DiskFull(OSError):
             size: bytes that it needs; None where that is not known.
             written: bytes that there was room for.
         """
-        free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free + written
-        needs = f"it needs {in_words(size)}, " if size is not None else ""
+        needs = f"it needs {in_words(size)}" if size is not None else ""
         if size is None and written:
-            needs = f"it needs more than {in_words(written)}, "
-        super().__init__(number, f"{NO_ROOM[number]}: {needs}{in_words(free)} are free", str(path))
+            needs = f"it needs more than {in_words(written)}"
+        # What the whole disk has free says nothing of a quota or of a limit.
+        free = shutil.disk_usage(_folder_of(path)).free + written if number == errno.ENOSPC else None
+        told = [needs] if needs else []
+        told += [] if free is None else [f"{in_words(free)} are free"]
+        super().__init__(number, ": ".join([cause(number, path), *([", ".join(told)] if told else [])]), str(path))
 
 
 def in_words(size: int) -> str:

@@ -25,7 +25,7 @@ from tyro.conf import Fixed
 
 from flame_nerf.kernels.cpu.threads import threads_for_kernels
 from flame_nerf.runtime.errors import AvatarError
-from flame_nerf.runtime.files import NO_ROOM, DiskFull, whole
+from flame_nerf.runtime.files import NO_ROOM, DiskFull, refusal_at, whole
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.scratch import ScratchError
 from flame_nerf.subject import SubjectError
@@ -223,7 +223,8 @@ def _refusal(error: OSError | RuntimeError, part: Path, path: Path) -> str:
     """Why a checkpoint could not be written."""
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, RuntimeError) and any(words in str(error) for words in TORCH_ON_FULL_DISKS):
-        number = errno.ENOSPC
+        # It does not say why.
+        number = refusal_at(part) or errno.ENOSPC
     if number in NO_ROOM and not isinstance(error, DiskFull):
         error = DiskFull(number, path, None, part.stat().st_size if part.is_file() else 0)
     return getattr(error, "strerror", None) or first_line(error)

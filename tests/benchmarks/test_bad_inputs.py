@@ -24,7 +24,7 @@ EVERY = 13
 """One kind of so many."""
 ONCE_WRONG = {
     "a pipe", "a device of zeros", "a list of files", "a folder of copies", "a folder with a pipe in it",
-    "a cut too soon",
+    "a cut too soon", "a dissolve to another person", "marked as HDR, PQ",
     "a moment of somebody closer", "a sheet before the face", "w: a fraction", "background: not there",
     "file_path: too long", "file_path: a device", "transform_matrix: another last row", "expression: a million",
     "identity: a million", "pose: in degrees", "expression_names: twice the same", "picture: a GIF by its name a PNG",

@@ -51,7 +51,7 @@ def test_no_room_for_the_meshes_is_one_line_and_goes_on(source, whole, tmp_path)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
     try:
         with pytest.raises(
-            ImportingError, match=r"vertices\.npy: .*it needs \d.* are free\. Free some space"
+            ImportingError, match=r"vertices\.npy: .*than 60\.0 kB here.*it needs \d.*\. Raise the limit \(ulimit"
         ) as caught:
             run(source, tmp_path)
     finally:

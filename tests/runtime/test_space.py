@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from test_files import KILLED
 
-from flame_nerf.runtime.files import DiskFull, whole, whole_folder
+from flame_nerf.runtime.files import DiskFull, refusal_at, whole, whole_folder
 from flame_nerf.runtime.space import mapped_file
 
 
@@ -53,7 +53,7 @@ def test_no_room_to_map_is_an_error_and_no_file(tmp_path, monkeypatch, reserves)
     if not reserves:
         monkeypatch.setattr(os, "posix_fallocate", _cannot, raising=False)
     path = tmp_path / "vertices.npy"
-    with no_larger_than(100_000), pytest.raises(DiskFull, match=r"ulimit -f.*needs 3\.6 MB, .* free.*vertices\.npy"):
+    with no_larger_than(100_000), pytest.raises(DiskFull, match=r"than 100\.0 kB here \(ulimit -f\): it needs 3\.6 MB"):
         mapped_file(path, (1000, 300, 3), np.float32)
     assert list(tmp_path.iterdir()) == []
     free = shutil.disk_usage(tmp_path)._replace(free=1000)
@@ -69,6 +69,21 @@ def test_no_room_for_a_file_names_it_and_leaves_none(tmp_path, size, needs):
     with no_larger_than(4096), pytest.raises(DiskFull, match=needs) as caught, whole(path, size=size) as spare:
         spare.write_bytes(bytes(5_000_000))
     assert caught.value.filename == str(path) and list(tmp_path.iterdir()) == []
+
+
+def test_a_refusal_that_a_library_keeps_to_itself_is_found_out(tmp_path):
+    path = tmp_path / "weights.ckpt"
+    path.write_bytes(bytes(3000))
+    with no_larger_than(4096):
+        assert refusal_at(path) == errno.EFBIG
+    assert refusal_at(path) is None
+
+
+def test_a_disk_without_numbers_for_files_is_not_called_full(tmp_path, monkeypatch):
+    told = os.statvfs(tmp_path)
+    numbers = os.statvfs_result([*told[:5], 1000, 0, 0, *told[8:]])
+    monkeypatch.setattr(os, "statvfs", lambda _: numbers)
+    assert "no room for another file" in DiskFull(errno.ENOSPC, tmp_path / "a.png", 10).strerror
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

@@ -1,21 +1,80 @@
-"""Frames in which something lies before a part of the face are named."""
+"""Frames in which something lies before a part of the face are named, and those in which the head is lost, apart."""
 
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_tools.tracking.advice import registration_warnings
 from data_tools.tracking.photometric import stage
+from data_tools.tracking.photometric.course import off_course
+
+NONE = np.zeros(80, dtype=bool)
+
+HEIGHT = 100.0
 
 
 def test_frames_that_show_a_part_of_the_face_as_no_others_do_are_covered():
     count = 20
-    usual, alone = np.linspace(0.0, 0.02, count), np.arange(count) == 5
+    usual, alone = np.linspace(0.0, 0.02, count), np.isin(np.arange(count), [5, 6])
     strange = np.where(np.isin(np.arange(count), [5, 8]), 0.15, usual)
     # What is seen once in a clip, such as a mouth wide open, is as far off as this.
     strange[11] = 0.11
     covered = stage.covered_frames(strange, alone)
     assert np.flatnonzero(covered).tolist() == [8]
-    result = stage.Registration(True, alone, covered, 0.1, 0.1, None)
+    off = np.arange(count) == 6
+    result = stage.Registration(True, alone, covered, off, 0.1, 0.1, None)
     kept = 100 + np.arange(count)
-    assert result.summary(kept)["covered"] == (108,) and result.summary(kept)["by_landmarks"] == (105,)
+    summary = result.summary(kept)
+    assert summary["covered"] == (108,) and summary["by_landmarks"] == (105, 106) and summary["off_course"] == (106,)
     words = registration_warnings(result, kept)
-    assert len(words) == 2 and "landmarks alone: 105." in words[0] and "glasses that shine): 108." in words[1]
+    assert len(words) == 3 and "probably wrong there: 106. Film" in words[0]
+    assert "landmarks alone" in words[1] and words[1].endswith(": 105.") and "glasses that shine): 108." in words[2]
+
+
+def _swaying(seconds: np.ndarray, reach: float) -> np.ndarray:
+    """A face of five points that sways once in two seconds, pixels."""
+    face = np.array([[0, 0], [30, 10], [-30, 10], [15, 60], [-15, 60]], dtype=float)
+    return face + reach * HEIGHT * np.stack([np.sin(np.pi * seconds), np.cos(np.pi * seconds)], axis=1)[:, None]
+
+
+@given(
+    st.integers(1, 12), st.integers(4, 60), st.floats(0, 0.1), st.floats(0, 2 * np.pi), st.floats(0.06, 3),
+    st.sampled_from([25.0, 30.0, 60.0]),
+)  # fmt: skip
+def test_a_face_where_the_frames_around_have_it_is_followed_and_one_beside_is_not(many, first, reach, way, far, fps):
+    seconds = np.arange(80) / fps
+    doubtful = np.isin(np.arange(80), np.arange(first, first + many))
+    pixels, height = _swaying(seconds, reach), np.full(80, HEIGHT)
+    row = first + many // 2
+    for doubt in ((doubtful, NONE), (NONE, doubtful)):
+        assert not off_course(pixels.__getitem__, height, seconds, *doubt).any()
+    pixels[row] += far * HEIGHT * np.array([np.cos(way), np.sin(way)])
+    # Nothing is said of frames that show the face well, even beside one that does not.
+    for doubt in ((doubtful, NONE), (NONE, doubtful)):
+        assert np.flatnonzero(off_course(pixels.__getitem__, height, seconds, *doubt)).tolist() == [row]
+
+
+@pytest.mark.parametrize(
+    "doubtful, off",
+    [
+        (range(5), []),  # nothing before it
+        (range(75, 80), []),
+        (range(20), range(8)),  # half a second from the first frame that can be seen
+        (range(20, 60), range(20, 60)),  # 1.6 s: a head may be anywhere meanwhile
+        (range(80), range(80)),
+        ([], []),
+    ],
+)
+def test_what_cannot_be_told_is_not_called_right(doubtful, off):
+    seconds, rows = np.arange(80) / 25, np.isin(np.arange(80), doubtful)
+    given = _swaying(seconds, 0.0).__getitem__, np.full(80, HEIGHT), seconds
+    assert np.flatnonzero(off_course(*given, rows, NONE)).tolist() == list(off)
+    # Of frames that are blurred at most, nothing is said where nothing can be told.
+    assert not off_course(*given, NONE, rows).any()
+
+
+def test_blurred_noisy_and_coarse_frames_are_looked_at():
+    off, strange = np.full(20, 0.01), np.full(20, 0.005)
+    off[3], strange[8], off[11], strange[12] = 0.0155, 0.07, 0.0113, 0.02
+    assert np.flatnonzero(stage.unclear_frames(off, strange)).tolist() == [3, 8]

@@ -68,6 +68,8 @@ class Sampled:
     """How the video was understood: the stream, the clock, the colours."""
     takes: tuple[int, ...] = ()
     """Take of each picture, from 0; empty where the video has no cuts."""
+    dissolves: tuple[tuple[int, int], ...] = ()
+    """First and last picture of each dissolve: they show two scenes at once, and are takes of their own."""
     elsewhere: tuple[int, ...] = ()
     """Pictures of takes that are not used."""
 
@@ -76,7 +78,8 @@ class Sampled:
         """What `dataclasses.asdict` took apart, and JSON kept."""
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in note.items()}
         framing = {name: tuple(value) if isinstance(value, list) else value for name, value in note["framing"].items()}
-        return Sampled(**values | {"framing": Framing(**framing)})
+        dissolves = tuple((first, last) for first, last in values["dissolves"])
+        return Sampled(**values | {"framing": Framing(**framing), "dissolves": dissolves})
 
 
 @dataclass(frozen=True)
@@ -236,6 +239,7 @@ def sample(
         warnings=warnings,
         notes=source.notes(),
         takes=neighbours.takes(),
+        dissolves=neighbours.dissolves,
     )
 
 

@@ -35,6 +35,9 @@ HLG_PEAK, HLG_GAMMA = 1000.0, 1.2
 PQ_PEAK = 10000.0
 GRADED_WHITE, CONVERTED_WHITE = 203.0, 100.0
 """White of a picture in cd/m2: filmed or graded for high dynamic range (ITU-R BT.2408), and of converted standard."""
+GLARE, GLARING_SHARE = 1000.0, 0.03
+"""Light that filmed pictures reach in reflections and lamps, cd/m2, and the share of a film from which that is strange:
+numbers of standard range that are read as PQ are as bright."""
 TOLERANCE = 1.1
 """How far above its white compression may throw a converted picture."""
 SCREEN_GAMMA = 2.4
@@ -91,6 +94,8 @@ class Colours:
     """FFmpeg's numbers of them, which are those of ITU-T H.273."""
     peak: float = 0.0
     """Brightest light that the film shows, cd/m2; only high dynamic range needs it."""
+    glare: float = 0.0
+    """Share of the film that is brighter than `GLARE`."""
 
     @property
     def high(self) -> bool:
@@ -127,6 +132,13 @@ class Colours:
             )
             if number in table
         ]
+        if not strange and self.transfer == PQ and self.glare > GLARING_SHARE:
+            return (
+                f"The file says that it is of high dynamic range (PQ), and {100 * self.glare:.0f} % of it would be "
+                f"brighter than {GLARE:.0f} cd/m2: it seems to be of standard range, marked wrongly. If the pictures "
+                "come out white, mark it rightly and track that: ffmpeg -i VIDEO -vf "
+                "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709 -crf 12 MARKED.mp4"
+            )
         if not strange:
             return ""
         return (
@@ -188,6 +200,8 @@ def colours_of(frame: Any, context: Any) -> Colours:
     return Colours(told("color_trc"), told("color_primaries"), told("colorspace"))
 
 
-def brightest(colours: Colours, picture: UInt16[np.ndarray, "H W 3"]) -> float:
-    """Light that all but a thousandth of a picture stays below, cd/m2: compression throws single pixels higher."""
-    return float(np.percentile(colours.light(picture).max(axis=-1), 99.9))
+def lights_of(colours: Colours, picture: UInt16[np.ndarray, "H W 3"]) -> tuple[float, float]:
+    """Light that all but a thousandth of a picture stays below, cd/m2, since compression throws single pixels higher;
+    and the share of it that is brighter than `GLARE`."""
+    light = colours.light(picture).max(axis=-1)
+    return float(np.percentile(light, 99.9)), float((light > GLARE).mean())

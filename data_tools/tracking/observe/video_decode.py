@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from jaxtyping import Float, Shaped
 
 from data_tools.tracking.config import TrackingError
 from data_tools.tracking.observe.video_clock import Clock
-from data_tools.tracking.observe.video_colour import Colours, brightest, colours_of
+from data_tools.tracking.observe.video_colour import Colours, colours_of, lights_of
 from data_tools.tracking.observe.video_stream import Film, open_film, reason
 
 NOTHING_DECODED = "no frame could be decoded. Is the file complete? Copy or export it again."
@@ -158,7 +158,10 @@ def survey(video: Path) -> Colours:
         return colours
     lights = _lights(video, colours, "NONKEY")
     lights = lights if len(lights) >= FEW_KEYS else _lights(video, colours, "DEFAULT")
-    return Colours(colours.transfer, colours.primaries, colours.matrix, max(lights, default=0.0))
+    if not lights:
+        return colours
+    peaks, glare = zip(*lights, strict=True)
+    return replace(colours, peak=max(peaks), glare=sum(glare) / len(glare))
 
 
 def first_frame(video: Path, film: Film) -> Any:
@@ -173,18 +176,18 @@ def first_frame(video: Path, film: Film) -> Any:
     return frame
 
 
-def _lights(video: Path, colours: Colours, skipped: str) -> list[float]:
-    """Brightest light of pictures of a film, at most `SURVEYED`."""
+def _lights(video: Path, colours: Colours, skipped: str) -> list[tuple[float, float]]:
+    """`lights_of` pictures of a film, at most `SURVEYED`."""
     import av
 
-    lights: list[float] = []
+    lights: list[tuple[float, float]] = []
     with open_film(video) as film:
         film.stream.codec_context.skip_frame = skipped
         try:
             for frame in _frames(film, Tally()):
                 scale = min(1.0, SURVEYED_SIDE / max(frame.width, frame.height))
                 size = {"width": max(1, round(scale * frame.width)), "height": max(1, round(scale * frame.height))}
-                lights.append(brightest(colours, frame.to_ndarray(format="rgb48le", **size)))
+                lights.append(lights_of(colours, frame.to_ndarray(format="rgb48le", **size)))
                 if len(lights) == SURVEYED:
                     break
         except (av.error.FFmpegError, OSError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from data_tools.runs.workspace import stage_key
-from data_tools.tracking.fit.energy import Seen
+from data_tools.tracking.fit.energy import Seen, face_height_px
 from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.fit_result import state_arrays, state_from
 from data_tools.tracking.fit.pose_and_expression import put_frames, windows
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.stages import Observations
+from data_tools.tracking.photometric.course import off_course
 from data_tools.tracking.photometric.look import LEARN_STEPS, Look, choose_atlas_frames, learn_look
 from data_tools.tracking.photometric.registration import (
     LOOKAHEAD,
@@ -26,9 +28,10 @@ from data_tools.tracking.photometric.registration import (
     register_window,
     window_steps,
 )
-from data_tools.tracking.photometric.surfels import Visibility, spread_surfels
+from data_tools.tracking.photometric.surfels import Surfels, Visibility, spread_surfels
 from data_tools.tracking.run import Run
 from flame_nerf import subject
+from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel
 
 FEWEST_FRAMES = 10
@@ -41,6 +44,9 @@ PARTS = ("alone", "off", "strange")
 MOST_STRANGE = 0.12
 """Share of a frame's points that show something else, beyond the clip's usual share, from which it is covered: a hand
 on mouth and cheek makes 0.15, a mouth as it is opened once in a clip 0.1."""
+UNCLEAR, UNCLEAR_STRANGE = 1.2, 0.03
+"""Median difference to the atlas against the usual one, and share of strange points beyond it, from which a frame's
+place is compared with the frames around: five of six of frames that are seen well stay below."""
 LEAST_LIKENESS = 0.7
 """Correlation of the usual frame with the atlas: below it the frames have no look in common."""
 MOST_ALONE = 0.5
@@ -57,12 +63,20 @@ class Registration:
     """Frames that follow their landmarks alone."""
     covered: Bool[np.ndarray, " T"]
     """Others in which something lies before a part of the face."""
+    off: Bool[np.ndarray, " T"]
+    """Frames of both kinds that lie off the course of those around them: the head is not followed there."""
     before: float
     """Median difference between frames and atlas by landmarks alone, and"""
     after: float
     """after registration, shares of full scale."""
     old: FaceState
     """All frames by their landmarks."""
+
+    @staticmethod
+    def unused(before: float, after: float, old: FaceState) -> Registration:
+        """One that is not believed: all frames follow their landmarks."""
+        every = np.ones(len(old.shift), dtype=bool)
+        return Registration(False, every, ~every, ~every, before, after, old)
 
     def record(self) -> subject.Registration | None:
         """What the subject says of it: None where it is not used."""
@@ -80,6 +94,7 @@ class Registration:
             "registered": int((~self.alone).sum()),
             "by_landmarks": tuple(kept[self.alone].tolist()),
             "covered": tuple(kept[self.covered].tolist()),
+            "off_course": tuple(kept[self.off].tolist()),
             "look_before": 255 * self.before,
             "look_after": 255 * self.after,
         }
@@ -103,8 +118,7 @@ def register(
     landmarks = seen.of_points(points)
     rows = choose_atlas_frames(points, old, landmarks)
     if len(rows) < FEWEST_FRAMES:
-        all_frames = np.ones(len(pictures), dtype=bool)
-        return key, old, Registration(False, all_frames, ~all_frames, np.nan, np.nan, old)
+        return key, old, Registration.unused(np.nan, np.nan, old)
     workers = run.config.workers
 
     def learn(advance: Callable[..., None]) -> dict[str, Any]:
@@ -146,9 +160,17 @@ def register(
     after = float(np.median(off[~alone])) if (~alone).any() else np.inf
     believed = look.usual[2] >= LEAST_LIKENESS and after < look.before and alone.mean() <= MOST_ALONE
     kept = believed and _landmarks_agree(points, state, old, landmarks)
-    covered = covered_frames(strange, alone) & kept
-    result = Registration(bool(kept), alone if kept else np.ones_like(alone), covered, look.before, after, old)
-    return key, state if kept else old, result
+    if not kept:
+        return key, old, Registration.unused(look.before, after, old)
+    covered = covered_frames(strange, alone)
+    astray = off_course(
+        partial(surfels_in_picture, surfels.of_identity(state.identity), state, seen.centre),
+        face_height_px(points, state).numpy(),
+        seen.seconds,
+        alone | covered,
+        unclear_frames(off, strange) & ~(alone | covered),
+    )
+    return key, state, Registration(True, alone, covered, astray, look.before, after, old)
 
 
 def covered_frames(strange: Float[np.ndarray, " T"], alone: Bool[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
@@ -159,6 +181,25 @@ def covered_frames(strange: Float[np.ndarray, " T"], alone: Bool[np.ndarray, " T
         alone: frames that do not show the person at all, which are told of already.
     """
     return ~alone & (strange > np.median(strange) + MOST_STRANGE)
+
+
+def unclear_frames(off: Float[np.ndarray, " T"], strange: Float[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
+    """Frames that are less like the atlas than most: blurred, noisy, coarse.
+
+    Args:
+        off: median difference of each frame to the atlas.
+        strange: share of each frame's points that show something else.
+    """
+    return (off > UNCLEAR * np.median(off)) | (strange > np.median(strange) + UNCLEAR_STRANGE)
+
+
+def surfels_in_picture(
+    surfels: Surfels, state: FaceState, centre: Float[np.ndarray, "2"], row: int
+) -> Float[np.ndarray, "N 2"]:
+    """Pixels of the surfels in one frame."""
+    places = surfels.places(state.expression[row : row + 1])[0]
+    camera = places @ state.rotation[row].numpy().T + state.shift[row].numpy()
+    return perspective(camera, state.focal, centre)
 
 
 def _state_of(part: dict[str, np.ndarray]) -> FaceState:

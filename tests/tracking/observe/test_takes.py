@@ -1,4 +1,4 @@
-"""Cuts within a video, several people in it, and pictures woven of two moments."""
+"""Cuts and dissolves within a video, several people in it, and pictures woven of two moments."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from track_clips import ffmpeg, sampled_from, steady, write_video
 
 from data_tools.runs.pictures import load_picture
+from data_tools.synth import SynthConfig, synthesise
 from data_tools.tracking.config import TrackConfig, TrackingError, check
 from data_tools.tracking.observe import landmarks
 from data_tools.tracking.observe.landmarks import _Detection, find_face
@@ -56,20 +57,73 @@ def test_a_cut_to_another_scene_and_back_gives_two_takes():
     [
         [_scene(1)] * 8,
         [_scene(1)] * 4 + [_noisy(_scene(1), seed) for seed in range(3)] + [_scene(1)] * 4,
-        # A light is switched on, a camera pans, a slow dissolve, and pictures of a slide show: none of them is a cut.
+        # A light is switched on, a camera pans, and pictures of a slide show: none of them is a cut.
         [_scene(1)] * 4 + [np.clip(_scene(1).astype(int) // 2 + 120, 0, 255).astype(np.uint8)] * 4,
         [np.roll(_scene(1), 4 * step, axis=1) for step in range(24)],
-        [np.rint(_scene(1) * (1 - share) + _scene(2) * share).astype(np.uint8) for share in np.linspace(0, 1, 12)],
+        [cv2.resize(_scene(1)[step : 96 - step, step : 96 - step], (96, 96)) for step in range(24)],
+        [cv2.GaussianBlur(_scene(1), (0, 0), 0.1 + step) for step in (*range(12), *range(12, 0, -1))],
         [_scene(seed) for seed in range(12)],
         [_scene(1)] * 4 + [np.full((96, 96, 3), 90, np.uint8)] * 3 + [_scene(1)] * 3,
         [np.full((64, 64, 3), 90, np.uint8)] * 6,
         [_scene(1)],
         [],
     ],
-    ids=["still", "noise", "light", "pan", "dissolve", "slides", "gap", "flat", "one", "none"],
+    ids=["still", "noise", "light", "pan", "zoom", "blur", "slides", "gap", "flat", "one", "none"],
 )
 def test_what_is_no_cut_is_left_alone(pictures):
     assert _takes(pictures) == ()
+
+
+def _mixed(first, second, length: int) -> list[np.ndarray]:
+    """Pictures of a dissolve between two films' pictures."""
+    shares = np.linspace(0, 1, length + 2)[1:-1]
+    pairs = zip(shares, first, second, strict=False)
+    return [np.rint(one * (1 - share) + two * share).astype(np.uint8) for share, one, two in pairs]
+
+
+@pytest.mark.parametrize("length", [5, 9, 24, 50])
+def test_a_dissolve_is_a_take_of_its_own_and_what_comes_back_is_the_first(length):
+    scene, other = [_scene(1)] * length, [_scene(2)] * length
+    neighbours = Neighbours()
+    pictures = [*scene[:5] * 3, *_mixed(scene, other, length), *other[:5] * 3, *_mixed(other, scene, length)]
+    for picture in [*pictures, *scene[:5] * 3]:
+        neighbours.see(picture)
+    takes, dissolves = neighbours.takes(), neighbours.dissolves
+    assert len(dissolves) == 2 and sorted(set(takes)) == [0, 1, 2, 3]
+    for (first, last), start in zip(dissolves, (15, 30 + length), strict=True):
+        # A picture more at each end costs little.
+        assert start - 2 <= first <= start and start + length - 1 <= last <= start + length + 1
+    assert takes[:12] == takes[-12:] == (0,) * 12 and takes[16] == 1 and takes[15 + length + 7] == 2
+
+
+def test_dissolves_and_cuts_are_told_apart():
+    scenes = [_scene(seed) for seed in (1, 2, 3)]
+    pictures = [scenes[0]] * 12 + _mixed([scenes[0]] * 8, [scenes[1]] * 8, 8) + [scenes[1]] * 14 + [scenes[2]] * 6
+    neighbours = Neighbours()
+    for picture in pictures:
+        neighbours.see(picture)
+    takes, dissolves = neighbours.takes(), neighbours.dissolves
+    assert takes[0] == 0 and takes[15] == 1 and takes[30] == 2 and takes[34:] == (3,) * 6
+    used = longest_take(takes, np.arange(40), dissolves)
+    words = take_words(takes, used, 40 - len(used), np.arange(40) / 25, dissolves)
+    assert "cuts to another scene at 1.4 s and fades into another scene from 0.4 to 0.8 s." in words
+    # Nobody is shown alone but by pictures that cannot be used.
+    none = longest_take(takes, np.arange(13, 19), dissolves)
+    assert len(none) == 0 and "in no other picture" in take_words(takes, none, 40, np.arange(40) / 25, dissolves)
+
+
+@pytest.mark.slow
+def test_one_person_who_fades_into_another_is_noticed_and_one_who_sways_is_not(tmp_path):
+    people = []
+    for seed in (0, 5):
+        config = SynthConfig(8, 64, seed, view_moments=1, novel_frames=6, turn_deg=5.0)
+        synthesise(tmp_path / f"{seed}", config, silent=True)
+        film = [load_picture(path) for path in sorted((tmp_path / f"{seed}" / "images").iterdir())]
+        people.append([np.roll(film[0], round(3 * np.sin(row / 4)), axis=1) for row in range(40)])
+    assert all(_takes(person * 2) == () for person in people)
+    first, second = people
+    takes = _takes([*first, *_mixed(first, second, 12), *second])
+    assert len(set(takes)) == 3 and takes[30] == 0 and takes[46] == 1 and takes[60] == 2
 
 
 def test_the_take_with_most_usable_frames_is_used_and_the_cut_is_named_by_its_time():

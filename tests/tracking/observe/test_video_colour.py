@@ -83,6 +83,45 @@ def test_pictures_look_like_the_original(tmp_path, chart, film):
     assert any("High dynamic range" in note for note in sampled.notes) == (film[:2] in ("HL", "PQ"))
 
 
+PHONE = {
+    "HLG, portrait": ("arib-std-b67", "270", "transpose=2"),
+    "PQ, upside down": ("smpte2084", "180", "hflip,vflip"),
+}
+
+
+@pytest.mark.parametrize("film", PHONE)
+def test_a_phones_film_is_upright_in_time_and_as_bright_as_it_was(tmp_path, chart, film):
+    """Ten bits of H.265 in high dynamic range, white at 203 cd/m2, 30 frames a second of which some are missing, lying
+    as the sensor lies."""
+    transfer, turned, back = PHONE[film]
+    missing = "select='not(eq(n,3)+eq(n,4)+eq(n,5)+eq(n,10))'"
+    conversion = f"format=gbrp,{FROM_SDR}:t={transfer}:p=2020:m=2020_ncl:r=tv:npl=203,format=yuv420p10le"
+    coder = ["-fps_mode", "passthrough", "-c:v", "libx265", "-x265-params", "log-level=none", "-tag:v", "hvc1"]
+    still = ["-loop", "1", "-framerate", "30", "-t", "0.5", "-i", chart]
+    flat = ffmpeg(*still, "-vf", f"{missing},{back},{conversion}", *coder, "-crf", "12", tmp_path / "flat.mov")
+    video = ffmpeg("-display_rotation", turned, "-i", flat, "-c", "copy", tmp_path / "phone.mov")
+    sampled = sampled_from(video, tmp_path / "out")
+    # At 0, 33, 67, 200, 233, 267, 300, 367, 400, 433 and 467 ms; a slot is 40 ms.
+    assert sampled.slots == (0, 1, 5, 6, 7, 9, 10, 11), sampled.slots
+    assert sampled.framing.stored == (8 * CELL, 2 * CELL) and sampled.warnings == ()
+    greys, hues = _cells(load_picture(tmp_path / "out" / "00003.png"))
+    assert np.abs(greys - np.array(GREYS)[:, None]).max() <= 6
+    assert np.abs(hues - np.array(HUES))[SKIN].max() <= 14
+
+
+def test_a_film_of_standard_range_that_is_marked_as_pq_is_named_with_the_fix(tmp_path, chart):
+    still = ["-loop", "1", "-framerate", "25", "-t", "0.12", "-i", chart]
+    coder = ["-c:v", "libx265", "-x265-params", "log-level=none:lossless=1", "-pix_fmt", "yuv420p"]
+    wrong = "setparams=color_trc=smpte2084:color_primaries=bt2020:colorspace=bt2020nc"
+    video = ffmpeg(*still, "-vf", wrong, *coder, tmp_path / "wrong.mp4")
+    (warning,) = sampled_from(video, tmp_path / "wrong").warnings
+    assert "marked wrongly" in warning and "\n" not in warning
+    options = warning[warning.index("-vf") : warning.index(" MARKED.mp4")].split()
+    sampled = sampled_from(ffmpeg("-i", video, *options, tmp_path / "right.mp4"), tmp_path / "right")
+    greys, _ = _cells(load_picture(tmp_path / "right" / "00000.png"))
+    assert sampled.warnings == () and np.abs(greys - np.array(GREYS)[:, None]).max() <= 6
+
+
 def test_highlights_are_rolled_off_and_keep_their_hue(tmp_path, chart):
     """A chart whose white is at 203 cd/m2, with a lamp of 1000 in it."""
     light = cv2.imread(str(chart), cv2.IMREAD_COLOR)[..., ::-1] / 255.0
