@@ -202,9 +202,7 @@ def bake(
     return LayeredHead(atlas, offsets, textures, np.zeros(len(vertices)), still)
 
 
-def backed(
-    layered: LayeredHead, surface: Float[np.ndarray, "V 4"], triangles: Int[np.ndarray, "F 3"]
-) -> LayeredHead:
+def backed(layered: LayeredHead, surface: Float[np.ndarray, "V 4"], triangles: Int[np.ndarray, "F 3"]) -> LayeredHead:
     """The same head with its own mesh behind the innermost layer, as pictures have it behind the field: the page's
     background does not shine through where training left a hole, in an open mouth above all.
 

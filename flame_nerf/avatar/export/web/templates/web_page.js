@@ -1,7 +1,8 @@
 // The page: sliders, the recorded performance, the camera that goes around the head.
 
 const NEAREST = 0.35, FARTHEST = 3, STEEPEST = 1.4; // of the first distance; radians up or down
-const WANTED_MS = 40, SMALLEST = 0.15; // a picture's time while something moves, and how coarse it may get for that
+const WANTED_MS = 40, SLOW_MS = 120, SMALLEST = 0.15; // a picture's time while something moves, and how coarse it may get for that
+const PLAIN = 1.125; // pixels of the picture for one of the page that a slow machine draws while something moves: fewer show steps at outlines
 const FINEST = 2; // pixels of the picture for one of the page, along a side: outlines come out smooth
 const MOST_PIXELS = 4e6; // of a picture that is finer than the screen
 const byId = (id) => document.getElementById(id);
@@ -17,7 +18,7 @@ class Page {
     this.joints = Float32Array.from(avatar.rest);
     this.sliders = [];
     this.frame = 0; this.playing = false; this.clock = 0;
-    this.scale = 0.5; this.stale = true; this.settled = true; this.drawnAt = 0;
+    this.scale = PLAIN / FINEST; this.stale = true; this.settled = true; this.drawnAt = 0;
     this.straight();
   }
 
@@ -206,7 +207,9 @@ class Page {
     const began = performance.now();
     this.picture(this.camera(), width, height);
     const took = Math.max(performance.now() - began, Math.min(now - this.drawnAt, 400));
-    if (!resting && now - this.drawnAt < 400) this.scale = Math.max(SMALLEST, Math.min(1, this.scale * Math.sqrt(WANTED_MS / took) ** 0.3));
+    // Finer than PLAIN where pictures still come in WANTED_MS, coarser only where they do not come in SLOW_MS.
+    const fitting = (wanted) => this.scale * Math.sqrt(wanted / took) ** 0.3;
+    if (!resting && now - this.drawnAt < 400) this.scale = Math.max(SMALLEST, Math.min(1, Math.max(fitting(WANTED_MS), Math.min(PLAIN / FINEST, fitting(SLOW_MS)))));
     this.settled = resting || moving >= finest;
     this.stale = false; this.drawnAt = now;
   }
