@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_tools.tracking.advice import registration_warnings
@@ -38,8 +38,9 @@ def _swaying(seconds: np.ndarray, reach: float) -> np.ndarray:
     return face + reach * HEIGHT * np.stack([np.sin(np.pi * seconds), np.cos(np.pi * seconds)], axis=1)[:, None]
 
 
+@settings(deadline=None, max_examples=40)
 @given(
-    st.integers(1, 12), st.integers(4, 60), st.floats(0, 0.1), st.floats(0, 2 * np.pi), st.floats(0.06, 3),
+    st.integers(1, 12), st.integers(4, 60), st.floats(0, 0.1), st.floats(0, 2 * np.pi), st.floats(0.15, 3),
     st.sampled_from([25.0, 30.0, 60.0]),
 )  # fmt: skip
 def test_a_face_where_the_frames_around_have_it_is_followed_and_one_beside_is_not(many, first, reach, way, far, fps):
@@ -72,6 +73,14 @@ def test_what_cannot_be_told_is_not_called_right(doubtful, off):
     assert np.flatnonzero(off_course(*given, rows, NONE)).tolist() == list(off)
     # Of frames that are blurred at most, nothing is said where nothing can be told.
     assert not off_course(*given, NONE, rows).any()
+
+
+def test_a_head_that_jolts_is_not_called_lost_where_it_is_blurred():
+    seconds, unclear = np.arange(80) / 25, np.isin(np.arange(80), range(40, 46))
+    jolts = np.random.default_rng(0).normal(0, 0.04 * HEIGHT, (80, 1, 2))
+    pixels, height = _swaying(seconds, 0.1) + jolts, np.full(80, HEIGHT)
+    assert off_course(pixels.__getitem__, height, seconds, unclear, NONE).any()
+    assert not off_course(pixels.__getitem__, height, seconds, NONE, unclear).any()
 
 
 def test_blurred_noisy_and_coarse_frames_are_looked_at():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -13,6 +13,9 @@ OFF = 0.02
 not there: faces that are seen well, five frames long, stay below 0.01."""
 LONGEST_GAP = 1.0
 """Seconds between the frames around that can be bridged; heads move on meanwhile."""
+ASKED, FEWEST_ASKED, HARDLY = 24, 5, 0.95
+"""How many frames that are seen well are asked how far off such a way is in this film, how many at least, and what
+share of them bounds it."""
 SLOPE = 3
 """Frames over which a movement's speed is measured where a gap begins and ends."""
 
@@ -36,6 +39,7 @@ def off_course(
     """
     pixels = lru_cache(4 * SLOPE)(pixels_of)
     off, sure = np.zeros(len(height), dtype=bool), np.flatnonzero(~(doubtful | unclear))
+    usual = lru_cache(None)(partial(_usual, pixels, height, seconds, sure))
     for row in np.flatnonzero(doubtful | unclear):
         before, after = sure[sure < row], sure[sure > row]
         near = [side for side in (before[-1:], after[:1]) if len(side)]
@@ -49,8 +53,32 @@ def off_course(
             continue
         expected = _bridges(pixels, seconds, row, before, after) if len(near) == 2 else [pixels(int(near[0][0]))]
         distance = min(np.linalg.norm(pixels(int(row)) - one, axis=-1).mean() for one in expected)
-        off[row] = distance > OFF * height[row]
+        allowed = OFF
+        if unclear[row]:
+            # Seldom wrong: a head that jolts must not be called so.
+            both = len(near) == 2
+            allowed = max(OFF, usual(int(row - before[-1]), int(after[0] - row))) if both else np.inf
+        off[row] = distance > allowed * height[row]
     return off
+
+
+def _usual(
+    pixels: Callable[[int], Float[np.ndarray, "L 2"]],
+    height: Float[np.ndarray, " T"],
+    seconds: Float[np.ndarray, " T"],
+    sure: Int[np.ndarray, " S"],
+    left: int,
+    right: int,
+) -> float:
+    """Distance, heights of the face, that sure frames hardly exceed from where others so many frames before and after
+    have them; infinite where too few can be asked."""
+    found = []
+    for row in sure[:: max(1, len(sure) // ASKED)]:
+        before, after = sure[sure <= row - left], sure[sure >= row + right]
+        if len(before) and len(after) and seconds[after[0]] - seconds[before[-1]] <= LONGEST_GAP:
+            ways = _bridges(pixels, seconds, int(row), before, after)
+            found.append(min(np.linalg.norm(pixels(int(row)) - one, axis=-1).mean() for one in ways) / height[row])
+    return float(np.quantile(found, HARDLY)) if len(found) >= FEWEST_ASKED else np.inf
 
 
 def _bridges(
