@@ -126,6 +126,27 @@ def test_a_thin_part_stops_rays_only_inside_of_the_face(name, stopped):
     assert float(outputs["accumulation"]) == float(stopped)
 
 
+def test_the_far_side_of_a_neck_that_was_cut_off_is_not_seen_from_inside(track):
+    middle = track.canonical_vertices[track.faces].mean(axis=1)
+    open_below = middle[:, 1] > -0.07
+    neck = track_of(track.canonical_vertices, track.faces[open_below], track.region[open_below], track.region_names)
+    rest = torch.from_numpy(neck.canonical_vertices)
+    found = renderer(neck, 1e5, solid=rest[:, 1] > -0.03)
+
+    def towards(y: float, origin: tuple[float, float, float]) -> dict[str, torch.Tensor]:
+        place = torch.tensor([0.0, y, -float(RADII[2] * np.sqrt(1 - (y / RADII[1]) ** 2))])
+        start = torch.tensor([origin])
+        return shown(found, start, torch.nn.functional.normalize(place - start, dim=1))
+
+    below, behind = (0.0, -0.3, 0.15), (0.0, -0.02, -0.5)
+    from_inside = towards(-0.04, below)
+    torch.testing.assert_close(from_inside["rgb"][0], WALL)
+    assert not from_inside["accumulation"].any() and not from_inside["depth"].any()
+    # The same place from outside, and from inside of the head what is far above the cut: a mouth's depth, say.
+    for seen in (towards(-0.04, behind), towards(0.02, (0.0, -0.3, 0.03))):
+        torch.testing.assert_close(seen["rgb"][0], FIELD)
+
+
 def test_outside_of_a_box_nothing_is_shown(track):
     box = OrientedBox(torch.eye(3), torch.tensor([0.0, 0.05, 0.0]), torch.tensor([1.0, 0.1, 1.0]))
     found = renderer(track, 0.0)

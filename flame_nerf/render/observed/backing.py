@@ -22,6 +22,8 @@ PROBE = 0.05
 """Metres behind a ray's entry, at most, at which its depth is looked at: deep enough for a ray that grazes the head."""
 CUT_RINGS = 3
 """Triangles between what mattes cut off and what stands behind the field."""
+END_RINGS = 2
+"""Triangles beside those of what mattes cut off that count as its open end, too."""
 LAYERS = 2
 """Parts of the head behind each other that a ray may meet before it is given up: ear and head, lip and teeth."""
 _PAST = 1e-4
@@ -35,7 +37,8 @@ class Backing(nn.Module):
 
     What training has seen is opaque, and hides it. It shows where rays come through: at sides and in mouths that no
     frame showed, at faces beyond all that were filmed. A ray is stopped where it goes below the surface by more than
-    `DEEP`; one that slips through a gap into the head (an eyelid's, say) is stopped wherever it comes to.
+    `DEEP`; one that slips through a gap into the head (an eyelid's, say) is stopped wherever it comes to. Only one that
+    comes in where the person was cut off, from below, shows nothing: not the far side of the neck from inside.
 
     Attributes:
         surface: colour of each vertex, 0..1, and how far it is part of the person, 0 or 1. All zero: not known, and
@@ -103,8 +106,12 @@ class Backing(nn.Module):
             mapping: of the meshes.
             box: the mesh outside of it is left out.
         """
+        kept = ~self._from_below(rays, mapping)[:, None]
+        rgb = torch.where(kept, rgb, background)
+        accumulation, depth = accumulation * kept, depth * kept
         through = 1 - accumulation
-        which = ((through[:, 0] > NEGLIGIBLE) & self._may_meet(rays)).nonzero()[:, 0]
+        asked = kept[:, 0] & (through[:, 0] > NEGLIGIBLE)
+        which = (asked & _may_meet(rays, self.surface[:, 3] > 0)).nonzero()[:, 0]
         layers = torch.zeros(len(rays), 5, device=through.device)
         with torch.no_grad():
             layers[which] = self._layers(rays.part(which), mapping, box)
@@ -114,13 +121,22 @@ class Backing(nn.Module):
         return rgb + through * (colour - opacity * background), closed, ends / closed.clamp_min(1e-10)
 
     @torch.no_grad()
-    def _may_meet(self, rays: StepRays) -> Bool[Tensor, " R"]:
-        """Whether rays go through the box around what is solid: most of a picture's background does not."""
-        solid = self.surface[:, 3] > 0
-        places = torch.cat([mesh.vertices[solid] for mesh in rays.moments.meshes])
-        step = torch.where(rays.directions.abs() < 1e-12, 1e-12, rays.directions)
-        low, high = ((places.amin(dim=0) - rays.origins) / step, (places.amax(dim=0) - rays.origins) / step)
-        return torch.minimum(low, high).amax(dim=1) <= torch.maximum(low, high).amin(dim=1)
+    def _from_below(self, rays: StepRays, mapping: CanonicalMapping) -> Bool[Tensor, " R"]:
+        """Whether rays first meet the inside of the mesh where the person was cut off."""
+        end = self.surface[:, 3] == 0
+        for _ in range(END_RINGS):
+            end = end.index_fill(0, mapping.faces[end[mapping.faces].any(dim=1)].flatten(), True)
+        inside = torch.zeros(len(rays), dtype=torch.bool, device=rays.origins.device)
+        if not end.any():
+            return inside
+        which = _may_meet(rays, end).nonzero()[:, 0]
+        part = rays.part(which)
+        _, face = _next_hit(part, mapping, torch.zeros(len(part), device=rays.origins.device))
+        vertices = torch.stack([mesh.vertices for mesh in rays.moments.meshes])
+        corners = vertices[part.mesh_index[:, None], mapping.faces[face.clamp_min(0)]]
+        met = (face >= 0) & end[mapping.faces].all(dim=1)[face.clamp_min(0)]
+        inside[which] = met & ~_faces(corners, part)
+        return inside
 
     def _layers(self, rays: StepRays, mapping: CanonicalMapping, box: OrientedBox | None) -> Float[Tensor, "R 5"]:
         """Colour, opacity, and metres along the ray, of the mesh; the first and the last times the second."""
@@ -155,6 +171,14 @@ class Backing(nn.Module):
             values = torch.cat([surface[:, :3], torch.ones_like(entry)[:, None], entry[:, None]], dim=1)
             out[going] += share[:, None] * values
         return out
+
+
+def _may_meet(rays: StepRays, part: Bool[Tensor, " V"]) -> Bool[Tensor, " R"]:
+    """Whether rays go through the box around some of the vertices: most of a picture's background does not."""
+    places = torch.cat([mesh.vertices[part] for mesh in rays.moments.meshes])
+    step = torch.where(rays.directions.abs() < 1e-12, 1e-12, rays.directions)
+    low, high = ((places.amin(dim=0) - rays.origins) / step, (places.amax(dim=0) - rays.origins) / step)
+    return torch.minimum(low, high).amax(dim=1) <= torch.maximum(low, high).amin(dim=1)
 
 
 def _next_hit(
