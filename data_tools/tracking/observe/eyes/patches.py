@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -59,9 +59,6 @@ class EyePatches:
     def seen(self) -> Float[np.ndarray, "T 2"]:
         """Square metres between the lids."""
         return self.inside.sum(axis=2) * STEP**2
-
-    def frames(self, which) -> EyePatches:
-        return EyePatches(*(getattr(self, field.name)[which] for field in fields(self)))
 
 
 def places() -> Float[np.ndarray, "N 2"]:
