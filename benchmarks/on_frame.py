@@ -51,8 +51,8 @@ def refine_pose_on_frame(
     with model.shown_weights():
         for _ in range(steps):
             chosen = pixels[torch.randint(len(pixels), (rays,), device=model.device)]
-            rays = camera_rays(camera, moments, pose, color, correction).part(chosen)
-            outputs = model.renderer(model.renderer.prepare(rays, model.renderer.known_empty()), condition)
+            bundle = camera_rays(camera, moments, pose, color, correction).part(chosen)
+            outputs = model.renderer(model.renderer.prepare(bundle, model.renderer.known_empty()), condition)
             optimizer.zero_grad()
             color_loss(outputs["rgb"], target[chosen]).backward(inputs=[correction])
             optimizer.step()
