@@ -17,8 +17,9 @@ from flame_nerf.subject import SubjectError, load_subject
 
 LOGS = re.compile(r"(^|/)(events\.out\.tfevents\.|log$)|dataparser_transforms")
 """Files of which each run writes its own."""
-TIMES = {"frames_per_second", "seconds", "config", "sha256"}
-"""Fields that say how long something took, or how it was called; and what is counted over such."""
+TIMES = {"frames_per_second", "seconds", "config", "sha256", "key"}
+"""Fields that say how long something took, when files were written, or how it was called; and what is counted over
+such."""
 SAME = 1e-9
 """Relative difference of numbers in JSON that counts as none: threads add up in any order. Arrays must be equal."""
 TIMED = re.compile(rb"[\d.]+( frames)? (a second|/s)")
