@@ -183,8 +183,9 @@ class FlameNerfTrainer(Trainer):
         try:
             super().save_checkpoint(step)
             folder.mkdir(parents=True, exist_ok=True)
-            os.replace(part / name, folder / name)
+            # First, so that a checkpoint that is there always has its record; one without a checkpoint is forgotten.
             self._record(folder / name)
+            os.replace(part / name, folder / name)
         except (OSError, RuntimeError) as error:
             path = folder / name
             why = _refusal(error, part / name, path)

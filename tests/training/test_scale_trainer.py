@@ -1,6 +1,7 @@
 """Runs that break off: full memory, full disks, GPUs that cannot be used; and runs that are taken up again."""
 
 import copy
+import os
 import resource
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from flame_nerf import methods
 from flame_nerf.data import image_cache
 from flame_nerf.runtime.scratch import ScratchError
 from flame_nerf.training.out_of_memory import advice, is_out_of_memory
+from flame_nerf.training.records import read_record
 from flame_nerf.training.trainer import cuda_problem
 
 CPU_TEXT = "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to"
@@ -121,6 +123,24 @@ def test_full_disk_leaves_earlier_checkpoints_alone(subject, tmp_path):
     trainer.config.save_only_latest_checkpoint = False
     trainer.save_checkpoint(13)
     assert len(list(trainer.checkpoint_dir.iterdir())) == 3
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_never_there_without_its_record(subject, tmp_path, monkeypatch):
+    trainer = trainer_of(subject, tmp_path, steps=2)
+    replace, killed = os.replace, []
+
+    def dies(source, target):
+        replace(source, target)
+        if Path(target).suffix == ".ckpt":
+            killed.append(Path(target))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", dies)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.save_checkpoint(7)
+    assert killed[0].is_file()
+    assert read_record(killed[0])["checkpoint"] == killed[0].name
 
 
 @pytest.mark.slow
