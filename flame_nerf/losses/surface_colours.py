@@ -13,6 +13,7 @@ from flame_nerf.canonical import MeshSearch, make_search
 from flame_nerf.canonical.shell import HAIR_REGIONS, INNER_REGIONS
 from flame_nerf.geometry import vertex_normals
 from flame_nerf.losses.mirrored_colours import mirrored_colours
+from flame_nerf.losses.mouth_colours import mouth_colours
 from flame_nerf.losses.outline_colours import outline_colours
 from flame_nerf.losses.silhouette import FRAMES_SAMPLED, OutlineSurface, picture_places, spread
 from flame_nerf.subject import Frame, HeadTrack
@@ -64,6 +65,7 @@ def surface_colours(
         else:
             continue
         filled, has_colour = torch.where(part[:, None], values, filled), has_colour | part
+    filled = mouth_colours(track, frames, intrinsics, picture, filled, known, hidden.cpu())
     return filled, has_colour
 
 

@@ -9,6 +9,7 @@ import torch
 from synthetic import RADII, ellipsoid, look_at_origin
 from test_silhouette import FOCAL, LENS, SIZE, head
 
+from flame_nerf.losses.mouth_colours import DIMMEST
 from flame_nerf.losses.silhouette import OutlineSurface
 from flame_nerf.losses.surface_colours import SHADED, surface_colours
 from flame_nerf.losses.unseen_views import unseen_faces
@@ -80,14 +81,17 @@ def test_what_was_seen_has_its_own_colour_and_the_back_its_sides_outlines(whole)
     assert left[0] - right[0] > 25 and right[2] - left[2] > 25
 
 
-def test_the_unseen_part_of_the_mouth_looks_like_its_seen_part(whole):
+def test_the_unseen_part_of_the_mouth_looks_like_its_seen_part_and_darker_further_in(whole):
     track = with_a_throat(whole, seen=True)
     colours, known, hidden = filmed(track)
     inner = np.arange(len(colours)) >= len(whole.canonical_vertices)
     assert known[inner].all() and hidden[inner].numpy().sum() > 100 and not hidden[inner].all()
     seen, unseen = (colours[inner & (hidden.numpy() == which)] for which in (False, True))
     low, high = seen.min(axis=0) - 1, seen.max(axis=0) + 1
-    assert ((unseen >= low) & (unseen <= high)).all()
+    assert ((unseen >= DIMMEST * low) & (unseen <= high)).all()
+    depth = -track.canonical_vertices[inner & hidden.numpy(), 2]
+    near, far = (unseen[side].mean() for side in (depth < np.quantile(depth, 0.1), depth > np.quantile(depth, 0.9)))
+    assert far < 0.9 * near
 
 
 def test_a_mouth_that_never_opened_is_as_its_lips_in_the_shade(whole):
