@@ -22,7 +22,7 @@ from data_tools.runs.errors import run_command
 from data_tools.synth import SynthConfig, SynthError, SynthSummary
 from data_tools.tracking import TrackConfig, TrackingError, TrackSummary
 from flame_nerf import one_compile_worker
-from flame_nerf.runtime.command_line import quiet_when_unread
+from flame_nerf.runtime.command_line import console_command
 
 GRAVEST = 3
 """Shortfalls of the footage that tracking prints; the report has all."""
@@ -174,7 +174,7 @@ def _print_animal(folder: Path) -> None:
     console.print(f"Next          {escape(track_it)}")
 
 
-@quiet_when_unread()
+@console_command()
 def main() -> None:
     """Entry point of `flame-nerf-data`."""
     one_compile_worker()

@@ -20,7 +20,7 @@ from flame_nerf.commands.export import Export
 from flame_nerf.commands.live import Live
 from flame_nerf.commands.motion_file import MotionFile
 from flame_nerf.commands.tracked import headline, track_video
-from flame_nerf.runtime.command_line import quiet_when_unread
+from flame_nerf.runtime.command_line import console_command
 from flame_nerf.runtime.errors import UserError
 
 DEMO_STEPS = 6000
@@ -258,7 +258,7 @@ def find_demo_clip() -> Path:
     return clip
 
 
-@quiet_when_unread()
+@console_command()
 def main() -> None:
     """Entry point of ``flame-nerf``."""
     one_compile_worker()
