@@ -81,7 +81,8 @@ def _print(summary: TrackSummary) -> None:
     if summary.shortfalls:
         rest = f"{len(summary.shortfalls) - GRAVEST} more, and " if len(summary.shortfalls) > GRAVEST else ""
         console.print(f"Footage       {summary.verdict}: {rest}what to film next, in the report")
-    console.print(f"Next          ns-train flame-nerf-cpu --data {escape(shlex.quote(str(summary.subject)))}")
+    anyway = "to train all the same: " if summary.verdict == "film again" else ""
+    console.print(f"Next          {anyway}ns-train flame-nerf-cpu --data {escape(shlex.quote(str(summary.subject)))}")
 
 
 def depth(
