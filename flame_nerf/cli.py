@@ -22,6 +22,7 @@ from flame_nerf.commands.motion_file import MotionFile
 from flame_nerf.commands.tracked import headline, track_video
 from flame_nerf.runtime.command_line import console_command
 from flame_nerf.runtime.errors import UserError
+from flame_nerf.runtime.words import printable
 
 DEMO_STEPS = 6000
 """Training steps of the demo: two to four minutes on two cores."""
@@ -288,7 +289,7 @@ def main() -> None:
     try:
         command.run()
     except (UserError, AvatarError, FilmError, MotionError, SubjectError) as error:
-        sys.exit(f"flame-nerf: {error}")
+        sys.exit(f"flame-nerf: {printable(error)}")
     except KeyboardInterrupt:
         print("flame-nerf: interrupted; what is finished is kept", file=sys.stderr)
         sys.exit(130)

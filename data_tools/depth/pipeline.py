@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 from rich.console import Console
-from rich.markup import escape
 
 from data_tools.depth.config import MESH, DepthConfig, DepthError, DepthSummary, EstimatorUnavailable
 from data_tools.depth.mesh import face_depth, ordering_agreement
@@ -28,6 +27,7 @@ from data_tools.runs.workspace import begin_parts, end_parts, stage_key
 from flame_nerf.data.depth_maps import spread
 from flame_nerf.runtime.door import read_json
 from flame_nerf.runtime.files import take_place, whole
+from flame_nerf.runtime.words import escape
 from flame_nerf.subject import Frame, Subject, SubjectError, load_subject
 from flame_nerf.subject.types import TRACK_FILE, TRANSFORMS_FILE
 
@@ -92,9 +92,7 @@ def _estimator(config: DepthConfig) -> MonocularEstimator | None:
     except EstimatorUnavailable as error:
         if config.fallback == "none":
             raise DepthError(f"{error}; or use --prior mesh, which needs neither.") from error
-        message = (
-            f"[yellow]Warning:[/] {escape(str(error))}. Until then the tracked mesh's own depth is written instead."
-        )
+        message = f"[yellow]Warning:[/] {escape(error)}. Until then the tracked mesh's own depth is written instead."
         Console(stderr=True).print(message, highlight=False, soft_wrap=True)
         return None
 

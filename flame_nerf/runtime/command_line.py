@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from flame_nerf.runtime.compatibility import mend_tsdf_export
 from flame_nerf.runtime.files import NO_ROOM
+from flame_nerf.runtime.words import printable
 
 OTHER_EXPORTS = {
     "marching-cubes": "needs a method with a signed distance field",
@@ -75,8 +76,8 @@ def console_command() -> Iterator[None]:
     """What every command of this package is run in: it ends in words, whatever its terminal does.
 
     Output that nobody reads any more, as with `| head`, ends the process without a word, with the status that a shell
-    gives to programs that a broken pipe ends; output that cannot be written ends it in a line, with status 1, and
-    Ctrl-C that nothing else has answered in another, with status 130. Without standard output or error there is none.
+    gives to programs that a broken pipe ends. What the disk refuses, this output too, ends it in a line, with status 1,
+    and Ctrl-C in another, with 130, where nothing else has answered it. Without standard output or error there is none.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -96,16 +97,16 @@ def console_command() -> Iterator[None]:
         _drop_output()
         sys.exit(128 + 13)
     except OSError as error:
-        if error.errno not in (*NO_ROOM, errno.EIO):
+        if not error.filename and error.errno not in (*NO_ROOM, errno.EIO):
             raise
         _drop_output()
         # Writing knows no names.
         where = error.filename or "what this command says or writes"
-        _end(f"Error: {where}: {error.strerror}. Nothing more was written.", 1)
+        _end(f"Error: {where}: {error.strerror}. See to it and give the same command again.", 1)
 
 
 def _end(words: str, status: int) -> NoReturn:
-    print(words, file=sys.stderr)
+    print(printable(words), file=sys.stderr)
     sys.exit(status)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from flame_nerf.runtime.words import escape
+
 if TYPE_CHECKING:
     from viser import GuiEvent, ViserServer
 
@@ -24,7 +26,7 @@ def by_hand(action: Callable[[], Any]) -> Callable[[GuiEvent], None]:
         try:
             action()
         except Exception as error:
-            CONSOLE.print(f"[bold yellow]Head panel: {type(error).__name__}: {error}")
+            CONSOLE.print(f"[bold yellow]Head panel: {type(error).__name__}: {escape(error)}")
 
     return callback
 

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -68,8 +69,12 @@ def test_a_full_disk_that_nothing_else_told_of_is_a_line(capsys):
         raise OSError(errno.ENOSPC, "No space left on device", "film.mp4")
     (line,) = capsys.readouterr().err.splitlines()
     assert ended.value.code == 1 and "film.mp4: No space left" in line
-    with pytest.raises(IsADirectoryError), console_command():
-        raise IsADirectoryError(errno.EISDIR, "another mistake")
+    with pytest.raises(SystemExit), console_command():
+        Path("/proc/no").mkdir()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Error: /proc/no: ")
+    with pytest.raises(OSError, match="of no file"), console_command():
+        raise OSError(errno.EINVAL, "of no file")
 
 
 def test_without_output_there_is_none(monkeypatch):
