@@ -72,7 +72,7 @@ def write_capture_page(
         shortfalls=[
             (_weight(s), s.found, s.cost, frames_in_words(measured, s.frames)) for s in found if not _a_little(s)
         ],
-        a_little=[(s.found, frames_in_words(measured, s.frames)) for s in found if _a_little(s)],
+        a_little=_seen_a_little(measured) if any(map(_a_little, found)) else [],
         shots=shots_of(found),
         map=_map(measured),
         faces=_faces(measured),
@@ -161,6 +161,15 @@ def _plain(value: float) -> float | None:
 def _a_little(shortfall: Shortfall) -> bool:
     """Whether it is one of many trifles of one cost, which go into one entry."""
     return shortfall.cost == MORE_OF_IT and _weight(shortfall) == "slight"
+
+
+def _seen_a_little(measured: Measured) -> list[tuple[str, str]]:
+    """What the face did only a little, and the moment that shows most of it."""
+    return [
+        (done.group.title.lower(), f"{measured.time_of(measured.row_of(done.row)):.1f} s")
+        for done in measured.done
+        if done.state == "a little" and done.group.gravity
+    ]
 
 
 def _weight(shortfall: Shortfall) -> str:

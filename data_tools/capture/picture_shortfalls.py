@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from data_tools.capture.measured import Measured
-from data_tools.capture.shortfall import Shortfall
+from data_tools.capture.shortfall import GRAVE, Shortfall
 
 SOFT, BLURRED = 0.52, 0.68
 """Blur (`looks.blur_of`) of pictures that are a little, and that are badly, out of focus."""
@@ -31,12 +31,12 @@ def blur(measured: Measured) -> list[Shortfall]:
         return []
     usual = float(np.median([look.blur for look in measured.looks]))
     if usual >= SOFT:
-        bad = usual >= BLURRED
+        gravity = _between(usual, SOFT, BLURRED, 0.5, 0.85)
         return [
             Shortfall(
                 "sharpness",
-                _between(usual, SOFT, BLURRED, 0.5, 0.85),
-                f"The pictures are {'blurred' if bad else 'soft'} throughout: out of focus, hazed, enlarged or hard "
+                gravity,
+                f"The pictures are {'blurred' if gravity >= GRAVE else 'soft'} throughout: out of focus, hazed, enlarged or hard "
                 "compressed.",
                 "The avatar cannot be sharper than what it learns from.",
                 "Clean the lens, tap on the face to focus and lock the focus, use more light, and send the camera's "
