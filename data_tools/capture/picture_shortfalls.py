@@ -36,8 +36,8 @@ def blur(measured: Measured) -> list[Shortfall]:
             Shortfall(
                 "sharpness",
                 gravity,
-                f"The pictures are {'blurred' if gravity >= GRAVE else 'soft'} throughout: out of focus, hazed, enlarged or "
-                "hard compressed.",
+                f"The pictures are {'blurred' if gravity >= GRAVE else 'soft'} throughout: out of focus, hazed, "
+                "enlarged or hard compressed.",
                 "The avatar cannot be sharper than what it learns from.",
                 "Clean the lens, tap on the face to focus and lock the focus, use more light, and send the camera's "
                 "own file: no messenger, no filter, no digital zoom.",

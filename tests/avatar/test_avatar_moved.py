@@ -128,6 +128,7 @@ def test_a_run_without_a_checkpoint_or_with_a_cut_one_says_so(project, tmp_path)
         "data: !!python/name:os.system",
         "just: text",
         "[" * 1500,
+        "{" * 100_000,
         "data: \x00",
     ],
 )

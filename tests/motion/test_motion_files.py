@@ -205,6 +205,8 @@ HEAD = "Timecode,BlendShapeCount,JawOpen\n"
         ("a.csv", HEAD + "01:00:09:00,61,0\n01:00:05:00,61,0\n01:00:20:00,61,0\n", "goes back at row 2"),
         ("a.csv", HEAD + "01:00:00:00,61,0\n03:00:00:00,61,0\n", "several takes"),
         ("a.csv", "time,JawOpen,jawopen\n0,0,0\n", "twice"),
+        # As many as would take an hour, were each compared with every other.
+        ("a.csv", "time," * 200_000 + "\n", "twice"),
         ("a.csv", "\x00\xff", "first line must name"),
         ("a.json", "{", "ends too soon"),
         ("a.json", "[1]", "no motion"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -157,7 +158,8 @@ def _read(path: Path) -> tuple[list[str], np.ndarray, list[str] | None]:
     if len(names) < 2 or all(_is_number(name) for name in names):
         raise MotionError(f"{path}: its first line must name the columns, as Timecode,BlendShapeCount,EyeBlinkLeft,…")
     plains = [plain(name) for name in names]
-    twice = sorted({name for name in names if plains.count(plain(name)) > 1})
+    count = Counter(plains)
+    twice = sorted(name for name, known in zip(names, plains, strict=True) if count[known] > 1)
     if twice:
         raise MotionError(f"{path}: column {twice[0]!r} is there twice; leave one of the two out")
     if not rows:
