@@ -21,6 +21,7 @@ from data_tools.depth.config import MESH, DepthConfig, DepthError, DepthSummary,
 from data_tools.depth.mesh import face_depth, ordering_agreement
 from data_tools.depth.monocular import MonocularEstimator
 from data_tools.runs.errors import disk_errors
+from data_tools.runs.one_at_a_time import alone_in
 from data_tools.runs.pictures import load_grey, load_picture, save_picture
 from data_tools.runs.progress import StageBars
 from data_tools.runs.workspace import begin_parts, end_parts, stage_key
@@ -67,7 +68,7 @@ def write_depth(root: Path, config: DepthConfig, silent: bool = False) -> DepthS
         if all((subject.root / FOLDER / name).is_file() for name in names):
             agreement = record.get("agreement")
             return DepthSummary(subject.root, prior, len(names), 0, float("nan"), agreement, ())
-    with disk_errors(subject.root, DepthError):
+    with disk_errors(subject.root, DepthError), alone_in(subject.root, DepthError):
         part = _begin(subject.root, key, config.overwrite)
         with StageBars(silent) as bars:
             sign, agreement = (1, None) if estimator is None else _direction(subject, estimator, config, bars)
