@@ -271,3 +271,13 @@ def test_nothing_is_left_where_a_motion_cannot_be_written(tmp_path):
     with pytest.raises(MotionError, match="ends in"):
         save_motion(motion, tmp_path / "a.bvh")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ['=HYPERLINK("http://h")', "+1", "-1+2", "@SUM(A1)"])
+def test_no_table_is_written_that_a_spreadsheet_would_run(tmp_path, name):
+    motion = Motion(np.zeros((3, 1)), (name,), 30.0)
+    with pytest.raises(MotionError, match="as a formula"):
+        save_motion(motion, tmp_path / "a.csv")
+    assert not list(tmp_path.iterdir())
+    save_motion(motion, tmp_path / "a.npz")
+    assert load_motion(tmp_path / "a.npz").expression_names == (name,)
