@@ -6,6 +6,7 @@ import numpy as np
 
 from data_tools.capture.measured import Measured
 from data_tools.capture.shortfall import GRAVE, Shortfall
+from flame_nerf.subject import UNUSED
 
 SOFT, BLURRED = 0.52, 0.68
 """Blur (`looks.blur_of`) of pictures that are a little, and that are badly, out of focus."""
@@ -157,13 +158,21 @@ def doubtful(measured: Measured) -> list[Shortfall]:
             0.8 if share > 0.2 else 0.5 if share > FEW_DOUBTFUL else 0.2,
             f"In {len(rows)} of {len(measured.doubtful)} frames the {measured.noun} is hard to see (covered, blurred, "
             "dark or cut off), and tracking is probably wrong there.",
-            "What is learned from such frames lands in the wrong place on the face: smears, ghosts and doubled edges. "
-            "What they seem to show does not count here.",
+            _lost(measured, rows),
             "Keep hands, hair, cups and microphones away from the face, move slowly, and stay in the light.",
             "set up",
             rows,
         )
     ]
+
+
+def _lost(measured: Measured, rows: tuple[int, ...]) -> str:
+    unused = sum(measured.subject.frames[row].split == UNUSED for row in rows)
+    smears = "what is learned there lands in the wrong place: smears, ghosts and doubled edges."
+    if unused == 0:
+        return f"{smears[0].upper()}{smears[1:]}"
+    lost = "left out of training, and what they show is lost"
+    return f"They are {lost}." if unused == len(rows) else f"{unused} of them are {lost}; of the others {smears}"
 
 
 def _between(value: float, begin: float, end: float, least: float, most: float) -> float:

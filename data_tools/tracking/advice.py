@@ -101,8 +101,8 @@ def doubt_warnings(registration: Registration | None, kept: Int[np.ndarray, " T"
     if len(off):
         found.append(
             f"{len(off)} frames are hard to see (blurred, dark, covered, cut off), and their head is not where the "
-            f"frames around them have it: tracking is probably wrong there: {_runs(off.tolist())}. Film them "
-            "again, or cut them out of the video."
+            f"frames around them have it: tracking is probably wrong there: {_runs(off.tolist())}. Training "
+            "leaves them out; film again what they show."
         )
     if len(covered):
         found.append(

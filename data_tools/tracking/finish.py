@@ -83,6 +83,7 @@ def finish(
         record = subject_of(
             run.subject, run.video, run.config, head, fitted, seen, quality, good, shown, masks, components,
             None if registration is None else registration.record(),
+            None if registration is None or not registration.kept else registration.off,
         )  # fmt: skip
         # What tracking doubts, the report does not count.
         told = dataclasses.replace(record, extra={"tracking": made | {"summary": summary_note(summary)}})

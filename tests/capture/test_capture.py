@@ -154,6 +154,13 @@ def test_what_tracking_doubts_counts_for_nothing_and_is_asked_for_again(small, s
     (found,) = [one for one in shortfalls_of(told) if one.topic == "hidden face"]
     assert set(found.frames) == {4, mouth.row} and found.shot in shots_of((found,))
     assert "hidden face" not in _topics(seen)
+    assert "wrong place" in found.cost and "left out" not in found.cost
+    frames = tuple(
+        dataclasses.replace(one, split="unused") if row == 4 else one for row, one in enumerate(small.frames)
+    )
+    told = measure(dataclasses.replace(tracked, frames=frames))
+    (found,) = [one for one in shortfalls_of(told) if one.topic == "hidden face"]
+    assert found.cost.startswith("1 of them are left out of training")
 
 
 @pytest.mark.parametrize("note", [None, 3, [], {"summary": 3}, {"summary": {"off_course": "4"}}, {"summary": {}}])

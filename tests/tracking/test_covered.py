@@ -29,7 +29,7 @@ def test_frames_that_show_a_part_of_the_face_as_no_others_do_are_covered():
     assert summary["covered"] == (108,) and summary["by_landmarks"] == (105, 106) and summary["off_course"] == (106,)
     (alone_said,) = registration_warnings(result, kept)
     off_said, covered_said = doubt_warnings(result, kept)
-    assert "probably wrong there: 106. Film" in off_said and "glasses that shine): 108." in covered_said
+    assert "probably wrong there: 106. Training" in off_said and "glasses that shine): 108." in covered_said
     assert "landmarks alone" in alone_said and alone_said.endswith(": 105.")
 
 
