@@ -178,7 +178,6 @@ def _weight(shortfall: Shortfall) -> str:
 
 def _facts(measured: Measured) -> list[tuple[str, str]]:
     subject = measured.subject
-    imported = subject.extra.get("import", {})
     size = f"{subject.width} x {subject.height} pixels, {subject.fps:g} frames a second"
     trained = sum(frame.split == "train" for frame in subject.frames)
     facts = [
@@ -189,7 +188,7 @@ def _facts(measured: Measured) -> list[tuple[str, str]]:
         ("head model", Path(subject.head_model).name),
         ("focal length", f"{subject.fl_x:.0f} pixels"),
         ("settings", _settings(subject)),
-        ("imported from", str(imported.get("format", "")) if isinstance(imported, dict) else ""),
+        ("imported from", _imported(subject)),
         ("terms of use", subject.licence or "not said"),
     ]
     return [(name, value) for name, value in facts if value]
@@ -202,6 +201,13 @@ def _settings(subject: Subject) -> str:
     if not isinstance(options, dict):
         return ""
     return ", ".join(f"{name} {value}" for name, value in options.items()) or "as usual"
+
+
+def _imported(subject: Subject) -> str:
+    """The format that a subject was imported from; nothing for other subjects."""
+    made = subject.extra.get("import")
+    summary = made.get("summary") if isinstance(made, dict) else None
+    return str(summary.get("format", "")) if isinstance(summary, dict) else ""
 
 
 def _tiles(measured: Measured, shortfalls: Sequence[Shortfall]) -> list[Tile]:

@@ -80,7 +80,7 @@ def import_data(
             capture = _read(reader, source, config, Scratch(workspace.folder / reader.name, silent))
             with StageBars(silent) as bars:
                 summary = _run_stages(Run(source, subject_dir, config, workspace, bars, key, why), capture)
-        except ImportingError:
+        except (ImportingError, OSError):
             _leave(workspace, subject_dir, reader)
             raise
         if not config.keep_work:

@@ -163,6 +163,18 @@ def test_what_tracking_doubts_counts_for_nothing_and_is_asked_for_again(small, s
     assert found.cost.startswith("1 of them are left out of training")
 
 
+def test_the_page_says_how_the_subject_was_made(small, tmp_path):
+    def page(**extra) -> str:
+        write_capture_page(tmp_path / "a.html", measure(dataclasses.replace(small, extra=extra)))
+        return (tmp_path / "a.html").read_text("utf-8")
+
+    assert "INSTA<td>" not in page() and "<th>settings" not in page()
+    assert "<th>imported from<td>INSTA" in page(**{"import": {"summary": {"format": "INSTA"}}})
+    assert "<th>settings<td>as usual" in page(tracking={"options": {}})
+    assert "<th>settings<td>fps 10, person 2" in page(tracking={"options": {"fps": 10, "person": 2}})
+    assert "<th>settings" not in page(tracking=3, **{"import": ["x"]})
+
+
 @pytest.mark.parametrize("note", [None, 3, [], {"summary": 3}, {"summary": {"off_course": "4"}}, {"summary": {}}])
 def test_notes_of_no_tracking_of_ours_say_nothing(small, note):
     assert not doubtful_frames(dataclasses.replace(small, extra={"tracking": note})).any()
