@@ -115,7 +115,7 @@ def _turns(measured: Measured) -> list[Shortfall]:
             Shortfall(
                 "turns of the head",
                 0.9,
-                f"The head turns from {low:.0f} to {high:+.0f} degrees only, {high - low:.0f} degrees in all.",
+                f"The head turns from {low:.0f}° to {high:+.0f}° only, {high - low:.0f}° in all.",
                 "Cheeks, ears and temples on both sides will be guessed, and come apart when the avatar turns.",
                 "Look into the camera, then turn the head slowly to your right until the camera sees your ear (60 "
                 "degrees), hold it for a second, and as slowly to your left. Twice; ten seconds for one way.",
