@@ -9,7 +9,6 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 
 from data_tools.animal import AnimalConfig, AnimalError
 from data_tools.batch.command import batch
@@ -22,7 +21,8 @@ from data_tools.runs.errors import run_command
 from data_tools.synth import SynthConfig, SynthError, SynthSummary
 from data_tools.tracking import TrackConfig, TrackingError, TrackSummary
 from flame_nerf import one_compile_worker
-from flame_nerf.runtime.command_line import quiet_when_unread
+from flame_nerf.runtime.command_line import console_command
+from flame_nerf.runtime.words import escape
 
 GRAVEST = 3
 """Shortfalls of the footage that tracking prints; the report has all."""
@@ -70,8 +70,8 @@ def _print(summary: TrackSummary) -> None:
         change = f"{summary.look_before:.1f} to {summary.look_after:.1f} grey levels from the person's own look"
         console.print(f"Registration  {change}, {len(summary.by_landmarks)} frames by landmarks alone")
     console.print(f"Head turns    {low:.0f} to {high:+.0f} degrees")
-    console.print(f"Subject       {escape(str(summary.subject))}")
-    console.print(f"Report        {escape(str(summary.report))}")
+    console.print(f"Subject       {escape(summary.subject)}")
+    console.print(f"Report        {escape(summary.report)}")
     for note in summary.notes:
         console.print(f"Note          {escape(note)}")
     for warning in summary.warnings:
@@ -81,7 +81,8 @@ def _print(summary: TrackSummary) -> None:
     if summary.shortfalls:
         rest = f"{len(summary.shortfalls) - GRAVEST} more, and " if len(summary.shortfalls) > GRAVEST else ""
         console.print(f"Footage       {summary.verdict}: {rest}what to film next, in the report")
-    console.print(f"Next          ns-train flame-nerf-cpu --data {escape(shlex.quote(str(summary.subject)))}")
+    anyway = "to train all the same: " if summary.verdict == "film again" else ""
+    console.print(f"Next          {anyway}ns-train flame-nerf-cpu --data {escape(shlex.quote(str(summary.subject)))}")
 
 
 def depth(
@@ -132,7 +133,7 @@ def synth(
 
 
 def _print_synth(made: SynthSummary) -> None:
-    console, folder = Console(highlight=False, soft_wrap=True), escape(str(made.subject))
+    console, folder = Console(highlight=False, soft_wrap=True), escape(made.subject)
     (left, right), (low, high) = made.yaw_range_deg, made.pitch_range_deg
     seen = f"yaw {left:.0f} to {right:+.0f}, pitch {low:.0f} to {high:+.0f} degrees"
     console.print(f"Training      {made.train_frames} frames, {seen}")
@@ -170,11 +171,11 @@ def _print_animal(folder: Path) -> None:
     given = ["--head", head, "--keypoints", keypoints, "--mattes", mattes]
     track_it = shlex.join(map(str, ["flame-nerf-data", "track", folder / "animal.mp4", folder / "subject", *given]))
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"Animal        {escape(str(folder))}")
+    console.print(f"Animal        {escape(folder)}")
     console.print(f"Next          {escape(track_it)}")
 
 
-@quiet_when_unread()
+@console_command()
 def main() -> None:
     """Entry point of `flame-nerf-data`."""
     one_compile_worker()

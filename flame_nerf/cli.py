@@ -20,8 +20,9 @@ from flame_nerf.commands.export import Export
 from flame_nerf.commands.live import Live
 from flame_nerf.commands.motion_file import MotionFile
 from flame_nerf.commands.tracked import headline, track_video
-from flame_nerf.runtime.command_line import quiet_when_unread
+from flame_nerf.runtime.command_line import console_command
 from flame_nerf.runtime.errors import UserError
+from flame_nerf.runtime.words import printable
 
 DEMO_STEPS = 6000
 """Training steps of the demo: two to four minutes on two cores."""
@@ -258,7 +259,7 @@ def find_demo_clip() -> Path:
     return clip
 
 
-@quiet_when_unread()
+@console_command()
 def main() -> None:
     """Entry point of ``flame-nerf``."""
     one_compile_worker()
@@ -288,7 +289,7 @@ def main() -> None:
     try:
         command.run()
     except (UserError, AvatarError, FilmError, MotionError, SubjectError) as error:
-        sys.exit(f"flame-nerf: {error}")
+        sys.exit(f"flame-nerf: {printable(error)}")
     except KeyboardInterrupt:
         print("flame-nerf: interrupted; what is finished is kept", file=sys.stderr)
         sys.exit(130)

@@ -30,6 +30,7 @@ from flame_nerf.motion import without_timestep
 from flame_nerf.runtime.command_line import loaded_config
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.to_device import to_device
+from flame_nerf.runtime.words import escape
 
 HEAD_MARGIN = 0.05
 """Metres around the head's mesh that the surroundings' rays are drawn from: the thickest shell, and a little more."""
@@ -76,7 +77,7 @@ class FlameNerfDataManager(VanillaDataManager[FlameNerfDataset]):
         if self.test_mode == "val":
             # In training alone: an avatar that is looked at may lack its pictures.
             for mended in require_trainable(self.train_dataset.subject):
-                CONSOLE.log(f"[yellow]{mended}")
+                CONSOLE.log(f"[yellow]{escape(mended)}")
         self.train_pixel_sampler = self._get_pixel_sampler(self.train_dataset, self.config.train_num_rays_per_batch)
         self.iter_train_image_dataloader = itertools.repeat({"cache": self._cache(self.train_dataset)})
         self.train_ray_generator = self._rays(self.train_dataset)

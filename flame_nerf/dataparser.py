@@ -18,7 +18,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from tyro.conf import Fixed
 
 from flame_nerf.runtime.old_runs import StoredConfig
-from flame_nerf.subject import Frame, Subject, SubjectError, load_subject
+from flame_nerf.subject import UNUSED, Frame, Subject, SubjectError, load_subject
 from flame_nerf.subject.stabilised import stabilize_head
 from flame_nerf.subject.types import TRANSFORMS_FILE
 
@@ -42,7 +42,8 @@ class FlameNerfDataParserConfig(StoredConfig, DataParserConfig):
     """The subject folder, as written by `flame-nerf-data track`."""
     split: Literal["stored", "tail", "spread", "all"] = "stored"
     """Choice of held-out frames. stored: as the subject says; tail: the last part of the video; spread: every n-th
-    frame, with its neighbours left out of training; all: none, every frame is trained on and shown."""
+    frame, with its neighbours left out of training; all: none, every frame is trained on and shown. Frames that the
+    subject calls unused, since their tracking is probably wrong, are in none."""
     tail_fraction: float = 0.1
     """Part of the video held out by the tail split. Larger gives a more reliable score and less to train on."""
     spread_interval: int = 40
@@ -130,7 +131,8 @@ class FlameNerfDataParser(DataParser):
             return _stored_split(subject, split, self.config.tail_fraction)
         timesteps = np.array([frame.timestep for frame in subject.frames])
         train, held_out = split_timesteps(timesteps, self.config)
-        chosen = np.flatnonzero(train if split == "train" else held_out)
+        used = np.array([frame.split != UNUSED for frame in subject.frames])
+        chosen = np.flatnonzero((train if split == "train" else held_out) & used)
         if len(chosen) == 0:
             raise SubjectError(
                 f"{subject.root}: the {self.config.split} split leaves no frame for {split} out of "
@@ -171,7 +173,8 @@ def _stored_split(subject: Subject, split: str, tail_fraction: float) -> list[in
     """Frames the subject itself gives to a split; val and test stand in for each other, the tail for both."""
     stored = {name: [i for i, frame in enumerate(subject.frames) if frame.split == name] for name in ("val", "test")}
     held_out = stored["val"] + stored["test"]
-    if len(held_out) == len(subject.frames):
+    used = [i for i, frame in enumerate(subject.frames) if frame.split != UNUSED]
+    if len(held_out) == len(used):
         raise SubjectError(
             f"{subject.root}: no frame is for training, every split is val or test. Choose another split of them, with "
             "--pipeline.datamanager.dataparser.split tail."
@@ -179,12 +182,12 @@ def _stored_split(subject: Subject, split: str, tail_fraction: float) -> list[in
     if not held_out:
         tail = FlameNerfDataParserConfig(split="tail", tail_fraction=tail_fraction)
         _, held = split_timesteps(np.array([frame.timestep for frame in subject.frames]), tail)
-        held_out = np.flatnonzero(held).tolist()
+        held_out = [i for i in used if held[i]] or used[-1:]
         stored = {"val": held_out, "test": held_out}
     if split != "train":
         return stored[split] or held_out
     # With a single frame the held-out one is also the only one to learn from.
-    return [i for i in range(len(subject.frames)) if i not in set(held_out)] or held_out
+    return [i for i in used if i not in set(held_out)] or held_out
 
 
 def _bounds(points: Float[np.ndarray, "V 3"], margin: float) -> Float[torch.Tensor, "2 3"]:

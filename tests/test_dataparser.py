@@ -1,5 +1,7 @@
 """Cameras, splits and stabilising: what a subject becomes inside Nerfstudio."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -107,6 +109,23 @@ def test_splits_are_disjoint(root, mode):
         assert rows["test"] == {9}
     if mode == "stored":
         assert rows["test"] == {2, 7}
+
+
+@pytest.mark.parametrize("mode", ["stored", "tail", "spread", "all"])
+@pytest.mark.parametrize("held_out", [True, False])
+def test_frames_whose_track_is_doubted_are_in_no_part(tmp_path, mode, held_out):
+    root = make_subject(tmp_path / "subject", size=16, count=12).root
+    document = json.loads((root / "transforms.json").read_text())
+    doubted = {2, 6, 11}
+    for row, frame in enumerate(document["frames"]):
+        frame["split"] = "unused" if row in doubted else "test" if held_out and row >= 9 else "train"
+    (root / "transforms.json").write_text(json.dumps(document))
+    names = {document["frames"][row]["file_path"] for row in doubted}
+    options = {"split": mode, "spread_interval": 6, "spread_guard": 1, "tail_fraction": 0.3}
+    for part in ("train", "val", "test"):
+        shown = {str(path.relative_to(root)) for path in parse(root, part, **options).image_filenames}
+        assert shown and not shown & names
+    assert len(load_subject(root).frames) == 12
 
 
 def test_spread_keeps_its_distance():

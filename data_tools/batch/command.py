@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from data_tools.batch.config import BatchConfig, BatchError
 from data_tools.batch.jobs import Job, JobResult
 from flame_nerf.runtime.files import whole
+from flame_nerf.runtime.words import escape
 
 if TYPE_CHECKING:
     from data_tools.batch.engines import Engine
@@ -61,10 +61,10 @@ def batch(
         results, interrupted = _run(jobs, config, console)
         _write_summary(subjects / SUMMARY, results)
     except BatchError as error:
-        console.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]Error:[/] {escape(error)}", highlight=False, soft_wrap=True)
         return 1
     except OSError as error:
-        console.print(f"[bold red]Error:[/] {escape(str(error))}. Check the folder, then run the same command again.")
+        console.print(f"[bold red]Error:[/] {escape(error)}. Check the folder, then run the same command again.")
         return 1
     _print(results, subjects)
     if interrupted:
@@ -132,6 +132,6 @@ def _print(results: Sequence[JobResult], subjects: Path) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     console.print(table)
     failed = sum(result.status == "failed" for result in results)
-    console.print(f"{len(results)} subjects, {failed} failed; {escape(str(subjects / SUMMARY))}", soft_wrap=True)
+    console.print(f"{len(results)} subjects, {failed} failed; {escape(subjects / SUMMARY)}", soft_wrap=True)
     if failed:
-        console.print(f"Logs          {escape(str(subjects / 'logs'))}", soft_wrap=True)
+        console.print(f"Logs          {escape(subjects / 'logs')}", soft_wrap=True)

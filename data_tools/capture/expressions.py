@@ -133,7 +133,8 @@ class Done:
         if self.state == "never":
             return self.group.missing
         often = "once" if self.times == 1 else f"{self.times} times"
-        return f"{'Seen' if self.state == 'well' else 'Only a little'}, {often}, in {100 * self.share:.0f} % of frames"
+        # A share of the frames would sound like much.
+        return f"Seen, {often}, in {100 * self.share:.0f} % of frames" if self.state == "well" else "Only a little"
 
 
 def expressions_done(track: HeadTrack, timesteps: np.ndarray) -> tuple[Done, ...]:

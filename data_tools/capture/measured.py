@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from data_tools.capture.expressions import Done, expressions_done
 from data_tools.capture.looks import Look, flicker_of, looks_of
@@ -35,6 +35,13 @@ class Measured:
     """What the face did, as far as it can be measured on this head."""
     looks: tuple[Look, ...]
     flicker: float
+    doubtful: Bool[np.ndarray, " N"]
+    """Frames in which tracking found the face hidden or itself wrong: what they seem to show does not count."""
+
+    @property
+    def clear(self) -> Int[np.ndarray, " K"]:
+        """Rows of the frames that count; all of them where none is clear."""
+        return np.flatnonzero(~self.doubtful) if not self.doubtful.all() else np.arange(len(self.doubtful))
 
     @property
     def noun(self) -> str:
@@ -62,6 +69,8 @@ def measure(subject: Subject, on_picture: Callable[[], None] = lambda: None) -> 
         on_picture: called for each picture that is opened, at most `looks.LOOKED_AT` times.
     """
     timesteps = np.unique([frame.timestep for frame in subject.frames])
+    doubtful = doubtful_frames(subject)
+    clear = np.unique([frame.timestep for frame, bad in zip(subject.frames, doubtful, strict=True) if not bad])
     angles, heights = head_angles(subject), face_heights(subject)
     return Measured(
         subject=subject,
@@ -69,7 +78,22 @@ def measure(subject: Subject, on_picture: Callable[[], None] = lambda: None) -> 
         pitch=angles[:, 1],
         face_px=float(np.nanmedian(heights)) if np.isfinite(heights).any() else float("nan"),
         seconds=len(timesteps) / subject.fps,
-        done=expressions_done(subject.track, timesteps),
+        done=expressions_done(subject.track, clear if len(clear) else timesteps),
         looks=looks_of(subject, on_picture),
         flicker=flicker_of(subject),
+        doubtful=doubtful,
     )
+
+
+def doubtful_frames(subject: Subject) -> Bool[np.ndarray, " N"]:
+    """Frames of which tracking says that it is probably wrong there, or that something covers a part of the face.
+
+    Nothing is doubtful of a subject that was not tracked here.
+    """
+    tracking = subject.extra.get("tracking")
+    summary = tracking.get("summary") if isinstance(tracking, dict) else None
+    lists = [summary.get(name) for name in ("off_course", "covered")] if isinstance(summary, dict) else []
+    # Tracking names its pictures by the numbers that it gives here.
+    named = {f"{number:05d}" for numbers in lists if isinstance(numbers, list | tuple) for number in numbers
+             if isinstance(number, int)}  # fmt: skip
+    return np.array([frame.file_path.stem in named for frame in subject.frames], dtype=bool)

@@ -13,21 +13,14 @@ import numpy as np
 
 from data_tools.capture.held_still import subject_held_still
 from data_tools.capture.measured import PITCH_EDGES, YAW_EDGES, Measured
-from data_tools.capture.shortfalls import (
-    FLICKER,
-    GOOD_PX,
-    GRAVE,
-    SOFT,
-    WEAK,
-    Shortfall,
-    shortfalls_of,
-    shots_of,
-    verdict,
-)
+from data_tools.capture.picture_shortfalls import FLICKER, SOFT
+from data_tools.capture.shortfall import GRAVE, WEAK, Shortfall
+from data_tools.capture.shortfalls import GOOD_PX, MORE_OF_IT, shortfalls_of, shots_of, verdict
 from data_tools.capture.thumbnails import LARGE, best_row, cell_rows, thumbnail
 from data_tools.runs.charts import curves
 from data_tools.runs.page import data_uri, render_page
 from flame_nerf.runtime.files import whole
+from flame_nerf.subject import Subject
 
 JSON_VERSION = 1
 NAMED_SPANS = 6
@@ -76,7 +69,10 @@ def write_capture_page(
         facts=_facts(measured),
         verdict=(verdict(found), VERDICTS[verdict(found)]),
         tiles=[*_tiles(measured, found), *tiles],
-        shortfalls=[(_weight(s), s.topic, s.found, s.cost, frames_in_words(measured, s.frames)) for s in found],
+        shortfalls=[
+            (_weight(s), s.found, s.cost, frames_in_words(measured, s.frames)) for s in found if not _a_little(s)
+        ],
+        a_little=_seen_a_little(measured) if any(map(_a_little, found)) else [],
         shots=shots_of(found),
         map=_map(measured),
         faces=_faces(measured),
@@ -97,6 +93,7 @@ def write_capture_page(
 def capture_record(measured: Measured, found: Sequence[Shortfall], warnings: Sequence[str] = ()) -> dict[str, Any]:
     """What the page says, as plain values."""
     subject = measured.subject
+    yaw, pitch = measured.yaw[measured.clear], measured.pitch[measured.clear]
     counts = np.zeros((len(ROWS), len(COLUMNS)), dtype=int)
     for (column, row), (_, count) in cell_rows(measured).items():
         counts[row, column] = count
@@ -109,8 +106,8 @@ def capture_record(measured: Measured, found: Sequence[Shortfall], warnings: Seq
         "seconds": round(measured.seconds, 2),
         "picture": [subject.width, subject.height],
         "face_px": _plain(measured.face_px),
-        "yaw_deg": [_plain(measured.yaw.min()), _plain(measured.yaw.max())],
-        "pitch_deg": [_plain(measured.pitch.min()), _plain(measured.pitch.max())],
+        "yaw_deg": [_plain(yaw.min()), _plain(yaw.max())],
+        "pitch_deg": [_plain(pitch.min()), _plain(pitch.max())],
         "coverage": {"yaw_edges": YAW_EDGES, "pitch_edges": PITCH_EDGES, "frames": counts.tolist()},
         "blur": _plain(np.median([look.blur for look in measured.looks])) if measured.looks else None,
         "brightness": _plain(np.median([look.brightness for look in measured.looks])) if measured.looks else None,
@@ -161,14 +158,26 @@ def _plain(value: float) -> float | None:
     return round(float(value), 3) if np.isfinite(value) else None
 
 
+def _a_little(shortfall: Shortfall) -> bool:
+    """Whether it is one of many trifles of one cost, which go into one entry."""
+    return shortfall.cost == MORE_OF_IT and _weight(shortfall) == "slight"
+
+
+def _seen_a_little(measured: Measured) -> list[tuple[str, str]]:
+    """What the face did only a little, and the moment that shows most of it."""
+    return [
+        (done.group.title.lower(), f"{measured.time_of(measured.row_of(done.row)):.1f} s")
+        for done in measured.done
+        if done.state == "a little" and done.group.gravity
+    ]
+
+
 def _weight(shortfall: Shortfall) -> str:
     return "grave" if shortfall.gravity >= GRAVE else "weak" if shortfall.gravity >= WEAK else "slight"
 
 
 def _facts(measured: Measured) -> list[tuple[str, str]]:
     subject = measured.subject
-    options = subject.extra.get("tracking", {}).get("options", {})
-    imported = subject.extra.get("import", {})
     size = f"{subject.width} x {subject.height} pixels, {subject.fps:g} frames a second"
     trained = sum(frame.split == "train" for frame in subject.frames)
     facts = [
@@ -178,15 +187,31 @@ def _facts(measured: Measured) -> list[tuple[str, str]]:
         ("frames", f"{len(subject.frames)}, {trained} of them for training, {measured.seconds:.1f} s"),
         ("head model", Path(subject.head_model).name),
         ("focal length", f"{subject.fl_x:.0f} pixels"),
-        ("settings", ", ".join(f"{name} {value}" for name, value in options.items())),
-        ("imported from", str(imported.get("format", "")) if isinstance(imported, dict) else ""),
+        ("settings", _settings(subject)),
+        ("imported from", _imported(subject)),
         ("terms of use", subject.licence or "not said"),
     ]
     return [(name, value) for name, value in facts if value]
 
 
+def _settings(subject: Subject) -> str:
+    """What tracking was asked for beyond its defaults; nothing for other subjects."""
+    tracking = subject.extra.get("tracking")
+    options = tracking.get("options") if isinstance(tracking, dict) else None
+    if not isinstance(options, dict):
+        return ""
+    return ", ".join(f"{name} {value}" for name, value in options.items()) or "as usual"
+
+
+def _imported(subject: Subject) -> str:
+    """The format that a subject was imported from; nothing for other subjects."""
+    made = subject.extra.get("import")
+    summary = made.get("summary") if isinstance(made, dict) else None
+    return str(summary.get("format", "")) if isinstance(summary, dict) else ""
+
+
 def _tiles(measured: Measured, shortfalls: Sequence[Shortfall]) -> list[Tile]:
-    yaw, pitch, noun = measured.yaw, measured.pitch, measured.noun
+    yaw, pitch, noun = measured.yaw[measured.clear], measured.pitch[measured.clear], measured.noun
     blur = float(np.median([look.blur for look in measured.looks])) if measured.looks else float("nan")
     level = float(np.median([look.brightness for look in measured.looks])) if measured.looks else float("nan")
     topics = {shortfall.topic for shortfall in shortfalls}

@@ -38,9 +38,11 @@ def thumbnail(subject: Subject, row: int, side: int = SMALL) -> UInt8[np.ndarray
 
 def best_row(measured: Measured) -> int:
     """The frame that shows the person best: looking ahead, sharp, eyes open."""
-    rows = np.array([look.row for look in measured.looks]) if measured.looks else np.arange(len(measured.yaw))
+    shown = {look.row: look.blur for look in measured.looks}
+    clear = [row for row in measured.clear.tolist() if row in shown]
+    rows = np.array(clear or measured.clear)
     away = np.abs(measured.yaw[rows]) + np.abs(measured.pitch[rows] - np.median(measured.pitch))
-    blur = np.array([look.blur for look in measured.looks]) if measured.looks else np.zeros(len(rows))
+    blur = np.array([shown.get(row, 0.0) for row in rows.tolist()])
     closed = np.zeros(len(rows))
     for done in measured.done:
         if done.group.key in ("blink", "mouth"):
@@ -51,11 +53,11 @@ def best_row(measured: Measured) -> int:
 
 def cell_rows(measured: Measured) -> dict[tuple[int, int], tuple[int, int]]:
     """For each cell of yaw (column) and pitch (row) that holds frames: the frame nearest its middle, and how many."""
-    cells = measured.cells()
+    cells, clear = measured.cells(), measured.clear
     middle = [np.convolve(edges, [0.5, 0.5], "valid") for edges in (YAW_EDGES, PITCH_EDGES)]
     found = {}
-    for column, row in {tuple(cell) for cell in cells.tolist()}:
-        inside = np.flatnonzero((cells == (column, row)).all(axis=1))
+    for column, row in {tuple(cell) for cell in cells[clear].tolist()}:
+        inside = clear[(cells[clear] == (column, row)).all(axis=1)]
         off = np.hypot(measured.yaw[inside] - middle[0][column], measured.pitch[inside] - middle[1][row])
         found[column, row] = int(inside[off.argmin()]), len(inside)
     return found

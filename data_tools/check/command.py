@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
+
+from flame_nerf.runtime.words import escape
 
 if TYPE_CHECKING:
     from data_tools.capture.measured import Measured
@@ -46,7 +47,7 @@ def check(
 
     console, refused = (Console(stderr=stderr, highlight=False, soft_wrap=True) for stderr in (False, True))
     if report is not None and (report.suffix.lower() not in (".html", ".htm") or report.is_dir()):
-        refused.print(f"[bold red]Error:[/] --report is {escape(str(report))}; name a file that ends in .html.")
+        refused.print(f"[bold red]Error:[/] --report is {escape(report)}; name a file that ends in .html.")
         return 1
     with StageBars() as bars, bars.stage("Looking at the subject", 2 * LOOKED_AT) as advance:
         findings, measured = check_and_measure(subject, advance)
@@ -54,18 +55,16 @@ def check(
         colour = _COLOURS[finding.level]
         console.print(f"[{colour}]{finding.level.capitalize():<8}[/] {finding.topic}: {escape(finding.text)}")
     count = {level: sum(finding.level == level for finding in findings) for level in _COLOURS}
-    console.print(
-        f"{escape(str(subject))}: {count['error']} errors, {count['warning']} warnings, {count['note']} notes"
-    )
+    console.print(f"{escape(subject)}: {count['error']} errors, {count['warning']} warnings, {count['note']} notes")
     failed = bool(count["error"] or (strict and count["warning"]))
     if report is not None and measured is not None:
         errors = [finding.text for finding in findings if finding.level == "error"]
         try:
             _write(report, measured, errors)
         except OSError as error:
-            refused.print(f"[bold red]Error:[/] {escape(str(report))}: cannot be written ({error.strerror or error}).")
+            refused.print(f"[bold red]Error:[/] {escape(report)}: cannot be written ({error.strerror or error}).")
             return 1
-        console.print(f"Report        {escape(str(report))}, {escape(report.with_suffix('.json').name)} beside it")
+        console.print(f"Report        {escape(report)}, {escape(report.with_suffix('.json').name)} beside it")
     return int(failed)
 
 

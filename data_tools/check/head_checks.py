@@ -44,7 +44,7 @@ def _amount(subject: Subject) -> list[Finding]:
         return [Finding("error", "split", "No frame is for training: every split is val or test.")]
     if trained < FEWEST:
         return [Finding("warning", "frames", f"Only {trained} frames for training; at least {FEWEST} are needed.")]
-    if all(frame.split == "train" for frame in subject.frames):
+    if not any(frame.split in ("val", "test") for frame in subject.frames):
         return [Finding("note", "split", "No frame is held out, so evaluation has nothing new to look at.")]
     return []
 

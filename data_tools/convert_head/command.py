@@ -10,10 +10,10 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 
 from data_tools.convert_head.config import ConvertConfig, ConvertSummary
 from data_tools.runs.errors import run_command
+from flame_nerf.runtime.words import escape
 
 
 def convert_head(
@@ -61,7 +61,7 @@ def _print(summary: ConvertSummary) -> None:
     console.print(f"Landmarks     {escape(summary.landmarks)}")
     console.print(f"Licence       {escape(summary.licence)}")
     if summary.remembered is not None:
-        console.print(f"Remembered    as {escape(summary.name)} in {escape(str(summary.remembered))}")
+        console.print(f"Remembered    as {escape(summary.name)} in {escape(summary.remembered)}")
     for warning in summary.warnings:
         console.print(f"[yellow]Warning:[/] {escape(warning)}")
     name = summary.name if summary.remembered else summary.path

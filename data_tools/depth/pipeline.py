@@ -16,18 +16,19 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 from rich.console import Console
-from rich.markup import escape
 
 from data_tools.depth.config import MESH, DepthConfig, DepthError, DepthSummary, EstimatorUnavailable
 from data_tools.depth.mesh import face_depth, ordering_agreement
 from data_tools.depth.monocular import MonocularEstimator
 from data_tools.runs.errors import disk_errors
+from data_tools.runs.one_at_a_time import alone_in
 from data_tools.runs.pictures import load_grey, load_picture, save_picture
 from data_tools.runs.progress import StageBars
 from data_tools.runs.workspace import begin_parts, end_parts, stage_key
 from flame_nerf.data.depth_maps import spread
 from flame_nerf.runtime.door import read_json
 from flame_nerf.runtime.files import take_place, whole
+from flame_nerf.runtime.words import escape
 from flame_nerf.subject import Frame, Subject, SubjectError, load_subject
 from flame_nerf.subject.types import TRACK_FILE, TRANSFORMS_FILE
 
@@ -67,7 +68,7 @@ def write_depth(root: Path, config: DepthConfig, silent: bool = False) -> DepthS
         if all((subject.root / FOLDER / name).is_file() for name in names):
             agreement = record.get("agreement")
             return DepthSummary(subject.root, prior, len(names), 0, float("nan"), agreement, ())
-    with disk_errors(subject.root, DepthError):
+    with disk_errors(subject.root, DepthError), alone_in(subject.root, DepthError):
         part = _begin(subject.root, key, config.overwrite)
         with StageBars(silent) as bars:
             sign, agreement = (1, None) if estimator is None else _direction(subject, estimator, config, bars)
@@ -92,9 +93,7 @@ def _estimator(config: DepthConfig) -> MonocularEstimator | None:
     except EstimatorUnavailable as error:
         if config.fallback == "none":
             raise DepthError(f"{error}; or use --prior mesh, which needs neither.") from error
-        message = (
-            f"[yellow]Warning:[/] {escape(str(error))}. Until then the tracked mesh's own depth is written instead."
-        )
+        message = f"[yellow]Warning:[/] {escape(error)}. Until then the tracked mesh's own depth is written instead."
         Console(stderr=True).print(message, highlight=False, soft_wrap=True)
         return None
 

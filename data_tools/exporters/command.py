@@ -7,10 +7,10 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 
 from data_tools.exporters.config import ExportConfig, ExportError, ExportFormat, ExportSummary
 from data_tools.runs.errors import run_command
+from flame_nerf.runtime.words import escape
 
 
 def export(
@@ -40,6 +40,6 @@ def export(
 def _print(summary: ExportSummary) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"Pictures      {summary.pictures}")
-    console.print(f"Written to    {escape(str(summary.folder))}")
+    console.print(f"Written to    {escape(summary.folder)}")
     for note in summary.notes:
         console.print(f"[yellow]Note:[/] {escape(note)}")

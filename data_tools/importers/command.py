@@ -8,10 +8,10 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 
 from data_tools.importers.config import FormatName, ImportConfig, ImportingError, ImportSummary
 from data_tools.runs.errors import run_command
+from flame_nerf.runtime.words import escape
 
 
 def import_command(

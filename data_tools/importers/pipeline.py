@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from data_tools.importers.report import write_report
 from data_tools.importers.result import facts_of, subject_of, summary_from, warnings_of
 from data_tools.importers.skull import find_skull
 from data_tools.runs.errors import disk_errors
+from data_tools.runs.one_at_a_time import alone_in
 from data_tools.runs.picture_files import read_picture
 from data_tools.runs.progress import StageBars
 from data_tools.runs.workspace import FOLDER, Workspace, stage_key, tidy
@@ -62,7 +64,8 @@ def import_data(
     _check(source, subject_dir, config)
     reader, why = recognise(format_name, source)
     key = _key(reader.name, source, config)
-    with disk_errors(subject_dir, ImportingError):
+    with disk_errors(subject_dir, ImportingError), ExitStack() as alone:
+        alone.enter_context(alone_in(subject_dir, ImportingError))
         finished = _finished(subject_dir, key, config.overwrite)
         if finished is not None:
             if not config.keep_work:
@@ -70,12 +73,14 @@ def import_data(
                 tidy(subject_dir)
             return finished
         subject_dir.mkdir(parents=True, exist_ok=True)
+        # It may be there only now.
+        alone.enter_context(alone_in(subject_dir, ImportingError))
         workspace = Workspace(subject_dir)
         try:
             capture = _read(reader, source, config, Scratch(workspace.folder / reader.name, silent))
             with StageBars(silent) as bars:
                 summary = _run_stages(Run(source, subject_dir, config, workspace, bars, key, why), capture)
-        except ImportingError:
+        except (ImportingError, OSError):
             _leave(workspace, subject_dir, reader)
             raise
         if not config.keep_work:

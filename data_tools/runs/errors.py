@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
 from flame_nerf.runtime.files import NO_ROOM, DiskFull, cause
+from flame_nerf.runtime.words import escape
 
 GO_ON = "Interrupted. Give the same command again to go on from here."
 
@@ -28,7 +28,7 @@ def run_command(
     try:
         work()
     except known as error:
-        console.print(f"[bold red]Error:[/] {escape(str(error))}")
+        console.print(f"[bold red]Error:[/] {escape(error)}")
         return 1
     except KeyboardInterrupt:
         console.print(interrupted)

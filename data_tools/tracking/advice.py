@@ -11,7 +11,7 @@ from data_tools.tracking.photometric.stage import Registration
 from data_tools.tracking.result import Quality
 
 POOR_OUTLINE = 0.9
-STILL_SHARE = 0.75
+STILL_SHARE = 0.85
 
 
 def warnings_of(
@@ -78,18 +78,31 @@ def registration_warnings(registration: Registration | None, kept: Int[np.ndarra
             "The frames do not agree on how the person looks (light that changes, a covered face, heavy compression): "
             "poses follow the landmarks alone.",
         )
-    off, alone, covered = registration.off, kept[registration.alone & ~registration.off], kept[registration.covered]
+    alone = kept[registration.alone & ~registration.off]
     found = []
-    if off.any():
-        found.append(
-            f"{off.sum()} frames are hard to see (blurred, dark, covered, cut off), and their head is not where the "
-            f"frames around them have it: tracking is probably wrong there: {_runs(kept[off].tolist())}. Film them "
-            "again, or cut them out of the video."
-        )
     if len(alone):
         found.append(
             f"{len(alone)} frames do not show the person as the others do (overexposed, dark, covered, cut off) and "
             f"follow their landmarks alone, to where the frames around them have the head: {_runs(alone.tolist())}."
+        )
+    return tuple(found)
+
+
+def doubt_warnings(registration: Registration | None, kept: Int[np.ndarray, " T"]) -> tuple[str, ...]:
+    """Where tracking is probably wrong. The report has the same among what the footage lacks.
+
+    Args:
+        kept: number of each frame among the sampled ones.
+    """
+    if registration is None or not registration.kept:
+        return ()
+    off, covered = kept[registration.off], kept[registration.covered & ~registration.off]
+    found = []
+    if len(off):
+        found.append(
+            f"{len(off)} frames are hard to see (blurred, dark, covered, cut off), and their head is not where the "
+            f"frames around them have it: tracking is probably wrong there: {_runs(off.tolist())}. Training "
+            "leaves them out; film again what they show."
         )
     if len(covered):
         found.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -156,6 +157,15 @@ def check(config: TrackConfig) -> None:
         raise TrackingError("--keypoint-map says where keypoints lie on the head; give the --keypoints too.")
     if config.keypoints is None and config.individual is not None:
         raise TrackingError("--individual says which animal of the keypoints to follow; give the --keypoints too.")
+    given = (
+        (config.keypoints, "keypoint file", "--keypoints"),
+        (config.keypoint_map, "keypoint map", "--keypoint-map"),
+        (config.mattes, "folder or video", "--mattes"),
+    )
+    for path, what, option in given:
+        # Found out later, it would cost the stages before, and with --overwrite the subject that is there.
+        if path is not None and not os.path.lexists(path):
+            raise TrackingError(f"{path}: no such {what}. Check {option}.")
     if config.keypoints is not None and config.mattes is None:
         raise TrackingError(
             "--keypoints needs --mattes, a folder with one mask a frame: the segmentation that is built in knows "

@@ -13,7 +13,7 @@ import numpy as np
 from data_tools.capture.measured import Measured, measure
 from data_tools.capture.shortfalls import shortfalls_of, verdict
 from data_tools.runs.workspace import begin_parts, stage_key
-from data_tools.tracking.advice import registration_warnings, warnings_of
+from data_tools.tracking.advice import doubt_warnings, registration_warnings, warnings_of
 from data_tools.tracking.config import TrackConfig, TrackSummary
 from data_tools.tracking.fit.closures import lid_warnings
 from data_tools.tracking.fit.fit_result import lost, pose_head
@@ -83,10 +83,14 @@ def finish(
         record = subject_of(
             run.subject, run.video, run.config, head, fitted, seen, quality, good, shown, masks, components,
             None if registration is None else registration.record(),
+            None if registration is None or not registration.kept else registration.off,
         )  # fmt: skip
-        measured = measure(_with_paths(record))
+        # What tracking doubts, the report does not count.
+        told = dataclasses.replace(record, extra={"tracking": made | {"summary": summary_note(summary)}})
+        measured = measure(_with_paths(told))
         summary = dataclasses.replace(summary, **_footage(measured))
         write_report(summary, head, fitted, quality, shown, masks, measured, detector.good, stabilised)
+        summary = dataclasses.replace(summary, warnings=doubt_warnings(registration, seen.kept) + summary.warnings)
         record = dataclasses.replace(record, extra={"tracking": made | {"summary": summary_note(summary)}})
         write_subject(record, run.subject)
         advance()

@@ -5,19 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 
 from data_tools.depth.config import MESH, DepthConfig, DepthError
 from data_tools.depth.pipeline import write_depth
 from data_tools.runs.blocks import blocks_of, run_blocks
 from data_tools.runs.errors import disk_errors
+from data_tools.runs.one_at_a_time import alone_in
 from data_tools.runs.pictures import load_grey
 from data_tools.runs.progress import StageBars
 from data_tools.runs.workspace import FOLDER, Workspace, begin_parts, path_key, stage_key, tidy, video_key
@@ -46,7 +45,7 @@ from data_tools.tracking.observe.matte import UNSURE, find_mattes
 from data_tools.tracking.observe.takes import longest_take, mixed_pictures, take_words
 from data_tools.tracking.observe.video import Sampled, VideoInfo, glimpses, probe, sample
 from data_tools.tracking.result import summary_of
-from data_tools.tracking.run import Run
+from data_tools.tracking.run import Run, quiet_threads
 from flame_nerf.subject import SubjectError, load_subject
 
 FEWEST_FRAMES = 10
@@ -79,11 +78,12 @@ def track(
     video, subject_dir = Path(video), Path(subject_dir)
     config = config or TrackConfig()
     check(config)
-    with disk_errors(subject_dir, TrackingError):
+    with disk_errors(subject_dir, TrackingError), ExitStack() as alone:
         info = probe(video, config.fps)
         options = dataclasses.asdict(config) | {"overwrite": None, "keep_work": None}
         given = [path_key(path) for path in (config.keypoints, config.keypoint_map, config.mattes, Path(config.head))]
         final_key = stage_key(video_key(video), options | {"given": given})
+        alone.enter_context(alone_in(subject_dir, TrackingError))
         finished = _finished(subject_dir, final_key, config.overwrite)
         if finished is not None:
             _give_depth(subject_dir, silent)
@@ -92,10 +92,12 @@ def track(
                 tidy(subject_dir, finished.dropped)
             return finished
         subject_dir.mkdir(parents=True, exist_ok=True)
+        # It may be there only now.
+        alone.enter_context(alone_in(subject_dir, TrackingError))
         workspace = Workspace(subject_dir)
         if config.keypoints is None:
             load_models()
-        with StageBars(silent) as bars, _quiet_threads():
+        with StageBars(silent) as bars, quiet_threads():
             run = Run(video, subject_dir, config, workspace, bars)
             summary = _run_stages(run, info, final_key)
         _give_depth(subject_dir, silent)
@@ -141,20 +143,6 @@ def _finished(subject: Path, key: str, overwrite: bool) -> TrackSummary | None:
         # transforms.json first: without it the rest is no subject.
         (subject / name).unlink(missing_ok=True)
     return None
-
-
-@contextmanager
-def _quiet_threads() -> Iterator[None]:
-    """One thread for each library's inner loops, as long as the tracker runs: it has its own, and they would fight."""
-    torch_threads, cv_threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        torch.set_num_threads(torch_threads)
-        cv2.setNumThreads(cv_threads)
 
 
 def _run_stages(run: Run, info: VideoInfo, final_key: str) -> TrackSummary:

@@ -32,12 +32,14 @@ from data_tools.tracking.observe.video_stream import printable_name
 from flame_nerf.data.overlap import cover
 from flame_nerf.geometry import in_front, perspective
 from flame_nerf.heads import HeadModel
-from flame_nerf.subject import Frame, HeadTrack, Registration, Subject
+from flame_nerf.subject import UNUSED, Frame, HeadTrack, Registration, Subject
 
 JUDGED = 24
 """Frames, evenly spread, on which the outline's agreement with the matte is measured."""
 NEAR_HEAD = 0.2
 """How far from the mesh of the head the matte is looked at for that, face heights: one camera does not tell metres."""
+MOST_UNUSED = 0.5
+"""Share of frames up to which those whose track is doubted are left out of training."""
 TEST_SHARE, MOST_TEST = 0.1, 350
 """The stored split holds out the tail: this share of the frames, at most so many."""
 
@@ -200,6 +202,7 @@ def subject_of(
     masks: list[Path],
     components: int,
     registration: Registration | None = None,
+    doubted: Bool[np.ndarray, " T"] | None = None,
 ) -> Subject:
     """Put the subject's record together from rows `kept` of the fit.
 
@@ -207,10 +210,14 @@ def subject_of(
         pictures, masks: of all rows of the fit.
         components: number of identity components of the head model itself; those behind them belong to this fit only.
         registration: how the poses were laid against the pictures, if they were.
+        doubted: rows of the fit that are probably wrong: they are not used.
     """
     frames = len(kept)
     tested = min(MOST_TEST, round(TEST_SHARE * frames))
     cameras = camera_to_head(fitted.rotation[kept], fitted.translation[kept])
+    unused = np.zeros(frames, dtype=bool) if doubted is None else doubted[kept]
+    # Of most frames it is not the frames that are wrong.
+    unused &= unused.mean() <= MOST_UNUSED
     return Subject(
         root=root,
         fl_x=fitted.focal,
@@ -226,7 +233,7 @@ def subject_of(
                 depth_path=None,
                 c2w=cameras[new],
                 timestep=new,
-                split="train" if new < frames - tested else "test",
+                split=UNUSED if unused[new] else "train" if new < frames - tested else "test",
             )
             for new, row in enumerate(kept)
         ),

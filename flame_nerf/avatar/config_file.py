@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from flame_nerf.runtime.door import read_text
+from flame_nerf.runtime.door import check_nesting, read_text
 from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.runtime.files import whole
 
@@ -36,6 +36,8 @@ def read_config(path: Path) -> TrainerConfig:
         raise AvatarError(f"{path}: a folder; give the config.yml inside it")
     missing = f"{path}: no such file; give the config.yml that ns-train wrote under outputs/"
     text = read_text(path, AvatarError, largest=LARGEST_CONFIG, missing=missing)
+    what = "no config.yml of a training run: its brackets are"
+    check_nesting(text.encode(), path, AvatarError, what, "Copy it again.")
     from flame_nerf.training.trainer import FlameNerfTrainerConfig
 
     try:
@@ -44,7 +46,7 @@ def read_config(path: Path) -> TrainerConfig:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise AvatarError(f"{path}: no config.yml of a training run ({reason})") from None
     if not isinstance(config, FlameNerfTrainerConfig):
-        raise AvatarError(f"{path}: not a run of flame-nerf but {type(config).__name__}; give the config.yml of one")
+        raise AvatarError(f"{path}: not a run of flame-nerf but {_kind(config)}; give the config.yml of one")
     try:
         (
             config.get_base_dir(),
@@ -55,6 +57,12 @@ def read_config(path: Path) -> TrainerConfig:
     except (AttributeError, AssertionError, TypeError):
         raise AvatarError(f"{path}: cut short, or not written by ns-train; copy it again") from None
     return config
+
+
+def _kind(config: Any) -> str:
+    from nerfstudio.engine.trainer import TrainerConfig
+
+    return "one of another method" if isinstance(config, TrainerConfig) else "some other text"
 
 
 def parse_config(text: str) -> Any:

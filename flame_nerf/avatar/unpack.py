@@ -19,6 +19,7 @@ from flame_nerf.avatar.plain_config import config_of
 from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.runtime.files import whole_folder
 from flame_nerf.runtime.scratch import scratch_folder
+from flame_nerf.runtime.words import escape
 from flame_nerf.subject.types import TRANSFORMS_FILE
 from flame_nerf.training.checkpoints import read_checkpoint
 from flame_nerf.training.relocation import follow
@@ -119,8 +120,8 @@ def _check_subject(path: Path, root: Path, head: dict[str, Any]) -> None:
     found, name = own_copy(subject.track), str(head.get("name"))[:80]
     if found is None:
         CONSOLE.print(
-            f"[yellow]The head model {name!r} was left out of this avatar for its licence. The avatar plays what its "
-            "video showed; to sweep expressions and drive it, convert your own copy once: "
+            f"[yellow]The head model {escape(repr(name))} was left out of this avatar for its licence. The avatar "
+            "plays what its video showed; to sweep expressions and drive it, convert your own copy once: "
             "flame-nerf-data convert-head FILE HEAD.npz --remember",
         )
         return

@@ -31,6 +31,7 @@ from flame_nerf.motion import SubjectMotion
 from flame_nerf.render.head_renderer import HeadRenderer
 from flame_nerf.render.sampling_config import SamplingConfig
 from flame_nerf.render.step_rays import StepRays
+from flame_nerf.runtime.words import escape
 from flame_nerf.subject import HeadTrack
 
 MOUTH_REGIONS = ("lips", "mouth", "teeth", "tongue")
@@ -178,7 +179,7 @@ class InstaModel(FlameNerfModel):
         columns = conditioning_columns(track, self.train_timesteps, CONDITION_EXPRESSIONS)
         names = ", ".join(track.expression_names[column] for column in columns)
         regions = ", ".join(CONDITION_REGIONS)
-        CONSOLE.log(f"The field is conditioned on {len(columns)} expressions near {regions}: {names}.")
+        CONSOLE.log(f"The field is conditioned on {len(columns)} expressions near {regions}: {escape(names)}.")
         return InstaRenderer(
             track, self.motion, config.mapping, config.field, config.sampling, self.pixel_size,
             columns=columns, conditioned_regions=CONDITION_REGIONS,

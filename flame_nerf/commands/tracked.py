@@ -80,4 +80,6 @@ def headline(text: str) -> None:
     """A line across the terminal that says what begins."""
     from nerfstudio.utils.rich_utils import CONSOLE
 
-    CONSOLE.rule(f"[bold]{text}")
+    from flame_nerf.runtime.words import escape
+
+    CONSOLE.rule(f"[bold]{escape(text)}")

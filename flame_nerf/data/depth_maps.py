@@ -14,6 +14,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from flame_nerf.geometry import project, vertex_normals, world_to_camera
 from flame_nerf.runtime.door import decode_picture
+from flame_nerf.runtime.words import escape
 from flame_nerf.subject import Frame, Subject
 
 FARTHEST, NEAREST = 1, 65535
@@ -108,10 +109,11 @@ def fill_depth_maps(
     problems = [problem for problem in pool.map(read, range(len(frames))) if problem is not None]
     if problems:
         more = f", and {len(problems) - NAMED_FRAMES} more" if len(problems) > NAMED_FRAMES else ""
+        named = escape("; ".join(problems[:NAMED_FRAMES]))
         CONSOLE.log(
-            f"[yellow]{len(problems)} of {len(frames)} depth maps cannot be used ({'; '.join(problems[:NAMED_FRAMES])}"
-            f"{more}): these frames train without a depth prior. Write them again with "
-            f"`flame-nerf-data depth {subject.root} --overwrite`."
+            f"[yellow]{len(problems)} of {len(frames)} depth maps cannot be used ({named}{more}): these "
+            "frames train without a depth prior. Write them again with "
+            f"`flame-nerf-data depth {escape(subject.root)} --overwrite`."
         )
     if other_way_round(maps, subject, frames):
         CONSOLE.log(

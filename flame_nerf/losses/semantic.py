@@ -22,6 +22,7 @@ from flame_nerf.losses.head_views import HeadViews
 from flame_nerf.losses.view_geometry import nearest_view, perturb_camera
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.to_device import to_device
+from flame_nerf.runtime.words import escape
 
 
 class ShownFace(Protocol):
@@ -143,7 +144,7 @@ class SemanticTerm:
             encoder = load_image_encoder(self.config.encoder, device)
             self._views = HeadViews(dataset, self.config.size, background)
         except PriorUnavailable as reason:
-            CONSOLE.log(f"[yellow]Training goes on without the semantic loss: {reason}")
+            CONSOLE.log(f"[yellow]Training goes on without the semantic loss: {escape(reason)}")
             return False
         self._prior = SemanticPrior(encoder, self._views.target, GAMMA, device)
         return True

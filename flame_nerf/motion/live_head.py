@@ -11,6 +11,8 @@ from jaxtyping import Float
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
+from flame_nerf.runtime.words import escape
+
 if TYPE_CHECKING:
     from flame_nerf.heads import HeadModel
     from flame_nerf.subject import HeadTrack, Subject
@@ -30,7 +32,7 @@ def head_of(subject: Subject) -> HeadModel | None:
     try:
         return load_head(subject.head_model_source)
     except (OSError, ValueError) as error:
-        CONSOLE.log(f"[yellow]Stored frames only, no new expressions: {error}")
+        CONSOLE.log(f"[yellow]Stored frames only, no new expressions: {escape(error)}")
         return None
 
 

@@ -13,6 +13,7 @@ from flame_nerf.motion.performance import Motion
 from flame_nerf.runtime.command_line import named_file
 from flame_nerf.runtime.door import read_json
 from flame_nerf.runtime.errors import MotionError
+from flame_nerf.runtime.words import escape
 
 if TYPE_CHECKING:
     from flame_nerf.motion.subject_motion import SubjectMotion
@@ -88,4 +89,7 @@ def filmed_path(avatar: SubjectMotion, arguments: Sequence[str], subject: str = 
         raise SystemExit(str(error)) from None
     if motion is not None and subject and motion.provenance.source != subject:
         theirs = motion.provenance.source
-        CONSOLE.print(f"[yellow]{path}: its faces are those of {theirs!r}, shown number by number on {subject!r}.")
+        CONSOLE.print(
+            f"[yellow]{escape(path)}: its faces are those of {escape(repr(theirs))}, shown number by number on "
+            f"{escape(repr(subject))}."
+        )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from traceback import walk_tb
 from types import TracebackType
+from typing import NoReturn
 
 from flame_nerf.runtime.compatibility import mend_tsdf_export
+from flame_nerf.runtime.files import NO_ROOM
+from flame_nerf.runtime.words import printable
 
 OTHER_EXPORTS = {
     "marching-cubes": "needs a method with a signed distance field",
@@ -68,22 +72,49 @@ def _no_mesh(
 
 
 @contextmanager
-def quiet_when_unread() -> Iterator[None]:
-    """End the process without a word where whatever reads its output has gone, as `| head` does, with the status that
-    a shell gives to programs that a broken pipe ends."""
+def console_command() -> Iterator[None]:
+    """What every command of this package is run in: it ends in words, whatever its terminal does.
+
+    Output that nobody reads any more, as with `| head`, ends the process without a word, with the status that a shell
+    gives to programs that a broken pipe ends. What the disk refuses, this output too, ends it in a line, with status 1,
+    and Ctrl-C in another, with 130, where nothing else has answered it. Without standard output or error there is none.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, open until the process ends
     try:
         try:
             yield
         finally:
             # What is still to be written finds out here, and not while the interpreter ends.
             sys.stdout.flush()
+    except KeyboardInterrupt:
+        _end("Interrupted.", 130)
     except BrokenPipeError:
         if not _unread():
             # Another pipe's, such as an encoder's.
             raise
-        # The interpreter flushes once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(128 + 13)
+    except OSError as error:
+        if not error.filename and error.errno not in (*NO_ROOM, errno.EIO):
+            raise
+        _drop_output()
+        # Writing knows no names.
+        where = error.filename or "what this command says or writes"
+        _end(f"Error: {where}: {error.strerror}. See to it and give the same command again.", 1)
+
+
+def _end(words: str, status: int) -> NoReturn:
+    print(printable(words), file=sys.stderr)
+    sys.exit(status)
+
+
+def _drop_output() -> None:
+    """The interpreter flushes once more at its end: into nothing."""
+    # A notebook's output has no number.
+    with suppress(io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _unread() -> bool:

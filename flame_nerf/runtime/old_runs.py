@@ -162,7 +162,9 @@ class StoredConfig:
 def _say(line: str) -> None:
     from nerfstudio.utils.rich_utils import CONSOLE
 
-    CONSOLE.print(f"[yellow]An older version's config: {line}.", soft_wrap=True)
+    from flame_nerf.runtime.words import escape
+
+    CONSOLE.print(f"[yellow]An older version's config: {escape(line)}.", soft_wrap=True)
 
 
 class _MovedModule(ModuleType):

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-SPLITS = ("train", "val", "test")
+UNUSED = "unused"
+"""Split of frames whose track is doubted: they keep it, and are neither trained on nor scored, whatever the split."""
+SPLITS = ("train", "val", "test", UNUSED)
 """Values a frame's `split` may have."""
 
 TRANSFORMS_FILE = "transforms.json"
@@ -38,7 +40,7 @@ class Frame:
     timestep: int
     """Row of the track this picture shows. Several cameras may share one."""
     split: str
-    """train, val or test: the stored default, which the dataparser may overrule."""
+    """train, val or test: the stored default, which the dataparser may overrule; or unused, which it may not."""
     intrinsics: tuple[float, float, float, float] | None = None
     """fl_x, fl_y, cx, cy of this picture's camera in pixels, where several cameras filmed; None: the subject's."""
 

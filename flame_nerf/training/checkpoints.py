@@ -45,7 +45,9 @@ def read_checkpoint(path: Path) -> tuple[int, dict[str, torch.Tensor]]:
         if bad is not None:
             raise ValueError(f"{bad} is not a number everywhere")
     except Exception as error:  # noqa: BLE001 -- torch raises many kinds for a damaged file
-        raise AvatarError(f"{path}: no usable checkpoint ({first_line(error)}); copy it again, or train") from None
+        # Of a file that ends too soon torch says that its own zip reader has an internal error.
+        reason = "cut short or damaged" if "PytorchStreamReader" in str(error) else first_line(error)
+        raise AvatarError(f"{path}: no usable checkpoint ({reason}); copy it again, or train") from None
     return step, state
 
 

@@ -11,6 +11,7 @@ from nerfstudio.utils import colormaps
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
+from flame_nerf.runtime.words import escape
 from flame_nerf.subject import Subject
 
 
@@ -121,4 +122,4 @@ class LazyLPIPS:
             self._network = LearnedPerceptualImagePatchSimilarity(normalize=True).to(device)
         except Exception as error:  # whatever the download or the optional package fails with
             self._is_missing = True
-            CONSOLE.log(f"[yellow]LPIPS is left out: its network could not be loaded ({error}).")
+            CONSOLE.log(f"[yellow]LPIPS is left out: its network could not be loaded ({escape(error)}).")

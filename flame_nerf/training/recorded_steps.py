@@ -10,6 +10,8 @@ import torch
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
+from flame_nerf.runtime.words import escape
+
 SPARE = 0.125
 """Part by which there is room for more samples than a step has had."""
 MULTIPLE = 256
@@ -138,7 +140,9 @@ class StepRecorder:
         return bool((torch.stack(apart) <= 0).all())
 
     def _give_up(self, why: str) -> None:
-        CONSOLE.log(f"[yellow]Training steps are not recorded as a CUDA graph ({why}); they go on without, slower.")
+        CONSOLE.log(
+            f"[yellow]Training steps are not recorded as a CUDA graph ({escape(why)}); they go on without, slower."
+        )
         self.problem, self._recorded = why, {}
 
 

@@ -28,6 +28,7 @@ from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.runtime.files import NO_ROOM, DiskFull, refusal_at, whole
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.scratch import ScratchError
+from flame_nerf.runtime.words import escape
 from flame_nerf.subject import SubjectError
 from flame_nerf.training.checkpoints import KEPT, checkpoints_in, first_line, newest_usable, read_checkpoint, step_of
 from flame_nerf.training.finite import Finite
@@ -66,7 +67,7 @@ class FlameNerfTrainerConfig(StoredConfig, TrainerConfig):
             SystemExit: the disk refuses.
         """
         path = self.get_base_dir() / "config.yml"
-        CONSOLE.log(f"Saving config to: {path}")
+        CONSOLE.log(f"Saving config to: {escape(path)}")
         try:
             with whole(path) as spare:
                 spare.write_text(yaml.dump(self), encoding="utf-8")
@@ -92,7 +93,9 @@ class FlameNerfTrainer(Trainer):
         if problem is not None and world_size > 1:
             raise SystemExit(f"{problem}. Give --machine.num-devices as many as there are usable GPUs.")
         if problem is not None:
-            CONSOLE.log(f"[yellow]{problem}: training on the CPU. `ns-train flame-nerf-cpu` is set up for that.")
+            CONSOLE.log(
+                f"[yellow]{escape(problem)}: training on the CPU. `ns-train flame-nerf-cpu` is set up for that."
+            )
             config.machine.device_type = "cpu"
         if config.machine.device_type == "cpu":
             _use_threads()
@@ -208,7 +211,9 @@ class FlameNerfTrainer(Trainer):
             write_record(checkpoint, self.config, subject, self._subject_hash, device, views)
         except OSError as error:
             # The checkpoint is whole without it.
-            CONSOLE.log(f"[yellow]{checkpoint.name}: what it was made with could not be written down ({error}).")
+            CONSOLE.log(
+                f"[yellow]{checkpoint.name}: what it was made with could not be written down ({escape(error)})."
+            )
 
     def setup_optimizers(self) -> Optimizers:
         groups = {name: dict(group) for name, group in self.config.optimizers.items()}

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from flame_nerf.runtime.words import escape, printable
+
 if TYPE_CHECKING:
     from viser import GuiEvent, ViserServer
 
@@ -24,7 +26,7 @@ def by_hand(action: Callable[[], Any]) -> Callable[[GuiEvent], None]:
         try:
             action()
         except Exception as error:
-            CONSOLE.print(f"[bold yellow]Head panel: {type(error).__name__}: {error}")
+            CONSOLE.print(f"[bold yellow]Head panel: {type(error).__name__}: {escape(error)}")
 
     return callback
 
@@ -52,4 +54,4 @@ def labelled(server: ViserServer, label: str) -> Any | None:
 
 def plain_text(text: str) -> str:
     """A line as viser's pages show it: they read what looks like tags or braces as a program's text."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", printable(" ".join(text.split())))

@@ -21,6 +21,7 @@ from flame_nerf.film.pictures import to_uint8
 from flame_nerf.motion import PosedFrame, Provenance
 from flame_nerf.runtime.compatibility import mend_two_keyframes
 from flame_nerf.runtime.heap import give_back, share_heaps
+from flame_nerf.runtime.words import escape
 from flame_nerf.viewer.handles import by_hand, plain_text
 from flame_nerf.viewer.keyframes import carry_faces, path_of
 from flame_nerf.viewer.mesh_overlay import MeshOverlay
@@ -115,7 +116,7 @@ class HeadPanel(ViewerControl):
             viewer.viser_server.on_client_disconnect(self._leave)
             self.stage.apply()
         except Exception as error:
-            CONSOLE.print(f"[bold yellow]The head panel could not be made: {type(error).__name__}: {error}")
+            CONSOLE.print(f"[bold yellow]The head panel could not be made: {type(error).__name__}: {escape(error)}")
 
     @property
     def is_moving(self) -> bool:
@@ -150,7 +151,7 @@ class HeadPanel(ViewerControl):
                 if self.trust is not None:
                     self.trust.show(frame)
             except Exception as error:
-                CONSOLE.print(f"[bold yellow]Head panel: {type(error).__name__}: {error}")
+                CONSOLE.print(f"[bold yellow]Head panel: {type(error).__name__}: {escape(error)}")
 
     # The page.
 
@@ -246,7 +247,9 @@ class HeadPanel(ViewerControl):
             if self.trust is not None:
                 self.trust.greet(client)
         except Exception as error:
-            CONSOLE.print(f"[bold yellow]Head panel: the first view could not be set: {type(error).__name__}: {error}")
+            CONSOLE.print(
+                f"[bold yellow]Head panel: the first view could not be set: {type(error).__name__}: {escape(error)}"
+            )
 
     def _leave(self, client: ClientHandle) -> None:
         self._count_browsers(leaving=client.client_id)

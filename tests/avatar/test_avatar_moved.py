@@ -110,7 +110,7 @@ def test_a_run_without_a_checkpoint_or_with_a_cut_one_says_so(project, tmp_path)
     path = tmp_path / "copy/outputs/me/flame-nerf-cpu/t/config.yml"
     checkpoint = path.parent / "nerfstudio_models/step-000000009.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
-    with pytest.raises(AvatarError, match="no usable checkpoint"):
+    with pytest.raises(AvatarError, match=r"no usable checkpoint \(cut short or damaged\)"):
         load_pipeline(path)
     checkpoint.unlink()
     with pytest.raises(AvatarError, match="no checkpoint in"):
@@ -128,6 +128,7 @@ def test_a_run_without_a_checkpoint_or_with_a_cut_one_says_so(project, tmp_path)
         "data: !!python/name:os.system",
         "just: text",
         "[" * 1500,
+        "{" * 100_000,
         "data: \x00",
     ],
 )

@@ -15,9 +15,11 @@ from synthetic import make_subject
 
 from data_tools.capture.expressions import expressions_done
 from data_tools.capture.looks import blur_of, flicker_of
-from data_tools.capture.measured import Measured, measure
+from data_tools.capture.measured import Measured, doubtful_frames, measure
 from data_tools.capture.page import write_capture_page
+from data_tools.capture.shortfall import GRAVE
 from data_tools.capture.shortfalls import shortfalls_of, shots_of, verdict
+from data_tools.capture.thumbnails import best_row, cell_rows
 from data_tools.check.command import check
 from flame_nerf.subject import Subject, load_subject
 
@@ -45,6 +47,7 @@ def _good(seen: Measured) -> Measured:
         seconds=60.0,
         done=tuple(dataclasses.replace(done, most=1.0) for done in seen.done),
         looks=tuple(dataclasses.replace(look, row=int(rows[0])) for look in seen.looks),
+        doubtful=np.zeros(1500, dtype=bool),
     )
 
 
@@ -138,6 +141,65 @@ def test_one_side_that_is_missing_is_asked_for_alone(seen):
     assert "5 degrees to its right" in found.found and "left cheek" in found.cost and "to your right" in found.shot
 
 
+def test_what_tracking_doubts_counts_for_nothing_and_is_asked_for_again(small, seen):
+    # The widest turn to the right and the widest mouth are in frames that tracking names.
+    mouth = next(done for done in seen.done if done.group.key == "mouth")
+    summary = {"off_course": [4], "covered": [mouth.row]}
+    tracked = dataclasses.replace(small, extra=small.extra | {"tracking": {"summary": summary}})
+    told = measure(tracked)
+    assert np.flatnonzero(told.doubtful).tolist() == sorted({4, mouth.row})
+    assert next(done for done in told.done if done.group.key == "mouth").row != mouth.row
+    assert seen.yaw[seen.clear].min() < told.yaw[told.clear].min()
+    assert best_row(told) not in (4, mouth.row) and 4 not in [row for row, _ in cell_rows(told).values()]
+    (found,) = [one for one in shortfalls_of(told) if one.topic == "hidden face"]
+    assert set(found.frames) == {4, mouth.row} and found.shot in shots_of((found,))
+    assert "hidden face" not in _topics(seen)
+    assert "wrong place" in found.cost and "left out" not in found.cost
+    frames = tuple(
+        dataclasses.replace(one, split="unused") if row == 4 else one for row, one in enumerate(small.frames)
+    )
+    told = measure(dataclasses.replace(tracked, frames=frames))
+    (found,) = [one for one in shortfalls_of(told) if one.topic == "hidden face"]
+    assert found.cost.startswith("1 of them are left out of training")
+
+
+def test_the_page_says_how_the_subject_was_made(small, tmp_path):
+    def page(**extra) -> str:
+        write_capture_page(tmp_path / "a.html", measure(dataclasses.replace(small, extra=extra)))
+        return (tmp_path / "a.html").read_text("utf-8")
+
+    assert "INSTA<td>" not in page() and "<th>settings" not in page()
+    assert "<th>imported from<td>INSTA" in page(**{"import": {"summary": {"format": "INSTA"}}})
+    assert "<th>settings<td>as usual" in page(tracking={"options": {}})
+    assert "<th>settings<td>fps 10, person 2" in page(tracking={"options": {"fps": 10, "person": 2}})
+    assert "<th>settings" not in page(tracking=3, **{"import": ["x"]})
+
+
+@pytest.mark.parametrize("note", [None, 3, [], {"summary": 3}, {"summary": {"off_course": "4"}}, {"summary": {}}])
+def test_notes_of_no_tracking_of_ours_say_nothing(small, note):
+    assert not doubtful_frames(dataclasses.replace(small, extra={"tracking": note})).any()
+
+
+def test_a_nod_that_is_nearly_enough_is_not_said_to_be_enough(seen):
+    good = _good(seen)
+    (found,) = shortfalls_of(dataclasses.replace(good, pitch=np.tile([-7.8, 0.0, 15.0], 500)))
+    assert "only 7° down" in found.found and "top of the head" in found.cost
+    assert found.shot.startswith("Lower the chin") and "ceiling" not in found.shot
+
+
+def test_blur_and_darkness_weigh_by_degree(seen):
+    good = _good(seen)
+
+    def gravity(**change: float) -> float:
+        looks = tuple(dataclasses.replace(look, **change) for look in good.looks)
+        return max((one.gravity for one in shortfalls_of(dataclasses.replace(good, looks=looks))), default=0.0)
+
+    weights = [gravity(blur=blur) for blur in (0.5, 0.53, 0.6, 0.66, 0.9)]
+    assert weights == sorted(weights) and weights[0] == 0 and weights[1] < GRAVE <= weights[3]
+    weights = [gravity(brightness=level) for level in (80, 74, 65, 50)]
+    assert weights == sorted(weights) and weights[0] == 0 and weights[1] < GRAVE <= weights[3]
+
+
 def test_the_page_and_its_json_say_the_same(small, tmp_path, capsys):
     page = tmp_path / "reports" / "me.html"
     assert check(small.root, report=page) == 0 and check(small.root, strict=True) == 1
@@ -147,7 +209,9 @@ def test_the_page_and_its_json_say_the_same(small, tmp_path, capsys):
     assert record["expressions"]["mouth"]["seen"] == "well" and record["expressions"]["mouth"]["times"] == 3
     assert sum(map(sum, record["coverage"]["frames"])) == 16
     for said in [*record["shots"], *(one["found"] for one in record["shortfalls"])]:
-        assert said in text, said
+        # What was seen a little stands there in one sentence.
+        name, found, _ = said.partition(": only a little.")
+        assert (f"{name.lower()} (most at" if found else said) in text, said
     assert "not filmed" in text and "<script" not in text and 'src="http' not in text
     assert text.count("data:image/webp") == 1
 

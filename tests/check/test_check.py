@@ -184,7 +184,7 @@ def test_weak_material_is_warned_of(own):
     )
     frames = tuple(dataclasses.replace(frame, c2w=subject.frames[0].c2w) for frame in subject.frames)
     said = _said(check_subject(dataclasses.replace(subject, track=closed, frames=frames)), "warning")
-    wanted = "same as the one before", "0 degrees in all", "never changes", "mouth never opens wide", "9.0 pixels off"
+    wanted = "same as the one before", "0° in all", "never changes", "mouth never opens wide", "9.0 pixels off"
     for words in wanted:
         assert words in said, words
 

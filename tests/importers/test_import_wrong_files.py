@@ -11,6 +11,7 @@ from harm import Calls
 from import_copies import flame_fixture, import_from  # noqa: F401
 from import_truth import make_truth, nha_truth
 from import_writers import (
+    write_insta,
     write_metrical,
     write_nha,
     write_vhap,
@@ -18,6 +19,7 @@ from import_writers import (
 
 from data_tools.importers import ImportConfig, ImportingError
 from data_tools.importers.command import import_command
+from data_tools.importers.pipeline import import_data
 from flame_nerf.subject import load_subject
 
 
@@ -108,3 +110,13 @@ def test_unequal_lengths_of_parameters_are_named(tmp_path, flame):
 def test_the_command_fails_in_one_line(tmp_path, capsys):
     assert import_command("insta", tmp_path / "nothing", tmp_path / "dst", ImportConfig()) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_picture_that_is_a_link_to_itself_leaves_nothing(tmp_path):
+    write_insta(tmp_path / "src", make_truth("still", count=4))
+    picture = sorted((tmp_path / "src" / "images").iterdir())[1]
+    picture.unlink()
+    picture.symlink_to(picture.name)
+    with pytest.raises(ImportingError, match=f"{picture.name}: .*symbolic links"):
+        import_data("insta", tmp_path / "src", tmp_path / "dst", silent=True)
+    assert not (tmp_path / "dst").exists()

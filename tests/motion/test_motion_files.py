@@ -205,6 +205,8 @@ HEAD = "Timecode,BlendShapeCount,JawOpen\n"
         ("a.csv", HEAD + "01:00:09:00,61,0\n01:00:05:00,61,0\n01:00:20:00,61,0\n", "goes back at row 2"),
         ("a.csv", HEAD + "01:00:00:00,61,0\n03:00:00:00,61,0\n", "several takes"),
         ("a.csv", "time,JawOpen,jawopen\n0,0,0\n", "twice"),
+        # As many as would take an hour, were each compared with every other.
+        ("a.csv", "time," * 200_000 + "\n", "twice"),
         ("a.csv", "\x00\xff", "first line must name"),
         ("a.json", "{", "ends too soon"),
         ("a.json", "[1]", "no motion"),
@@ -269,3 +271,13 @@ def test_nothing_is_left_where_a_motion_cannot_be_written(tmp_path):
     with pytest.raises(MotionError, match="ends in"):
         save_motion(motion, tmp_path / "a.bvh")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ['=HYPERLINK("http://h")', "+1", "-1+2", "@SUM(A1)"])
+def test_no_table_is_written_that_a_spreadsheet_would_run(tmp_path, name):
+    motion = Motion(np.zeros((3, 1)), (name,), 30.0)
+    with pytest.raises(MotionError, match="as a formula"):
+        save_motion(motion, tmp_path / "a.csv")
+    assert not list(tmp_path.iterdir())
+    save_motion(motion, tmp_path / "a.npz")
+    assert load_motion(tmp_path / "a.npz").expression_names == (name,)

@@ -186,6 +186,7 @@ def test_a_pickle_that_unfolds_to_too_much_is_refused(case):
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested over"),
         (b"[" + b"[],[]," * 4_500_000 + b"0]", "to read"),
         (b"9" * 5000, "cannot be read"),
+        (b'{"fps": [1, -1' + b"0" * 400 + b"]}", "over 308 digits"),
         (b'{"a": 1', "ends too soon"),
         (b"\xff\xfe\xfd", "Unicode"),
     ],

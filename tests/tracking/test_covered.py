@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.tracking.advice import registration_warnings
+from data_tools.tracking.advice import doubt_warnings, registration_warnings
 from data_tools.tracking.photometric import stage
 from data_tools.tracking.photometric.course import off_course
 
@@ -27,9 +27,10 @@ def test_frames_that_show_a_part_of_the_face_as_no_others_do_are_covered():
     kept = 100 + np.arange(count)
     summary = result.summary(kept)
     assert summary["covered"] == (108,) and summary["by_landmarks"] == (105, 106) and summary["off_course"] == (106,)
-    words = registration_warnings(result, kept)
-    assert len(words) == 3 and "probably wrong there: 106. Film" in words[0]
-    assert "landmarks alone" in words[1] and words[1].endswith(": 105.") and "glasses that shine): 108." in words[2]
+    (alone_said,) = registration_warnings(result, kept)
+    off_said, covered_said = doubt_warnings(result, kept)
+    assert "probably wrong there: 106. Training" in off_said and "glasses that shine): 108." in covered_said
+    assert "landmarks alone" in alone_said and alone_said.endswith(": 105.")
 
 
 def _swaying(seconds: np.ndarray, reach: float) -> np.ndarray:

@@ -104,7 +104,7 @@ def test_numbers_pictures_and_charts_are_there(page):
     assert text.count("<figcaption>") > 6 and text.count("<svg") == 4 and text.count("class=mark") == 2
     short = re.findall(r'class="tile short"><b>([^<]*)</b><span>([^<]*)', text)
     assert ("0.900", "outline and matte") in short and ("0 s", "length") in short
-    assert "1.00 %" in text and "<li>note</li>" in text
+    assert "1.00 %" in text and "<li>Note</li>" in text
 
 
 def test_expressions_stand_by_their_largest_value(page):

@@ -313,6 +313,15 @@ def test_options_out_of_range_are_named(tmp_path, options, named):
         track(tmp_path / "any.mp4", tmp_path / "s", TrackConfig(**options), silent=True)
 
 
+@pytest.mark.parametrize("option", ["keypoints", "mattes"])
+def test_files_that_are_not_there_are_named_before_anything_is_replaced(tmp_path, option):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "transforms.json").write_text("{}")
+    with pytest.raises(TrackingError, match=f"none: no such .* Check --{option.replace('_', '-')}"):
+        track(tmp_path / "any.mp4", tmp_path / "s", TrackConfig(overwrite=True, **{option: tmp_path / "none"}))
+    assert (tmp_path / "s" / "transforms.json").exists()
+
+
 def test_a_head_model_that_is_not_there(tmp_path, clip):
     with pytest.raises(TrackingError, match="--head"):
         track(clip, tmp_path / "s", TrackConfig(head=str(tmp_path / "none.npz")), silent=True)

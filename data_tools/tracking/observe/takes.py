@@ -55,7 +55,7 @@ class Neighbours:
     """Compares each picture of a film with the one before, as they come."""
 
     def __init__(self) -> None:
-        self._previous: np.ndarray | None = None
+        self._other: np.ndarray | None = None
         self._shown: np.ndarray | None = None
         self._repeats = 0
         self._alike: list[float] = []
@@ -65,8 +65,10 @@ class Neighbours:
     def see(self, picture: UInt8[np.ndarray, "H W 3"]) -> None:
         """Take the next picture."""
         sparse, small = picture[::STEP, ::STEP].astype(np.int16), _shrunk(picture)
-        if self._previous is not None:
-            self._repeats += bool(np.abs(sparse - self._previous).mean() < STILL)
+        if self._other is not None:
+            # Not against the one before: what moves slowly, or in the dark, has moved after a second.
+            repeated = bool(np.abs(sparse - self._other).mean() < STILL)
+            self._repeats += repeated
             # A picture that shows nothing is no scene: what comes behind it is compared with what came before.
             seen = self._shown is not None and _spread(small) >= FLAT
             alike = correlation(small, self._shown) if seen else 1.0
@@ -74,12 +76,13 @@ class Neighbours:
                 self._across[len(self._alike) + 1] = (self._shown, small)
             self._alike.append(alike)
         self._dissolves.see(small)
-        self._previous = sparse
+        if self._other is None or not repeated:
+            self._other = sparse
         self._shown = small if _spread(small) >= FLAT else self._shown
 
     @property
     def still(self) -> float:
-        """Fraction of pictures that are the same as the one before."""
+        """Fraction of pictures that are the same as the last one that was another."""
         return self._repeats / max(1, len(self._alike))
 
     @property

@@ -57,7 +57,7 @@ class Sampled:
     framing: Framing
     """Which part of the video's pictures is stored, and how large."""
     still: float
-    """Fraction of pictures that are the same as the one before."""
+    """Fraction of pictures that are the same as the last one that was another."""
     total: int | None = None
     """Number of frames that the video itself has; None if it was not read to its end."""
     lost: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from flame_nerf.runtime.files import complete_file
 
 EYES = {"left_eye": "LeftEye", "right_eye": "RightEye"}
 """Joints whose angles Live Link Face has."""
+FORMULA = ("=", "+", "-", "@")
+"""Signs with which spreadsheets begin a formula, which may run programs."""
 _TURNS = ("Yaw", "Pitch", "Roll")
 _PLACE = tuple(f"head_to_world.{row}{column}" for row in range(3) for column in range(4))
 _COUNTED = ("frame", "blendshapecount", "time", "timecode", "held")
@@ -94,6 +97,12 @@ def write_table(motion: Motion, path: Path) -> tuple[str, ...]:
     # Timecodes tell these rates apart from what is near them, and from what counts in other frames.
     live_link &= 10 <= motion.fps <= USUAL_RATE and usual(motion.fps) == motion.fps
     header, rows, lost = (_live_link_rows if live_link else _named_rows)(motion)
+    formula = next((name for name in header if name.startswith(FORMULA)), None)
+    if formula is not None:
+        raise MotionError(
+            f"{path}: spreadsheets would run the column name {formula!r} as a formula; rename the expression, or write "
+            "an .npz"
+        )
     with complete_file(path, "motion", MotionError) as spare, spare.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
@@ -157,7 +166,8 @@ def _read(path: Path) -> tuple[list[str], np.ndarray, list[str] | None]:
     if len(names) < 2 or all(_is_number(name) for name in names):
         raise MotionError(f"{path}: its first line must name the columns, as Timecode,BlendShapeCount,EyeBlinkLeft,…")
     plains = [plain(name) for name in names]
-    twice = sorted({name for name in names if plains.count(plain(name)) > 1})
+    count = Counter(plains)
+    twice = sorted(name for name, known in zip(names, plains, strict=True) if count[known] > 1)
     if twice:
         raise MotionError(f"{path}: column {twice[0]!r} is there twice; leave one of the two out")
     if not rows:

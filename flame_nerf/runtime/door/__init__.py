@@ -18,13 +18,14 @@ from flame_nerf.runtime.door.opening import (
     said,
 )
 from flame_nerf.runtime.door.pictures import decode_picture, open_picture, picture_header, picture_size
-from flame_nerf.runtime.door.text import parse_json, read_json, read_rows, read_text, table_of
+from flame_nerf.runtime.door.text import check_nesting, parse_json, read_json, read_rows, read_text, table_of
 from flame_nerf.runtime.door.zips import open_zip
 
 __all__ = [
     "LARGEST",
     "check_kind",
     "check_name",
+    "check_nesting",
     "check_numbers",
     "decode_picture",
     "foreign",

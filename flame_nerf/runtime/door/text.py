@@ -7,6 +7,7 @@ import codecs
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ LARGEST_TEXT = 256 << 20
 """Bytes of a text, a table or a JSON file."""
 DEEPEST = 200
 """Brackets within brackets; nothing that is read here has more than ten."""
+_LONGEST_NUMBER = re.compile(rb"\d{309}")
+"""Whole numbers of so many digits are larger than any float, and arithmetic on them fails."""
 _JSON_COSTS = ((b"[", 88), (b"{", 240), (b",", 40), (b'"', 36))
 """Bytes that Python takes at most for what each sign of a JSON text begins."""
 _CELL, _ROW = 110, 260
@@ -71,8 +74,9 @@ def parse_json(data: bytes, where: Path | str, error: type[Exception], *, remedy
     text = _decoded(data, where, error)
     if not text.strip():
         raise error(f"{where}: is empty. Write it again.")
-    if _depth(data) > DEEPEST:
-        raise error(f"{where}: its JSON is nested over {DEEPEST} deep, as no real one is. {remedy}")
+    check_nesting(data, where, error, "its JSON is", remedy)
+    if _LONGEST_NUMBER.search(data):
+        raise error(f"{where}: its JSON cannot be read (a number of over 308 digits). {remedy}")
     _check_cost(where, len(text) * (1 if data.isascii() else 4), data, _JSON_COSTS, error)
     try:
         return json.loads(text)
@@ -120,6 +124,18 @@ def _check_cost(
             f"{where}: has {len(data) / 1e6:.0f} MB, which would take {cost / 1e9:.1f} GB to read; {LARGEST / 1e9:.1f} "
             "GB is the most. Is it the right file? If so, cut it into shorter ones."
         )
+
+
+def check_nesting(data: bytes, where: Path | str, error: type[Exception], what: str, remedy: str) -> None:
+    """Raises `error` where a text has brackets within brackets within brackets, on which readers spend hours.
+
+    Args:
+        where: what to call it in errors.
+        what: is nested, with its verb.
+        remedy: what to do about it.
+    """
+    if _depth(data) > DEEPEST:
+        raise error(f"{where}: {what} nested over {DEEPEST} deep, as no real one is. {remedy}")
 
 
 def _depth(data: bytes) -> int:

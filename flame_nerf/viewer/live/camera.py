@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from flame_nerf.runtime.door import said
 from flame_nerf.runtime.errors import UserError
+from flame_nerf.viewer.handles import plain_text
 from flame_nerf.viewer.live.moment import LiveMoment
 from flame_nerf.viewer.live.pictures import Picture, Pictures
 
@@ -79,7 +80,7 @@ class CameraReceiver:
         """See `Receiver`."""
         with self._news:
             pace = f", {1000 * np.mean(self.took):.0f} ms a picture" if self.took else ""
-            return f"{self._pictures.name}: {self._state}{pace}"
+            return f"{plain_text(self._pictures.name)}: {self._state}{pace}"
 
     def close(self) -> None:
         """See `Receiver`."""

@@ -14,6 +14,7 @@ from flame_nerf.motion import Motion, Pose, Provenance, SubjectMotion, TransferC
 from flame_nerf.motion.arkit import BLINKS
 from flame_nerf.motion.own_motion import own_motion
 from flame_nerf.runtime.door import said
+from flame_nerf.viewer.handles import plain_text
 from flame_nerf.viewer.live.moment import LiveMoment, Receiver
 from flame_nerf.viewer.panel import HeadPanel
 
@@ -104,7 +105,7 @@ class LiveDriver:
         try:
             self._follow()
         except Exception as error:
-            self._line.content = f"**Live driving has ended**: {said(error)}"
+            self._line.content = f"**Live driving has ended**: {plain_text(said(error))}"
             raise
         finally:
             self._receiver.close()

@@ -12,6 +12,7 @@ import numpy as np
 from flame_nerf.motion.files.head_angles import AngleUnits, guessed_units, turns
 from flame_nerf.runtime.door import said
 from flame_nerf.runtime.errors import UserError
+from flame_nerf.viewer.handles import plain_text
 from flame_nerf.viewer.live.moment import LiveMoment
 from flame_nerf.viewer.live.packets import PACKET_NAMES, Packet, read_packet
 
@@ -77,10 +78,10 @@ class LiveLinkReceiver:
                 text = f"No packet for {now - self._arrivals[-1]:.0f} s at {where}: the last face is held"
             else:
                 rate = (len(recent) - 1) / max(recent[-1] - recent[0], 1e-3) if len(recent) > 1 else 0.0
-                text = f"{self._followed[1] or 'Live Link Face'}: {rate:.0f} packets a second"
+                text = f"{plain_text(self._followed[1]) or 'Live Link Face'}: {rate:.0f} packets a second"
                 text += "" if self._face else ". **Face away**: the last one is held"
             text += f". {self.others} packets of another sender not followed" if self.others else ""
-            text += f". **Nothing can be heard**: {self._trouble}" if self._trouble else ""
+            text += f". **Nothing can be heard**: {plain_text(self._trouble)}" if self._trouble else ""
             return text + (f". {self.dropped} packets cut short or unknown" if self.dropped else "")
 
     def close(self) -> None:

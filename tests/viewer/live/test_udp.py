@@ -1,5 +1,6 @@
 """Live Link Face's packets over loopback, and what they make an avatar's page show. The layout is written by hand."""
 
+import re
 import socket
 import struct
 import time
@@ -62,6 +63,14 @@ def test_a_packet_is_read_by_the_network_s_order(receiver, send):
     np.testing.assert_allclose(moment.head_turn @ [0, 0, 1], [-np.sin(0.5), 0, np.cos(0.5)], atol=1e-6)
     np.testing.assert_allclose(moment.eyes["left_eye"], [0.25, 0, 0], atol=1e-6)
     assert receiver.newest(0) is None and "phone" in receiver.status()
+
+
+def test_a_sender_s_name_is_no_page_s_text(receiver, send):
+    send(packet(subject="![p](http://h/p.png)<img src=x>{a}&lt;\n# b\x1b"))
+    assert receiver.newest(5) is not None
+    shown = receiver.status()
+    # Nothing of it is left that Markdown, HTML or a terminal would take for more than letters.
+    assert not re.search(r"(?<!\\)[\[\]<>{}#&`]|[\n\x1b]", shown) and "http://h/p.png" in shown
 
 
 def test_what_is_no_packet_is_dropped_and_counted(receiver, send):
