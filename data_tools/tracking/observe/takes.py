@@ -35,6 +35,9 @@ UNMIXED = {OTHER_LOOK: 0.1, 0.6: 0.15}
 are less alike than this: two people may move meanwhile, and so may one, who stays alike."""
 PALER = 0.85
 """A mixture keeps less than this share of the detail that the two have; what moves from place to place keeps it all."""
+EVENLY, MOST_LOST = 0.4, 1.3
+"""Detail is lost by degrees: at a quarter of the way and at three quarters so much of what the middle says, at least,
+and nowhere more than so many times what two scenes lose. Pictures that are coarse lose it at once, and more."""
 STEP_OF_CUT, BACKWARDS = 0.5, 0.15
 """So much of the way in one picture is a cut; and so much back, and it is no dissolve."""
 
@@ -220,8 +223,15 @@ class _Dissolves:
         if not middle.any():
             return None
         old, new = (np.mean([self._detail[row] for row in rows]) for rows in self._ends(first, last))
-        detail = np.array([self._detail[row] for row in range(first + 1, last)])[middle]
-        return share if (detail / ((1 - share[middle]) * old + share[middle] * new)).mean() < PALER else None
+        detail = np.array([self._detail[row] for row in range(first + 1, last)])
+        kept = detail / np.maximum((1 - share) * old + share * new, 1e-9)
+        # Of two scenes' detail a mixture keeps (1 - s)^2 and s^2; of what they share, all.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            lost = (1 - kept) / (2 * share * (1 - share))
+        sides = [(share > 0.12) & (share <= 0.3), (share >= 0.7) & (share < 0.88)]
+        evenly = all(lost[side].mean() >= EVENLY * lost[middle].mean() for side in sides if side.any())
+        paler = kept[middle].mean() < PALER and lost[middle].mean() < MOST_LOST
+        return share if evenly and paler else None
 
     def _ends(self, first: int, last: int) -> tuple[range, range]:
         return range(max(0, first - ENDS + 1), first + 1), range(last, min(last + ENDS, len(self._look)))

@@ -112,6 +112,22 @@ def test_dissolves_and_cuts_are_told_apart():
     assert len(none) == 0 and "in no other picture" in take_words(takes, none, 40, np.arange(40) / 25, dissolves)
 
 
+@pytest.mark.parametrize("coarse", [range(0), range(26, 31)])
+def test_a_moving_picture_that_turns_coarse_for_a_moment_is_no_dissolve(coarse):
+    generator = np.random.default_rng(0)
+    room = cv2.resize(
+        generator.integers(0, 256, (40, 80, 3)).astype(np.uint8), (1280, 640), interpolation=cv2.INTER_CUBIC
+    )
+    room = np.clip(room + generator.normal(0, 18, room.shape), 0, 255).astype(np.uint8)
+    neighbours = Neighbours()
+    for step in range(60):
+        picture = room[100:292, 2 * step : 2 * step + 192]
+        if step in coarse:
+            picture = cv2.resize(cv2.resize(picture, (12, 12), interpolation=cv2.INTER_AREA), (192, 192))
+        neighbours.see(picture)
+    assert neighbours.dissolves == () and neighbours.takes() == ()
+
+
 @pytest.mark.slow
 def test_one_person_who_fades_into_another_is_noticed_and_one_who_sways_is_not(tmp_path):
     people = []
