@@ -26,6 +26,7 @@ from flame_nerf.motion import PosedFrame, SubjectMotion
 from flame_nerf.render.compositing import render_packed
 from flame_nerf.render.falloff import Falloff
 from flame_nerf.render.observed.backing import Backing
+from flame_nerf.render.observed.clothes import Clothes
 from flame_nerf.render.observed.expression_hull import ExpressionHull
 from flame_nerf.render.observed.occupancy import OccupancyGrid, select
 from flame_nerf.render.observed.skipped_space import SkippedSpace
@@ -36,8 +37,6 @@ from flame_nerf.render.step_rays import StepRays
 from flame_nerf.subject import HeadTrack
 from flame_nerf.training.recorded_steps import StepRecorder
 
-BATCH_MULTIPLE = 512
-"""Numbers of samples are rounded up to this where torch computes the field on the CPU."""
 NEAR, FAR = 0.02, 20.0
 """Metres from the camera between which rays are sampled: none films a head from nearer or farther."""
 MAX_SAMPLES_PER_RAY = 256
@@ -52,6 +51,7 @@ class HeadRenderer(Renderer):
         occupancy: where it is empty.
         view_cone: directions that colours were learned for; None: all.
         expression_hull: conditions that the field was trained on; None: it is queried for any.
+        clothes: shows them from where they were filmed; None: from everywhere.
         falloff: what densities are multiplied by; None: nothing.
         backing: the mesh behind the field, in pictures.
     """
@@ -97,6 +97,7 @@ class HeadRenderer(Renderer):
         )
         self.occupancy = OccupancyGrid(box, sampling.occupancy)
         self.view_cone: ViewCone | None = None
+        self.clothes: Clothes | None = None
         self.expression_hull: ExpressionHull | None = None
         self._mapping: CanonicalMapping | None = None
         self._recorder: StepRecorder | None = None
@@ -146,9 +147,10 @@ class HeadRenderer(Renderer):
         return self.field.is_compiled(self.shell_thickness)
 
     def set_training_views(self, c2w: Float[Tensor, "N 3 4"], conditions: Float[Tensor, "N C"]) -> None:
-        if self.config.observed_directions_only:
-            centre = torch.from_numpy(self._track.canonical_vertices).mean(dim=0)
-            self.view_cone = ViewCone(c2w, centre)
+        cone = ViewCone(c2w, torch.from_numpy(self._track.canonical_vertices).mean(dim=0))
+        self.view_cone = cone if self.config.observed_directions_only else None
+        if self.config.observed_clothes_only:
+            self.clothes = Clothes(self._track, self.shell_thickness, cone)
         if self.config.observed_expressions_only:
             self.expression_hull = ExpressionHull(conditions)
 
@@ -232,7 +234,7 @@ class HeadRenderer(Renderer):
         exploring: bool = False,
     ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 1"], Float[Tensor, "R 1"]]:
         """Colour, opacity and depth of rays from their samples in the canonical head, by tensors alone."""
-        sigma, rgb = self.query_field(points, looking, condition, row)
+        sigma, rgb = self.field.canonical(points, looking, condition, row)
         sigma = sigma if factor is None else sigma * factor
         if self.training and self.config.occupancy.enabled:
             self.occupancy.learn(self.occupancy.cells(points), sigma, exploring)
@@ -300,7 +302,10 @@ class HeadRenderer(Renderer):
     def carry(self, rays: StepRays) -> StepRays:
         canonical = self._to_canonical(rays)
         factor = None if self.falloff is None else self.falloff.of_rays(self.mapping, rays, canonical.points)
-        return replace(rays, canonical=canonical, density_factor=factor)
+        rays = replace(rays, canonical=canonical)
+        if self.clothes is not None and (rays.novel or not self.training):
+            factor = self.clothes.narrowed(factor, self.mapping, rays)
+        return replace(rays, density_factor=factor)
 
     def _to_canonical(self, rays: StepRays) -> CanonicalPoints:
         """Middles and directions of samples in the canonical head."""
@@ -325,24 +330,6 @@ class HeadRenderer(Renderer):
     ) -> tuple[Float[Tensor, "B D"], Int[Tensor, " N"]]:
         """Conditions that the field is given, and the row of them that belongs to each sample: its own moment's."""
         return condition, samples.mesh_index
-
-    def query_field(
-        self,
-        points: Float[Tensor, "N 3"],
-        directions: Float[Tensor, "N 3"],
-        condition: Float[Tensor, "B C"],
-        condition_index: Int[Tensor, " N"],
-    ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N 3"]]:
-        """The field's density and colour."""
-        count = len(points)
-        if self.field.is_compiled(points) or self.device.type != "cpu":
-            return self.field.canonical(points, directions, condition, condition_index)
-        # In torch on the CPU every new matrix size costs a millisecond of set-up in each layer: sizes are rounded up.
-        spare = -count % BATCH_MULTIPLE
-        points, directions = (torch.nn.functional.pad(values, (0, 0, 0, spare)) for values in (points, directions))
-        condition_index = torch.nn.functional.pad(condition_index, (0, spare))
-        sigma, rgb = self.field.canonical(points, directions, condition, condition_index)
-        return sigma[:count], rgb[:count]
 
     def _exploring(self, step: int) -> bool:
         """Whether this step looks everywhere in the shell."""

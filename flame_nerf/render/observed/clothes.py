@@ -1,0 +1,91 @@
+"""What stands off the neck is shown from about where cameras filmed it; from elsewhere what lies on the neck."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from flame_nerf.canonical import CanonicalMapping
+from flame_nerf.render.observed.view_cone import ViewCone
+from flame_nerf.render.step_rays import StepRays
+from flame_nerf.subject import HeadTrack
+
+NECK_REGIONS = ("neck",)
+"""Regions that clothes stand off."""
+TURN = math.radians(12.0)
+"""Angle beyond what was filmed over which clothes draw back to the neck."""
+NEAR = 0.004
+"""Metres off the mesh that are shown from everywhere: about the track's error."""
+EDGE = 0.005
+"""Metres over which what is shown ends: a soft edge."""
+JAW = 0.02
+"""Metres below the jaw over which that begins."""
+
+
+class Clothes(nn.Module):
+    """Factors of densities that leave out, seen from where no camera filmed, what stands off the neck.
+
+    A collar, a suit's shoulders or hair on them lie somewhere in centimetres of space off a mesh that has none of them,
+    and do not turn with the head. Filmed from the front alone, they were put at any depth; seen from beside they come
+    apart. There the space in which they may show narrows with the angle, until the neck's own surface is left.
+
+    Attributes:
+        weight: how far each face draws what is off it back, 0 to 1.
+    """
+
+    weight: Float[Tensor, " F"]
+
+    def __init__(self, track: HeadTrack, shell: Float[Tensor, " F"], cone: ViewCone):
+        """
+        Args:
+            track: its canonical head and the regions of its mesh; one without a neck is shown whole.
+            shell: thickness of each face's shell, metres.
+            cone: from where training cameras filmed.
+        """
+        super().__init__()
+        self._cone = cone
+        vertices, faces = torch.from_numpy(track.canonical_vertices), torch.from_numpy(track.faces).long()
+        neck, weight = torch.from_numpy(track.region_faces(*NECK_REGIONS)), torch.zeros(len(faces))
+        if neck.any() and not neck.all():
+            middles, jaw = vertices[faces[neck]].mean(dim=1), vertices[faces[~neck].unique()]
+            weight[neck] = _smoothly(torch.cdist(middles, jaw).amin(dim=1) / JAW)
+        self.register_buffer("weight", weight.to(shell.device), persistent=False)
+        self.register_buffer("_shell", shell, persistent=False)
+
+    @torch.no_grad()
+    def narrowed(
+        self, factor: Float[Tensor, " N"] | None, mapping: CanonicalMapping, rays: StepRays
+    ) -> Float[Tensor, " N"] | None:
+        """Factors of the densities of rays' samples.
+
+        Args:
+            factor: what they are multiplied by besides; None: nothing.
+            mapping: knows what is inside the canonical mesh.
+            rays: with their samples, carried to the canonical head.
+        """
+        samples, canonical, shift = rays.samples, rays.canonical, rays.moments.shift
+        assert samples is not None and canonical is not None and canonical.directions is not None, "rays are carried"
+        which = (self.weight[samples.face] > 0).nonzero()[:, 0]
+        points, face = canonical.points[which], samples.face[which]
+        beyond = self._cone.beyond(points, canonical.directions[which])
+        outside = (beyond > 0).nonzero()[:, 0]
+        if len(outside) == 0:
+            return factor
+        which, points, face, beyond = which[outside], points[outside], face[outside], beyond[outside]
+        if shift is not None and shift.canonical is not None:
+            # The mapping's canonical mesh has not moved along.
+            points = points - shift.canonical[face]
+        off = samples.distance[which].masked_fill(mapping.is_inside(points, face), 0.0)
+        drawn, room = _smoothly(beyond / TURN) * self.weight[face], self._shell[face]
+        shown = 1 - _smoothly((off - torch.lerp(room, room.clamp_max(NEAR), drawn)) / EDGE)
+        factor = torch.ones_like(samples.distance) if factor is None else factor
+        return factor.index_copy(0, which, factor[which] * shown)
+
+
+def _smoothly(value: Tensor) -> Tensor:
+    """From 0 to 1 where the value does, without a kink at either end."""
+    value = value.clamp(0, 1)
+    return value * value * (3 - 2 * value)
