@@ -9,12 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from flame_nerf.canonical import CanonicalMapping
+from flame_nerf.canonical.shell import NECK_REGIONS
 from flame_nerf.render.observed.view_cone import ViewCone
 from flame_nerf.render.step_rays import StepRays
 from flame_nerf.subject import HeadTrack
 
-NECK_REGIONS = ("neck",)
-"""Regions that clothes stand off."""
 TURN = math.radians(12.0)
 """Angle beyond what was filmed over which clothes draw back to the neck."""
 NEAR = 0.004
