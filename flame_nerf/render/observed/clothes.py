@@ -66,14 +66,17 @@ class Clothes(nn.Module):
             rays: with their samples, carried to the canonical head.
         """
         samples, canonical, shift = rays.samples, rays.canonical, rays.moments.shift
-        assert samples is not None and canonical is not None and canonical.directions is not None, "rays are carried"
+        assert samples is not None and canonical is not None, "rays are carried"
         which = (self.weight[samples.face] > 0).nonzero()[:, 0]
-        points, face = canonical.points[which], samples.face[which]
-        beyond = self._cone.beyond(points, canonical.directions[which])
-        outside = (beyond > 0).nonzero()[:, 0]
-        if len(outside) == 0:
+        if len(which) == 0:
             return factor
-        which, points, face, beyond = which[outside], points[outside], face[outside], beyond[outside]
+        # In the posed head, in which cameras stand where they filmed: necks turn against heads.
+        ray, middle = samples.ray_index[which], 0.5 * (samples.t_start + samples.t_end)[which, None]
+        directions = rays.directions[ray]
+        beyond = self._cone.beyond(rays.origins[ray] + middle * directions, directions)
+        outside = (beyond > 0).nonzero()[:, 0]
+        which, beyond = which[outside], beyond[outside]
+        points, face = canonical.points[which], samples.face[which]
         if shift is not None and shift.canonical is not None:
             # The mapping's canonical mesh has not moved along.
             points = points - shift.canonical[face]

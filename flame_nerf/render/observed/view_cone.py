@@ -47,7 +47,10 @@ class ViewCone(nn.Module):
         self.limit = math.pi if float(mean.norm()) < ALL_AROUND else min(farthest + SLACK, math.pi)
 
     def beyond(self, points: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
-        """Radians by which unit directions at canonical points (metres) lie outside; negative inside."""
+        """Radians by which unit directions at points (metres) lie outside; negative inside.
+
+        Both of the canonical head, or both of a posed one, in whose frame the cameras stand.
+        """
         axis = torch.nn.functional.normalize(points - self.eye, dim=1)
         return torch.acos((directions * axis).sum(dim=1).clamp(-1.0, 1.0)) - self.limit
 
