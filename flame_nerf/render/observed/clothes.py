@@ -33,6 +33,7 @@ class Clothes(nn.Module):
 
     Attributes:
         weight: how far each face draws what is off it back, 0 to 1.
+        cone: from where they were filmed.
     """
 
     weight: Float[Tensor, " F"]
@@ -45,7 +46,7 @@ class Clothes(nn.Module):
             cone: from where training cameras filmed.
         """
         super().__init__()
-        self._cone = cone
+        self.cone = cone
         vertices, faces = torch.from_numpy(track.canonical_vertices), torch.from_numpy(track.faces).long()
         neck, weight = torch.from_numpy(track.region_faces(*NECK_REGIONS)), torch.zeros(len(faces))
         if neck.any() and not neck.all():
@@ -53,6 +54,11 @@ class Clothes(nn.Module):
             weight[neck] = _smoothly(torch.cdist(middles, jaw).amin(dim=1) / JAW)
         self.register_buffer("weight", weight.to(shell.device), persistent=False)
         self.register_buffer("_shell", shell, persistent=False)
+
+    def drawn_from(self, eye: Float[Tensor, " 3"], middle: Float[Tensor, " 3"]) -> float:
+        """How far they are drawn back, 0 to 1, for an eye in the head's frame that looks at the neck's middle."""
+        looking = torch.nn.functional.normalize(middle - eye, dim=0)
+        return float(_smoothly(self.cone.beyond(middle[None], looking[None]) / TURN))
 
     @torch.no_grad()
     def narrowed(
@@ -73,7 +79,7 @@ class Clothes(nn.Module):
         # In the posed head, in which cameras stand where they filmed: necks turn against heads.
         ray, middle = samples.ray_index[which], 0.5 * (samples.t_start + samples.t_end)[which, None]
         directions = rays.directions[ray]
-        beyond = self._cone.beyond(rays.origins[ray] + middle * directions, directions)
+        beyond = self.cone.beyond(rays.origins[ray] + middle * directions, directions)
         outside = (beyond > 0).nonzero()[:, 0]
         which, beyond = which[outside], beyond[outside]
         points, face = canonical.points[which], samples.face[which]
@@ -81,10 +87,14 @@ class Clothes(nn.Module):
             # The mapping's canonical mesh has not moved along.
             points = points - shift.canonical[face]
         off = samples.distance[which].masked_fill(mapping.is_inside(points, face), 0.0)
-        drawn, room = _smoothly(beyond / TURN) * self.weight[face], self._shell[face]
-        shown = 1 - _smoothly((off - torch.lerp(room, room.clamp_max(NEAR), drawn)) / EDGE)
+        shown = shown_share(off, self._shell[face], _smoothly(beyond / TURN) * self.weight[face])
         factor = torch.ones_like(samples.distance) if factor is None else factor
         return factor.index_copy(0, which, factor[which] * shown)
+
+
+def shown_share(off: Float[Tensor, "*N"], room: Float[Tensor, "*N"], drawn: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    """How much is left of what lies `off` the mesh, metres, in a shell of `room`, drawn back by 0 to 1."""
+    return 1 - _smoothly((off - torch.lerp(room, room.clamp_max(NEAR), drawn)) / EDGE)
 
 
 def _smoothly(value: Tensor) -> Tensor:
