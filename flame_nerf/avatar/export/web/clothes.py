@@ -23,8 +23,8 @@ class LayeredClothes:
     rule: Clothes
     weight: Float[np.ndarray, " V"]
     """How far each vertex draws what is off it back, 0 to 1."""
-    room: Float[np.ndarray, " V"]
-    """Metres off it at which there may be a layer."""
+    room: float
+    """Metres off the mesh at which there may be a layer."""
     middle: Float[np.ndarray, " 3"]
     """Of the neck in the canonical head, metres."""
 
@@ -44,14 +44,11 @@ class LayeredClothes:
         """
         if rule is None or not bool(rule.weight.any()):
             return None
-        weight, room, count = (np.zeros(len(vertices)) for _ in range(3))
+        weight, count = np.zeros(len(vertices)), np.zeros(len(vertices))
         np.add.at(weight, triangles.reshape(-1), np.repeat(rule.weight.cpu().double().numpy(), 3))
         np.add.at(count, triangles.reshape(-1), 1.0)
-        np.maximum.at(room, triangles.reshape(-1), np.repeat(shell, 3))
         weight /= np.maximum(count, 1.0)
-        # Layers lie a little apart at least, and the outermost beyond the shell for it.
-        room += _APART
-        return cls(rule, weight, room, (weight[:, None] * vertices).sum(axis=0) / weight.sum())
+        return cls(rule, weight, float(shell.max()) + _APART, (weight[:, None] * vertices).sum(axis=0) / weight.sum())
 
     def shown(self, offsets: Float[np.ndarray, "K V"], eye: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "K V"]:
         """How much of the opacity of each layer is left at each vertex; the page's shader has the same.
@@ -64,8 +61,8 @@ class LayeredClothes:
 
         at, middle = (torch.from_numpy(np.asarray(place)).to(self.rule.cone.eye) for place in (eye, self.middle))
         drawn = self.rule.drawn_from(at, middle)
-        off, room, weight = (torch.from_numpy(values) for values in (offsets.clip(0), self.room, self.weight))
-        return shown_share(off, room, drawn * weight).numpy()
+        off, weight = torch.from_numpy(offsets.clip(0)), torch.from_numpy(self.weight)
+        return shown_share(off, torch.full_like(weight, self.room), drawn * weight).numpy()
 
     def document(self) -> dict[str, Any]:
         """The rule for the page's painter."""
@@ -74,7 +71,7 @@ class LayeredClothes:
 
         return {
             "weight": array(self.weight.astype(np.float32)),
-            "room": array(self.room.astype(np.float32)),
+            "room": self.room,
             "middle": self.middle.tolist(),
             "filmed": self.rule.cone.eye.cpu().tolist(),
             "limit": self.rule.cone.limit,

@@ -4,10 +4,10 @@ const VERTEX = `#version 300 es
 precision highp float;
 in vec3 position, normal;
 in vec2 uv;
-in float offset, changes, weight, room;
+in float offset, changes, weight;
 uniform mat4 camera;
 uniform vec3 eye;
-uniform float layer, layers, drawn, near, edge;
+uniform float layer, layers, drawn, room, near, edge;
 out vec2 at;
 out vec3 facing, toEye;
 out float changing, shown;
@@ -87,7 +87,7 @@ class Painter {
     if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(program));
     gl.useProgram(program);
     this.program = program;
-    this.uniform = Object.fromEntries(["camera", "eye", "layer", "layers", "drawn", "near", "edge", "weights", "strength", "textures", "bases"]
+    this.uniform = Object.fromEntries(["camera", "eye", "layer", "layers", "drawn", "room", "near", "edge", "weights", "strength", "textures", "bases"]
       .map((name) => [name, gl.getUniformLocation(program, name)]));
   }
 
@@ -111,10 +111,8 @@ class Painter {
     this.offsetBuffer = this.attribute("offset", offsets, 1, gl.FLOAT, false, gl.STATIC_DRAW);
     this.offsetPlace = gl.getAttribLocation(this.program, "offset");
     this.attribute("changes", changes, 1, gl.FLOAT, false, gl.STATIC_DRAW);
-    for (const name of ["weight", "room"]) {
-      const values = look.clothes && readArray(look.clothes[name]);
-      this.attribute(name, Float32Array.from(source, (v) => values ? values[v] : name === "room" ? 1 : 0), 1, gl.FLOAT, false, gl.STATIC_DRAW);
-    }
+    const weights = look.clothes && readArray(look.clothes.weight);
+    this.attribute("weight", Float32Array.from(source, (v) => (weights ? weights[v] : 0)), 1, gl.FLOAT, false, gl.STATIC_DRAW);
     this.faceCount = this.corners.length / 3;
     this.order = new Uint32Array(this.faceCount); this.key = new Uint16Array(this.faceCount); this.place = new Uint32Array(this.faceCount);
     this.bins = new Uint32Array(BINS + 1);
@@ -195,8 +193,7 @@ class Painter {
     gl.uniform3f(this.uniform.eye, view.c2w[3], view.c2w[7], view.c2w[11]);
     gl.uniform1f(this.uniform.layers, this.layers);
     gl.uniform1f(this.uniform.drawn, this.drawn([view.c2w[3], view.c2w[7], view.c2w[11]]));
-    gl.uniform1f(this.uniform.near, this.look.clothes ? this.look.clothes.near : 1);
-    gl.uniform1f(this.uniform.edge, this.look.clothes ? this.look.clothes.edge : 1);
+    for (const name of ["room", "near", "edge"]) gl.uniform1f(this.uniform[name], this.look.clothes ? this.look.clothes[name] : 1);
     gl.uniform1fv(this.uniform.weights, this.bases ? this.weights(shown) : [0]);
     gl.clearColor(...this.background, 1);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
