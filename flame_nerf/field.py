@@ -32,8 +32,6 @@ GEOMETRY_FEATURES = 15
 INITIAL_DENSITY = 10.0
 """Density everywhere before training, 1/m: in a shell of centimetres this is transparent enough for gradients to reach
 the surface and opaque enough for there to be one."""
-BATCH_MULTIPLE = 512
-"""Numbers of points are rounded up to this in torch on the CPU: a new size costs each layer a millisecond of set-up."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -167,14 +165,9 @@ class FlameNerfField(Field):
         """
         if self.is_compiled(p_canonical):
             return self._in_kernels(p_canonical, directions, condition, condition_index)
-        count = len(p_canonical)
-        if p_canonical.device.type == "cpu":
-            pad, spare = torch.nn.functional.pad, (0, -count % BATCH_MULTIPLE)
-            p_canonical, directions = (pad(values, (0, 0, *spare)) for values in (p_canonical, directions))
-            condition_index = pad(condition_index, spare)
         with self._arithmetic():
             sigma, geometry, frames = self._density(p_canonical, condition, condition_index)
-            return sigma[:count], self._color(geometry, directions, frames, condition_index)[:count]
+            return sigma, self._color(geometry, directions, frames, condition_index)
 
     def get_density(self, ray_samples: RaySamples) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch G"]]:
         """Density and geometry features of the neutral face at samples given in the canonical head."""

@@ -33,10 +33,12 @@ from flame_nerf.render.observed.skipped_space import SkippedSpace
 from flame_nerf.render.observed.view_cone import ViewCone
 from flame_nerf.render.renderer import Renderer
 from flame_nerf.render.sampling_config import SamplingConfig
-from flame_nerf.render.step_rays import StepRays
+from flame_nerf.render.step_rays import StepRays, to_canonical
 from flame_nerf.subject import HeadTrack
 from flame_nerf.training.recorded_steps import StepRecorder
 
+BATCH_MULTIPLE = 512
+"""Numbers of samples are rounded up to this where torch computes the field on the CPU."""
 NEAR, FAR = 0.02, 20.0
 """Metres from the camera between which rays are sampled: none films a head from nearer or farther."""
 MAX_SAMPLES_PER_RAY = 256
@@ -234,7 +236,7 @@ class HeadRenderer(Renderer):
         exploring: bool = False,
     ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 1"], Float[Tensor, "R 1"]]:
         """Colour, opacity and depth of rays from their samples in the canonical head, by tensors alone."""
-        sigma, rgb = self.field.canonical(points, looking, condition, row)
+        sigma, rgb = self.query_field(points, looking, condition, row)
         sigma = sigma if factor is None else sigma * factor
         if self.training and self.config.occupancy.enabled:
             self.occupancy.learn(self.occupancy.cells(points), sigma, exploring)
@@ -293,33 +295,19 @@ class HeadRenderer(Renderer):
         if empty is None or in_march:
             return self._filled_up(marched)
         with torch.no_grad():
-            cells = self.occupancy.cells(self._to_canonical(marched).points)
+            cells = self.occupancy.cells(to_canonical(marched, self.mapping).points)
         kept = self.occupancy.kept(cells, samples)
         if empty.unseen_too:
             kept = kept[~self.occupancy.unseen(cells[kept])]
         return self._filled_up(replace(rays, samples=select(samples, kept)))
 
     def carry(self, rays: StepRays) -> StepRays:
-        canonical = self._to_canonical(rays)
+        canonical = to_canonical(rays, self.mapping)
         factor = None if self.falloff is None else self.falloff.of_rays(self.mapping, rays, canonical.points)
         rays = replace(rays, canonical=canonical)
         if self.clothes is not None and (rays.novel or not self.training):
             factor = self.clothes.narrowed(factor, self.mapping, rays)
         return replace(rays, density_factor=factor)
-
-    def _to_canonical(self, rays: StepRays) -> CanonicalPoints:
-        """Middles and directions of samples in the canonical head."""
-        meshes, shift, samples = rays.moments.meshes, rays.moments.shift, rays.samples
-        assert samples is not None, "rays are marched first"
-        if shift is None:
-            return self.mapping.carry_samples(meshes, samples, rays.origins, rays.directions)
-        points = samples.positions(rays.origins, rays.directions)
-        points = points - shift.posed.flatten(0, 1)[samples.mesh_index * shift.posed.shape[1] + samples.face]
-        along = rays.directions.index_select(0, samples.ray_index)
-        carried = self.mapping.to_canonical(meshes, samples.mesh_index, points, samples.face, along)
-        if shift.canonical is not None:
-            carried = replace(carried, points=carried.points + shift.canonical[samples.face])
-        return carried
 
     def condition_effect(self) -> Float[Tensor, "E C"]:
         """What the field makes of a moment's condition, a linear map."""
@@ -330,6 +318,24 @@ class HeadRenderer(Renderer):
     ) -> tuple[Float[Tensor, "B D"], Int[Tensor, " N"]]:
         """Conditions that the field is given, and the row of them that belongs to each sample: its own moment's."""
         return condition, samples.mesh_index
+
+    def query_field(
+        self,
+        points: Float[Tensor, "N 3"],
+        directions: Float[Tensor, "N 3"],
+        condition: Float[Tensor, "B C"],
+        condition_index: Int[Tensor, " N"],
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N 3"]]:
+        """The field's density and colour."""
+        count = len(points)
+        if self.field.is_compiled(points) or self.device.type != "cpu":
+            return self.field.canonical(points, directions, condition, condition_index)
+        # In torch on the CPU every new matrix size costs a millisecond of set-up in each layer: sizes are rounded up.
+        spare = -count % BATCH_MULTIPLE
+        points, directions = (torch.nn.functional.pad(values, (0, 0, 0, spare)) for values in (points, directions))
+        condition_index = torch.nn.functional.pad(condition_index, (0, spare))
+        sigma, rgb = self.field.canonical(points, directions, condition, condition_index)
+        return sigma[:count], rgb[:count]
 
     def _exploring(self, step: int) -> bool:
         """Whether this step looks everywhere in the shell."""

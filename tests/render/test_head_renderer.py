@@ -30,7 +30,7 @@ def renderer(track, **sampling) -> HeadRenderer:
     config = SamplingConfig(step=0.002, occupancy=OccupancyConfig(enabled=False), **sampling)
     field = FieldConfig(n_levels=2, log2_hashmap_size=8, max_resolution=32)
     found = HeadRenderer(track, SubjectMotion(track), MappingConfig(), field, config, pixel_size=0.002).eval()
-    found.field.canonical = lambda points, *told: (torch.full((len(points),), SIGMA), torch.zeros(len(points), 3))
+    found.query_field = lambda points, *told: (torch.full((len(points),), SIGMA), torch.zeros(len(points), 3))
     return found
 
 

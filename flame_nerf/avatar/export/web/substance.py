@@ -84,7 +84,7 @@ class Substance:
         looking = torch.nn.functional.normalize(at - self._eye, dim=1)
         # A method may condition each point by the face that it is near.
         where: Any = SimpleNamespace(mesh_index=index[row], face=face[row])
-        sigma, rgb = renderer.field.canonical(at, looking, *renderer.conditioning(told, where))
+        sigma, rgb = renderer.query_field(at, looking, *renderer.conditioning(told, where))
         if renderer.falloff is not None:
             sigma = sigma * renderer.falloff(renderer.mapping, at, face[row].contiguous(), distance[row].contiguous())
         return row.cpu(), sigma, rgb
