@@ -33,10 +33,12 @@ class Clothes(nn.Module):
 
     Attributes:
         weight: how far each face draws what is off it back, 0 to 1.
+        shell: thickness of each face's shell, metres.
         cone: from where they were filmed.
     """
 
     weight: Float[Tensor, " F"]
+    shell: Float[Tensor, " F"]
 
     def __init__(self, track: HeadTrack, shell: Float[Tensor, " F"], cone: ViewCone):
         """
@@ -53,7 +55,7 @@ class Clothes(nn.Module):
             middles, jaw = vertices[faces[neck]].mean(dim=1), vertices[faces[~neck].unique()]
             weight[neck] = _smoothly(torch.cdist(middles, jaw).amin(dim=1) / JAW)
         self.register_buffer("weight", weight.to(shell.device), persistent=False)
-        self.register_buffer("_shell", shell, persistent=False)
+        self.register_buffer("shell", shell, persistent=False)
 
     def drawn_from(self, eye: Float[Tensor, " 3"], middle: Float[Tensor, " 3"]) -> float:
         """How far they are drawn back, 0 to 1, for an eye in the head's frame that looks at the neck's middle."""
@@ -87,7 +89,7 @@ class Clothes(nn.Module):
             # The mapping's canonical mesh has not moved along.
             points = points - shift.canonical[face]
         off = samples.distance[which].masked_fill(mapping.is_inside(points, face), 0.0)
-        shown = shown_share(off, self._shell[face], _smoothly(beyond / TURN) * self.weight[face])
+        shown = shown_share(off, self.shell[face], _smoothly(beyond / TURN) * self.weight[face])
         factor = torch.ones_like(samples.distance) if factor is None else factor
         return factor.index_copy(0, which, factor[which] * shown)
 
