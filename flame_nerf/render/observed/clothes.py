@@ -16,12 +16,12 @@ from flame_nerf.subject import HeadTrack
 
 TURN = math.radians(12.0)
 """Angle beyond what was filmed over which clothes draw back to the neck."""
-NEAR = 0.004
-"""Metres off the mesh that are shown from everywhere: about the track's error."""
+NEAR, AT_JAW = 0.004, 0.01
+"""Metres off the mesh that are shown from everywhere: about the track's error, and at the jaw as much as skin has."""
 EDGE = 0.005
 """Metres over which what is shown ends: a soft edge."""
 JAW = 0.02
-"""Metres below the jaw over which that begins."""
+"""Metres below the jaw over which the one becomes the other."""
 
 
 class Clothes(nn.Module):
@@ -32,13 +32,13 @@ class Clothes(nn.Module):
     apart. There the space in which they may show narrows with the angle, until the neck's own surface is left.
 
     Attributes:
-        weight: how far each face draws what is off it back, 0 to 1.
         shell: thickness of each face's shell, metres.
+        rest: how much of it is shown from everywhere; all, off the neck.
         cone: from where they were filmed.
     """
 
-    weight: Float[Tensor, " F"]
     shell: Float[Tensor, " F"]
+    rest: Float[Tensor, " F"]
 
     def __init__(self, track: HeadTrack, shell: Float[Tensor, " F"], cone: ViewCone):
         """
@@ -50,12 +50,13 @@ class Clothes(nn.Module):
         super().__init__()
         self.cone = cone
         vertices, faces = torch.from_numpy(track.canonical_vertices), torch.from_numpy(track.faces).long()
-        neck, weight = torch.from_numpy(track.region_faces(*NECK_REGIONS)), torch.zeros(len(faces))
+        neck, rest = torch.from_numpy(track.region_faces(*NECK_REGIONS)), shell.cpu().clone()
         if neck.any() and not neck.all():
             middles, jaw = vertices[faces[neck]].mean(dim=1), vertices[faces[~neck].unique()]
-            weight[neck] = _smoothly(torch.cdist(middles, jaw).amin(dim=1) / JAW)
-        self.register_buffer("weight", weight.to(shell.device), persistent=False)
+            below = _smoothly(torch.cdist(middles, jaw).amin(dim=1) / JAW)
+            rest[neck] = torch.minimum(rest[neck], torch.lerp(torch.tensor(AT_JAW), torch.tensor(NEAR), below))
         self.register_buffer("shell", shell, persistent=False)
+        self.register_buffer("rest", rest.to(shell.device), persistent=False)
 
     def drawn_from(self, eye: Float[Tensor, " 3"], middle: Float[Tensor, " 3"]) -> float:
         """How far they are drawn back, 0 to 1, for an eye in the head's frame that looks at the neck's middle."""
@@ -75,7 +76,7 @@ class Clothes(nn.Module):
         """
         samples, canonical, shift = rays.samples, rays.canonical, rays.moments.shift
         assert samples is not None and canonical is not None, "rays are carried"
-        which = (self.weight[samples.face] > 0).nonzero()[:, 0]
+        which = (self.rest < self.shell)[samples.face].nonzero()[:, 0]
         if len(which) == 0:
             return factor
         # In the posed head, in which cameras stand where they filmed: necks turn against heads.
@@ -89,14 +90,16 @@ class Clothes(nn.Module):
             # The mapping's canonical mesh has not moved along.
             points = points - shift.canonical[face]
         off = samples.distance[which].masked_fill(mapping.is_inside(points, face), 0.0)
-        shown = shown_share(off, self.shell[face], _smoothly(beyond / TURN) * self.weight[face])
+        shown = shown_share(off, self.shell[face], self.rest[face], _smoothly(beyond / TURN))
         factor = torch.ones_like(samples.distance) if factor is None else factor
         return factor.index_copy(0, which, factor[which] * shown)
 
 
-def shown_share(off: Float[Tensor, "*N"], room: Float[Tensor, "*N"], drawn: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-    """How much is left of what lies `off` the mesh, metres, in a shell of `room`, drawn back by 0 to 1."""
-    return 1 - _smoothly((off - torch.lerp(room, room.clamp_max(NEAR), drawn)) / EDGE)
+def shown_share(
+    off: Float[Tensor, "*N"], room: Float[Tensor, "*N"] | float, rest: Float[Tensor, "*N"], drawn: Tensor | float
+) -> Float[Tensor, "*N"]:
+    """How much is left of what lies `off` the mesh, drawn back by 0 to 1 from `room` to `rest`; metres."""
+    return 1 - _smoothly((off - (room + drawn * (rest - room))) / EDGE)
 
 
 def _smoothly(value: Tensor) -> Tensor:

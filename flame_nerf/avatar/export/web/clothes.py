@@ -21,8 +21,8 @@ class LayeredClothes:
     """What `Clothes` says of samples, for the V vertices of layers, by one angle a picture: at the neck's middle."""
 
     rule: Clothes
-    weight: Float[np.ndarray, " V"]
-    """How far each vertex draws what is off it back, 0 to 1."""
+    rest: Float[np.ndarray, " V"]
+    """Metres off each vertex that are shown from everywhere."""
     room: float
     """Metres off the mesh at which there may be a layer."""
     middle: Float[np.ndarray, " 3"]
@@ -42,13 +42,16 @@ class LayeredClothes:
             vertices: the canonical mesh, metres.
             shell: thickness of the shell over each triangle, metres.
         """
-        if rule is None or not bool(rule.weight.any()):
+        if rule is None or not bool((rule.rest < rule.shell).any()):
             return None
-        weight, count = np.zeros(len(vertices)), np.zeros(len(vertices))
-        np.add.at(weight, triangles.reshape(-1), np.repeat(rule.weight.cpu().double().numpy(), 3))
+        neck = (rule.rest < rule.shell).cpu().numpy()
+        room = float(shell.max()) + _APART
+        rest, count = np.zeros(len(vertices)), np.zeros(len(vertices))
+        of_face = np.where(neck, rule.rest.cpu().double().numpy(), room)
+        np.add.at(rest, triangles.reshape(-1), np.repeat(of_face, 3))
         np.add.at(count, triangles.reshape(-1), 1.0)
-        weight /= np.maximum(count, 1.0)
-        return cls(rule, weight, float(shell.max()) + _APART, (weight[:, None] * vertices).sum(axis=0) / weight.sum())
+        rest = np.where(count > 0, rest / np.maximum(count, 1.0), room)
+        return cls(rule, rest, room, vertices[triangles[neck]].mean(axis=(0, 1)))
 
     def shown(self, offsets: Float[np.ndarray, "K V"], eye: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "K V"]:
         """How much of the opacity of each layer is left at each vertex; the page's shader has the same.
@@ -61,21 +64,20 @@ class LayeredClothes:
 
         at, middle = (torch.from_numpy(np.asarray(place)).to(self.rule.cone.eye) for place in (eye, self.middle))
         drawn = self.rule.drawn_from(at, middle)
-        off, weight = torch.from_numpy(offsets.clip(0)), torch.from_numpy(self.weight)
-        return shown_share(off, torch.full_like(weight, self.room), drawn * weight).numpy()
+        off, rest = torch.from_numpy(offsets.clip(0)), torch.from_numpy(self.rest)
+        return shown_share(off, self.room, rest, drawn).numpy()
 
     def document(self) -> dict[str, Any]:
         """The rule for the page's painter."""
         from flame_nerf.avatar.export.web.arrays import array
-        from flame_nerf.render.observed.clothes import EDGE, NEAR, TURN
+        from flame_nerf.render.observed.clothes import EDGE, TURN
 
         return {
-            "weight": array(self.weight.astype(np.float32)),
+            "rest": array(self.rest.astype(np.float32)),
             "room": self.room,
             "middle": self.middle.tolist(),
             "filmed": self.rule.cone.eye.cpu().tolist(),
             "limit": self.rule.cone.limit,
             "turn": TURN,
-            "near": NEAR,
             "edge": EDGE,
         }

@@ -4,10 +4,10 @@ const VERTEX = `#version 300 es
 precision highp float;
 in vec3 position, normal;
 in vec2 uv;
-in float offset, changes, weight;
+in float offset, changes, rest;
 uniform mat4 camera;
 uniform vec3 eye;
-uniform float layer, layers, drawn, room, near, edge;
+uniform float layer, layers, drawn, room, edge;
 out vec2 at;
 out vec3 facing, toEye;
 out float changing, shown;
@@ -15,7 +15,7 @@ void main() {
   vec3 p = position + normal * offset;
   at = uv; facing = normal; toEye = eye - p; changing = changes;
   // Clothes draw back to the neck seen from where no camera filmed.
-  shown = 1. - smoothstep(0., edge, max(offset, 0.) - mix(room, min(room, near), drawn * weight));
+  shown = 1. - smoothstep(0., edge, max(offset, 0.) - mix(room, rest, drawn));
   gl_Position = camera * vec4(p, 1.);
   // Each layer has its own slice of the depth range, the outermost the nearest.
   float z = clamp(gl_Position.z / gl_Position.w * .5 + .5, 0., 1.);
@@ -87,7 +87,7 @@ class Painter {
     if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(program));
     gl.useProgram(program);
     this.program = program;
-    this.uniform = Object.fromEntries(["camera", "eye", "layer", "layers", "drawn", "room", "near", "edge", "weights", "strength", "textures", "bases"]
+    this.uniform = Object.fromEntries(["camera", "eye", "layer", "layers", "drawn", "room", "edge", "weights", "strength", "textures", "bases"]
       .map((name) => [name, gl.getUniformLocation(program, name)]));
   }
 
@@ -111,8 +111,8 @@ class Painter {
     this.offsetBuffer = this.attribute("offset", offsets, 1, gl.FLOAT, false, gl.STATIC_DRAW);
     this.offsetPlace = gl.getAttribLocation(this.program, "offset");
     this.attribute("changes", changes, 1, gl.FLOAT, false, gl.STATIC_DRAW);
-    const weights = look.clothes && readArray(look.clothes.weight);
-    this.attribute("weight", Float32Array.from(source, (v) => (weights ? weights[v] : 0)), 1, gl.FLOAT, false, gl.STATIC_DRAW);
+    const rest = look.clothes && readArray(look.clothes.rest);
+    this.attribute("rest", Float32Array.from(source, (v) => (rest ? rest[v] : 1)), 1, gl.FLOAT, false, gl.STATIC_DRAW);
     this.faceCount = this.corners.length / 3;
     this.order = new Uint32Array(this.faceCount); this.key = new Uint16Array(this.faceCount); this.place = new Uint32Array(this.faceCount);
     this.bins = new Uint32Array(BINS + 1);
@@ -193,7 +193,7 @@ class Painter {
     gl.uniform3f(this.uniform.eye, view.c2w[3], view.c2w[7], view.c2w[11]);
     gl.uniform1f(this.uniform.layers, this.layers);
     gl.uniform1f(this.uniform.drawn, this.drawn([view.c2w[3], view.c2w[7], view.c2w[11]]));
-    for (const name of ["room", "near", "edge"]) gl.uniform1f(this.uniform[name], this.look.clothes ? this.look.clothes[name] : 1);
+    for (const name of ["room", "edge"]) gl.uniform1f(this.uniform[name], this.look.clothes ? this.look.clothes[name] : 1);
     gl.uniform1fv(this.uniform.weights, this.bases ? this.weights(shown) : [0]);
     gl.clearColor(...this.background, 1);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
