@@ -205,6 +205,7 @@ flame_nerf_insta = MethodSpecification(
                     occupancy=OccupancyConfig(resolution=128),
                     observed_directions_only=False,
                     observed_expressions_only=False,
+                    observed_clothes_only=False,
                 ),
             ),
         ),

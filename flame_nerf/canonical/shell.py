@@ -14,6 +14,8 @@ from flame_nerf.canonical.search import EmptySpace, MarchSettings, MeshSearch, S
 
 HAIR_REGIONS = ("scalp", "fur")
 """Regions with hair over the mesh."""
+NECK_REGIONS = ("neck",)
+"""Regions that clothes stand off."""
 INNER_REGIONS = ("mouth", "teeth", "tongue", "eyes")
 """Regions that lie inside of the face, with the head behind them."""
 

@@ -14,9 +14,10 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from flame_nerf.canonical import MeshSearch, make_search
-from flame_nerf.canonical.shell import HAIR_REGIONS
+from flame_nerf.canonical.shell import HAIR_REGIONS, NECK_REGIONS
 from flame_nerf.geometry import vertex_normals
 from flame_nerf.losses.mirrored_colours import mirrored_colours
+from flame_nerf.losses.neck_colours import around_the_neck
 from flame_nerf.losses.silhouette import FRAMES_SAMPLED, OutlineSurface, first_met, on_rim, picture_places, spread
 from flame_nerf.subject import Frame, HeadTrack
 
@@ -77,4 +78,9 @@ def outline_colours(
         measured = known & part
         there |= part & measured.any()
         colours += torch.stack([spread(median[:, channel], measured, part, faces) for channel in range(3)], dim=1)
+    neck = torch.zeros_like(known)
+    neck[faces[torch.from_numpy(track.region_faces(*NECK_REGIONS))]] = True
+    if (known & neck & ~hair).any():
+        rest = neck & ~hair & ~known
+        colours = around_the_neck(colours, known & neck & ~hair, rest, track.canonical_vertices)
     return colours, there

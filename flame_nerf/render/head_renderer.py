@@ -26,13 +26,14 @@ from flame_nerf.motion import PosedFrame, SubjectMotion
 from flame_nerf.render.compositing import render_packed
 from flame_nerf.render.falloff import Falloff
 from flame_nerf.render.observed.backing import Backing
+from flame_nerf.render.observed.clothes import Clothes
 from flame_nerf.render.observed.expression_hull import ExpressionHull
 from flame_nerf.render.observed.occupancy import OccupancyGrid, select
 from flame_nerf.render.observed.skipped_space import SkippedSpace
 from flame_nerf.render.observed.view_cone import ViewCone
 from flame_nerf.render.renderer import Renderer
 from flame_nerf.render.sampling_config import SamplingConfig
-from flame_nerf.render.step_rays import StepRays
+from flame_nerf.render.step_rays import StepRays, to_canonical
 from flame_nerf.subject import HeadTrack
 from flame_nerf.training.recorded_steps import StepRecorder
 
@@ -52,6 +53,7 @@ class HeadRenderer(Renderer):
         occupancy: where it is empty.
         view_cone: directions that colours were learned for; None: all.
         expression_hull: conditions that the field was trained on; None: it is queried for any.
+        clothes: shows them from where they were filmed; None: from everywhere.
         falloff: what densities are multiplied by; None: nothing.
         backing: the mesh behind the field, in pictures.
     """
@@ -97,6 +99,7 @@ class HeadRenderer(Renderer):
         )
         self.occupancy = OccupancyGrid(box, sampling.occupancy)
         self.view_cone: ViewCone | None = None
+        self.clothes: Clothes | None = None
         self.expression_hull: ExpressionHull | None = None
         self._mapping: CanonicalMapping | None = None
         self._recorder: StepRecorder | None = None
@@ -146,9 +149,10 @@ class HeadRenderer(Renderer):
         return self.field.is_compiled(self.shell_thickness)
 
     def set_training_views(self, c2w: Float[Tensor, "N 3 4"], conditions: Float[Tensor, "N C"]) -> None:
-        if self.config.observed_directions_only:
-            centre = torch.from_numpy(self._track.canonical_vertices).mean(dim=0)
-            self.view_cone = ViewCone(c2w, centre)
+        cone = ViewCone(c2w, torch.from_numpy(self._track.canonical_vertices).mean(dim=0))
+        self.view_cone = cone if self.config.observed_directions_only else None
+        if self.config.observed_clothes_only:
+            self.clothes = Clothes(self._track, self.shell_thickness, cone)
         if self.config.observed_expressions_only:
             self.expression_hull = ExpressionHull(conditions)
 
@@ -291,30 +295,19 @@ class HeadRenderer(Renderer):
         if empty is None or in_march:
             return self._filled_up(marched)
         with torch.no_grad():
-            cells = self.occupancy.cells(self._to_canonical(marched).points)
+            cells = self.occupancy.cells(to_canonical(marched, self.mapping).points)
         kept = self.occupancy.kept(cells, samples)
         if empty.unseen_too:
             kept = kept[~self.occupancy.unseen(cells[kept])]
         return self._filled_up(replace(rays, samples=select(samples, kept)))
 
     def carry(self, rays: StepRays) -> StepRays:
-        canonical = self._to_canonical(rays)
+        canonical = to_canonical(rays, self.mapping)
         factor = None if self.falloff is None else self.falloff.of_rays(self.mapping, rays, canonical.points)
-        return replace(rays, canonical=canonical, density_factor=factor)
-
-    def _to_canonical(self, rays: StepRays) -> CanonicalPoints:
-        """Middles and directions of samples in the canonical head."""
-        meshes, shift, samples = rays.moments.meshes, rays.moments.shift, rays.samples
-        assert samples is not None, "rays are marched first"
-        if shift is None:
-            return self.mapping.carry_samples(meshes, samples, rays.origins, rays.directions)
-        points = samples.positions(rays.origins, rays.directions)
-        points = points - shift.posed.flatten(0, 1)[samples.mesh_index * shift.posed.shape[1] + samples.face]
-        along = rays.directions.index_select(0, samples.ray_index)
-        carried = self.mapping.to_canonical(meshes, samples.mesh_index, points, samples.face, along)
-        if shift.canonical is not None:
-            carried = replace(carried, points=carried.points + shift.canonical[samples.face])
-        return carried
+        rays = replace(rays, canonical=canonical)
+        if self.clothes is not None and (rays.novel or not self.training):
+            factor = self.clothes.narrowed(factor, self.mapping, rays)
+        return replace(rays, density_factor=factor)
 
     def condition_effect(self) -> Float[Tensor, "E C"]:
         """What the field makes of a moment's condition, a linear map."""

@@ -39,6 +39,10 @@ class SamplingConfig(StoredConfig):
     observed_expressions_only: bool = True
     """An expression far from all of the training video conditions the field as the nearest observed one; the mesh
     follows it fully. Without, unobserved expressions end in specks in the air and false colours."""
+    observed_clothes_only: bool = True
+    """What stands off the neck (collars, shoulders, hair on them) is shown from the training cameras' directions;
+    beyond, it ends softly within millimetres of the neck, over 12 degrees. Without, clothes that were filmed from the
+    front alone come apart as one turns around the head; hair that hangs down is shown from everywhere."""
     mesh_memory: int = 1024**3
     """Bytes of posed meshes and search structures that are kept between steps, about 2 MB a frame. More saves posing
     them again, which matters for long videos; it is taken from main memory, or on CUDA from the GPU's."""

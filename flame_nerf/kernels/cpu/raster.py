@@ -75,10 +75,10 @@ def fragments(picture, positions, normals, triangles, corners, uv, marks, eye, p
     Args:
         picture: [V, 3] as the corners of `nearest_faces`.
         positions, normals: [V, 3] metres, unit. eye: [3] the camera's place, metres.
-        triangles: [F, 3] into those. corners: [F, 3] into uv. uv: [W, 2]. marks: [V] any value.
+        triangles: [F, 3] into those. corners: [F, 3] into uv. uv: [W, 2]. marks: [V, M] any values.
         pixel: [N] int64, written: row * width + column of each fragment.
         at: [N, 2] written: its uv. cosine: [N] written: between its normal and the way to the eye.
-        mark: [N] written: its value of marks.
+        mark: [N, M] written: its values of marks.
         depth: [H, W] scratch.
 
     Returns:
@@ -111,7 +111,8 @@ def fragments(picture, positions, normals, triangles, corners, uv, marks, eye, p
                 n = w0 * normals[a, k] + w1 * normals[b, k] + w2 * normals[c, k]
                 v = eye[k] - (w0 * positions[a, k] + w1 * positions[b, k] + w2 * positions[c, k])
                 dot, nn, vv = dot + n * v, nn + n * n, vv + v * v
-            mark[count] = w0 * marks[a] + w1 * marks[b] + w2 * marks[c]
+            for k in range(marks.shape[1]):
+                mark[count, k] = w0 * marks[a, k] + w1 * marks[b, k] + w2 * marks[c, k]
             cosine[count] = dot / np.sqrt(nn * vv + 1e-20)
             count += 1
     return count

@@ -46,6 +46,14 @@ class ViewCone(nn.Module):
         farthest = float(torch.acos((unit @ axis).clamp(-1.0, 1.0)).max())
         self.limit = math.pi if float(mean.norm()) < ALL_AROUND else min(farthest + SLACK, math.pi)
 
+    def beyond(self, points: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+        """Radians by which unit directions at points (metres) lie outside; negative inside.
+
+        Both of the canonical head, or both of a posed one, in whose frame the cameras stand.
+        """
+        axis = torch.nn.functional.normalize(points - self.eye, dim=1)
+        return torch.acos((directions * axis).sum(dim=1).clamp(-1.0, 1.0)) - self.limit
+
     def nearest(self, points: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Unit directions (from the eye on) at canonical points (metres); those outside moved to the border."""
         cosine, sine = math.cos(self.limit), math.sin(self.limit)

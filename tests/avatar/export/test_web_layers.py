@@ -1,5 +1,6 @@
 """Layers of a page's head: how they are drawn, how their textures are found, and that offsets keep their triangles."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,10 +10,13 @@ import torch
 from flame_nerf.avatar.export.atlas import unwrap
 from flame_nerf.avatar.export.smooth_normals import neighbour_mean, smooth_normals
 from flame_nerf.avatar.export.web.appearance import Appearance
+from flame_nerf.avatar.export.web.clothes import LayeredClothes
 from flame_nerf.avatar.export.web.distil import LayerView, composite, distil, sampled
 from flame_nerf.avatar.export.web.layers import LayeredHead, backed, layer_offsets, unfolded
 from flame_nerf.avatar.export.web.performance import head_movement
 from flame_nerf.avatar.export.web.views import View, orbited
+from flame_nerf.render.observed.clothes import Clothes
+from flame_nerf.render.observed.view_cone import ViewCone
 
 
 def sphere(rings: int = 16, radius: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -186,3 +190,35 @@ def test_the_heads_movement_is_there_between_pictures_too():
     moved = head_movement(SimpleNamespace(frames=frames), 5, camera(0.0))
     assert moved[:, 0, 3] == pytest.approx([0.0, -0.1, -0.2, -0.3, -0.3])
     assert moved[:, :3, :3] == pytest.approx(np.tile(np.eye(3), (5, 1, 1)))
+
+
+def test_what_stands_off_the_neck_is_drawn_from_where_it_was_filmed():
+    points, faces = sphere()
+    below = points[faces].mean(axis=1)[:, 1] < 0
+    shell = np.where(below, 0.03, 0.01)
+    c2w = torch.eye(4)[None, :3].clone()
+    c2w[0, 2, 3] = 0.5
+    region_faces = lambda *names: below  # noqa: E731
+    track = SimpleNamespace(canonical_vertices=points.astype(np.float32), faces=faces, region_faces=region_faces)
+    rule = Clothes(track, torch.from_numpy(shell).float(), ViewCone(c2w, torch.zeros(3)))
+    clothes = LayeredClothes.of(rule, points, faces, shell)
+    offsets = np.array([-0.005, 0.001, 0.029])[:, None] + np.zeros(len(points))
+    assert (clothes.shown(offsets, FRONT[:, 3]) == 1.0).all()
+    for yaw in (np.pi / 2, np.pi):
+        shown = clothes.shown(offsets, orbited(FRONT, np.zeros(3), yaw, 0.0, 0.0)[:, 3])
+        assert (shown[:2] > 0.99).all() and (shown[2, points[:, 1] > 0.01] == 1.0).all()
+        assert (shown[2, points[:, 1] < -0.04] == 0.0).all()
+    # Which is what the pictures are put together with.
+    layered, _, _ = ball(layers=1, bases=0)
+    layered = replace(layered, offsets=offsets[2:], textures=np.ones((1, 64, 64, 4), np.float32), clothes=clothes)
+    weights = torch.zeros(0)
+    for yaw, opaque in ((0.0, True), (np.pi / 2, False)):
+        c2w = orbited(FRONT, np.zeros(3), yaw, 0.0, 0.0)
+        seen = LayerView(layered, faces)(points, c2w, 80.0, 64)
+        picture = composite(seen, 1, 64 * 64, torch.from_numpy(layered.textures), None, weights).reshape(64, 64, 4)
+        assert picture[24, 32, 3] > 0.99
+        assert picture[42, 32, 3] > 0.99 if opaque else picture[42, 32, 3] < 0.01
+
+
+def test_a_head_without_a_neck_has_no_such_rule():
+    assert LayeredClothes.of(None, np.zeros((3, 3)), np.zeros((1, 3), int), np.ones(1)) is None

@@ -42,6 +42,8 @@ class Fragments:
     cosine: Float[Tensor, " N"]
     changes: Bool[Tensor, " N"]
     """Whether bases are added there."""
+    shown: Float[Tensor, " N"]
+    """How much of the opacity is seen from there."""
 
 
 class LayerView:
@@ -62,19 +64,24 @@ class LayerView:
         normals = smooth_normals(vertices, self._triangles, self._mean)
         count = size * size
         pixel, at, cosine = np.empty(count, np.int64), np.empty((count, 2)), np.empty(count)
-        changing, depth = np.empty(count), np.empty((size, size))
+        found_marks, depth = np.empty((count, 2)), np.empty((size, size))
+        layered, eye = self._layered, np.ascontiguousarray(c2w[:, 3])
+        shown = (
+            np.ones_like(layered.offsets) if layered.clothes is None else layered.clothes.shown(layered.offsets, eye)
+        )
         parts = []
-        for layer, offset in enumerate(self._layered.offsets):
+        for layer, offset in enumerate(layered.offsets):
+            marks = np.stack([layered.changes, shown[layer]], axis=1)
             points = vertices + normals * offset[:, None]
             picture = homogeneous(world_to_camera(points, c2w), focal, size / 2)
             found = fragments(
-                picture, points, normals, self._triangles, self._corners, self._uv, self._layered.changes,
-                np.ascontiguousarray(c2w[:, 3]), pixel, at, cosine, changing, depth,
+                picture, points, normals, self._triangles, self._corners, self._uv, marks,
+                eye, pixel, at, cosine, found_marks, depth,
             )  # fmt: skip
-            values = np.full(found, layer), pixel[:found], at[:found], cosine[:found], changing[:found] > 0
+            values = np.full(found, layer), pixel[:found], at[:found], cosine[:found], found_marks[:found]
             parts.append([torch.from_numpy(value.copy()) for value in values])
-        layers, pixels, places, cosines, changes = (torch.cat(values) for values in zip(*parts, strict=True))
-        return Fragments(layers, pixels, places.float(), cosines.float(), changes)
+        layers, pixels, places, cosines, of_marks = (torch.cat(values) for values in zip(*parts, strict=True))
+        return Fragments(layers, pixels, places.float(), cosines.float(), of_marks[:, 0] > 0, of_marks[:, 1].float())
 
 
 def opacity_of(alpha: Tensor, cosine: Tensor) -> Tensor:
@@ -124,7 +131,7 @@ def composite(
         layer, at = seen.layer[row], seen.at[row]
         changes = [weight * sampled(bases, layer * len(weights) + b, at) for b, weight in enumerate(weights)]
         value = value.index_add(0, row, torch.stack(changes).sum(dim=0)).clamp(0, 1)
-    alpha = opacity_of(value[:, 3].square(), seen.cosine)[:, None]
+    alpha = (opacity_of(value[:, 3].square(), seen.cosine) * seen.shown)[:, None]
     shade = torch.cat([value[:, :3] * alpha, alpha], dim=1)
     picture = torch.zeros(pixels, 4)
     for drawn in range(count):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import scipy.sparse
 
     from flame_nerf.avatar.export.atlas import Atlas
+    from flame_nerf.avatar.export.web.clothes import LayeredClothes
     from flame_nerf.avatar.export.web.substance import Substance
 
 DEEPEST = 0.010
@@ -67,6 +68,8 @@ class LayeredHead:
     """1 at vertices around which the look follows the face, else 0."""
     bases: Float[np.ndarray, "K B T T 4"]
     """What is added to each texture for each unit of B weights, in the same atlas with T texels a side."""
+    clothes: LayeredClothes | None = None
+    """What is not shown from everywhere."""
 
 
 def layer_offsets(

@@ -100,6 +100,7 @@ def layered_head(pipeline: Pipeline, camera: FirstCamera, config: WebConfig) -> 
     """Layers and textures of an avatar, baked from its field, then fitted to its own pictures."""
     from flame_nerf.avatar.export.atlas import region_scales, unwrap
     from flame_nerf.avatar.export.web.appearance import extreme_conditions, main_effects
+    from flame_nerf.avatar.export.web.clothes import LayeredClothes
     from flame_nerf.avatar.export.web.distil import distil
     from flame_nerf.avatar.export.web.layers import FOLDED, backed, bake, changing, layer_offsets
     from flame_nerf.avatar.export.web.substance import Substance
@@ -116,6 +117,7 @@ def layered_head(pipeline: Pipeline, camera: FirstCamera, config: WebConfig) -> 
     backing = model.renderer.backing
     if backing.is_known:
         layered = backed(layered, backing.surface.cpu().numpy(), triangles)
+    layered = replace(layered, clothes=LayeredClothes.of(model.renderer.clothes, vertices, triangles, shell))
     appearance = main_effects(model, config.bases if config.views else 0)
     if not config.views:
         return layered, appearance
@@ -189,6 +191,7 @@ def look_document(layered: LayeredHead, weights: list[dict[str, Any]]) -> dict[s
         "uv": array(np.round(np.clip(atlas.uv, 0, 1) * 65535).astype(np.uint16)),
         "offsets": array(layered.offsets.astype(np.float32)),
         "changes": array(layered.changes.astype(np.uint8)),
+        "clothes": None if layered.clothes is None else layered.clothes.document(),
         "colour": [webp(texture[..., :3], COLOUR_QUALITY) for texture in layered.textures],
         "opacity": [webp(texture[..., 3], OPACITY_QUALITY) for texture in layered.textures],
         "bases": [

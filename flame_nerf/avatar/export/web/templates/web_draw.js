@@ -4,16 +4,18 @@ const VERTEX = `#version 300 es
 precision highp float;
 in vec3 position, normal;
 in vec2 uv;
-in float offset, changes;
+in float offset, changes, rest;
 uniform mat4 camera;
 uniform vec3 eye;
-uniform float layer, layers;
+uniform float layer, layers, drawn, room, edge;
 out vec2 at;
 out vec3 facing, toEye;
-out float changing;
+out float changing, shown;
 void main() {
   vec3 p = position + normal * offset;
   at = uv; facing = normal; toEye = eye - p; changing = changes;
+  // Clothes draw back to the neck seen from where no camera filmed.
+  shown = 1. - smoothstep(0., edge, max(offset, 0.) - mix(room, rest, drawn));
   gl_Position = camera * vec4(p, 1.);
   // Each layer has its own slice of the depth range, the outermost the nearest.
   float z = clamp(gl_Position.z / gl_Position.w * .5 + .5, 0., 1.);
@@ -25,7 +27,7 @@ precision highp float;
 precision mediump sampler2DArray;
 in vec2 at;
 in vec3 facing, toEye;
-in float changing;
+in float changing, shown;
 uniform sampler2DArray textures, bases;
 uniform float layer;
 uniform float weights[BASES];
@@ -41,7 +43,7 @@ void main() {
   float c = abs(dot(facing, toEye)) * inversesqrt(dot(facing, facing) * dot(toEye, toEye));
   // The texture has the root of the opacity.
   float opacity = 1. - exp2(log2(1. - min(t.a * t.a, .9995)) / max(c, LEAST_COSINE));
-  opacity *= smoothstep(0., FADE, c);
+  opacity *= smoothstep(0., FADE, c) * shown;
   colour = vec4(t.rgb * opacity, opacity);
 }`;
 
@@ -85,7 +87,7 @@ class Painter {
     if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(program));
     gl.useProgram(program);
     this.program = program;
-    this.uniform = Object.fromEntries(["camera", "eye", "layer", "layers", "weights", "strength", "textures", "bases"]
+    this.uniform = Object.fromEntries(["camera", "eye", "layer", "layers", "drawn", "room", "edge", "weights", "strength", "textures", "bases"]
       .map((name) => [name, gl.getUniformLocation(program, name)]));
   }
 
@@ -109,6 +111,8 @@ class Painter {
     this.offsetBuffer = this.attribute("offset", offsets, 1, gl.FLOAT, false, gl.STATIC_DRAW);
     this.offsetPlace = gl.getAttribLocation(this.program, "offset");
     this.attribute("changes", changes, 1, gl.FLOAT, false, gl.STATIC_DRAW);
+    const rest = look.clothes && readArray(look.clothes.rest);
+    this.attribute("rest", Float32Array.from(source, (v) => (rest ? rest[v] : 1)), 1, gl.FLOAT, false, gl.STATIC_DRAW);
     this.faceCount = this.corners.length / 3;
     this.order = new Uint32Array(this.faceCount); this.key = new Uint16Array(this.faceCount); this.place = new Uint32Array(this.faceCount);
     this.bins = new Uint32Array(BINS + 1);
@@ -161,6 +165,17 @@ class Painter {
     });
   }
 
+  // How far clothes draw back for an eye: by its angle, at the neck's middle, beyond those of the cameras that filmed.
+  drawn(eye) {
+    const clothes = this.look.clothes;
+    if (!clothes) return 0;
+    const towards = (from) => { const d = clothes.middle.map((m, a) => m - from[a]), n = Math.hypot(...d); return d.map((v) => v / n); };
+    const axis = towards(clothes.filmed), looking = towards(eye);
+    const angle = Math.acos(Math.max(-1, Math.min(1, axis[0] * looking[0] + axis[1] * looking[1] + axis[2] * looking[2])));
+    const share = Math.max(0, Math.min(1, (angle - clothes.limit) / clothes.turn));
+    return share * share * (3 - 2 * share);
+  }
+
   // view: { c2w: 12 numbers (OpenGL axes, rows), fx, fy, cx, cy, width, height } in pixels.
   draw(shown, view) {
     const { gl, head, source } = this, canvas = gl.canvas;
@@ -177,6 +192,8 @@ class Painter {
     gl.uniformMatrix4fv(this.uniform.camera, false, Painter.matrix(view));
     gl.uniform3f(this.uniform.eye, view.c2w[3], view.c2w[7], view.c2w[11]);
     gl.uniform1f(this.uniform.layers, this.layers);
+    gl.uniform1f(this.uniform.drawn, this.drawn([view.c2w[3], view.c2w[7], view.c2w[11]]));
+    for (const name of ["room", "edge"]) gl.uniform1f(this.uniform[name], this.look.clothes ? this.look.clothes[name] : 1);
     gl.uniform1fv(this.uniform.weights, this.bases ? this.weights(shown) : [0]);
     gl.clearColor(...this.background, 1);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);

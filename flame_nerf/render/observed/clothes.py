@@ -1,0 +1,108 @@
+"""What stands off the neck is shown from about where cameras filmed it; from elsewhere what lies on the neck."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from flame_nerf.canonical import CanonicalMapping
+from flame_nerf.canonical.shell import NECK_REGIONS
+from flame_nerf.render.observed.view_cone import ViewCone
+from flame_nerf.render.step_rays import StepRays
+from flame_nerf.subject import HeadTrack
+
+TURN = math.radians(12.0)
+"""Angle beyond what was filmed over which clothes draw back to the neck."""
+NEAR, AT_JAW = 0.004, 0.01
+"""Metres off the mesh that are shown from everywhere: about the track's error, and at the jaw as much as skin has."""
+EDGE = 0.005
+"""Metres over which what is shown ends: a soft edge."""
+JAW = 0.02
+"""Metres below the jaw over which the one becomes the other."""
+
+
+class Clothes(nn.Module):
+    """Factors of densities that leave out, seen from where no camera filmed, what stands off the neck.
+
+    A collar, a suit's shoulders or hair on them lie somewhere in centimetres of space off a mesh that has none of them,
+    and do not turn with the head. Filmed from the front alone, they were put at any depth; seen from beside they come
+    apart. There the space in which they may show narrows with the angle, until the neck's own surface is left.
+
+    Attributes:
+        shell: thickness of each face's shell, metres.
+        rest: how much of it is shown from everywhere; all, off the neck.
+        cone: from where they were filmed.
+    """
+
+    shell: Float[Tensor, " F"]
+    rest: Float[Tensor, " F"]
+
+    def __init__(self, track: HeadTrack, shell: Float[Tensor, " F"], cone: ViewCone):
+        """
+        Args:
+            track: its canonical head and the regions of its mesh; one without a neck is shown whole.
+            shell: thickness of each face's shell, metres.
+            cone: from where training cameras filmed.
+        """
+        super().__init__()
+        self.cone = cone
+        vertices, faces = torch.from_numpy(track.canonical_vertices), torch.from_numpy(track.faces).long()
+        neck, rest = torch.from_numpy(track.region_faces(*NECK_REGIONS)), shell.cpu().clone()
+        if neck.any() and not neck.all():
+            middles, jaw = vertices[faces[neck]].mean(dim=1), vertices[faces[~neck].unique()]
+            below = _smoothly(torch.cdist(middles, jaw).amin(dim=1) / JAW)
+            rest[neck] = torch.minimum(rest[neck], torch.lerp(torch.tensor(AT_JAW), torch.tensor(NEAR), below))
+        self.register_buffer("shell", shell, persistent=False)
+        self.register_buffer("rest", rest.to(shell.device), persistent=False)
+
+    def drawn_from(self, eye: Float[Tensor, " 3"], middle: Float[Tensor, " 3"]) -> float:
+        """How far they are drawn back, 0 to 1, for an eye in the head's frame that looks at the neck's middle."""
+        looking = torch.nn.functional.normalize(middle - eye, dim=0)
+        return float(_smoothly(self.cone.beyond(middle[None], looking[None]) / TURN))
+
+    @torch.no_grad()
+    def narrowed(
+        self, factor: Float[Tensor, " N"] | None, mapping: CanonicalMapping, rays: StepRays
+    ) -> Float[Tensor, " N"] | None:
+        """Factors of the densities of rays' samples.
+
+        Args:
+            factor: what they are multiplied by besides; None: nothing.
+            mapping: knows what is inside the canonical mesh.
+            rays: with their samples, carried to the canonical head.
+        """
+        samples, canonical, shift = rays.samples, rays.canonical, rays.moments.shift
+        assert samples is not None and canonical is not None, "rays are carried"
+        which = (self.rest < self.shell)[samples.face].nonzero()[:, 0]
+        if len(which) == 0:
+            return factor
+        # In the posed head, in which cameras stand where they filmed: necks turn against heads.
+        ray, middle = samples.ray_index[which], 0.5 * (samples.t_start + samples.t_end)[which, None]
+        directions = rays.directions[ray]
+        beyond = self.cone.beyond(rays.origins[ray] + middle * directions, directions)
+        outside = (beyond > 0).nonzero()[:, 0]
+        which, beyond = which[outside], beyond[outside]
+        points, face = canonical.points[which], samples.face[which]
+        if shift is not None and shift.canonical is not None:
+            # The mapping's canonical mesh has not moved along.
+            points = points - shift.canonical[face]
+        off = samples.distance[which].masked_fill(mapping.is_inside(points, face), 0.0)
+        shown = shown_share(off, self.shell[face], self.rest[face], _smoothly(beyond / TURN))
+        factor = torch.ones_like(samples.distance) if factor is None else factor
+        return factor.index_copy(0, which, factor[which] * shown)
+
+
+def shown_share(
+    off: Float[Tensor, "*N"], room: Float[Tensor, "*N"] | float, rest: Float[Tensor, "*N"], drawn: Tensor | float
+) -> Float[Tensor, "*N"]:
+    """How much is left of what lies `off` the mesh, drawn back by 0 to 1 from `room` to `rest`; metres."""
+    return 1 - _smoothly((off - (room + drawn * (rest - room))) / EDGE)
+
+
+def _smoothly(value: Tensor) -> Tensor:
+    """From 0 to 1 where the value does, without a kink at either end."""
+    value = value.clamp(0, 1)
+    return value * value * (3 - 2 * value)
