@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -64,6 +65,7 @@ def own_config(name: Any) -> FlameNerfTrainerConfig | None:
     return _known_methods().get(name) if isinstance(name, str) else None
 
 
+@functools.cache
 def _known_methods() -> dict[str, FlameNerfTrainerConfig]:
     # As Nerfstudio finds them, and only this package's: others' code has no part in a file from elsewhere.
     entries = entry_points(group="nerfstudio.method_configs")
