@@ -198,7 +198,7 @@ def keypoints(folder: Path) -> Target:
         place = folder / str(number)
         place.mkdir()
         path = KINDS[kind](place, points(4))
-        belongs_to |= {file: path for file in ([path] if path.is_file() else sorted(path.iterdir())[:2])}
+        belongs_to |= dict.fromkeys([path] if path.is_file() else sorted(path.iterdir())[:2], path)
     return Target(list(belongs_to), lambda path: read_keypoint_file(belongs_to[path]), (TrackingError,))
 
 

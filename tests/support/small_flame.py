@@ -1,4 +1,4 @@
-"""A model of FLAME's structure with as few vertices as a ball has: for readers that are run a hundred thousand times."""
+"""A model of FLAME's structure with as few vertices as a ball has: for what is run a hundred thousand times."""
 
 from __future__ import annotations
 
