@@ -178,7 +178,7 @@ def run(
 
 def case(target: Target, choices: random.Random) -> tuple[str, str]:
     """Damages one file, reads, and puts the file back: the outcome, and what to say of a bad one."""
-    path = choices.choice(target.files)
+    path = target.pick(choices)
     path.write_bytes(mutated(target.whole[path], path.name, choices))
     # Time of the processor, since others may use it too; and some time on the clock, for what waits.
     for what, timer, seconds in _TIMERS:

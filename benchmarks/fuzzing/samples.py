@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import pickle
+import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,13 @@ class Target:
     """Given the one that was damaged, for readers of which each has a file of its own."""
     allowed: tuple[type[Exception], ...]
 
+    def pick(self, choices: random.Random) -> Path:
+        """One of them: kinds of files first, so that many pictures do not stand before one table."""
+        kinds: dict[str, list[Path]] = {}
+        for path in self.files:
+            kinds.setdefault(path.suffix, []).append(path)
+        return choices.choice(choices.choice(list(kinds.values())))
+
     @functools.cached_property
     def whole(self) -> dict[Path, bytes]:
         """The files as they were."""
@@ -45,8 +53,8 @@ def subject(folder: Path) -> Target:
         parser = FlameNerfDataParserConfig(data=root).setup()
         parser.get_dataparser_outputs("train")
 
-    pictures = [made.frames[0].file_path, made.frames[1].mask_path]
-    return Target([*[root / name for name in ("transforms.json", "head.npz")] * 4, *pictures], read, (SubjectError,))
+    files = [root / "transforms.json", root / "head.npz", made.frames[0].file_path, made.frames[1].mask_path]
+    return Target(files, read, (SubjectError,))
 
 
 def head_npz(folder: Path) -> Target:
@@ -146,16 +154,18 @@ def importer(name: str) -> Callable[[Path], Target]:
 
         from data_tools.importers import ImportConfig, ImportingError, readers  # noqa: F401
         from data_tools.importers.capture import Scratch
-        from data_tools.importers.formats import read_capture, recognise
+        from data_tools.importers.formats import recognise
         from data_tools.runs.picture_files import read_picture
         from flame_nerf.heads import save_head
 
         model = make_small_flame()
         kinds = {"vhap": "moving", "imavatar": "turning"}
+        # INSTA's test frames are its last two.
+        count = 3 if name == "insta" else 2
         if name in ("nha", "deca"):
-            truth = (nha_truth if name == "nha" else deca_truth)(count=3, model=model)
+            truth = (nha_truth if name == "nha" else deca_truth)(count=count, model=model)
         else:
-            truth = make_truth(kinds.get(name, "still"), 3, model=model)
+            truth = make_truth(kinds.get(name, "still"), count, model=model)
         root = folder / name
         maker = getattr(write, f"write_{name.partition('-')[0]}")
         maker(root, truth, split=False) if name == "vhap" else maker(root, truth)
@@ -164,15 +174,15 @@ def importer(name: str) -> Callable[[Path], Target]:
         _keep_flame()
         config = ImportConfig(flame=flame, focal_px=160.0 if name == "deca" else None)
 
-        def read(_: Path) -> None:
+        def read(damaged: Path) -> None:
             reader, _ = recognise("auto", root)
-            capture = read_capture(reader, root, config, Scratch(folder / "scratch", True))
+            # Not through `read_capture`, which tells in words of its own what a reader forgot.
+            capture = reader.read(root, config, Scratch(folder / "scratch", True))
             capture.meshes.vertices([0])
-            for shot in capture.shots[:2]:
-                if shot.picture.is_file():
-                    read_picture(shot.picture, ImportingError)
+            if damaged.suffix == ".png":
+                read_picture(damaged, ImportingError)
 
-        files = sorted(path for path in root.rglob("*") if path.is_file() and "images" not in path.parts)
+        files = sorted(path for path in root.rglob("*") if path.is_file())
         return Target(files, read, (ImportingError,))
 
     return make

@@ -150,7 +150,10 @@ def _typed(value: Any, hint: Any, largest: int) -> Any:
             raise ValueError(f"expected at most {largest}")
         return value
     if hint is float and (number or value in ("inf", "-inf")):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError("larger than any number that is computed with") from None
     if hint is str and isinstance(value, str) and len(value) < 100:
         return value
     if origin in (tuple, list) and isinstance(value, list) and len(value) < 1000:

@@ -48,16 +48,32 @@ def field(content: dict[str, Any], name: str, where: str) -> Any:
     return content[name]
 
 
-def array(values: Any, shape: tuple[int | None, ...], where: str) -> np.ndarray:
+def array(values: Any, shape: tuple[int | None, ...] | None, where: str) -> np.ndarray:
     """Numbers of a known shape, float64. Numbers written as text count as numbers.
 
     Args:
-        shape: None where any length will do.
+        shape: None where any length will do; None itself for any shape at all.
 
     Raises:
         ImportingError: not numbers, not finite, or another shape.
     """
     return check_numbers(values, ImportingError, where, shape)
+
+
+def flat(content: dict[str, Any], name: str, where: str, length: int | None = None) -> np.ndarray:
+    """Numbers that must be there, one after the other whatever shape they have.
+
+    Args:
+        length: how many they must be, if that is known.
+    """
+    found = array(field(content, name, where), None, f"{where}: {name}")
+    return array(found.ravel(), (length,), f"{where}: {name}")
+
+
+def first_rows(content: dict[str, Any], name: str, where: str, shape: tuple[int, int]) -> np.ndarray:
+    """The first rows of a matrix that must be there, which may have more."""
+    matrix = array(field(content, name, where), None, f"{where}: {name}")
+    return array(matrix[: shape[0]] if matrix.ndim else matrix, shape, f"{where}: {name}")
 
 
 def number(content: dict[str, Any], name: str, where: str) -> float:
