@@ -190,10 +190,11 @@ def case(target: Target, choices: random.Random) -> tuple[str, str]:
     except target.allowed as error:
         if "\n" in str(error):
             return "foreign", f"{path.name}: more than one line: {error!r:.120}"
-        cause = type(error.__cause__).__name__
-        return ("foreign" if cause in PROGRAMMING else "refused"), (
-            f"{path.name}: {cause} within: {_at(error.__cause__ or error)}" if cause in PROGRAMMING else ""
-        )
+        cause = error.__cause__
+        if cause is None or type(cause).__name__ not in PROGRAMMING or "yaml" in _raised_in(cause):
+            # YAML's own constructors set attributes that a file names.
+            return "refused", ""
+        return "foreign", f"{path.name}: {type(cause).__name__} within: {_at(cause)}"
     except Hang:
         return "hangs", path.name
     except Exception as error:  # noqa: BLE001 -- they are what is looked for
@@ -202,6 +203,14 @@ def case(target: Target, choices: random.Random) -> tuple[str, str]:
         for _, timer, _ in _TIMERS:
             signal.setitimer(timer, 0)
         path.write_bytes(target.whole[path])
+
+
+def _raised_in(error: BaseException) -> str:
+    """The file whose line raised an exception."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return "" if last is None else last.tb_frame.f_code.co_filename
 
 
 def _at(error: BaseException) -> str:

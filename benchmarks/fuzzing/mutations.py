@@ -46,6 +46,35 @@ WORDS = (
     b"1e999",
     b"PK\x03\x04",
 )
+YAML = (
+    *(b"&a [*a, *a]", b"*id001", b"&b {<<: *b}", b"{<<: [1]}", b"{? [1] : 2}", b"{[]: 1}", b"!!omap [1]", b"!!set {a}"),
+    *(b'!!int ""', b"!!int 1:99999:x", b'!!float ""', b"!!float x", b"!!bool x", b"!!timestamp x", b"2001-13-45"),
+    *(b"!!binary '#'", b"!!null x", b"!!str [1]", b"!!seq x", b"!!map x", b"!x y", b"0o9", b"0b", b"1:2:3", b".nan"),
+    *(b"!!python/tuple 1", b"!!python/complex x", b"!!python/long x", b"!!python/bytes x", b"!!python/dict [1]"),
+    *(b"!!python/name:os.system", b"!!python/module:os", b"!!python/object/apply:os.system [echo]", b"!!python/name:"),
+    *(b"!!python/object/apply:pathlib.PosixPath [1]", b"!!python/object/apply:pathlib.PosixPath x"),
+    *(
+        b"!!python/object/new:pathlib.PurePath {args: 1}",
+        b"!!python/object:torch.Tensor {}",
+        b"!!python/object:pathlib.Path 1",
+    ),
+    *(
+        b"!!python/object:nerfstudio.configs.base_config.ViewerConfig",
+        b"!!python/name:torch.nothing",
+        b"!!python/name:torch",
+    ),
+    *(
+        b"!!python/object/apply:nerfstudio.configs.base_config.ViewerConfig {kwds: 1}",
+        b"!!python/object:nerfstudio.x.Y {}",
+    ),
+    *(b"!!python/object/new:nerfstudio.configs.base_config.ViewerConfig {listitems: 1}", b"!!python/object: {}"),
+    *(
+        b"!!python/object/new:nerfstudio.configs.base_config.ViewerConfig {dictitems: [1], state: 1}",
+        b"%TAG ! x",
+        b"--- 1",
+    ),
+)
+"""What a setting of a config may say: loops, marks of kinds, and names that it may and may not give."""
 INSTRUCTIONS = (
     *(b"N", b"]", b"}", b")", b"(", b"0", b"2", b".", b"a", b"e", b"s", b"u", b"t", b"\x85", b"R", b"b", b"\x81", b"Q"),
     *(b"K\xff", b"J\xff\xff\xff\x7f", b"J\x00\x00\x00\x80", b"\x8b\xff\xff\xff\x7f", b"G\x7f\xf8" + bytes(6)),
@@ -70,7 +99,7 @@ def mutated(data: bytes, name: str, random_: random.Random) -> bytes:
         ".zip": _zip,
         ".npy": _npy,
         ".obj": _table,
-        ".yml": _table,
+        ".yml": _yaml,
         ".frame": _zip,
         ".pkl": _pickle,
         ".png": _png,
@@ -167,6 +196,18 @@ def _table(data: bytes, random_: random.Random) -> bytes:
     else:
         cells[column] = str(_value(random_)).encode("utf-8", "surrogatepass")
     lines[row] = separator.join(cells)
+    return b"\n".join(lines)
+
+
+def _yaml(data: bytes, random_: random.Random) -> bytes:
+    """A setting exchanged for something that YAML has a way to say, or a cell changed."""
+    if random_.random() < 0.4:
+        return _table(data, random_)
+    lines = data.split(b"\n")
+    row = random_.choice([row for row, line in enumerate(lines) if b":" in line])
+    key, _, value = lines[row].partition(b": ")
+    new = random_.choice(YAML) if random_.random() < 0.8 else str(_value(random_)).encode("utf-8", "surrogatepass")
+    lines[row] = key + b": " + new + (b" " + value if random_.random() < 0.3 else b"")
     return b"\n".join(lines)
 
 
