@@ -53,6 +53,7 @@ MANIFESTS = {
     "wrong type": lambda m: m["settings"]["model"]["field"].update(n_levels="many"),
     "truth for number": lambda m: m["settings"]["model"]["field"].update(n_levels=True),
     "too large": lambda m: m["settings"]["model"]["field"].update(log2_hashmap_size=60),
+    "larger than any float": lambda m: m["settings"]["model"]["sampling"].update(near=10**400),
     "group for value": lambda m: m["settings"]["model"]["field"].update(n_levels={}),
     "value for group": lambda m: m["settings"]["model"].update(field=7),
     "other data": lambda m: m["settings"]["dataparser"].update(data="/etc"),
