@@ -149,7 +149,7 @@ def _typed(value: Any, hint: Any, largest: int) -> Any:
         if abs(value) > largest:
             raise ValueError(f"expected at most {largest}")
         return value
-    if hint is float and (number or value in ("inf", "-inf")):
+    if hint is float and (number or value in ("inf", "-inf")) and value == value:
         try:
             return float(value)
         except OverflowError:
