@@ -87,6 +87,14 @@ WRONG = {
     "a number for a camera": (frame("imavatar", world_mat=3), r"params\.json: frame 0: world_mat has shape \(\)"),
     "rows of unequal length": (code(shape=[[1], [1, 2]]), r"code\.json: 1: shape is no array of numbers"),
     "a similarity cut short": (code(tform=[1, 2, 3, 4]), r"code\.json: 1: tform has shape \(4,\)"),
+    "a number for a whole code": (
+        ("deca", lambda root: edit_json(root / "code.json", lambda content: content.update({"1": 2}))),
+        r"code\.json: 1 is a int; it has nothing",
+    ),
+    "a number for a whole camera": (
+        ("metrical-tracker", lambda root: torch.save({"flame": {}, "opencv": 3}, root / "checkpoint/00001.frame")),
+        r"00001\.frame: flame: jaw is missing",
+    ),
     "a number beyond floats": (frame("insta", transform_matrix=[[HUGE] * 4] * 4), r"transforms_\w+\.json: frame 0"),
     "a rotation cut short": (checkpoint("opencv", R=np.eye(2)), r"00001\.frame: opencv: R has shape \(4,\)"),
     "a camera of words": (checkpoint("opencv", K=["x"]), r"00001\.frame: opencv: K is no array of numbers"),

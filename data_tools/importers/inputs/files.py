@@ -37,7 +37,7 @@ def frames_of(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
 
 def version_hint(found: Any) -> str:
     """What to say where fields are not the expected ones."""
-    keys = ", ".join(sorted(map(str, found))[:12]) if found else "nothing"
+    keys = ", ".join(sorted(str(key)[:80] for key in found)[:12]) if isinstance(found, dict) and found else "nothing"
     return f"it has {keys}. Perhaps a newer version wrote it, or it is another format: name the format yourself."
 
 
