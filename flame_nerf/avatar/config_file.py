@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from flame_nerf.runtime.door import check_nesting, read_text
+from flame_nerf.runtime.door import check_nesting, read_text, said
 from flame_nerf.runtime.errors import AvatarError
 from flame_nerf.runtime.files import whole
 
@@ -42,9 +42,9 @@ def read_config(path: Path) -> TrainerConfig:
 
     try:
         config = parse_config(text)
-    except (yaml.YAMLError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise AvatarError(f"{path}: no config.yml of a training run ({reason})") from None
+    except Exception as error:
+        # Besides its own errors, YAML's constructors raise whatever a wrong value leads them to.
+        raise AvatarError(f"{path}: no config.yml of a training run ({said(error)})") from error
     if not isinstance(config, FlameNerfTrainerConfig):
         raise AvatarError(f"{path}: not a run of flame-nerf but {_kind(config)}; give the config.yml of one")
     try:
@@ -54,7 +54,7 @@ def read_config(path: Path) -> TrainerConfig:
             config.pipeline.datamanager.dataparser,
             config.relative_model_dir.name,
         )
-    except (AttributeError, AssertionError, TypeError):
+    except (AttributeError, AssertionError, TypeError, ValueError):
         raise AvatarError(f"{path}: cut short, or not written by ns-train; copy it again") from None
     return config
 

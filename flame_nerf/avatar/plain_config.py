@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -64,6 +65,7 @@ def own_config(name: Any) -> FlameNerfTrainerConfig | None:
     return _known_methods().get(name) if isinstance(name, str) else None
 
 
+@functools.cache
 def _known_methods() -> dict[str, FlameNerfTrainerConfig]:
     # As Nerfstudio finds them, and only this package's: others' code has no part in a file from elsewhere.
     entries = entry_points(group="nerfstudio.method_configs")
@@ -147,8 +149,11 @@ def _typed(value: Any, hint: Any, largest: int) -> Any:
         if abs(value) > largest:
             raise ValueError(f"expected at most {largest}")
         return value
-    if hint is float and (number or value in ("inf", "-inf")):
-        return float(value)
+    if hint is float and (number or value in ("inf", "-inf")) and value == value:
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError("larger than any number that is computed with") from None
     if hint is str and isinstance(value, str) and len(value) < 100:
         return value
     if origin in (tuple, list) and isinstance(value, list) and len(value) < 1000:

@@ -143,7 +143,7 @@ def _frame(root: Path, path: Path, index: int, entry: Any) -> Frame:
         c2w = np.array(entry["transform_matrix"], dtype=np.float64)
     except KeyError:
         raise SubjectError(f"{where} has no transform_matrix. Track the video again.") from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise SubjectError(f"{where}: transform_matrix is not a 4x4 matrix of numbers ({error}).") from error
     timestep = entry.get("timestep")
     if isinstance(timestep, bool) or not isinstance(timestep, int):

@@ -268,6 +268,39 @@ def test_an_hdf5_that_claims_too_much_or_leads_elsewhere_is_refused(tmp_path):
         file.datasets()["large"].read()
 
 
+def test_texts_that_all_lie_at_one_place_are_counted_one_by_one(tmp_path, monkeypatch):
+    h5py = pytest.importorskip("h5py")
+    from flame_nerf.runtime.door import hdf5
+
+    monkeypatch.setattr(hdf5, "LARGEST_DATASET", 1 << 20)
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("names", data=["x" * 100_000, *["nose"] * 99], dtype=h5py.string_dtype())
+        start = made.id.get_offset()
+    content = bytearray(path.read_bytes())
+    with hdf5.open_hdf5(path, OwnError) as file:
+        assert file.datasets()["names"].read()[-1] == b"nose"
+    # A row is a length, and where its text lies: all are given the first one's.
+    content[start : start + 1600] = content[start : start + 16] * 100
+    path.write_bytes(content)
+    with pytest.raises(OwnError, match="names: its texts take more"), hdf5.open_hdf5(path, OwnError) as file:
+        file.datasets()["names"].read()
+
+
+def test_members_that_lie_over_each_other_are_refused(tmp_path):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", bytes(1 << 20))
+    content = packed.getvalue()
+    start = content.index(b"PK\x01\x02")
+    entry, end = content[start:-22], content[-22:]
+    entries = b"".join(entry.replace(b"a.npy", b"%c.npy" % letter) for letter in range(97, 100))
+    path = tmp_path / "bomb.npz"
+    path.write_bytes(content[:start] + entries + end[:8] + struct.pack("<HHI", 3, 3, len(entries)) + end[16:])
+    with pytest.raises(OwnError, match=r"bomb\.npz: its members lie over each other"):
+        door.read_npz(path, OwnError)
+
+
 def test_a_torch_file_whose_tensors_claim_more_than_it_holds_is_refused(tmp_path):
     import torch
 

@@ -142,6 +142,10 @@ BROKEN = {
     "timestep no number": (_frame(5, timestep="6"), r"00005\.png\): timestep is '6'"),
     "camera not rigid": (_scaled_camera, r"frame 00001\.png: transform_matrix is no rigid"),
     "camera of text": (_frame(1, transform_matrix="x"), r"00001\.png.*transform_matrix"),
+    "camera of numbers beyond floats": (
+        _frame(1, transform_matrix=[[10**400] * 4] * 4),
+        r"00001\.png.*transform_matrix is not a 4x4",
+    ),
     "no focal length": (lambda root: edit_json(root, lambda m: m.pop("fl_x")), r"fl_x is None"),
     "no frames": (lambda root: edit_json(root, lambda m: m.update(frames=[])), r"lists no frames"),
 }

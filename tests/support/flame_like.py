@@ -298,7 +298,7 @@ def head_from_arrays(model: dict[str, np.ndarray], seed: int = 0) -> HeadModel:
     """The head model that the arrays make, put together by hand: for tests that need no file."""
     import torch
 
-    region, names = face_regions(seed)
+    region, names = face_regions(seed)[0] if "region" not in model else model["region"], load_head().region_names
 
     def floats(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

@@ -66,7 +66,7 @@ class Truth:
 
 def make_truth(
     kind: str, count: int = 5, *, size: tuple[int, int] = SIZE, shapes: int = 20, offset: np.ndarray | None = None,
-    seed: int = 0,
+    seed: int = 0, model: dict[str, np.ndarray] | None = None,
 ) -> Truth:  # fmt: skip
     """A short recording.
 
@@ -75,9 +75,10 @@ def make_truth(
             the head turns by root and neck), moving (a still camera from in front, a head with translation), rig (the
             same before three cameras).
         offset: [V, 3] the person's own vertex offsets.
+        model: in place of the one of FLAME's size.
     """
     random = np.random.default_rng(seed)
-    model = make_flame_like()
+    model = make_flame_like() if model is None else model
     if offset is not None:
         model = model | {"v_template": model["v_template"] + offset}
     phase = np.arange(count) / count
@@ -134,18 +135,20 @@ def picture(matte: np.ndarray) -> np.ndarray:
     return np.rint(share * np.array([200, 150, 130]) + (1 - share) * BACKDROP).astype(np.uint8)
 
 
-def nha_truth(tracked: tuple[int, int] = SIZE) -> Truth:
+def nha_truth(
+    tracked: tuple[int, int] = SIZE, count: int = 5, model: dict[str, np.ndarray] | None = None
+) -> Truth:
     """One focal length for both axes when it was tracked."""
-    truth = make_truth("moving")
+    truth = make_truth("moving", count, model=model)
     fl_x, _, cx, cy = INTRINSICS
     fl_y = fl_x * tracked[0] / truth.size[0] * truth.size[1] / tracked[1]
     return replace(truth, views=tuple(replace(view, intrinsics=(fl_x, fl_y, cx, cy)) for view in truth.views))
 
 
-def deca_truth(count: int = 5, focal: float = 160.0) -> Truth:
+def deca_truth(count: int = 5, focal: float = 160.0, model: dict[str, np.ndarray] | None = None) -> Truth:
     """A head before a camera whose centre is the picture's, turned by FLAME's root only, at a distance of its own in
     each picture."""
-    truth = make_truth("turning", count)
+    truth = make_truth("turning", count, model=model)
     random = np.random.default_rng(5)
     pose = truth.pose.copy()
     pose[:, 1] = pose[:, 3:] = 0

@@ -37,7 +37,7 @@ def frames_of(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
 
 def version_hint(found: Any) -> str:
     """What to say where fields are not the expected ones."""
-    keys = ", ".join(sorted(map(str, found))[:12]) if found else "nothing"
+    keys = ", ".join(sorted(str(key)[:80] for key in found)[:12]) if isinstance(found, dict) and found else "nothing"
     return f"it has {keys}. Perhaps a newer version wrote it, or it is another format: name the format yourself."
 
 
@@ -48,16 +48,32 @@ def field(content: dict[str, Any], name: str, where: str) -> Any:
     return content[name]
 
 
-def array(values: Any, shape: tuple[int | None, ...], where: str) -> np.ndarray:
+def array(values: Any, shape: tuple[int | None, ...] | None, where: str) -> np.ndarray:
     """Numbers of a known shape, float64. Numbers written as text count as numbers.
 
     Args:
-        shape: None where any length will do.
+        shape: None where any length will do; None itself for any shape at all.
 
     Raises:
         ImportingError: not numbers, not finite, or another shape.
     """
     return check_numbers(values, ImportingError, where, shape)
+
+
+def flat(content: dict[str, Any], name: str, where: str, length: int | None = None) -> np.ndarray:
+    """Numbers that must be there, one after the other whatever shape they have.
+
+    Args:
+        length: how many they must be, if that is known.
+    """
+    found = array(field(content, name, where), None, f"{where}: {name}")
+    return array(found.ravel(), (length,), f"{where}: {name}")
+
+
+def first_rows(content: dict[str, Any], name: str, where: str, shape: tuple[int, int]) -> np.ndarray:
+    """The first rows of a matrix that must be there, which may have more."""
+    matrix = array(field(content, name, where), None, f"{where}: {name}")
+    return array(matrix[: shape[0]] if matrix.ndim else matrix, shape, f"{where}: {name}")
 
 
 def number(content: dict[str, Any], name: str, where: str) -> float:

@@ -94,5 +94,5 @@ def _same(one: Any, other: Any) -> bool:
         return os.path.normpath(one.replace("\\", "/")) == os.path.normpath(other.replace("\\", "/"))
     try:
         return bool(np.allclose(np.array(one, dtype=float), np.array(other, dtype=float), atol=1e-5))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False

@@ -15,7 +15,7 @@ from data_tools.importers.capture import Capture, Scratch, Shot, capture_of
 from data_tools.importers.config import ImportConfig, ImportingError
 from data_tools.importers.flame import FlameMeshes, FlameParameters, open_flame
 from data_tools.importers.inputs.cameras import AXES_WORDS, camera_of
-from data_tools.importers.inputs.files import array, field, read_json, version_hint
+from data_tools.importers.inputs.files import array, flat, read_json, version_hint
 from data_tools.importers.inputs.places import Places, pictures_in, why_missing
 from data_tools.runs.frame_names import natural, stem_of
 from flame_nerf.geometry import perspective
@@ -136,8 +136,8 @@ class _Code:
         """
         if not isinstance(entry, dict):
             raise ImportingError(f"{where} is a {type(entry).__name__}; {version_hint(entry)}")
-        values = {key: array(np.ravel(field(entry, key, where)), (width,), f"{where}: {key}")
-                  for key, width in (("shape", None), ("exp", None), ("pose", 6), ("cam", 3))}  # fmt: skip
+        values = {key: flat(entry, key, where, width) for key, width in
+                  (("shape", None), ("exp", None), ("pose", 6), ("cam", 3))}  # fmt: skip
         if values["cam"][0] <= 0:
             raise ImportingError(f"{where}: cam's scale is {values['cam'][0]:g}; expected a positive number.")
         size = picture_size(picture if picture.is_file() else usual, ImportingError)
@@ -151,7 +151,7 @@ def _crop(entry: dict[str, Any], size: tuple[int, int], where: str) -> tuple[flo
         left, top, side = array(entry["crop"], (3,), f"{where}: crop")
         return left + side / 2, top + side / 2, side
     if "tform" in entry:
-        tform = array(np.reshape(entry["tform"], (-1, 3))[:2], (2, 3), f"{where}: tform")
+        tform = array(flat(entry, "tform", where)[:6], (6,), f"{where}: tform").reshape(2, 3)
         if abs(tform[0, 1]) > 1e-6 * abs(tform[0, 0]) or abs(tform[0, 0] - tform[1, 1]) > 1e-6 * abs(tform[0, 0]):
             raise ImportingError(f"{where}: tform turns or stretches the picture; expected an upright square crop.")
         middle = (CROP_SIDE / 2 - tform[:, 2]) / tform[0, 0]

@@ -11,7 +11,7 @@ from data_tools.importers.capture import Capture, Scratch, Shot, capture_of
 from data_tools.importers.config import ImportConfig, ImportingError
 from data_tools.importers.flame import FlameMeshes, FlameParameters, open_flame
 from data_tools.importers.inputs.cameras import AXES_WORDS, camera_of
-from data_tools.importers.inputs.files import array, field, frames_of, read_json
+from data_tools.importers.inputs.files import array, field, first_rows, flat, frames_of, read_json
 from data_tools.importers.inputs.mattes import Segmentation
 from data_tools.importers.inputs.places import Places, pictures_in
 from data_tools.runs.frame_names import natural, stem_of
@@ -90,16 +90,15 @@ class _Clip:
         self._places = Places(path.parent, names=[frame.get("file_path") for frame in self.frames])
         if not self.frames:
             raise ImportingError(f"{path} lists no frames.")
-        self.shape = array(np.ravel(field(self._content, "shape_params", str(path))), (None,), f"{path}: shape_params")
+        self.shape = flat(self._content, "shape_params", str(path))
         self.expression = self._column("expression", None)
         self.pose = self._column("pose", 15).reshape(-1, 5, 3)
 
     def _column(self, name: str, width: int | None) -> np.ndarray:
-        rows = []
+        rows: list[np.ndarray] = []
         for index, frame in enumerate(self.frames):
-            where = f"{self.path}: frame {index}: {name}"
-            width = width or len(field(frame, name, f"{self.path}: frame {index}"))
-            rows.append(array(field(frame, name, f"{self.path}: frame {index}"), (width,), where))
+            where = f"{self.path}: frame {index}"
+            rows.append(array(field(frame, name, where), (len(rows[0]) if rows else width,), f"{where}: {name}"))
         return np.stack(rows)
 
     def shot(self, index: int, row: int, head_from_world: np.ndarray) -> tuple[Shot, tuple[str, ...]]:
@@ -109,7 +108,7 @@ class _Clip:
         picture = self._places.picture(field(frame, "file_path", where), f"{where}: file_path")
         size = self._size(picture)
         w2c = np.eye(4)
-        w2c[:3] = array(np.asarray(field(frame, "world_mat", where))[:3], (3, 4), f"{where}: world_mat")
+        w2c[:3] = first_rows(frame, "world_mat", where, (3, 4))
         w2c[:3, 3] /= FLAME_SCALE
         given = array(field(self._content, "intrinsics", str(self.path)), (4,), f"{self.path}: intrinsics")
         # u = given[0] X / Z + given[2] with Z < 0 in front: OpenCV's x / depth is -X / Z.

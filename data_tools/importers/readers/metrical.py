@@ -13,7 +13,7 @@ from data_tools.importers.capture import Capture, Scratch, Shot, capture_of
 from data_tools.importers.config import ImportConfig, ImportingError
 from data_tools.importers.flame import FLAME_JOINTS, Flame, FlameMeshes, FlameParameters, open_flame
 from data_tools.importers.inputs.cameras import AXES_WORDS, Camera, camera_of
-from data_tools.importers.inputs.files import array, field, version_hint
+from data_tools.importers.inputs.files import array, field, flat, version_hint
 from data_tools.importers.inputs.mesh_files import MeshFiles
 from data_tools.importers.inputs.places import Places, pictures_in, why_missing
 from data_tools.importers.matching import refuse_shifted
@@ -209,12 +209,12 @@ def _camera(path: Path, payload: dict[str, Any]) -> tuple[Camera, tuple[str, ...
     camera = field(payload, "opencv", str(path))
     if not isinstance(camera, dict) or not {"R", "t", "K"} <= camera.keys():
         raise ImportingError(f"{where}: R, t and K are expected; {version_hint(camera)}")
-    rotation, shift, matrix = (np.asarray(camera[name], dtype=np.float64) for name in ("R", "t", "K"))
     w2c = np.eye(4)
-    w2c[:3, :3] = array(rotation.reshape(-1)[:9].reshape(3, 3), (3, 3), f"{where}: R")
-    w2c[:3, 3] = array(shift.reshape(-1), (3,), f"{where}: t")
-    matrix = array(matrix.reshape(-1, 3)[:3], (3, 3), f"{where}: K")
-    height, width = array(np.asarray(field(payload, "img_size", str(path))).reshape(-1), (2,), f"{path}: img_size")
+    # One camera's, though there may be a batch of them.
+    nine = {name: array(flat(camera, name, where)[:9], (9,), f"{where}: {name}") for name in ("R", "K")}
+    w2c[:3, :3], matrix = nine["R"].reshape(3, 3), nine["K"].reshape(3, 3)
+    w2c[:3, 3] = flat(camera, "t", where, 3)
+    height, width = flat(payload, "img_size", str(path), 2)
     intrinsics = matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]
     return camera_of(intrinsics, (int(width), int(height)), w2c, "opencv", where)
 
@@ -224,17 +224,12 @@ def _parameters(flame: Any, where: str) -> dict[str, np.ndarray]:
     if not isinstance(flame, dict):
         raise ImportingError(f"{where} is a {type(flame).__name__}, expected named arrays.")
     pose = np.zeros((5, 3))
-    pose[2:3] = _axis_angle(field(flame, "jaw", where), 1, f"{where}: jaw")
-    pose[3:5] = _axis_angle(field(flame, "eyes", where), 2, f"{where}: eyes")
-    values = {name: np.asarray(field(flame, name, where)).reshape(-1) for name in ("exp", "shape")}
-    values["eyelids"] = np.asarray(flame.get("eyelids", np.zeros(2))).reshape(-1)
-    return {name: array(value, (None,), f"{where}: {name}") for name, value in values.items()} | {"pose": pose}
-
-
-def _axis_angle(values: Any, count: int, where: str) -> np.ndarray:
-    """From the first two rows of each rotation matrix, one after the other (Zhou et al. 2019)."""
-    rows = array(np.asarray(values).reshape(-1), (6 * count,), where).reshape(count, 2, 3)
-    return matrix_to_axis_angle(matrix_from_6d(rows))
+    for name, first, count in (("jaw", 2, 1), ("eyes", 3, 2)):
+        # The first two rows of each rotation matrix, one after the other (Zhou et al. 2019).
+        rows = flat(flame, name, where, 6 * count).reshape(count, 2, 3)
+        pose[first : first + count] = matrix_to_axis_angle(matrix_from_6d(rows))
+    given = {"eyelids": np.zeros(2)} | flame
+    return {name: flat(given, name, where) for name in ("exp", "shape", "eyelids")} | {"pose": pose}
 
 
 def _canonical(source: Path, meshes: MeshFiles, expression: np.ndarray) -> tuple[np.ndarray, str]:

@@ -10,7 +10,7 @@ from data_tools.importers.capture import Capture, Scratch, Shot, capture_of
 from data_tools.importers.config import ImportConfig, ImportingError
 from data_tools.importers.flame import FlameMeshes, FlameParameters, open_flame
 from data_tools.importers.inputs.cameras import AXES_WORDS, Camera, camera_of
-from data_tools.importers.inputs.files import array, field, read_npz
+from data_tools.importers.inputs.files import array, field, first_rows, flat, read_npz
 from data_tools.importers.inputs.mattes import Segmentation
 from data_tools.importers.inputs.places import Places, why_missing
 from data_tools.importers.matching import refuse_shifted
@@ -26,6 +26,7 @@ LIMITS_DEG = {
     "eyes_pose": ((-50, 50), (-50, 50), (-0.1, 0.1)),
 }
 """Ranges of the joints' axis-angles. The files hold numbers without bounds, which tanh squeezes into these."""
+WIDTHS = {"neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6}
 
 
 def recognise(source: Path) -> str | None:
@@ -60,22 +61,17 @@ def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
     flame = open_flame(config, "NHA")
     found, where = read_npz(path), str(path)
     folder = path.parent if source.is_file() else source
-    expression = array(field(found, "expr", where), (None, None), f"{where}: expr")
-    counts = {name: len(field(found, name, where)) for name in
-              ("rotation", "translation", "neck_pose", "jaw_pose", "eyes_pose", "expr")}  # fmt: skip
+    columns = {name: array(field(found, name, where), (None, width), f"{where}: {name}") for name, width in
+               (("rotation", 3), ("translation", 3), *WIDTHS.items(), ("expr", None))}  # fmt: skip
+    counts = {name: len(column) for name, column in columns.items()}
     if len(set(counts.values())) != 1:
         raise ImportingError(f"{where}: unequal lengths: {counts}. One row a frame is expected of each.")
-    pose = np.concatenate(
-        [array(found["rotation"], (None, 3), f"{where}: rotation")]
-        + [_bounded(array(found[name], (None, width), f"{where}: {name}"), name)
-           for name, width in (("neck_pose", 3), ("jaw_pose", 3), ("eyes_pose", 6))],
-        axis=1,
-    )  # fmt: skip
+    pose = np.concatenate([columns["rotation"], *(_bounded(columns[name], name) for name in WIDTHS)], axis=1)
     parameters = FlameParameters(
-        shape=array(np.ravel(field(found, "shape", where)), (None,), f"{where}: shape"),
-        expression=expression,
+        shape=flat(found, "shape", where),
+        expression=columns["expr"],
         pose=pose.reshape(-1, 5, 3),
-        translation=array(found["translation"], (None, 3), f"{where}: translation"),
+        translation=columns["translation"],
         centred=True,
     )
     meshes = FlameMeshes(flame, parameters, where)
@@ -84,7 +80,7 @@ def read(source: Path, config: ImportConfig, scratch: Scratch) -> Capture:
     refuse_shifted([f"frame_{frame:04d}" for frame in frames[: len(pose)]], [place.name for place in folders.values()],
                    where, "folder frame_*")  # fmt: skip
     # A run that was stopped has only guesses for the frames behind `n_processed`.
-    processed = int(found["n_processed"]) if "n_processed" in found else len(pose)
+    processed = int(flat(found, "n_processed", where, 1)[0]) if "n_processed" in found else len(pose)
     head_from_world = np.linalg.inv(meshes.world_from_head())
     shots, left_out, signs = [], [], set()
     for row in range(len(pose)):
@@ -133,17 +129,17 @@ def _bounded(values: np.ndarray, name: str) -> np.ndarray:
 
 def _camera(found: dict[str, np.ndarray], where: str, size: tuple[int, int]) -> tuple[Camera, tuple[str, ...]]:
     width, height = size
-    matrix = np.asarray(field(found, "K", where), dtype=np.float64)
+    matrix = array(field(found, "K", where), None, f"{where}: K")
     if matrix.ndim == 1:
         # K is for the pictures as they were tracked, which may have been larger or smaller.
-        tracked = array(np.ravel(found.get("image_size", [height, width])), (2,), f"{where}: image_size")
+        tracked = flat({"image_size": [height, width]} | found, "image_size", where, 2)
         focal, cx, cy = array(matrix, (3,), f"{where}: K")
         scale = tracked.max() * np.array([width / tracked[1], height / tracked[0]])
         focal_x, focal_y, cx, cy = focal * scale[0], focal * scale[1], cx * width, cy * height
     else:
         matrix = array(matrix, (3, 3), f"{where}: K")
         focal_x, focal_y, cx, cy = matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]
-    given = array(np.asarray(field(found, "RT", where))[:3], (3, 4), f"{where}: RT")
+    given = first_rows(found, "RT", where, (3, 4))
     w2c = np.eye(4)
     # PyTorch3D multiplies points from the left.
     w2c[:3, :3], w2c[:3, 3] = given[:, :3].T, given[:, 3]

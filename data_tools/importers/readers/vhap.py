@@ -17,7 +17,7 @@ from data_tools.importers.capture import Capture, Scratch, Shot, capture_of
 from data_tools.importers.config import ImportConfig, ImportingError
 from data_tools.importers.flame import Flame, FlameMeshes, FlameParameters, open_flame
 from data_tools.importers.inputs.cameras import AXES_WORDS, Camera, camera_of
-from data_tools.importers.inputs.files import array, field, number, read_npz
+from data_tools.importers.inputs.files import array, field, flat, number, read_npz
 from data_tools.importers.inputs.places import Places, why_missing
 from data_tools.importers.inputs.transforms import Listed, listed_frames, why_transforms
 from data_tools.runs.frame_names import natural
@@ -168,20 +168,16 @@ def _read_parameters(path: Path) -> dict[str, np.ndarray]:
     """One moment's parameters, checked; `pose` [5, 3] and `offset` [V, 3] or an empty array."""
     found = read_npz(path)
     where = str(path)
-    pose = [
-        array(np.asarray(field(found, name, where)).reshape(-1), (3 * joints,), f"{where}: {name}").reshape(joints, 3)
-        for name, joints in POSE_KEYS.items()
-    ]
-    values = {
-        name: array(np.asarray(field(found, name, where)).reshape(-1), (None,), f"{where}: {name}")
-        for name in ("shape", "expr", "translation")
-    }
-    offset = np.asarray(found.get("static_offset", np.zeros(0)), dtype=np.float64)
-    dynamic = np.asarray(found.get("dynamic_offset", np.zeros(0)))
+    pose = [flat(found, name, where, 3 * joints).reshape(joints, 3) for name, joints in POSE_KEYS.items()]
+    values = {name: flat(found, name, where) for name in ("shape", "expr", "translation")}
+    given = {"static_offset": (), "dynamic_offset": ()} | found
+    offset = flat(given, "static_offset", where)
+    if len(offset) % 3:
+        raise ImportingError(f"{where}: static_offset has {len(offset)} numbers, expected three a vertex.")
     return values | {
         "pose": np.concatenate(pose),
-        "offset": array(offset.reshape(-1, 3), (None, 3), f"{where}: static_offset"),
-        "dynamic": np.array(bool(np.any(dynamic))),
+        "offset": offset.reshape(-1, 3),
+        "dynamic": np.array(bool(flat(given, "dynamic_offset", where).any())),
     }
 
 

@@ -192,7 +192,8 @@ def check_numbers(
     try:
         result = np.asarray(values)
         result = (np.char.strip(result) if result.dtype.kind == "U" else result).astype(np.float64)
-    except (ValueError, TypeError, OverflowError, RecursionError, MemoryError) as problem:
+    except (ValueError, TypeError, OverflowError, RecursionError, MemoryError, RuntimeError) as problem:
+        # Tensors that cannot become arrays say so with the last of them.
         raise error(f"{where} is no array of numbers ({str(problem)[:160]}).") from problem
     fits = shape is None or (
         result.ndim == len(shape)

@@ -90,7 +90,29 @@ class Hdf5Array:
                 f"{self._where}: claims {dataset.dtype} {self.shape}, more than the {LARGEST_DATASET >> 20} MB that "
                 "one may take. Is it the right file?"
             )
-        return np.asarray(dataset[()])
+        return self._texts() if dataset.dtype.hasobject and self.shape else np.asarray(dataset[()])
+
+    def _texts(self) -> np.ndarray:
+        """What is of a length of its own a row. Rows may all point to the same long one, so that a small file would
+        become a huge array: they are read a few at a time, and counted."""
+        dataset, left, parts = self._dataset, LARGEST_DATASET, []
+        if int(np.prod(self.shape[1:], dtype=object)) * self._bytes > LARGEST_DATASET:
+            raise self._error(f"{self._where}: texts of the shape {self.shape}. Is it the right file?")
+        step = max(1, LARGEST_DATASET // max(1, self._bytes * int(np.prod(self.shape[1:], dtype=object))))
+        for start in range(0, len(dataset), step):
+            parts.append(np.asarray(dataset[start : start + step]))
+            left -= sum(len(value) if hasattr(value, "__len__") else 8 for value in parts[-1].reshape(-1))
+            if left < 0:
+                raise self._error(
+                    f"{self._where}: its texts take more than the {LARGEST_DATASET >> 20} MB that they may. Is it the "
+                    "right file?"
+                )
+        return np.concatenate(parts) if parts else np.asarray(dataset[()])
+
+    @property
+    def _bytes(self) -> int:
+        """Of the whole file, of which no text is longer."""
+        return int(self._dataset.file.id.get_filesize())
 
 
 @contextmanager

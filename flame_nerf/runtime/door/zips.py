@@ -49,6 +49,8 @@ def open_zip(
                 raise error(f"{path}: holds {len(found)} members; {MOST_MEMBERS} at most. {remedy}")
             for member in found:
                 _check(member, path, error, remedy)
+            if sum(member.compress_size for member in found) > stream.seek(0, os.SEEK_END):
+                raise error(f"{path}: its members lie over each other, so that few bytes unpack to many. {remedy}")
             yield archive
 
 
