@@ -14,13 +14,16 @@ from flame_nerf.canonical.shell import HAIR_REGIONS, INNER_REGIONS
 from flame_nerf.geometry import vertex_normals
 from flame_nerf.losses.mirrored_colours import mirrored_colours
 from flame_nerf.losses.outline_colours import outline_colours
-from flame_nerf.losses.silhouette import FRAMES_SAMPLED, OutlineSurface, picture_places, spread
+from flame_nerf.losses.silhouette import FRAMES_SAMPLED, OutlineSurface, picture_places, spread, well_inside
 from flame_nerf.subject import Frame, HeadTrack
 
 LEAST_COSINE = 0.25
 """A vertex is seen where a camera looks at it at least this steeply."""
 OCCLUSION = 0.002
 """Metres that something must lie before a vertex to hide it."""
+PAST_EDGE = 0.004
+"""Metres inside of the matte's edge from which on a pixel shows the person alone: past its blur and the matte's
+error."""
 SHADED = 0.4
 """Brightness of an inner region that no camera ever saw, as a share of the lips'."""
 
@@ -92,7 +95,8 @@ def seen_colours(
         steep = -(towards * vertex_normals(vertices, faces)).sum(dim=1) > LEAST_COSINE * away
         rgba = torch.from_numpy(np.ascontiguousarray(picture(index)))
         column, row, shown = picture_places(vertices, c2w, intrinsics(index), (rgba.shape[0], rgba.shape[1]))
-        asked = (steep & shown & (rgba[row, column, 3] == 255)).nonzero()[:, 0]
+        inside = well_inside(rgba[..., 3], PAST_EDGE * intrinsics(index)[0] / float(away.mean()))
+        asked = (steep & shown & inside[row, column]).nonzero()[:, 0]
         search = search or make_search(faces, vertices, "auto")
         which = torch.zeros(len(asked), dtype=torch.long)
         rays = c2w[:, 3].expand(len(asked), 3).contiguous(), (towards / away[:, None])[asked].contiguous()

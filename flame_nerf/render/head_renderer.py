@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor
 
@@ -26,13 +26,14 @@ from flame_nerf.motion import PosedFrame, SubjectMotion
 from flame_nerf.render.compositing import render_packed
 from flame_nerf.render.falloff import Falloff
 from flame_nerf.render.observed.backing import Backing
+from flame_nerf.render.observed.detail import Detail
 from flame_nerf.render.observed.expression_hull import ExpressionHull
 from flame_nerf.render.observed.occupancy import OccupancyGrid, select
 from flame_nerf.render.observed.skipped_space import SkippedSpace
 from flame_nerf.render.observed.view_cone import ViewCone
 from flame_nerf.render.renderer import Renderer
 from flame_nerf.render.sampling_config import SamplingConfig
-from flame_nerf.render.step_rays import StepRays
+from flame_nerf.render.step_rays import StepRays, to_canonical
 from flame_nerf.subject import HeadTrack
 from flame_nerf.training.recorded_steps import StepRecorder
 
@@ -54,6 +55,7 @@ class HeadRenderer(Renderer):
         expression_hull: conditions that the field was trained on; None: it is queried for any.
         falloff: what densities are multiplied by; None: nothing.
         backing: the mesh behind the field, in pictures.
+        detail: how fine the field is where.
     """
 
     marches = True
@@ -95,6 +97,7 @@ class HeadRenderer(Renderer):
             motion.condition_dim if condition_dim is None else condition_dim,
             fitted_to_pixels(field, box, pixel_size),
         )
+        self.detail = Detail(box, field.n_levels, field.features_per_level)
         self.occupancy = OccupancyGrid(box, sampling.occupancy)
         self.view_cone: ViewCone | None = None
         self.expression_hull: ExpressionHull | None = None
@@ -151,6 +154,9 @@ class HeadRenderer(Renderer):
             self.view_cone = ViewCone(c2w, centre)
         if self.config.observed_expressions_only:
             self.expression_hull = ExpressionHull(conditions)
+
+    def set_detail(self, left_out: UInt8[Tensor, " V"]) -> None:
+        self.detail.learn(left_out, torch.from_numpy(self._track.canonical_vertices))
 
     def set_surface(self, colours: Float[Tensor, "V 3"], solid: Bool[Tensor, " V"]) -> None:
         self.backing.learn(colours, solid, torch.from_numpy(self._track.faces).long())
@@ -291,30 +297,16 @@ class HeadRenderer(Renderer):
         if empty is None or in_march:
             return self._filled_up(marched)
         with torch.no_grad():
-            cells = self.occupancy.cells(self._to_canonical(marched).points)
+            cells = self.occupancy.cells(to_canonical(marched, self.mapping).points)
         kept = self.occupancy.kept(cells, samples)
         if empty.unseen_too:
             kept = kept[~self.occupancy.unseen(cells[kept])]
         return self._filled_up(replace(rays, samples=select(samples, kept)))
 
     def carry(self, rays: StepRays) -> StepRays:
-        canonical = self._to_canonical(rays)
+        canonical = to_canonical(rays, self.mapping)
         factor = None if self.falloff is None else self.falloff.of_rays(self.mapping, rays, canonical.points)
         return replace(rays, canonical=canonical, density_factor=factor)
-
-    def _to_canonical(self, rays: StepRays) -> CanonicalPoints:
-        """Middles and directions of samples in the canonical head."""
-        meshes, shift, samples = rays.moments.meshes, rays.moments.shift, rays.samples
-        assert samples is not None, "rays are marched first"
-        if shift is None:
-            return self.mapping.carry_samples(meshes, samples, rays.origins, rays.directions)
-        points = samples.positions(rays.origins, rays.directions)
-        points = points - shift.posed.flatten(0, 1)[samples.mesh_index * shift.posed.shape[1] + samples.face]
-        along = rays.directions.index_select(0, samples.ray_index)
-        carried = self.mapping.to_canonical(meshes, samples.mesh_index, points, samples.face, along)
-        if shift.canonical is not None:
-            carried = replace(carried, points=carried.points + shift.canonical[samples.face])
-        return carried
 
     def condition_effect(self) -> Float[Tensor, "E C"]:
         """What the field makes of a moment's condition, a linear map."""
@@ -335,13 +327,14 @@ class HeadRenderer(Renderer):
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N 3"]]:
         """The field's density and colour."""
         count = len(points)
+        condition, condition_index, scale = self.detail.of_points(points, condition, condition_index)
         if self.field.is_compiled(points) or self.device.type != "cpu":
-            return self.field.canonical(points, directions, condition, condition_index)
+            return self.field.canonical(points, directions, condition, condition_index, scale)
         # In torch on the CPU every new matrix size costs a millisecond of set-up in each layer: sizes are rounded up.
         spare = -count % BATCH_MULTIPLE
         points, directions = (torch.nn.functional.pad(values, (0, 0, 0, spare)) for values in (points, directions))
         condition_index = torch.nn.functional.pad(condition_index, (0, spare))
-        sigma, rgb = self.field.canonical(points, directions, condition, condition_index)
+        sigma, rgb = self.field.canonical(points, directions, condition, condition_index, scale)
         return sigma[:count], rgb[:count]
 
     def _exploring(self, step: int) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flame_nerf.canonical import CanonicalPoints, MeshShift, PosedMesh, ShellSamples
+from flame_nerf.canonical import CanonicalMapping, CanonicalPoints, MeshShift, PosedMesh, ShellSamples
 
 
 @dataclass(frozen=True)
@@ -76,3 +76,18 @@ class StepRays:
             recorded=False,
             spare=0,
         )
+
+
+def to_canonical(rays: StepRays, mapping: CanonicalMapping) -> CanonicalPoints:
+    """Middles and directions of marched rays' samples in the canonical head."""
+    meshes, shift, samples = rays.moments.meshes, rays.moments.shift, rays.samples
+    assert samples is not None, "rays are marched first"
+    if shift is None:
+        return mapping.carry_samples(meshes, samples, rays.origins, rays.directions)
+    points = samples.positions(rays.origins, rays.directions)
+    points = points - shift.posed.flatten(0, 1)[samples.mesh_index * shift.posed.shape[1] + samples.face]
+    along = rays.directions.index_select(0, samples.ray_index)
+    carried = mapping.to_canonical(meshes, samples.mesh_index, points, samples.face, along)
+    if shift.canonical is not None:
+        carried = replace(carried, points=carried.points + shift.canonical[samples.face])
+    return carried

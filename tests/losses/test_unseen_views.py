@@ -10,7 +10,8 @@ import torch
 from synthetic import RADII, REGIONS, ellipsoid, look_at_origin, make_subject, opened, paint, regions
 
 from flame_nerf.data.dataset import FlameNerfDataset
-from flame_nerf.losses.unseen_views import COLOUR_WEIGHT, UnseenViews, UnseenViewsConfig, unseen_faces
+from flame_nerf.losses.seen_faces import unseen_faces
+from flame_nerf.losses.unseen_views import COLOUR_WEIGHT, UnseenViews, UnseenViewsConfig
 from flame_nerf.subject import Frame, HeadTrack
 
 

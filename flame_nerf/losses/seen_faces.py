@@ -1,0 +1,86 @@
+"""How well training cameras saw each part of the mesh, and how much detail there can be in what they saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from flame_nerf.canonical import MeshSearch, make_search
+from flame_nerf.canonical.shell import INNER_REGIONS
+from flame_nerf.geometry import triangle_normals
+from flame_nerf.losses.silhouette import FRAMES_SAMPLED
+from flame_nerf.subject import Frame, HeadTrack
+
+LEAST_COSINE = 0.35
+"""A triangle is seen where a camera looks at it at least this steeply."""
+WELL_SEEN = 0.7
+"""And well where one looks at it so steeply: its colour needs no help."""
+OCCLUSION = 0.002
+"""Metres that something must lie before a triangle to hide it."""
+LEFT_OUT = 3
+"""Levels of the hash grid that are left out where no camera saw anything: views are rendered there too seldom to teach
+its cells, each of which would keep the colour of the few rays that met it."""
+FADE = 0.012
+"""Metres over which they come back: a crease that no camera saw, behind an ear or under the chin, is as its
+surroundings."""
+
+
+def steepest_views(track: HeadTrack, frames: Sequence[Frame]) -> Float[Tensor, " F"]:
+    """Cosine at which the camera that looks at each triangle most steeply does so, with nothing of the mesh before it;
+    0 where none sees it from in front."""
+    faces = torch.from_numpy(track.faces).long()
+    search: MeshSearch | None = None
+    best = torch.zeros(len(faces))
+    for frame in frames[:: max(1, len(frames) // FRAMES_SAMPLED)]:
+        vertices = torch.from_numpy(np.asarray(track.vertices[frame.timestep])).float()
+        search = search or make_search(faces, vertices, "auto")
+        corners = vertices[faces]
+        camera = torch.from_numpy(frame.c2w[:3, 3]).float()
+        towards = camera - corners.mean(dim=1)
+        away = towards.norm(dim=1)
+        cosine = (triangle_normals(corners) * towards).sum(dim=1) / away
+        asked = ((cosine > best) & (best < WELL_SEEN)).nonzero()[:, 0]
+        rays = camera.expand(len(asked), 3).contiguous(), (-towards / away[:, None])[asked].contiguous()
+        which = torch.zeros(len(asked), dtype=torch.long)
+        hit, _ = search.first_hit([search.build(vertices.contiguous())], which, *rays)
+        shown = asked[hit > away[asked] - OCCLUSION]
+        best[shown] = cosine[shown]
+    return best
+
+
+def unseen_faces(track: HeadTrack, frames: Sequence[Frame]) -> Bool[Tensor, " F"]:
+    """Triangles that no training camera sees from in front, with nothing of the mesh before them."""
+    return steepest_views(track, frames) <= LEAST_COSINE
+
+
+def levels_left_out(track: HeadTrack, steepest: Float[Tensor, " F"]) -> UInt8[Tensor, " V"]:
+    """Finest levels of a hash grid that a field shall do without around each vertex, for what is known of it.
+
+    A pixel of a camera that looks at a surface with cosine c is 1 / c pixels long there. What is inside of mouth and
+    eyes has all levels.
+
+    Args:
+        track: the moving mesh.
+        steepest: of :func:`steepest_views`.
+    """
+    faces, vertices = torch.from_numpy(track.faces).long(), track.canonical_vertices
+    missing = LEFT_OUT * (1 - steepest / LEAST_COSINE).clamp(0, 1)
+    of_vertex = torch.zeros(len(vertices)).index_add_(0, faces.flatten(), missing.repeat_interleave(3))
+    of_vertex /= torch.bincount(faces.flatten(), minlength=len(vertices)).clamp_min(1)
+    inner = torch.zeros(len(vertices), dtype=torch.bool)
+    inner[faces[torch.from_numpy(track.region_faces(*INNER_REGIONS))]] = True
+    outer = (~inner).nonzero()[:, 0]
+    result = torch.zeros(len(vertices), dtype=torch.uint8)
+    if len(outer):
+        tree = cKDTree(vertices[outer])
+        around = tree.sparse_distance_matrix(tree, FADE, output_type="coo_matrix").tocsr()
+        around.data[:] = 1.0
+        around.setdiag(1.0)
+        mean = (around @ of_vertex[outer].numpy()) / np.asarray(around.sum(axis=1))[:, 0]
+        result[outer] = torch.from_numpy(mean).round().to(torch.uint8)
+    return result
