@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
+from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 from torch import Tensor
 
@@ -26,8 +27,9 @@ LEFT_OUT = 3
 """Levels of the hash grid that are left out where no camera saw anything: views are rendered there too seldom to teach
 its cells, each of which would keep the colour of the few rays that met it."""
 FADE = 0.012
-"""Metres over which they come back: a crease that no camera saw, behind an ear or under the chin, is as its
-surroundings."""
+"""Metres over which they come back."""
+CREASE = 0.006
+"""Metres from what a camera saw within which nothing is left out: lids, lips and ears have creases that none saw."""
 
 
 def steepest_views(track: HeadTrack, frames: Sequence[Frame]) -> Float[Tensor, " F"]:
@@ -78,9 +80,18 @@ def levels_left_out(track: HeadTrack, steepest: Float[Tensor, " F"]) -> UInt8[Te
     result = torch.zeros(len(vertices), dtype=torch.uint8)
     if len(outer):
         tree = cKDTree(vertices[outer])
-        around = tree.sparse_distance_matrix(tree, FADE, output_type="coo_matrix").tocsr()
-        around.data[:] = 1.0
-        around.setdiag(1.0)
-        mean = (around @ of_vertex[outer].numpy()) / np.asarray(around.sum(axis=1))[:, 0]
+        missing_there = of_vertex[outer].numpy()
+        near = _neighbours(tree, CREASE)
+        least = np.minimum.reduceat(missing_there[near.indices], near.indptr[:-1])
+        around = _neighbours(tree, FADE)
+        mean = np.add.reduceat(least[around.indices], around.indptr[:-1]) / np.diff(around.indptr)
         result[outer] = torch.from_numpy(mean).round().to(torch.uint8)
     return result
+
+
+def _neighbours(tree: cKDTree, reach: float) -> csr_matrix:
+    """Which points of a tree are within reach of each: itself at least."""
+    pairs = tree.query_pairs(reach, output_type="ndarray")
+    itself = np.arange(tree.n)
+    row, column = (np.concatenate([pairs[:, i], pairs[:, 1 - i], itself]) for i in (0, 1))
+    return csr_matrix((np.ones(len(row), np.float32), (row, column)), shape=(tree.n, tree.n))

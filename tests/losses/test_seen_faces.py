@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import torch
 from test_unseen_views import film
 
 from flame_nerf.losses.seen_faces import LEFT_OUT, WELL_SEEN, levels_left_out, steepest_views
@@ -39,3 +40,18 @@ def test_the_mouth_keeps_all_detail():
     inner = np.unique(track.faces[track.region_faces("mouth")])
     left_out = levels_left_out(track, steepest_views(track, turned)).numpy()
     assert len(inner) and (left_out[inner] == 0).all() and left_out.max() == LEFT_OUT
+
+
+def test_a_crease_among_what_was_seen_keeps_its_detail():
+    track, frames = film([0.0])
+    steepest = steepest_views(track, frames)
+    middle = track.canonical_vertices[track.faces].mean(axis=1)
+    row = np.abs(middle[:, 1]).argmin()
+    crease = (np.abs(middle[:, 1] - middle[row, 1]) < 1e-3) & (middle[:, 2] > 0.06)
+    assert crease.sum() > 5
+    steepest[torch.from_numpy(crease)] = 0.0
+    front = track.canonical_vertices[:, 2] > 0.07
+    small = dataclasses.replace(track, canonical_vertices=0.4 * track.canonical_vertices)
+    # 3 mm wide it is one, and 8 mm wide a place of its own.
+    assert (levels_left_out(small, steepest).numpy()[front] == 0).all()
+    assert levels_left_out(track, steepest).numpy()[front].any()
