@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 from torch import Tensor
@@ -53,11 +53,6 @@ def steepest_views(track: HeadTrack, frames: Sequence[Frame]) -> Float[Tensor, "
         shown = asked[hit > away[asked] - OCCLUSION]
         best[shown] = cosine[shown]
     return best
-
-
-def unseen_faces(track: HeadTrack, frames: Sequence[Frame]) -> Bool[Tensor, " F"]:
-    """Triangles that no training camera sees from in front, with nothing of the mesh before them."""
-    return steepest_views(track, frames) <= LEAST_COSINE
 
 
 def levels_left_out(track: HeadTrack, steepest: Float[Tensor, " F"]) -> UInt8[Tensor, " V"]:

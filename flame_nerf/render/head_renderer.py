@@ -26,7 +26,7 @@ from flame_nerf.motion import PosedFrame, SubjectMotion
 from flame_nerf.render.compositing import render_packed
 from flame_nerf.render.falloff import Falloff
 from flame_nerf.render.observed.backing import Backing
-from flame_nerf.render.observed.detail import Detail
+from flame_nerf.render.observed.detail import Detail, together
 from flame_nerf.render.observed.expression_hull import ExpressionHull
 from flame_nerf.render.observed.occupancy import OccupancyGrid, select
 from flame_nerf.render.observed.skipped_space import SkippedSpace
@@ -328,6 +328,11 @@ class HeadRenderer(Renderer):
         """The field's density and colour."""
         count = len(points)
         condition, condition_index, scale = self.detail.of_points(points, condition, condition_index)
+        if scale is not None and self.field.is_compiled(points):
+            order, back = together(condition_index)
+            given = (values.index_select(0, order) for values in (points, directions))
+            found = self.field.canonical(*given, condition, condition_index.index_select(0, order), scale)
+            return found[0].index_select(0, back), found[1].index_select(0, back)
         if self.field.is_compiled(points) or self.device.type != "cpu":
             return self.field.canonical(points, directions, condition, condition_index, scale)
         # In torch on the CPU every new matrix size costs a millisecond of set-up in each layer: sizes are rounded up.

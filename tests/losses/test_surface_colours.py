@@ -9,7 +9,7 @@ import torch
 from synthetic import RADII, ellipsoid, look_at_origin
 from test_silhouette import FOCAL, LENS, SIZE, head
 
-from flame_nerf.losses.seen_faces import unseen_faces
+from flame_nerf.losses.seen_faces import LEAST_COSINE, steepest_views
 from flame_nerf.losses.silhouette import OutlineSurface
 from flame_nerf.losses.surface_colours import SHADED, surface_colours
 from flame_nerf.subject import Frame
@@ -59,7 +59,7 @@ def filmed(track, halo: int | None = None):
         pictures.append(picture)
     count = len(track.canonical_vertices)
     hidden = torch.ones(count, dtype=torch.bool)
-    hidden[track.faces[~unseen_faces(track, frames)]] = False
+    hidden[track.faces[steepest_views(track, frames) > LEAST_COSINE]] = False
     surface = OutlineSurface(torch.zeros(count), torch.zeros(count), torch.ones(count, dtype=torch.bool))
     colours, known = surface_colours(track, frames, lambda i: LENS, lambda i: pictures[i], surface, hidden)
     return 255 * colours.numpy(), known, hidden

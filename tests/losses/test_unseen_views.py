@@ -10,7 +10,7 @@ import torch
 from synthetic import RADII, REGIONS, ellipsoid, look_at_origin, make_subject, opened, paint, regions
 
 from flame_nerf.data.dataset import FlameNerfDataset
-from flame_nerf.losses.seen_faces import unseen_faces
+from flame_nerf.losses.seen_faces import LEAST_COSINE, steepest_views
 from flame_nerf.losses.unseen_views import COLOUR_WEIGHT, UnseenViews, UnseenViewsConfig
 from flame_nerf.subject import Frame, HeadTrack
 
@@ -30,6 +30,10 @@ def film(yaws: list[float]) -> tuple[HeadTrack, list[Frame]]:
     )  # fmt: skip
     frames = [Frame(Path(f"{i}.png"), None, None, look_at_origin(yaw, 0.0), i, "train") for i, yaw in enumerate(yaws)]
     return track, frames
+
+
+def unseen_faces(track: HeadTrack, frames: list[Frame]) -> torch.Tensor:
+    return steepest_views(track, frames) <= LEAST_COSINE
 
 
 def test_what_no_camera_looks_at_is_unseen():
