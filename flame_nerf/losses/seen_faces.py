@@ -24,8 +24,8 @@ WELL_SEEN = 0.7
 OCCLUSION = 0.002
 """Metres that something must lie before a triangle to hide it."""
 LEFT_OUT = 3
-"""Levels of the hash grid that are left out where no camera saw anything: views are rendered there too seldom to teach
-its cells, each of which would keep the colour of the few rays that met it."""
+"""Eighths of the hash grid's levels, the finest, that are left out where no camera saw anything: views are rendered
+there too seldom to teach its cells, each of which would keep the colour of the few rays that met it."""
 FADE = 0.012
 """Metres over which they come back."""
 CREASE = 0.006
@@ -56,10 +56,8 @@ def steepest_views(track: HeadTrack, frames: Sequence[Frame]) -> Float[Tensor, "
 
 
 def levels_left_out(track: HeadTrack, steepest: Float[Tensor, " F"]) -> UInt8[Tensor, " V"]:
-    """Finest levels of a hash grid that a field shall do without around each vertex, for what is known of it.
-
-    A pixel of a camera that looks at a surface with cosine c is 1 / c pixels long there. What is inside of mouth and
-    eyes has all levels.
+    """Eighths of a hash grid's levels, the finest, that a field shall do without around each vertex, for what is known
+    of it. What is inside of mouth and eyes has all levels.
 
     Args:
         track: the moving mesh.

@@ -93,7 +93,7 @@ class UnseenViews:
     Attributes:
         colours: of the mesh's vertices, 0..1; [V, 3], on the CPU.
         solid: vertices that are part of the person and have a colour; [V], on the CPU.
-        left_out: finest levels of a hash grid that a field shall do without around each vertex; [V], on the CPU.
+        left_out: eighths of a grid's levels that a field shall do without around each vertex; [V], on the CPU.
         open_mouth: see there.
     """
 

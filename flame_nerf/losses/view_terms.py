@@ -51,7 +51,7 @@ def view_terms(
         shell: how far from each triangle there may be substance, metres; None for a renderer that knows no mesh.
         open_mouth: the face of a training frame with its mouth open; None where no face can be posed.
         set_surface: takes the colours of the mesh's vertices [V, 3] and whether they are part of the person [V].
-        set_detail: takes how many of its finest levels a field shall do without around each of them [V].
+        set_detail: takes how many eighths of its levels, the finest, a field shall do without around each of them [V].
     """
     terms: dict[str, ViewTerm] = {}
     if weights.unseen_loss != 0.0 and subject.has_masks and shell is not None:

@@ -13,7 +13,7 @@ from flame_nerf.motion import SubjectMotion
 from flame_nerf.render.head_renderer import HeadRenderer
 from flame_nerf.render.sampling_config import SamplingConfig
 
-FIELD = FieldConfig(n_levels=4, log2_hashmap_size=12, max_resolution=48, precision="float32")
+FIELD = FieldConfig(n_levels=8, log2_hashmap_size=12, max_resolution=48, precision="float32")
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +21,8 @@ def track(tmp_path_factory):
     return make_subject(tmp_path_factory.mktemp("subject") / "subject", size=32, count=3).track
 
 
-def renderer(track, compiled: bool = True) -> HeadRenderer:
-    field = dataclasses.replace(FIELD, compiled=compiled)
+def renderer(track, **changes) -> HeadRenderer:
+    field = dataclasses.replace(FIELD, **changes)
     found = HeadRenderer(track, SubjectMotion(track), MappingConfig(), field, SamplingConfig(), pixel_size=1e-4)
     torch.manual_seed(0)
     for name, parameter in found.field.named_parameters():
@@ -32,7 +32,7 @@ def renderer(track, compiled: bool = True) -> HeadRenderer:
 
 
 def learn(found: HeadRenderer, track, behind: int) -> None:
-    """So many levels less for the back of the head."""
+    """So many eighths of the levels less for the back of the head."""
     vertices = torch.from_numpy(track.canonical_vertices)
     left_out = torch.where(vertices[:, 2] < 0, behind, 0).to(torch.uint8)
     found.set_detail(left_out)
@@ -49,7 +49,7 @@ def asked(track) -> tuple[torch.Tensor, ...]:
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_places_do_without_the_finest_levels_and_others_have_them(track, compiled):
-    found = renderer(track, compiled)
+    found = renderer(track, compiled=compiled)
     given = asked(track)
     behind = given[0][:, 2] < 0
     whole = found.query_field(*given)
@@ -71,6 +71,13 @@ def test_the_coarsest_level_stays(track):
     found = renderer(track)
     learn(found, track, behind=9)
     assert int(found.detail.left_out.max()) == FIELD.n_levels - 1
+
+
+@pytest.mark.parametrize(("levels", "less"), [(16, 6), (8, 3), (5, 1), (2, 0)])
+def test_grids_of_few_levels_do_without_fewer(track, levels, less):
+    found = renderer(track, n_levels=levels)
+    learn(found, track, behind=3)
+    assert int(found.detail.left_out.max()) == less
 
 
 def test_it_is_kept_with_the_weights_and_older_ones_have_all_levels(track):

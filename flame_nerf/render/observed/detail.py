@@ -51,14 +51,16 @@ class Detail(nn.Module):
 
     @torch.no_grad()
     def learn(self, left_out: UInt8[Tensor, " V"], vertices: Float[Tensor, "V 3"]) -> None:
-        """Take what the field shall do without around each vertex of the canonical head; a cell has its nearest's."""
+        """Take what the field shall do without around each vertex of the canonical head, eighths of its levels rounded
+        down; a cell has its nearest's."""
         along = (torch.arange(RESOLUTION) + 0.5) / RESOLUTION
         unit = torch.cartesian_prod(along, along, along)
         low, high = self.box.cpu()
         # The coarsest level stays, however few there are.
         most = int(self._level.max())
         nearest = cKDTree(vertices.cpu().numpy()).query((low + unit * (high - low)).numpy(), eps=0.1)[1]
-        of_cell = left_out.cpu()[torch.from_numpy(np.asarray(nearest))].clamp_max(most)
+        levels = (left_out.cpu().long() * (most + 1) // 8).clamp_max(most)
+        of_cell = levels[torch.from_numpy(np.asarray(nearest))]
         self.left_out.copy_(of_cell)
         self._most = int(of_cell.max())
 
