@@ -150,7 +150,7 @@ class Renderer(nn.Module):
         """Let the renderer know what the mesh's vertices look like, 0..1, and which are part of the person."""
 
     def set_detail(self, left_out: UInt8[Tensor, " V"]) -> None:
-        """Let the renderer know how many eighths of its levels, the finest, its field shall do without at each vertex."""
+        """Let the renderer know how many eighths of its levels a field shall do without, the finest, at each vertex."""
 
     def nearest_seen(self, condition: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
         """Conditions that the field knows from training; those given where it is to be asked for any."""
