@@ -15,6 +15,9 @@ from flame_nerf.kernels.cells import cells_of
 RESOLUTION = 64
 """Cells along each side of the canonical box: half a centimetre or so."""
 
+FEWEST = 5
+"""Levels that are left anywhere: with four, hair that only the back has was learned as grey in place of brown."""
+
 
 class Detail(nn.Module):
     """Which of the hash grid's finest levels the field does without in each cell of the canonical box; part of the
@@ -56,10 +59,9 @@ class Detail(nn.Module):
         along = (torch.arange(RESOLUTION) + 0.5) / RESOLUTION
         unit = torch.cartesian_prod(along, along, along)
         low, high = self.box.cpu()
-        # The coarsest level stays, however few there are.
-        most = int(self._level.max())
         nearest = cKDTree(vertices.cpu().numpy()).query((low + unit * (high - low)).numpy(), eps=0.1)[1]
-        levels = (left_out.cpu().long() * (most + 1) // 8).clamp_max(most)
+        count = int(self._level.max()) + 1
+        levels = (left_out.cpu().long() * count // 8).clamp_max(max(0, count - FEWEST))
         of_cell = levels[torch.from_numpy(np.asarray(nearest))]
         self.left_out.copy_(of_cell)
         self._most = int(of_cell.max())
