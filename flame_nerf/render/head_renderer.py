@@ -330,9 +330,9 @@ class HeadRenderer(Renderer):
         condition, condition_index, scale = self.detail.of_points(points, condition, condition_index)
         if scale is not None and self.field.is_compiled(points):
             order, back = together(condition_index)
-            given = (values.index_select(0, order) for values in (points, directions))
-            found = self.field.canonical(*given, condition, condition_index.index_select(0, order), scale)
-            return found[0].index_select(0, back), found[1].index_select(0, back)
+            points, directions, index = (v.index_select(0, order) for v in (points, directions, condition_index))
+            sigma, rgb = self.field.canonical(points, directions, condition, index, scale)
+            return sigma.index_select(0, back), rgb.index_select(0, back)
         if self.field.is_compiled(points) or self.device.type != "cpu":
             return self.field.canonical(points, directions, condition, condition_index, scale)
         # In torch on the CPU every new matrix size costs a millisecond of set-up in each layer: sizes are rounded up.

@@ -31,7 +31,9 @@ class Detail(nn.Module):
         left_out: levels in each cell. All zero: the field has all of them everywhere.
     """
 
+    box: Float[Tensor, "2 3"]
     left_out: UInt8[Tensor, " cells"]
+    _level: Int[Tensor, " E"]
 
     def __init__(self, box: Float[Tensor, "2 3"], levels: int, features_per_level: int):
         """
