@@ -14,6 +14,7 @@ from torch import Tensor
 from tyro.conf import Fixed
 
 from flame_nerf.canonical import MeshSearch, make_search
+from flame_nerf.canonical.shell import INNER_REGIONS
 from flame_nerf.data.dataset import FlameNerfDataset
 from flame_nerf.geometry import vertex_normals
 from flame_nerf.losses.head_views import HeadViews
@@ -136,6 +137,9 @@ class UnseenViews:
         corners = torch.from_numpy(track.faces).long()
         self._colour = self.colours[corners].mean(dim=1).to(device)
         little = (1 - (steepest - LEAST_COSINE) / (WELL_SEEN - LEAST_COSINE)).clamp(0, 1)
+        # Mouth and eyes look different from face to face: what was seen of them tells more than its median.
+        moving = torch.from_numpy(track.region_faces(*INNER_REGIONS, "lips", "eyelids"))
+        little[moving] = unseen[moving].float()
         self._coloured = (little * known[corners].all(dim=1)).to(device)
         self._hair, self._standoff, unseen = found.thickness.to(device), found.standoff.to(device), unseen.to(device)
         there = found.is_there.to(device)[self._faces].all(dim=1)
