@@ -218,6 +218,19 @@ def test_the_mesh_has_the_colours_that_it_was_painted_with(term):
         assert part.sum() > 30 and np.abs(painted.mean(axis=0) - found.mean(axis=0)).max() < most
 
 
+def test_what_was_seen_at_a_slant_has_its_colour_too_and_the_less_the_better_it_was_seen(term):
+    sides, _ = term
+    front = sides.surface(0, *towards_middle(0.0, 1.0))
+    back = sides.surface(0, *towards_middle(0.0, -1.0))
+    assert (front.coloured == 0).all() and (back.coloured == 1).all()
+    # From the right side, further and further towards the face.
+    z = torch.linspace(-0.04, 0.05, 10)
+    origins = torch.stack([torch.full_like(z, 0.6), torch.full_like(z, 0.02), z], dim=1)
+    coloured = sides.surface(0, origins, torch.tensor([[-1.0, 0.0, 0.0]]).repeat(10, 1)).coloured
+    assert coloured[0] == 1 and coloured[-1] < 0.5 and ((coloured > 0) & (coloured < 1)).any()
+    assert (coloured.diff() <= 0.05).all()
+
+
 def test_some_views_look_closely_into_an_open_mouth(term):
     sides, c2w = term
     asked, views = [], []
