@@ -17,11 +17,11 @@ from flame_nerf.canonical import MeshSearch, make_search
 from flame_nerf.canonical.shell import INNER_REGIONS
 from flame_nerf.data.dataset import FlameNerfDataset
 from flame_nerf.geometry import vertex_normals
+from flame_nerf.losses.colours.surface import surface_colours
 from flame_nerf.losses.head_views import HeadViews
 from flame_nerf.losses.seen_faces import LEAST_COSINE, WELL_SEEN, levels_left_out, steepest_views
 from flame_nerf.losses.semantic import RenderView, ShownFace
 from flame_nerf.losses.silhouette import outline_surface
-from flame_nerf.losses.surface_colours import surface_colours
 from flame_nerf.losses.view_geometry import perturb_camera
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.to_device import to_device

@@ -9,7 +9,7 @@ from synthetic import look_at_origin
 from test_silhouette import LENS, SIZE, YAWS, head, outline, track_skin
 
 from flame_nerf.geometry import vertex_normals
-from flame_nerf.losses.outline_colours import not_the_persons, outline_colours
+from flame_nerf.losses.colours.outline import not_the_persons, outline_colours
 from flame_nerf.losses.silhouette import OutlineSurface
 from flame_nerf.subject import Frame
 

@@ -9,10 +9,10 @@ import torch
 from synthetic import RADII, ellipsoid, look_at_origin
 from test_silhouette import FOCAL, LENS, SIZE, head
 
-from flame_nerf.losses.mouth_colours import DIMMEST
+from flame_nerf.losses.colours.mouth import DIMMEST
+from flame_nerf.losses.colours.surface import SHADED, surface_colours
 from flame_nerf.losses.seen_faces import LEAST_COSINE, steepest_views
 from flame_nerf.losses.silhouette import OutlineSurface
-from flame_nerf.losses.surface_colours import SHADED, surface_colours
 from flame_nerf.subject import Frame
 
 HALO = 1.5

@@ -17,8 +17,8 @@ from torch import Tensor
 from flame_nerf.canonical import MeshSearch, make_search
 from flame_nerf.canonical.shell import HAIR_REGIONS, NECK_REGIONS
 from flame_nerf.geometry import vertex_normals
-from flame_nerf.losses.mirrored_colours import mirrored_colours
-from flame_nerf.losses.neck_colours import around_the_neck
+from flame_nerf.losses.colours.mirrored import mirrored_colours
+from flame_nerf.losses.colours.neck import around_the_neck
 from flame_nerf.losses.silhouette import FRAMES_SAMPLED, OutlineSurface, first_met, on_rim, picture_places, spread
 from flame_nerf.subject import Frame, HeadTrack
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from flame_nerf.canonical import MeshSearch, make_search
 from flame_nerf.canonical.shell import HAIR_REGIONS, INNER_REGIONS
 from flame_nerf.geometry import vertex_normals
-from flame_nerf.losses.mirrored_colours import mirrored_colours
-from flame_nerf.losses.mouth_colours import mouth_colours
-from flame_nerf.losses.outline_colours import not_the_persons, outline_colours
+from flame_nerf.losses.colours.mirrored import mirrored_colours
+from flame_nerf.losses.colours.mouth import mouth_colours
+from flame_nerf.losses.colours.outline import not_the_persons, outline_colours
 from flame_nerf.losses.silhouette import FRAMES_SAMPLED, OutlineSurface, picture_places, spread, well_inside
 from flame_nerf.subject import Frame, HeadTrack
 
