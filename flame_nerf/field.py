@@ -147,6 +147,7 @@ class FlameNerfField(Field):
         directions: Float[Tensor, "N 3"],
         condition: Float[Tensor, "B C"],
         condition_index: Int[Tensor, " N"],
+        feature_scale: Float[Tensor, "B E"] | None = None,
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N 3"]]:
         """Density and colour at canonical points.
 
@@ -159,14 +160,15 @@ class FlameNerfField(Field):
             directions: unit viewing directions carried into the canonical head.
             condition: conditions of the B frames at hand; zeros are the neutral face.
             condition_index: frame of each point, 0..B−1.
+            feature_scale: factors of the grid's features in each frame; None: 1.
 
         Returns:
             Density in 1/m, and RGB in 0..1.
         """
         if self.is_compiled(p_canonical):
-            return self._in_kernels(p_canonical, directions, condition, condition_index)
+            return self._in_kernels(p_canonical, directions, condition, condition_index, feature_scale)
         with self._arithmetic():
-            sigma, geometry, frames = self._density(p_canonical, condition, condition_index)
+            sigma, geometry, frames = self._density(p_canonical, condition, condition_index, feature_scale)
             return sigma, self._color(geometry, directions, frames, condition_index)
 
     def get_density(self, ray_samples: RaySamples) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch G"]]:
@@ -221,7 +223,7 @@ class FlameNerfField(Field):
         return wanted and cpu_kernels_cover(points, next(self.density_network.parameters()))
 
     def _in_kernels(
-        self, p_canonical: Tensor, directions: Tensor, condition: Tensor, condition_index: Tensor
+        self, p_canonical: Tensor, directions: Tensor, condition: Tensor, condition_index: Tensor, given: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """`canonical` in compiled kernels. Only what is done once a frame stays in torch."""
         density, color = (
@@ -229,10 +231,8 @@ class FlameNerfField(Field):
             for network in (self.density_network, self.color_network)
         )
         frames = self._conditions(condition)
-        scale = None if self.condition_scale is None else 1.0 + self.condition_scale(frames)
-        shifts = [self.condition_shift(frames)]
-        if self.condition_color_shift is not None:
-            shifts.append(self.condition_color_shift(frames))
+        scale = self._scale(frames, given)
+        shifts = [shift(frames) for shift in (self.condition_shift, self.condition_color_shift) if shift is not None]
         degree = self.config.direction_degree
         plan = make_plan(
             self.grid.out_dim,
@@ -253,15 +253,16 @@ class FlameNerfField(Field):
         )
 
     def _density(
-        self, p_canonical: Tensor, condition: Tensor, condition_index: Tensor
+        self, p_canonical: Tensor, condition: Tensor, condition_index: Tensor, feature_scale: Tensor | None = None
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N G"], Float[Tensor, "B C"]]:
         """Density, geometry features, and the frames' conditions as the networks are given them."""
         x = (p_canonical - self.aabb[0]) / (self.aabb[1] - self.aabb[0])
         inside = ((x > 0.0) & (x < 1.0)).all(dim=-1)
         features = self.grid(x.clamp(0.0, 1.0))
         frames = self._conditions(condition)
-        if self.condition_scale is not None:
-            features = features * (1.0 + self.condition_scale(frames)).index_select(0, condition_index)
+        scale = self._scale(frames, feature_scale)
+        if scale is not None:
+            features = features * scale.index_select(0, condition_index)
         hidden = self.density_network[0](features)
         hidden = hidden + self.condition_shift(frames).index_select(0, condition_index)
         out = self.density_network[1:](hidden).float()
@@ -274,6 +275,11 @@ class FlameNerfField(Field):
         if self.condition_color_shift is not None:
             hidden = hidden + self.condition_color_shift(frames).index_select(0, condition_index)
         return torch.sigmoid(self.color_network[1:](hidden).float())
+
+    def _scale(self, frames: Tensor, given: Tensor | None) -> Float[Tensor, "B E"] | None:
+        """Factors of the grid's features in each frame: what it adds, times those given; None: 1."""
+        scale = None if self.condition_scale is None else 1.0 + self.condition_scale(frames)
+        return scale if given is None else given if scale is None else scale * given
 
     def _conditions(self, condition: Tensor) -> Float[Tensor, "B C"]:
         return condition * (self.config.condition_gain if self.config.use_expression else 0.0)

@@ -189,7 +189,8 @@ class FlameNerfModel(Model):
         terms = view_terms(
             config.semantic, config.unseen, config.loss_coefficients, self.subject, self.train_frames,
             data.train_dataset, color, self.renderer.shell,
-            lambda frame: open_mouth(self.motion, int(self.train_timesteps[frame])), self.renderer.set_surface,
+            lambda frame: open_mouth(self.motion, int(self.train_timesteps[frame])),
+            self.renderer.set_surface, self.renderer.set_detail,
         )  # fmt: skip
         self.losses.add_views(terms, self.train_c2w, views.render)
 

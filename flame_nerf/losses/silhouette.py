@@ -157,6 +157,13 @@ def _inside(
     return (alpha[row, column] > 127) & before
 
 
+def well_inside(alpha: UInt8[Tensor, "H W"], pixels: float) -> Bool[Tensor, "H W"]:
+    """What is opaque in a matte, and so many pixels away from all that is not, rounded, one at least; the picture's
+    border is no end."""
+    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(1, round(pixels)) + 1,) * 2)
+    return torch.from_numpy(cv2.erode((alpha.numpy() == 255).astype(np.uint8), around)).bool()
+
+
 def picture_places(
     points: Float[Tensor, "*N 3"],
     c2w: Float[Tensor, "3 4"],

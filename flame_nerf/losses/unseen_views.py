@@ -14,22 +14,19 @@ from torch import Tensor
 from tyro.conf import Fixed
 
 from flame_nerf.canonical import MeshSearch, make_search
+from flame_nerf.canonical.shell import INNER_REGIONS
 from flame_nerf.data.dataset import FlameNerfDataset
-from flame_nerf.geometry import triangle_normals, vertex_normals
+from flame_nerf.geometry import vertex_normals
+from flame_nerf.losses.colours.surface import surface_colours
 from flame_nerf.losses.head_views import HeadViews
+from flame_nerf.losses.seen_faces import LEAST_COSINE, WELL_SEEN, levels_left_out, steepest_views
 from flame_nerf.losses.semantic import RenderView, ShownFace
-from flame_nerf.losses.silhouette import FRAMES_SAMPLED, outline_surface
-from flame_nerf.losses.surface_colours import surface_colours
+from flame_nerf.losses.silhouette import outline_surface
 from flame_nerf.losses.view_geometry import perturb_camera
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.runtime.to_device import to_device
 from flame_nerf.subject import Frame, HeadTrack
 
-LEAST_COSINE = 0.35
-"""A triangle is seen where a camera looks at it at least this steeply."""
-
-OCCLUSION = 0.002
-"""Metres that something must lie before a triangle to hide it."""
 MARGIN = 0.2
 """Part of the head's size that a view shows around it: what hangs in the air there is to go."""
 
@@ -76,30 +73,9 @@ class SurfaceHit(NamedTuple):
     empty: Bool[Tensor, " R"]
     """True if they shall hit nothing: beside the head, or on a part of the mesh that the person has not."""
     colour: Float[Tensor, "R 3"]
-    """What they shall show of a surface that no camera saw, in 0..1."""
-    coloured: Bool[Tensor, " R"]
-    """True if that is known."""
-
-
-def unseen_faces(track: HeadTrack, frames: Sequence[Frame]) -> Bool[Tensor, " F"]:
-    """Triangles that no training camera sees from in front, with nothing of the mesh before them."""
-    faces = torch.from_numpy(track.faces).long()
-    search: MeshSearch | None = None
-    seen = torch.zeros(len(faces), dtype=torch.bool)
-    for frame in frames[:: max(1, len(frames) // FRAMES_SAMPLED)]:
-        vertices = torch.from_numpy(np.asarray(track.vertices[frame.timestep])).float()
-        search = search or make_search(faces, vertices, "auto")
-        corners = vertices[faces]
-        a, b, c = corners.unbind(dim=1)
-        camera = torch.from_numpy(frame.c2w[:3, 3]).float()
-        towards = camera - (a + b + c) / 3
-        away = towards.norm(dim=1)
-        asked = (((triangle_normals(corners) * towards).sum(dim=1) > LEAST_COSINE * away) & ~seen).nonzero()[:, 0]
-        rays = camera.expand(len(asked), 3).contiguous(), (-towards / away[:, None])[asked].contiguous()
-        which = torch.zeros(len(asked), dtype=torch.long)
-        hit, _ = search.first_hit([search.build(vertices.contiguous())], which, *rays)
-        seen[asked[hit > away[asked] - OCCLUSION]] = True
-    return ~seen
+    """What they shall show of a surface that no camera saw, or only at a slant, in 0..1."""
+    coloured: Float[Tensor, " R"]
+    """How much that counts: 1 for what none saw, 0 where one looked straight at it or the colour is not known."""
 
 
 UnseenSidesConfig = UnseenViewsConfig
@@ -118,6 +94,7 @@ class UnseenViews:
     Attributes:
         colours: of the mesh's vertices, 0..1; [V, 3], on the CPU.
         solid: vertices that are part of the person and have a colour; [V], on the CPU.
+        left_out: eighths of a grid's levels that a field shall do without around each vertex; [V], on the CPU.
         open_mouth: see there.
     """
 
@@ -148,7 +125,9 @@ class UnseenViews:
         self._faces = torch.from_numpy(track.faces).long().to(device)
         self._room = torch.zeros(track.vertices.shape[1], device=device)
         self._room.scatter_reduce_(0, self._faces.flatten(), shell.repeat_interleave(3), "amax")
-        unseen = unseen_faces(track, frames)
+        steepest = steepest_views(track, frames)
+        unseen = steepest <= LEAST_COSINE
+        self.left_out = levels_left_out(track, steepest)
         hidden = torch.ones(len(self._room), dtype=torch.bool)
         hidden[track.faces[~unseen]] = False
         found = outline_surface(track, frames, dataset.intrinsics, dataset.matte, self._room, hidden)
@@ -157,7 +136,11 @@ class UnseenViews:
         self.solid = known & found.is_there
         corners = torch.from_numpy(track.faces).long()
         self._colour = self.colours[corners].mean(dim=1).to(device)
-        self._coloured = (unseen & known[corners].all(dim=1)).to(device)
+        little = (1 - (steepest - LEAST_COSINE) / (WELL_SEEN - LEAST_COSINE)).clamp(0, 1)
+        # Mouth and eyes look different from face to face: what was seen of them tells more than its median.
+        moving = torch.from_numpy(track.region_faces(*INNER_REGIONS, "lips", "eyelids"))
+        little[moving] = unseen[moving].float()
+        self._coloured = (little * known[corners].all(dim=1)).to(device)
         self._hair, self._standoff, unseen = found.thickness.to(device), found.standoff.to(device), unseen.to(device)
         there = found.is_there.to(device)[self._faces].all(dim=1)
         self._solid, self._seen, self._empty = unseen & there, ~unseen & there, ~there
@@ -242,7 +225,7 @@ class UnseenViews:
             far = torch.where(seen, torch.maximum(inner_distance, distance), distance)
             solid = solid | seen
             empty = empty | ((outer < 0) & in_shell & self._seen[around])
-        coloured = hit & self._coloured[face] & solid
+        coloured = self._coloured[face] * (hit & solid)
         return SurfaceHit(near, far, solid, empty, self._colour[face], coloured)
 
     def _first_hit(

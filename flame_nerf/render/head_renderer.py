@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor
 
@@ -27,6 +27,7 @@ from flame_nerf.render.compositing import render_packed
 from flame_nerf.render.falloff import Falloff
 from flame_nerf.render.observed.backing import Backing
 from flame_nerf.render.observed.clothes import Clothes
+from flame_nerf.render.observed.detail import Detail, together
 from flame_nerf.render.observed.expression_hull import ExpressionHull
 from flame_nerf.render.observed.occupancy import OccupancyGrid, select
 from flame_nerf.render.observed.skipped_space import SkippedSpace
@@ -56,6 +57,7 @@ class HeadRenderer(Renderer):
         clothes: shows them from where they were filmed; None: from everywhere.
         falloff: what densities are multiplied by; None: nothing.
         backing: the mesh behind the field, in pictures.
+        detail: how fine the field is where.
     """
 
     marches = True
@@ -97,6 +99,7 @@ class HeadRenderer(Renderer):
             motion.condition_dim if condition_dim is None else condition_dim,
             fitted_to_pixels(field, box, pixel_size),
         )
+        self.detail = Detail(box, field.n_levels, field.features_per_level)
         self.occupancy = OccupancyGrid(box, sampling.occupancy)
         self.view_cone: ViewCone | None = None
         self.clothes: Clothes | None = None
@@ -155,6 +158,9 @@ class HeadRenderer(Renderer):
             self.clothes = Clothes(self._track, self.shell_thickness, cone)
         if self.config.observed_expressions_only:
             self.expression_hull = ExpressionHull(conditions)
+
+    def set_detail(self, left_out: UInt8[Tensor, " V"]) -> None:
+        self.detail.learn(left_out, torch.from_numpy(self._track.canonical_vertices))
 
     def set_surface(self, colours: Float[Tensor, "V 3"], solid: Bool[Tensor, " V"]) -> None:
         self.backing.learn(colours, solid, torch.from_numpy(self._track.faces).long())
@@ -328,13 +334,19 @@ class HeadRenderer(Renderer):
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N 3"]]:
         """The field's density and colour."""
         count = len(points)
+        condition, condition_index, scale = self.detail.of_points(points, condition, condition_index)
+        if scale is not None and self.field.is_compiled(points):
+            order, back = together(condition_index)
+            points, directions, index = (v.index_select(0, order) for v in (points, directions, condition_index))
+            sigma, rgb = self.field.canonical(points, directions, condition, index, scale)
+            return sigma.index_select(0, back), rgb.index_select(0, back)
         if self.field.is_compiled(points) or self.device.type != "cpu":
-            return self.field.canonical(points, directions, condition, condition_index)
+            return self.field.canonical(points, directions, condition, condition_index, scale)
         # In torch on the CPU every new matrix size costs a millisecond of set-up in each layer: sizes are rounded up.
         spare = -count % BATCH_MULTIPLE
         points, directions = (torch.nn.functional.pad(values, (0, 0, 0, spare)) for values in (points, directions))
         condition_index = torch.nn.functional.pad(condition_index, (0, spare))
-        sigma, rgb = self.field.canonical(points, directions, condition, condition_index)
+        sigma, rgb = self.field.canonical(points, directions, condition, condition_index, scale)
         return sigma[:count], rgb[:count]
 
     def _exploring(self, step: int) -> bool:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor, nn
 
@@ -148,6 +148,9 @@ class Renderer(nn.Module):
 
     def set_surface(self, colours: Float[Tensor, "V 3"], solid: Bool[Tensor, " V"]) -> None:
         """Let the renderer know what the mesh's vertices look like, 0..1, and which are part of the person."""
+
+    def set_detail(self, left_out: UInt8[Tensor, " V"]) -> None:
+        """Let the renderer know how many eighths of its levels a field shall do without, the finest, at each vertex."""
 
     def nearest_seen(self, condition: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
         """Conditions that the field knows from training; those given where it is to be asked for any."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 from synthetic import ellipsoid
 
-from flame_nerf.losses.mirrored_colours import BRIGHTEST, mirrored_colours, twins
+from flame_nerf.losses.colours.mirrored import BRIGHTEST, mirrored_colours, twins
 
 LIT = torch.tensor([0.6, 0.7, 0.8])
 """Light on the head's right, as a share of that on its left."""

@@ -9,7 +9,7 @@ import torch
 from synthetic import ellipsoid, look_at_origin
 from test_silhouette import LENS, SIZE, head
 
-from flame_nerf.losses.mouth_colours import mouth_colours, tooth_colour
+from flame_nerf.losses.colours.mouth import mouth_colours, tooth_colour
 from flame_nerf.subject import Frame
 
 SKIN, LIPS, TEETH = np.array([200, 150, 120]), np.array([150, 70, 70]), np.array([210, 205, 195])

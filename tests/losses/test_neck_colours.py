@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from flame_nerf.losses.neck_colours import around_the_neck
+from flame_nerf.losses.colours.neck import around_the_neck
 
 SKIN, SUIT = torch.tensor([0.8, 0.6, 0.5]), torch.tensor([0.1, 0.1, 0.2])
 

@@ -9,7 +9,7 @@ from synthetic import look_at_origin
 from test_silhouette import LENS, SIZE, YAWS, head, outline, track_skin
 
 from flame_nerf.geometry import vertex_normals
-from flame_nerf.losses.outline_colours import outline_colours
+from flame_nerf.losses.colours.outline import not_the_persons, outline_colours
 from flame_nerf.losses.silhouette import OutlineSurface
 from flame_nerf.subject import Frame
 
@@ -89,3 +89,20 @@ def test_without_an_outline_there_is_no_colour(track):
     frames = [Frame(Path("0.png"), None, None, look_at_origin(0.0, 0.0), 0, "train")]
     colours, there = outline_colours(track, frames, lambda i: LENS, lambda i: nothing, surface)
     assert not there.any() and not colours.any()
+
+
+def test_a_colour_that_the_person_has_nowhere_near_is_not_the_persons():
+    vertices = np.stack([np.linspace(0.0, 0.2, 41), np.zeros(41), np.zeros(41)], axis=1).astype(np.float32)
+    skin, hair, window = torch.tensor([[0.6, 0.45, 0.4], [0.2, 0.15, 0.1], [0.95, 0.95, 1.0]])
+    colours = skin.repeat(41, 1)
+    colours[20:] = hair
+    known = torch.arange(41) < 36
+    known[:3] = False
+    # Beside the skin a window, brighter skin, and hair; beside the hair that, and skin far from all other skin.
+    colours[0], colours[1], colours[2] = window, 1.1 * skin, hair
+    colours[36], colours[40] = hair, skin
+    strange = not_the_persons(colours, ~known, colours, known, vertices)
+    assert strange.nonzero()[:, 0].tolist() == [0, 2, 40]
+    far = vertices + np.where(known.numpy(), 1.0, 0.0)[:, None].astype(np.float32)
+    assert not not_the_persons(colours, ~known, colours, known, far).any()
+    assert not not_the_persons(colours, ~known, colours, torch.zeros_like(known), vertices).any()

@@ -10,7 +10,8 @@ import torch
 from synthetic import RADII, REGIONS, ellipsoid, look_at_origin, make_subject, opened, paint, regions
 
 from flame_nerf.data.dataset import FlameNerfDataset
-from flame_nerf.losses.unseen_views import COLOUR_WEIGHT, UnseenViews, UnseenViewsConfig, unseen_faces
+from flame_nerf.losses.seen_faces import LEAST_COSINE, steepest_views
+from flame_nerf.losses.unseen_views import COLOUR_WEIGHT, UnseenViews, UnseenViewsConfig
 from flame_nerf.subject import Frame, HeadTrack
 
 
@@ -29,6 +30,10 @@ def film(yaws: list[float]) -> tuple[HeadTrack, list[Frame]]:
     )  # fmt: skip
     frames = [Frame(Path(f"{i}.png"), None, None, look_at_origin(yaw, 0.0), i, "train") for i, yaw in enumerate(yaws)]
     return track, frames
+
+
+def unseen_faces(track: HeadTrack, frames: list[Frame]) -> torch.Tensor:
+    return steepest_views(track, frames) <= LEAST_COSINE
 
 
 def test_what_no_camera_looks_at_is_unseen():
@@ -211,6 +216,19 @@ def test_the_mesh_has_the_colours_that_it_was_painted_with(term):
     for part, most in (((z > 0.05) & (np.abs(y) < 0.06), 0.05), ((z < -0.04) & (y > 0.03), 0.15)):
         painted, found = paint(rest[part], 0.5), sides.colours.numpy()[part]
         assert part.sum() > 30 and np.abs(painted.mean(axis=0) - found.mean(axis=0)).max() < most
+
+
+def test_what_was_seen_at_a_slant_has_its_colour_too_and_the_less_the_better_it_was_seen(term):
+    sides, _ = term
+    front = sides.surface(0, *towards_middle(0.0, 1.0))
+    back = sides.surface(0, *towards_middle(0.0, -1.0))
+    assert (front.coloured == 0).all() and (back.coloured == 1).all()
+    # From the right side, further and further towards the face.
+    z = torch.linspace(-0.04, 0.05, 10)
+    origins = torch.stack([torch.full_like(z, 0.6), torch.full_like(z, 0.02), z], dim=1)
+    coloured = sides.surface(0, origins, torch.tensor([[-1.0, 0.0, 0.0]]).repeat(10, 1)).coloured
+    assert coloured[0] == 1 and coloured[-1] < 0.5 and ((coloured > 0) & (coloured < 1)).any()
+    assert (coloured.diff() <= 0.05).all()
 
 
 def test_some_views_look_closely_into_an_open_mouth(term):

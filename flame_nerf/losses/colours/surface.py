@@ -7,21 +7,27 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from flame_nerf.canonical import MeshSearch, make_search
 from flame_nerf.canonical.shell import HAIR_REGIONS, INNER_REGIONS
 from flame_nerf.geometry import vertex_normals
-from flame_nerf.losses.mirrored_colours import mirrored_colours
-from flame_nerf.losses.mouth_colours import mouth_colours
-from flame_nerf.losses.outline_colours import outline_colours
-from flame_nerf.losses.silhouette import FRAMES_SAMPLED, OutlineSurface, picture_places, spread
+from flame_nerf.losses.colours.mirrored import mirrored_colours
+from flame_nerf.losses.colours.mouth import mouth_colours
+from flame_nerf.losses.colours.outline import not_the_persons, outline_colours
+from flame_nerf.losses.silhouette import FRAMES_SAMPLED, OutlineSurface, picture_places, spread, well_inside
 from flame_nerf.subject import Frame, HeadTrack
 
 LEAST_COSINE = 0.25
 """A vertex is seen where a camera looks at it at least this steeply."""
 OCCLUSION = 0.002
 """Metres that something must lie before a vertex to hide it."""
+PAST_EDGE = 0.004
+"""Metres inside of the matte's edge from which on a pixel shows the person alone: past its blur and the matte's
+error."""
+COAST = 0.015
+"""Metres from what no camera saw within which a colour may be that of what is behind the head."""
 SHADED = 0.4
 """Brightness of an inner region that no camera ever saw, as a share of the lips'."""
 
@@ -46,9 +52,13 @@ def surface_colours(
     """
     faces = torch.from_numpy(track.faces).long()
     colours, known = seen_colours(track, frames, intrinsics, picture)
-    outline, there = outline_colours(track, frames, intrinsics, picture, surface)
+    outer = ~_of_region(track, *INNER_REGIONS)
+    # Around mouth and eyes creases are hidden that are nobody's outline.
+    inland = _inland(known, outer & ~_of_region(track, "lips", "eyelids"), track.canonical_vertices)
+    coast = known & outer & ~inland & ~_of_region(track, "lips", "eyelids")
+    known &= ~not_the_persons(colours, coast, colours, inland, track.canonical_vertices)
+    outline, there = outline_colours(track, frames, intrinsics, picture, surface, (colours, inland))
     lips = _of_region(track, "lips") & known
-    outer = ~torch.stack([_of_region(track, name) for name in INNER_REGIONS]).any(dim=0)
     seen, hair = known & ~hidden.cpu(), _of_region(track, *HAIR_REGIONS)
     mirrored, on_other_side = mirrored_colours(colours, seen & outer, track.canonical_vertices, hair)
     from_outline = hidden.cpu() & there & outer
@@ -94,7 +104,8 @@ def seen_colours(
         steep = -(towards * vertex_normals(vertices, faces)).sum(dim=1) > LEAST_COSINE * away
         rgba = torch.from_numpy(np.ascontiguousarray(picture(index)))
         column, row, shown = picture_places(vertices, c2w, intrinsics(index), (rgba.shape[0], rgba.shape[1]))
-        asked = (steep & shown & (rgba[row, column, 3] == 255)).nonzero()[:, 0]
+        inside = well_inside(rgba[..., 3], PAST_EDGE * intrinsics(index)[0] / float(away.mean()))
+        asked = (steep & shown & inside[row, column]).nonzero()[:, 0]
         search = search or make_search(faces, vertices, "auto")
         which = torch.zeros(len(asked), dtype=torch.long)
         rays = c2w[:, 3].expand(len(asked), 3).contiguous(), (towards / away[:, None])[asked].contiguous()
@@ -104,6 +115,17 @@ def seen_colours(
         seen[-1][asked] = rgba[row[asked], column[asked], :3].float() / 255
     median = torch.stack(seen).nanmedian(dim=0).values
     return median.nan_to_num(0.0), ~median.isnan().any(dim=1)
+
+
+def _inland(
+    known: Bool[Tensor, " V"], outer: Bool[Tensor, " V"], vertices: Float[np.ndarray, "V 3"]
+) -> Bool[Tensor, " V"]:
+    """Those of the known that lie farther than `COAST` from the outer ones that are not."""
+    unknown = (outer & ~known).numpy()
+    if not unknown.any():
+        return known
+    away, _ = cKDTree(vertices[unknown]).query(vertices, distance_upper_bound=COAST)
+    return known & torch.from_numpy(~np.isfinite(away))
 
 
 def _of_region(track: HeadTrack, *names: str) -> Bool[Tensor, " V"]:

@@ -1,0 +1,1 @@
+"""Colours of the mesh: what cameras saw, and what is taken for what none did."""
