@@ -11,7 +11,7 @@ from data_tools.tracking.photometric.stage import Registration
 from data_tools.tracking.result import Quality
 
 POOR_OUTLINE = 0.9
-STILL_SHARE = 0.85
+STILL_SHARE = 0.8
 
 
 def warnings_of(

@@ -218,6 +218,9 @@ def subject_of(
     unused = np.zeros(frames, dtype=bool) if doubted is None else doubted[kept]
     # Of most frames it is not the frames that are wrong.
     unused &= unused.mean() <= MOST_UNUSED
+    # The last of those that are used.
+    held_out = np.flatnonzero(~unused)[-tested:] if tested else np.zeros(0, int)
+    split = np.where(unused, UNUSED, np.where(np.isin(np.arange(frames), held_out), "test", "train"))
     return Subject(
         root=root,
         fl_x=fitted.focal,
@@ -233,7 +236,7 @@ def subject_of(
                 depth_path=None,
                 c2w=cameras[new],
                 timestep=new,
-                split=UNUSED if unused[new] else "train" if new < frames - tested else "test",
+                split=str(split[new]),
             )
             for new, row in enumerate(kept)
         ),

@@ -27,7 +27,7 @@ from flame_nerf.render.compositing import render_packed
 from flame_nerf.render.falloff import Falloff
 from flame_nerf.render.observed.backing import Backing
 from flame_nerf.render.observed.clothes import Clothes
-from flame_nerf.render.observed.detail import Detail, together
+from flame_nerf.render.observed.detail import Detail, in_order
 from flame_nerf.render.observed.expression_hull import ExpressionHull
 from flame_nerf.render.observed.occupancy import OccupancyGrid, select
 from flame_nerf.render.observed.skipped_space import SkippedSpace
@@ -56,8 +56,7 @@ class HeadRenderer(Renderer):
         expression_hull: conditions that the field was trained on; None: it is queried for any.
         clothes: shows them from where they were filmed; None: from everywhere.
         falloff: what densities are multiplied by; None: nothing.
-        backing: the mesh behind the field, in pictures.
-        detail: how fine the field is where.
+        backing, detail: the mesh behind the field, in pictures; how fine the field is where.
     """
 
     marches = True
@@ -154,8 +153,7 @@ class HeadRenderer(Renderer):
     def set_training_views(self, c2w: Float[Tensor, "N 3 4"], conditions: Float[Tensor, "N C"]) -> None:
         cone = ViewCone(c2w, torch.from_numpy(self._track.canonical_vertices).mean(dim=0))
         self.view_cone = cone if self.config.observed_directions_only else None
-        if self.config.observed_clothes_only:
-            self.clothes = Clothes(self._track, self.shell_thickness, cone)
+        self.clothes = Clothes(self._track, self.shell_thickness, cone) if self.config.observed_clothes_only else None
         if self.config.observed_expressions_only:
             self.expression_hull = ExpressionHull(conditions)
 
@@ -336,10 +334,7 @@ class HeadRenderer(Renderer):
         count = len(points)
         condition, condition_index, scale = self.detail.of_points(points, condition, condition_index)
         if scale is not None and self.field.is_compiled(points):
-            order, back = together(condition_index)
-            points, directions, index = (v.index_select(0, order) for v in (points, directions, condition_index))
-            sigma, rgb = self.field.canonical(points, directions, condition, index, scale)
-            return sigma.index_select(0, back), rgb.index_select(0, back)
+            return in_order(self.field.canonical, points, directions, condition, condition_index, scale)
         if self.field.is_compiled(points) or self.device.type != "cpu":
             return self.field.canonical(points, directions, condition, condition_index, scale)
         # In torch on the CPU every new matrix size costs a millisecond of set-up in each layer: sizes are rounded up.

@@ -262,7 +262,7 @@ class DecaySchedulerConfig(StoredConfig, SchedulerConfig):
 
     _target: type = field(default_factory=lambda: DecayScheduler)
     """target class to instantiate"""
-    final_factor: float = 0.05
+    final_factor: Fixed[float] = 0.05
     """The learning rate at the end, as a part of that at the start. Larger keeps learning until the end and leaves the
     result noisier; smaller settles earlier."""
     max_steps: Fixed[int | None] = None

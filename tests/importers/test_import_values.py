@@ -95,7 +95,7 @@ WRONG = {
         ("metrical-tracker", lambda root: torch.save({"flame": {}, "opencv": 3}, root / "checkpoint/00001.frame")),
         r"00001\.frame: flame: jaw is missing",
     ),
-    "a number beyond floats": (frame("insta", transform_matrix=[[HUGE] * 4] * 4), r"transforms_\w+\.json: frame 0"),
+    "a number beyond floats": (frame("insta", transform_matrix=[[HUGE] * 4] * 4), r"transforms_\w+\.json: .*308 d"),
     "a rotation cut short": (checkpoint("opencv", R=np.eye(2)), r"00001\.frame: opencv: R has shape \(4,\)"),
     "a camera of words": (checkpoint("opencv", K=["x"]), r"00001\.frame: opencv: K is no array of numbers"),
     "a tensor that still learns": (

@@ -46,7 +46,8 @@ def test_the_command_on_a_real_clip(tmp_path):
     assert "Face landmarks" in done.stderr
 
     subject = load_subject(subject_dir)
-    assert len(subject.frames) == 24 and {frame.split for frame in subject.frames} == {"train", "test"}
+    # The clip's last frames may count as doubtful: nothing comes after them.
+    assert len(subject.frames) == 24 and {frame.split for frame in subject.frames} - {"unused"} == {"train", "test"}
     assert subject.track.landmarks2d.shape == (24, 478, 2)
     assert (subject.track.expression >= 0).all() and (subject.track.expression <= 1).all()
     assert not (subject_dir / ".work").exists()

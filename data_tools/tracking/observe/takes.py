@@ -12,8 +12,9 @@ from jaxtyping import Float, Int, UInt8
 
 STEP = 4
 """Every so many pixels of a picture are compared."""
-STILL = 0.3
-"""Mean difference, of 255, below which two pictures are the same one compressed twice: a camera's noise is larger."""
+STILL, DRIFT = 0.3, 0.4
+"""Mean differences, of 255, below which two pictures are the same one compressed twice, neighbours and those further
+apart: a camera's noise is larger, and encoders better a still picture little by little."""
 OTHER_SCENE = 0.55
 """Correlation of neighbouring pictures below which the scene may have changed. It does not mind light that changes."""
 BACK = 0.7
@@ -59,6 +60,7 @@ class Neighbours:
 
     def __init__(self) -> None:
         self._other: np.ndarray | None = None
+        self._previous: np.ndarray | None = None
         self._shown: np.ndarray | None = None
         self._repeats = 0
         self._alike: list[float] = []
@@ -68,9 +70,11 @@ class Neighbours:
     def see(self, picture: UInt8[np.ndarray, "H W 3"]) -> None:
         """Take the next picture."""
         sparse, small = picture[::STEP, ::STEP].astype(np.int16), _shrunk(picture)
-        if self._other is not None:
-            # Not against the one before: what moves slowly, or in the dark, has moved after a second.
-            repeated = bool(np.abs(sparse - self._other).mean() < STILL)
+        repeated = False
+        if self._previous is not None:
+            # Not against the one before alone: what moves slowly, or in the dark, has moved after a second.
+            apart = (float(np.abs(sparse - one).mean()) for one in (self._previous, self._other))
+            repeated = all(one < bound for one, bound in zip(apart, (STILL, DRIFT), strict=True))
             self._repeats += repeated
             # A picture that shows nothing is no scene: what comes behind it is compared with what came before.
             seen = self._shown is not None and _spread(small) >= FLAT
@@ -79,8 +83,9 @@ class Neighbours:
                 self._across[len(self._alike) + 1] = (self._shown, small)
             self._alike.append(alike)
         self._dissolves.see(small)
-        if self._other is None or not repeated:
+        if not repeated:
             self._other = sparse
+        self._previous = sparse
         self._shown = small if _spread(small) >= FLAT else self._shown
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from flame_nerf.canonical import CanonicalMapping
@@ -76,14 +76,14 @@ class Clothes(nn.Module):
         """
         samples, canonical, shift = rays.samples, rays.canonical, rays.moments.shift
         assert samples is not None and canonical is not None, "rays are carried"
-        which = (self.rest < self.shell)[samples.face].nonzero()[:, 0]
+        which = _where((self.rest < self.shell)[samples.face])
         if len(which) == 0:
             return factor
         # In the posed head, in which cameras stand where they filmed: necks turn against heads.
         ray, middle = samples.ray_index[which], 0.5 * (samples.t_start + samples.t_end)[which, None]
         directions = rays.directions[ray]
         beyond = self.cone.beyond(rays.origins[ray] + middle * directions, directions)
-        outside = (beyond > 0).nonzero()[:, 0]
+        outside = _where(beyond > 0)
         which, beyond = which[outside], beyond[outside]
         points, face = canonical.points[which], samples.face[which]
         if shift is not None and shift.canonical is not None:
@@ -100,6 +100,11 @@ def shown_share(
 ) -> Float[Tensor, "*N"]:
     """How much is left of what lies `off` the mesh, drawn back by 0 to 1 from `room` to `rest`; metres."""
     return 1 - _smoothly((off - (room + drawn * (rest - room))) / EDGE)
+
+
+def _where(asked: Bool[Tensor, " N"]) -> Int[Tensor, " M"]:
+    """Rows that are asked for; on a GPU, which one would have to wait for, all: none of the others changes."""
+    return torch.arange(len(asked), device=asked.device) if asked.is_cuda else asked.nonzero()[:, 0]
 
 
 def _smoothly(value: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -88,8 +89,19 @@ class Detail(nn.Module):
         return condition.repeat_interleave(kinds, dim=0), index * kinds + kind, factors
 
 
-def together(index: Int[Tensor, " N"]) -> tuple[Int[Tensor, " N"], Int[Tensor, " N"]]:
-    """Order in which equal rows lie together, with which the CPU's kernels are fastest, and the way back from it."""
+def in_order(
+    query: Callable[..., tuple[Float[Tensor, " N"], Float[Tensor, "N 3"]]],
+    points: Float[Tensor, "N 3"],
+    directions: Float[Tensor, "N 3"],
+    condition: Float[Tensor, "D C"],
+    index: Int[Tensor, " N"],
+    factors: Float[Tensor, "D E"],
+) -> tuple[Float[Tensor, " N"], Float[Tensor, "N 3"]]:
+    """What a field answers, asked with points of equal rows beside each other, with which the CPU's kernels are
+    fastest."""
     # Sorted by their digits, which takes a twentieth of the time, are 16 bits and no more.
     order = torch.from_numpy(np.argsort(index.numpy().astype(np.int16), kind="stable"))
-    return order, torch.empty_like(order).index_copy_(0, order, torch.arange(len(order)))
+    back = torch.empty_like(order).index_copy_(0, order, torch.arange(len(order)))
+    points, directions, index = (values.index_select(0, order) for values in (points, directions, index))
+    sigma, rgb = query(points, directions, condition, index, factors)
+    return sigma.index_select(0, back), rgb.index_select(0, back)
