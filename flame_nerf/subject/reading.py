@@ -10,6 +10,7 @@ import numpy as np
 from flame_nerf.runtime.door import check_name, read_json, read_npz
 from flame_nerf.subject.types import (
     INTRINSICS,
+    LARGEST_NUMBER,
     REGISTRATIONS,
     TRACK_FILE,
     TRANSFORMS_FILE,
@@ -26,8 +27,6 @@ MAPPED_FROM = 64 * 1024**2
 """Bytes from which an array of the track stays on disk and is mapped: about a thousand frames' vertices."""
 
 AGAIN = "Track the video again."
-LARGEST_NUMBER = 1e12
-"""No size, focal length or rate is larger; NaN is not smaller either."""
 
 KNOWN_META = (
     "version", "units", "head_model", "fps", "source", "licence", "background", "pictures_left_out",

@@ -15,6 +15,8 @@ UNUSED = "unused"
 SPLITS = ("train", "val", "test", UNUSED)
 """Values a frame's `split` may have."""
 
+LARGEST_NUMBER = 1e12
+"""No size, place, focal length or rate is larger; NaN is not smaller either."""
 TRANSFORMS_FILE = "transforms.json"
 TRACK_FILE = "head.npz"
 INTRINSICS = ("fl_x", "fl_y", "cx", "cy")

@@ -8,7 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from flame_nerf.runtime.door import picture_header
-from flame_nerf.subject.types import SPLITS, TRACK_FILE, TRANSFORMS_FILE, Frame, HeadTrack, Subject, SubjectError
+from flame_nerf.subject.types import (
+    LARGEST_NUMBER,
+    SPLITS,
+    TRACK_FILE,
+    TRANSFORMS_FILE,
+    Frame,
+    HeadTrack,
+    Subject,
+    SubjectError,
+)
 
 ROTATION_TOLERANCE = 1e-3
 """Largest |R Rt - I| of a camera that still counts as a rotation: float32 text round trips stay below 1e-5."""
@@ -70,8 +79,8 @@ def validate_track(track: HeadTrack, where: str) -> None:
     for name in ("vertices", "expression", "pose"):
         _finite_rows(where, name, getattr(track, name))
     for name in ("canonical_vertices", "identity"):
-        if not np.isfinite(getattr(track, name)).all():
-            raise SubjectError(f"{where}: {name} holds NaN or infinite values. Track the video again.")
+        if not _sane(getattr(track, name)):
+            raise SubjectError(f"{where}: {name} holds NaN, infinite or absurdly large values. Track the video again.")
     if len(track.faces) == 0:
         raise SubjectError(f"{where}: faces is empty. A head needs triangles; track the video again.")
     if track.faces.min() < 0 or track.faces.max() >= vertex_count:
@@ -105,13 +114,19 @@ def _shape(where: str, name: str, array: np.ndarray, expected: tuple[int | None,
 
 def _finite_rows(where: str, name: str, array: np.ndarray) -> None:
     # Row by row: of a long track not even one truth value for each number is held.
-    finite = np.array([np.isfinite(row).all() for row in array])
-    if not finite.all():
-        timestep = int(np.flatnonzero(~finite)[0])
+    sane = np.array([_sane(row) for row in array])
+    if not sane.all():
+        timestep = int(np.flatnonzero(~sane)[0])
         raise SubjectError(
-            f"{where}: {name} of timestep {timestep} holds NaN or infinite values ({int((~finite).sum())} timesteps "
-            "are affected). Leave those frames out, or track the video again."
+            f"{where}: {name} of timestep {timestep} holds NaN, infinite or absurdly large values "
+            f"({int((~sane).sum())} timesteps are affected). Leave those frames out, or track the video again."
         )
+
+
+def _sane(values: np.ndarray) -> bool:
+    """Whether all can be reckoned with: products of a few of them stay finite."""
+    # NaN is below nothing.
+    return bool((np.abs(values) < LARGEST_NUMBER).all())
 
 
 def _validate_frame(subject: Subject, frame: Frame) -> None:

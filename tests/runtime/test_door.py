@@ -330,3 +330,10 @@ def test_an_error_of_the_callers_own_kind_passes_and_all_others_become_it():
         raise OwnError("mine")
     with pytest.raises(KeyboardInterrupt), door.foreign(OwnError, "a.bin"):
         raise KeyboardInterrupt
+
+
+def test_a_member_whose_name_breaks_lines_is_named_on_one(tmp_path):
+    path = _npz(tmp_path / "a.npz", {"x\n\x1b[2J": b"0" * 100}, zipfile.ZIP_BZIP2)
+    with pytest.raises(ValueError, match=r"a\.npz: x\\n\\x1b\[2J\.npy is packed by method 12") as caught:
+        door.read_npz(path, ValueError)
+    assert "\n" not in str(caught.value)

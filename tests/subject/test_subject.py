@@ -127,6 +127,12 @@ BROKEN = {
     "truncated picture": (_truncated_picture, r"frame 00003\.png: file_path .* cannot be read"),
     "mask of another size": (_wrong_size, r"frame 00002\.png: mask_path .* is 25x24"),
     "NaN vertex": (_nan_vertex, r"head\.npz: vertices of timestep 4"),
+    "head as large as numbers go": (
+        lambda root: edit_track(
+            root, canonical_vertices=np.load(root / "head.npz")["canonical_vertices"] * np.float32(1e37)
+        ),
+        r"head\.npz: canonical_vertices holds .*absurdly large",
+    ),
     "wrong shape": (
         lambda root: edit_track(root, pose=np.zeros((5, 6, 3), np.float32)),
         r"head\.npz: pose has shape \(5, 6, 3\), expected \(6, 6, 3\)",

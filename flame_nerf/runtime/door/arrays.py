@@ -15,6 +15,7 @@ import numpy as np
 from flame_nerf.runtime.door.opening import COPY, LARGEST, foreign, open_file
 from flame_nerf.runtime.door.pickles import read_plain_pickle
 from flame_nerf.runtime.door.zips import open_zip
+from flame_nerf.runtime.words import printable
 
 LARGEST_HEADER = 1 << 16
 """Bytes of an array's header; numpy itself trusts 10 000."""
@@ -65,7 +66,10 @@ def read_npz(
                 name = entry.filename.removesuffix(".npy")
                 if name == entry.filename or (only is not None and name not in only):
                     continue
-                with foreign(error, f"{path}: {name:.80}", "an array", remedy), archive.open(entry) as member:
+                with (
+                    foreign(error, f"{path}: {printable(name[:80])}", "an array", remedy),
+                    archive.open(entry) as member,
+                ):
                     claim = _Claim(member, entry.file_size)
                     if claim.mapped(entry, mapped_from):
                         found[name] = _map(stream, entry, claim)

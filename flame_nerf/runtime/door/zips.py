@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flame_nerf.runtime.door.opening import COPY, foreign
+from flame_nerf.runtime.words import printable
 
 MOST_MEMBERS = 4096
 LARGEST_DIRECTORY = 4 << 20
@@ -55,7 +56,7 @@ def open_zip(
 
 
 def _check(member: zipfile.ZipInfo, path: Path | str, error: type[Exception], remedy: str) -> None:
-    name = f"{path}: {member.filename:.100}"
+    name = f"{path}: {printable(member.filename[:100])}"
     if member.flag_bits & 1:
         raise error(f"{name} is encrypted. {remedy}")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
