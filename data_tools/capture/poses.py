@@ -66,4 +66,4 @@ def face_heights(subject: Subject) -> Float[np.ndarray, " N"]:
 
 
 def _region_vertices(subject: Subject, *names: str) -> Int[np.ndarray, " N"]:
-    return np.unique(subject.track.faces[subject.track.region_faces(*names)])
+    return np.flatnonzero(subject.track.region_vertices(*names))

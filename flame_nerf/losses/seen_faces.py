@@ -67,9 +67,7 @@ def levels_left_out(track: HeadTrack, steepest: Float[Tensor, " F"]) -> UInt8[Te
     missing = LEFT_OUT * (1 - steepest / LEAST_COSINE).clamp(0, 1)
     of_vertex = torch.zeros(len(vertices)).index_add_(0, faces.flatten(), missing.repeat_interleave(3))
     of_vertex /= torch.bincount(faces.flatten(), minlength=len(vertices)).clamp_min(1)
-    inner = torch.zeros(len(vertices), dtype=torch.bool)
-    inner[faces[torch.from_numpy(track.region_faces(*INNER_REGIONS))]] = True
-    outer = (~inner).nonzero()[:, 0]
+    outer = torch.from_numpy(np.flatnonzero(~track.region_vertices(*INNER_REGIONS)))
     result = torch.zeros(len(vertices), dtype=torch.uint8)
     if len(outer):
         tree = cKDTree(vertices[outer])

@@ -79,8 +79,7 @@ def outline_surface(
         hidden: vertices that no camera saw.
     """
     faces = torch.from_numpy(track.faces).long()
-    hair = torch.zeros(track.vertices.shape[1], dtype=torch.bool)
-    hair[faces[torch.from_numpy(track.region_faces(*HAIR_REGIONS))]] = True
+    hair = torch.from_numpy(track.region_vertices(*HAIR_REGIONS))
     most = most.cpu()
     measured: list[Float[Tensor, " V"]] = []
     inside_frames = torch.zeros_like(most)

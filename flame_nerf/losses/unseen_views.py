@@ -147,7 +147,7 @@ class UnseenViews:
         self._search: MeshSearch | None = None
         self._structure: Any | None = None
         self.open_mouth = open_mouth
-        self._lips = torch.from_numpy(np.unique(track.faces[track.region_faces("lips")])).long().to(device)
+        self._lips = torch.from_numpy(np.flatnonzero(track.region_vertices("lips"))).to(device)
         self._centre = torch.from_numpy(track.canonical_vertices).mean(dim=0).to(device)
 
     def wanted(self, step: int) -> bool:

@@ -82,6 +82,12 @@ class HeadTrack:
         wanted = [index for index, name in enumerate(self.region_names) if name in names]
         return np.isin(self.region, wanted)
 
+    def region_vertices(self, *names: str) -> np.ndarray:
+        """Mask [V] of the vertices of those triangles."""
+        of = np.zeros(len(self.canonical_vertices), dtype=bool)
+        of[self.faces[self.region_faces(*names)]] = True
+        return of
+
 
 @dataclass(frozen=True)
 class Registration:

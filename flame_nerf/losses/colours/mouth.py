@@ -48,16 +48,16 @@ def mouth_colours(
         known: vertices of whose colour cameras told.
         hidden: vertices that no camera saw.
     """
-    lips, skin = (_of(track, name) for name in ("lips", "skin"))
+    lips, skin = (torch.from_numpy(track.region_vertices(name)) for name in ("lips", "skin"))
     if not ((lips & known).any() and (skin & known).any()):
         return colours
     depth, result = _depth(track, lips), colours.clone()
     for name in ("mouth", "tongue"):
-        part = _of(track, name)
+        part = torch.from_numpy(track.region_vertices(name))
         if (part & known).any():
             unseen = part & hidden & ~lips
             result[unseen] = colours[unseen] * _light(depth[unseen] - depth[part & known].median())[:, None]
-    teeth = _of(track, "teeth")
+    teeth = torch.from_numpy(track.region_vertices("teeth"))
     if (teeth & hidden).any():
         usual, of_lips = (colours[part & known].median(dim=0).values for part in (skin, lips))
         own = tooth_colour(track, frames, intrinsics, picture, usual, of_lips)
@@ -76,8 +76,8 @@ def tooth_colour(
 ) -> Float[Tensor, " 3"]:
     """Colour of the front teeth, 0..1: what is pale and bright among the pixels where the mesh has them, or paled skin
     if there is next to nothing of the kind."""
-    at = np.unique(track.faces[track.region_faces("teeth")])
-    depth = _depth(track, _of(track, "lips"))[at]
+    at = np.flatnonzero(track.region_vertices("teeth"))
+    depth = _depth(track, torch.from_numpy(track.region_vertices("lips")))[at]
     at = at[(depth < depth.min() + FRONT).numpy()]
     found = []
     for index in range(0, len(frames), max(1, len(frames) // FRAMES_SAMPLED)):
@@ -113,10 +113,3 @@ def _depth(track: HeadTrack, lips: Bool[Tensor, " V"]) -> Float[Tensor, " V"]:
 def _saturation(colours: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N"]:
     most = colours.amax(dim=-1)
     return (most - colours.amin(dim=-1)) / most.clamp_min(1e-3)
-
-
-def _of(track: HeadTrack, name: str) -> Bool[Tensor, " V"]:
-    """Vertices of a region's triangles; none where the mesh has no such region."""
-    of = torch.zeros(len(track.canonical_vertices), dtype=torch.bool)
-    of[torch.from_numpy(track.faces[track.region_faces(name)]).long().flatten()] = True
-    return of

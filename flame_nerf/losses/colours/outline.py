@@ -88,8 +88,7 @@ def outline_colours(
         measured = known & part
         there |= part & measured.any()
         colours += torch.stack([spread(median[:, channel], measured, part, faces) for channel in range(3)], dim=1)
-    neck = torch.zeros_like(known)
-    neck[faces[torch.from_numpy(track.region_faces(*NECK_REGIONS))]] = True
+    neck = torch.from_numpy(track.region_vertices(*NECK_REGIONS))
     if (known & neck & ~hair).any():
         rest = neck & ~hair & ~known
         colours = around_the_neck(colours, known & neck & ~hair, rest, track.canonical_vertices)

@@ -52,14 +52,15 @@ def surface_colours(
     """
     faces = torch.from_numpy(track.faces).long()
     colours, known = seen_colours(track, frames, intrinsics, picture)
-    outer = ~_of_region(track, *INNER_REGIONS)
+    regions = INNER_REGIONS, ("lips", "eyelids"), ("lips",), HAIR_REGIONS
+    inner, moving, lips, hair = (torch.from_numpy(track.region_vertices(*names)) for names in regions)
+    outer = ~inner
     # Around mouth and eyes creases are hidden that are nobody's outline.
-    inland = _inland(known, outer & ~_of_region(track, "lips", "eyelids"), track.canonical_vertices)
-    coast = known & outer & ~inland & ~_of_region(track, "lips", "eyelids")
+    inland = _inland(known, outer & ~moving, track.canonical_vertices)
+    coast = known & outer & ~inland & ~moving
     known &= ~not_the_persons(colours, coast, colours, inland, track.canonical_vertices)
     outline, there = outline_colours(track, frames, intrinsics, picture, surface, (colours, inland))
-    lips = _of_region(track, "lips") & known
-    seen, hair = known & ~hidden.cpu(), _of_region(track, *HAIR_REGIONS)
+    lips, seen = lips & known, known & ~hidden.cpu()
     mirrored, on_other_side = mirrored_colours(colours, seen & outer, track.canonical_vertices, hair)
     from_outline = hidden.cpu() & there & outer
     colours = torch.where(from_outline[:, None], outline, colours)
@@ -67,7 +68,7 @@ def surface_colours(
     known = seen | from_outline | on_other_side & outer
     filled, has_colour = _spread(colours, known & outer, outer, faces), outer & (known & outer).any()
     for name in INNER_REGIONS:
-        part = _of_region(track, name)
+        part = torch.from_numpy(track.region_vertices(name))
         if (known & part).any():
             values = _spread(colours, known & part, part, faces)
         elif lips.any():
@@ -126,13 +127,6 @@ def _inland(
         return known
     away, _ = cKDTree(vertices[unknown]).query(vertices, distance_upper_bound=COAST)
     return known & torch.from_numpy(~np.isfinite(away))
-
-
-def _of_region(track: HeadTrack, *names: str) -> Bool[Tensor, " V"]:
-    """Vertices of regions' triangles; none where the mesh has no such region."""
-    of = torch.zeros(track.vertices.shape[1], dtype=torch.bool)
-    of[torch.from_numpy(track.faces[track.region_faces(*names)]).long().flatten()] = True
-    return of
 
 
 def _spread(
