@@ -127,18 +127,26 @@ class FlameNerfDataParser(DataParser):
     def _split(self, subject: Subject, split: str) -> list[int]:
         if split not in ("train", "val", "test"):
             raise SubjectError(f"{subject.root}: split {split!r} was asked for, expected train, val or test.")
+        used = np.array([i for i, frame in enumerate(subject.frames) if frame.split != UNUSED], dtype=int)
+        if len(used) == 0:
+            raise SubjectError(
+                f'{subject.root}: every frame in {TRANSFORMS_FILE} has the split "{UNUSED}", so that none is for '
+                'training. Give those that are good the split "train", or track the video again.'
+            )
         if self.config.split == "stored":
-            return _stored_split(subject, split, self.config.tail_fraction)
-        timesteps = np.array([frame.timestep for frame in subject.frames])
-        train, held_out = split_timesteps(timesteps, self.config)
-        used = np.array([frame.split != UNUSED for frame in subject.frames])
-        chosen = np.flatnonzero((train if split == "train" else held_out) & used)
+            return _stored_split(subject, used.tolist(), split, self.config.tail_fraction)
+        train, held_out = split_timesteps(_timesteps(subject, used), self.config)
+        chosen = used[train if split == "train" else held_out]
         if len(chosen) == 0:
             raise SubjectError(
                 f"{subject.root}: the {self.config.split} split leaves no frame for {split} out of "
-                f"{len(subject.frames)}. Use --pipeline.datamanager.dataparser.split all, or a longer video."
+                f"{len(used)}. Use --pipeline.datamanager.dataparser.split all, or a longer video."
             )
         return chosen.tolist()
+
+
+def _timesteps(subject: Subject, frames: Sequence[int] | Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+    return np.array([subject.frames[i].timestep for i in frames])
 
 
 def split_timesteps(
@@ -169,11 +177,11 @@ def split_timesteps(
     return (distance > config.spread_guard)[rank], held[rank]
 
 
-def _stored_split(subject: Subject, split: str, tail_fraction: float) -> list[int]:
-    """Frames the subject itself gives to a split; val and test stand in for each other, the tail for both."""
+def _stored_split(subject: Subject, used: list[int], split: str, tail_fraction: float) -> list[int]:
+    """Frames, of those used, that the subject itself gives to a split; val and test stand in for each other, the tail
+    for both."""
     stored = {name: [i for i, frame in enumerate(subject.frames) if frame.split == name] for name in ("val", "test")}
     held_out = stored["val"] + stored["test"]
-    used = [i for i, frame in enumerate(subject.frames) if frame.split != UNUSED]
     if len(held_out) == len(used):
         raise SubjectError(
             f"{subject.root}: no frame is for training, every split is val or test. Choose another split of them, with "
@@ -181,8 +189,8 @@ def _stored_split(subject: Subject, split: str, tail_fraction: float) -> list[in
         )
     if not held_out:
         tail = FlameNerfDataParserConfig(split="tail", tail_fraction=tail_fraction)
-        _, held = split_timesteps(np.array([frame.timestep for frame in subject.frames]), tail)
-        held_out = [i for i in used if held[i]] or used[-1:]
+        _, held = split_timesteps(_timesteps(subject, used), tail)
+        held_out = np.array(used)[held].tolist()
         stored = {"val": held_out, "test": held_out}
     if split != "train":
         return stored[split] or held_out

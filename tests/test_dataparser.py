@@ -128,6 +128,23 @@ def test_frames_whose_track_is_doubted_are_in_no_part(tmp_path, mode, held_out):
     assert len(load_subject(root).frames) == 12
 
 
+@pytest.mark.parametrize("mode", ["stored", "tail"])
+def test_of_a_video_whose_end_is_doubted_the_end_of_the_rest_is_held_out(tmp_path, mode):
+    root = make_subject(tmp_path / "subject", size=16, count=12).root
+    document = json.loads((root / "transforms.json").read_text())
+    for row, frame in enumerate(document["frames"]):
+        frame["split"] = "unused" if row >= 8 else "train"
+    (root / "transforms.json").write_text(json.dumps(document))
+    held_out, train = (parse(root, part, split=mode, tail_fraction=0.25).image_filenames for part in ("val", "train"))
+    frames = [root / frame["file_path"] for frame in document["frames"]]
+    assert list(held_out) == frames[6:8] and list(train) == frames[:6]
+    for frame in document["frames"]:
+        frame["split"] = "unused"
+    (root / "transforms.json").write_text(json.dumps(document))
+    with pytest.raises(SubjectError, match='every frame in transforms.json has the split "unused"'):
+        parse(root, "train", split=mode)
+
+
 def test_spread_keeps_its_distance():
     timesteps = np.repeat(np.arange(400), 2)  # two cameras a moment
     train, held = split_timesteps(timesteps, FlameNerfDataParserConfig(split="spread"))
