@@ -41,7 +41,7 @@ class SamplingConfig(StoredConfig):
     follows it fully. Without, unobserved expressions end in specks in the air and false colours."""
     observed_clothes_only: bool = True
     """Collars, shoulders and hair on them, which stand off the neck, are shown from the training cameras' directions;
-    beyond, they end softly within millimetres of the neck, over 12 degrees. Without, clothes that were filmed from the
+    beyond, they end softly within millimetres of the neck, over 6 degrees. Without, clothes that were filmed from the
     front alone come apart as one turns around the head; hair that hangs down is shown from everywhere."""
     mesh_memory: int = 1024**3
     """Bytes of posed meshes and search structures that are kept between steps, about 2 MB a frame. More saves posing

@@ -14,7 +14,7 @@ from flame_nerf.render.observed.view_cone import ViewCone
 from flame_nerf.render.step_rays import StepRays
 from flame_nerf.subject import HeadTrack
 
-TURN = math.radians(12.0)
+TURN = math.radians(6.0)
 """Angle beyond what was filmed over which clothes draw back to the neck."""
 NEAR, AT_JAW = 0.004, 0.01
 """Metres off the mesh that are shown from everywhere: about the track's error, and at the jaw as much as skin has."""
