@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flame_nerf.runtime.errors import OneLine
 
-class AnimalError(RuntimeError):
+
+class AnimalError(OneLine, RuntimeError):
     """A film that cannot be made as asked. The text says why and what to do."""
 
 

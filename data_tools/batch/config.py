@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from flame_nerf.runtime.errors import OneLine
 
-class BatchError(RuntimeError):
+
+class BatchError(OneLine, RuntimeError):
     """A batch that cannot be started. The text names what is wrong and what to do."""
 
 

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from flame_nerf.runtime.errors import OneLine
+
 MESH = "mesh"
 """Name of the prior that needs no network: depth of the tracked mesh."""
 
 
-class DepthError(RuntimeError):
+class DepthError(OneLine, RuntimeError):
     """Depth maps that cannot be made. The text names the option or file and what to do."""
 
 
-class EstimatorUnavailable(RuntimeError):
+class EstimatorUnavailable(OneLine, RuntimeError):
     """A depth estimator that cannot be had on this machine; the text says what is missing and what would help."""
 
 

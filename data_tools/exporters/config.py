@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from flame_nerf.runtime.errors import OneLine
+
 ExportFormat = Literal["insta", "vhap"]
 
 
-class ExportError(RuntimeError):
+class ExportError(OneLine, RuntimeError):
     """A subject that cannot be exported. The text names it, what is in the way and what to do."""
 
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from flame_nerf.runtime.errors import OneLine
+
 FormatName = Literal["auto", "metrical-tracker", "insta", "nerface", "imavatar", "nha", "vhap", "deca"]
 
 
-class ImportingError(RuntimeError):
+class ImportingError(OneLine, RuntimeError):
     """Data that cannot be imported. The text names the file, what is wrong with it and what to do."""
 
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from flame_nerf.runtime.errors import OneLine
 
-class SynthError(RuntimeError):
+
+class SynthError(OneLine, RuntimeError):
     """A synthetic subject that cannot be made. The text names the option or folder and what to do."""
 
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from flame_nerf.runtime.errors import OneLine
 
-class TrackingError(RuntimeError):
+
+class TrackingError(OneLine, RuntimeError):
     """A video that cannot be tracked. The text names the file, what is wrong with it and what to do."""
 
 

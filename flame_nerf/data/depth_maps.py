@@ -14,6 +14,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from flame_nerf.geometry import project, vertex_normals, world_to_camera
 from flame_nerf.runtime.door import decode_picture
+from flame_nerf.runtime.errors import OneLine
 from flame_nerf.runtime.words import escape
 from flame_nerf.subject import Frame, Subject
 
@@ -31,7 +32,7 @@ LEAST_COSINE, LEAST_APART = 0.3, 0.005
 """Points count where a camera looks at the surface at least this steeply, and pairs from so many metres on."""
 
 
-class DepthMapError(ValueError):
+class DepthMapError(OneLine, ValueError):
     """A depth map that says nothing. The text names the file and what is wrong with it."""
 
 

@@ -28,6 +28,7 @@ import torch
 from flame_nerf.heads.model import HeadModel, LandmarkEmbedding
 from flame_nerf.heads.registry import remembered_heads
 from flame_nerf.runtime.door import read_npz
+from flame_nerf.runtime.errors import OneLine
 from flame_nerf.runtime.files import whole
 
 FORMAT_VERSION = 1
@@ -47,7 +48,7 @@ _LANDMARKS = {"landmark_index": "L", "landmark_face": "L", "landmark_barycentric
 _HALF = ("shapedirs", "exprdirs", "posedirs")
 
 
-class HeadModelError(ValueError):
+class HeadModelError(OneLine, ValueError):
     """A head model file that cannot be used; the message names the file, the field and the remedy."""
 
 

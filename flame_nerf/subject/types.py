@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from flame_nerf.runtime.errors import OneLine
+
 UNUSED = "unused"
 """Split of frames whose track is doubted: they keep it, and are neither trained on nor scored, whatever the split."""
 SPLITS = ("train", "val", "test", UNUSED)
@@ -23,7 +25,7 @@ INTRINSICS = ("fl_x", "fl_y", "cx", "cy")
 """Names of a camera's numbers in transforms.json, for all frames or for each."""
 
 
-class SubjectError(ValueError):
+class SubjectError(OneLine, ValueError):
     """A subject that cannot be used. The text names the file, the frame or field, and what to do."""
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
+from flame_nerf.runtime.errors import OneLine
 from flame_nerf.runtime.old_runs import StoredConfig
 
 ENCODERS: Mapping[str, str] = {
@@ -23,7 +24,7 @@ GRADIENT_SCALE = 4096.0
 """Gradients are this much larger inside a half-precision network: a picture's are near the smallest such number."""
 
 
-class PriorUnavailable(RuntimeError):
+class PriorUnavailable(OneLine, RuntimeError):
     """A prior that cannot be had on this machine (package, network, masks). Training can go on without it; the text
     says what is missing and what would help."""
 
