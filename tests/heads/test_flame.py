@@ -210,11 +210,13 @@ def test_a_wrong_field_is_named(model, tmp_path, field, change, said):
 
 
 def test_names_inside_of_a_file_do_not_break_the_line_of_an_error(model, tmp_path):
-    fields = {f"{name}\n" if name == "J" else name: value for name, value in model.items() if name != "v_template"}
+    fields = {
+        f"{name}\n" if name == "weights" else name: value for name, value in model.items() if name != "v_template"
+    }
     (tmp_path / "bad.pkl").write_bytes(pickle.dumps(fields))
     with pytest.raises(HeadModelError, match="v_template") as told:
         read_statistical_head(tmp_path / "bad.pkl", kind="flame")
-    assert "J\\n" in str(told.value) and "\n" not in str(told.value)
+    assert "weights\\n" in str(told.value) and "\n" not in str(told.value)
 
 
 def test_masks_from_a_pickle_and_from_text_with_windows_line_ends(tmp_path):
