@@ -35,6 +35,8 @@ SLOW_SECONDS, LARGEST_MB = 5.0, 1500
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 -- a folder of its own is made there
 """Where samples lie: each case writes a file twice, which takes a hundred times as long on a disk."""
 _TIMERS = ((signal.SIGPROF, signal.ITIMER_PROF, SLOW_SECONDS), (signal.SIGALRM, signal.ITIMER_REAL, 12 * SLOW_SECONDS))
+PATIENCE = 40.0
+"""Seconds after which a process that is at the same case still, twice, is ended: libraries of C hear no signal."""
 PROGRAMMING = ("NameError", "AttributeError", "UnboundLocalError")
 """Kinds that no file should lead to, even where the reader tells them in its own words."""
 
@@ -81,18 +83,24 @@ def in_child(name: str, options: argparse.Namespace) -> Counter:
     first, end = options.first, options.first + options.cases
     while first < end:
         reached, (ours, theirs) = context.Value("q", first), context.Pipe(duplex=False)
+        before = -1
         child = context.Process(target=_work, args=(name, options, first, end, reached, theirs))
         child.start()
         theirs.close()
         try:
+            stuck = False
+            while not ours.poll(PATIENCE):
+                stuck, before = reached.value == before, reached.value
+                if stuck:
+                    child.kill()
             told = ours.recv()
             if isinstance(told, str):
                 sys.exit(f"the sample of {name} cannot be made:\n{told}")
             total.update(told)
             first = end
         except EOFError:
-            total["kinds"][f"the process dies in case {reached.value}"] += 1
-            total["crashes"] += 1
+            total["kinds"][f"the process {'stays' if stuck else 'dies'} in case {reached.value}"] += 1
+            total["hangs" if stuck else "crashes"] += 1
             total["cases"] += reached.value - first + 1
             first = reached.value + 1
         child.join()

@@ -337,3 +337,25 @@ def test_a_member_whose_name_breaks_lines_is_named_on_one(tmp_path):
     with pytest.raises(ValueError, match=r"a\.npz: x\\n\\x1b\[2J\.npy is packed by method 12") as caught:
         door.read_npz(path, ValueError)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("piece", [1 << 24, 100])
+def test_texts_of_an_hdf5_that_have_no_end_are_refused(tmp_path, monkeypatch, piece):
+    """Free space of no size, at which the HDF5 library stays for ever."""
+    h5py = pytest.importorskip("h5py")
+    from flame_nerf.runtime.door import hdf5
+
+    monkeypatch.setattr(hdf5, "PIECE", piece)
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("names", data=["nose", "chin"], dtype=h5py.string_dtype())
+    with hdf5.open_hdf5(path, OwnError) as file:
+        assert list(file.datasets()["names"].read()) == [b"nose", b"chin"]
+    data = bytearray(path.read_bytes())
+    free = data.index(hdf5.HEAP) + 16
+    while data[free : free + 2] != b"\0\0":
+        free += 16 + -(-int.from_bytes(data[free + 8 : free + 16], "little") // 8) * 8
+    data[free + 8 : free + 16] = bytes(8)
+    path.write_bytes(data)
+    with pytest.raises(OwnError, match="no end"), hdf5.open_hdf5(path, OwnError):
+        pytest.fail("opened")

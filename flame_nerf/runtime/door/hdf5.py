@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -13,6 +14,12 @@ from flame_nerf.runtime.door.opening import LARGEST, check_kind, foreign
 
 START = b"\x89HDF\r\n\x1a\n"
 LARGEST_DATASET = LARGEST // 4
+HEAP = b"GCOL\x01\x00\x00\x00"
+"""Start of a collection of texts and other values of a length of their own (HDF5's file format, III.E, Global Heap)."""
+MOST_ENTRIES = 1_000_000
+"""Texts of a file, at most."""
+PIECE = 1 << 24
+"""Bytes that are searched at once."""
 MOST_PARTS = 4096
 """Groups and datasets that one group may have."""
 
@@ -130,5 +137,47 @@ def open_hdf5(path: Path, error: type[Exception], *, remedy: str = "Export it ag
     import h5py
 
     check_kind(path, error, "an HDF5 file", (START,))
+    _check_heaps(path, error, remedy)
     with foreign(error, path, "an HDF5 file", remedy), h5py.File(path, "r") as file:
         yield Hdf5Group(file, error, str(path))
+
+
+def _check_heaps(path: Path, error: type[Exception], remedy: str) -> None:
+    """Refuse collections of texts through which the HDF5 library would walk for ever: with free space of no size in
+    them, at which it stays."""
+    left = MOST_ENTRIES
+    with path.open("rb") as file:
+        for start in _found(file, HEAP):
+            left = _walk(file, start, left)
+            if left < 0:
+                raise error(f"{path}: damaged: texts that have no end (at byte {start}). {remedy}")
+
+
+def _found(file: BinaryIO, wanted: bytes) -> Iterator[int]:
+    """Where some bytes stand in a file. Whoever asks may read elsewhere in between."""
+    start, before = 0, b""
+    while file.seek(start) >= 0 and (piece := file.read(PIECE)):
+        data, offset = before + piece, start - len(before)
+        at = data.find(wanted)
+        while at >= 0:
+            yield offset + at
+            at = data.find(wanted, at + 1)
+        start, before = start + len(piece), data[-len(wanted) + 1 :]
+
+
+def _walk(file: BinaryIO, start: int, left: int) -> int:
+    """Go through the entries of a collection to its end, of `left` at most: how many are left; -1 without an end."""
+    file.seek(start)
+    size = int.from_bytes(file.read(16)[8:], "little")
+    at, end = 16, size
+    while left >= 0 and at + 16 <= end:
+        file.seek(start + at)
+        head = file.read(16)
+        if len(head) < 16:
+            break
+        number, _references, _reserved, length = struct.unpack("<HHIQ", head)
+        # Of free space the length counts this header, too.
+        step = length if number == 0 else 16 + -(-length // 8) * 8
+        left = left - 1 if step else -1
+        at += step
+    return left
