@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from flame_nerf.canonical import MeshSearch, make_search
-from flame_nerf.canonical.shell import HAIR_REGIONS
+from flame_nerf.canonical.shell import HAIR_REGIONS, NECK_REGIONS
 from flame_nerf.geometry import perspective, vertex_normals, world_to_camera
 from flame_nerf.subject import Frame, HeadTrack
 
@@ -68,7 +68,8 @@ def outline_surface(
     """Measure what stands off the mesh at the outlines of training frames, and carry it over the rest of it.
 
     What is always behind the head is inside every matte, and that says nothing of it: it is there where what is seen
-    nearest to it, at about its height, is.
+    nearest to it, at about its height, is. A skull goes on beyond the picture's border; a neck ends there, or its
+    chest would be made up.
 
     Args:
         track: the moving mesh.
@@ -80,6 +81,7 @@ def outline_surface(
     """
     faces = torch.from_numpy(track.faces).long()
     hair = torch.from_numpy(track.region_vertices(*HAIR_REGIONS))
+    neck = torch.from_numpy(track.region_vertices(*NECK_REGIONS))
     most = most.cpu()
     measured: list[Float[Tensor, " V"]] = []
     inside_frames = torch.zeros_like(most)
@@ -92,7 +94,7 @@ def outline_surface(
         alpha = torch.from_numpy(np.ascontiguousarray(matte(index)))
         pixels = round(SLACK * lens[0] / float((vertices.mean(dim=0) - c2w[:, 3]).norm()))
         wide = cv2.dilate(alpha.numpy(), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1,) * 2))
-        inside_frames += _inside(torch.from_numpy(wide), vertices, c2w, lens)
+        inside_frames += _inside(torch.from_numpy(wide), vertices, c2w, lens, within=neck)
         search = search or make_search(faces, vertices, "auto")
         rim = on_rim(search, vertices, normals, c2w[:, 3])
         height = along[:, None] * most[rim]
@@ -150,10 +152,17 @@ def _inside(
     points: Float[Tensor, "*N 3"],
     c2w: Float[Tensor, "3 4"],
     lens: tuple[float, float, float, float],
+    within: Bool[Tensor, "*N"] | None = None,
 ) -> Bool[Tensor, "*N"]:
-    """Whether points are seen inside a matte. Beyond the picture's border counts as it does at the border."""
+    """Whether points are seen inside a matte. Beyond the picture's border counts as it does at the border, but for
+    those that are to lie `within` the picture: they are not inside there."""
     column, row, before = picture_places(points, c2w, lens, (alpha.shape[0], alpha.shape[1]))
-    return (alpha[row, column] > 127) & before
+    inside = (alpha[row, column] > 127) & before
+    if within is None:
+        return inside
+    height, width = alpha.shape
+    at_border = (column == 0) | (row == 0) | (column == width - 1) | (row == height - 1)
+    return inside & ~(within & at_border)
 
 
 def well_inside(alpha: UInt8[Tensor, "H W"], pixels: float) -> Bool[Tensor, "H W"]:

@@ -127,6 +127,15 @@ def test_what_the_mattes_cut_off_is_not_there(track):
     assert there[(height > -0.035)].all() and not there[height < -0.065].any()
 
 
+@pytest.mark.parametrize("name, ends", [("neck", True), ("face", False)])
+def test_a_neck_ends_at_the_picture_s_border_and_a_skull_goes_on_beyond_it(track, name, ends):
+    cut = dataclasses.replace(track, region_names=(name, "scalp"))
+    mattes = [outline(track.vertices[0], look_at_origin(yaw, 0.0))[: SIZE // 2 + 40] for yaw in YAWS]
+    there, height = measured(cut, mattes).is_there.numpy(), track.canonical_vertices[:, 1]
+    assert there[height > -0.035].all()
+    assert not there[height < -0.065].any() if ends else there.all()
+
+
 def test_what_is_behind_the_head_is_there_where_the_head_is_at_its_height(track):
     mattes = [outline(track.vertices[0], look_at_origin(yaw, 0.0)) for yaw in YAWS]
     for matte in mattes:
