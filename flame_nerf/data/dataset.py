@@ -11,19 +11,30 @@ from jaxtyping import UInt8
 from nerfstudio.data.datasets.base_dataset import InputDataset
 
 from flame_nerf.data.face_boxes import chin_row, feature_boxes
+from flame_nerf.data.foreground import foreground_colours
 from flame_nerf.data.stored import read_mask, read_stored
 from flame_nerf.subject import Frame, Subject, SubjectError
 
 
 def read_rgba(frame: Frame, width: int, height: int) -> UInt8[np.ndarray, "H W 4"]:
-    """One picture with its matte as alpha (opaque without a matte), shrunk by area to width x height.
+    """One picture with its matte as alpha (opaque without a matte), shrunk by area to width x height. Along the matte's
+    edge it has the person's colours alone (see `data.foreground`).
+
+    Raises:
+        SubjectError: naming the file that cannot be decoded.
+    """
+    matte = read_matte(frame, width, height)
+    return np.concatenate([foreground_colours(read_picture(frame, width, height), matte), matte[:, :, None]], axis=2)
+
+
+def read_picture(frame: Frame, width: int, height: int) -> UInt8[np.ndarray, "H W 3"]:
+    """One picture as it was filmed, shrunk by area to width x height.
 
     Raises:
         SubjectError: naming the file that cannot be decoded.
     """
     colour = read_stored(frame.file_path, cv2.IMREAD_COLOR)
-    colour = _shrink(cv2.cvtColor(colour, cv2.COLOR_BGR2RGB), width, height)
-    return np.concatenate([colour, read_matte(frame, width, height)[:, :, None]], axis=2)
+    return _shrink(cv2.cvtColor(colour, cv2.COLOR_BGR2RGB), width, height)
 
 
 def read_matte(frame: Frame, width: int, height: int) -> UInt8[np.ndarray, "H W"]:

@@ -32,7 +32,6 @@ class PerformerImages:
         ]
 
     def __call__(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
-        from flame_nerf.data.dataset import read_rgba
+        from flame_nerf.data.dataset import read_picture
 
-        picture = read_rgba(self._frames[index], self._subject.width, self._subject.height)
-        return np.ascontiguousarray(picture[..., :3])
+        return read_picture(self._frames[index], self._subject.width, self._subject.height)
