@@ -108,7 +108,7 @@ def _replacing(name: str, made: Callable[[Path], list[str]]) -> Command:
     def prepare(folder: Path) -> None:
         COMMANDS[name].prepare(folder)
         words = [*made(folder), str(folder / BEFORE / "subject")]
-        COMMANDS[name].call(words + ["--fps", "12"] * (name != "export"))
+        COMMANDS[name].call(words + ["--fps", "24"] * (name != "export"))
         (folder / BEFORE / "subject" / "notes.txt").write_text("somebody's own")
 
     def words(given: Path, place: Path, first: bool) -> list[str]:

@@ -61,7 +61,8 @@ def write_depth(root: Path, config: DepthConfig, silent: bool = False) -> DepthS
         raise DepthError(str(error)) from error
     estimator = _estimator(config)
     prior = MESH if estimator is None else estimator.name
-    key = _key(subject, config, prior)
+    with disk_errors(subject.root, DepthError):
+        key = _key(subject, config, prior)
     names = _names(subject.frames)
     record = subject.extra.get("depth")
     if not config.overwrite and isinstance(record, dict) and record.get("key") == key:

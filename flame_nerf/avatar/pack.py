@@ -60,7 +60,12 @@ def pack(config_path: Path, target: Path, data: Path | None = None) -> Packed:
         if avatar.packed:
             raise AvatarError(f"{config_path}: is packed already; copy it")
         subject = load_subject(avatar.data)
-        packed = _write_files(avatar, subject, Path(folder))
+        try:
+            packed = _write_files(avatar, subject, Path(folder))
+        except OSError as error:
+            # What the check found may have gone since.
+            where, why = error.filename or folder, error.strerror or error
+            raise AvatarError(f"{where}: cannot be packed ({why}); give the command again") from error
         try:
             with whole(target.absolute()) as spare, zipfile.ZipFile(spare, "w", zipfile.ZIP_DEFLATED) as file:
                 for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):

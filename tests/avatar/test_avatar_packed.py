@@ -140,6 +140,16 @@ def test_a_file_that_is_there_survives_a_failed_pack(config_path, project, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["me.zip", "other"]
 
 
+def test_a_picture_that_goes_while_it_is_packed_is_told_in_one_line(config_path, tmp_path, monkeypatch):
+    def gone(source, *_):
+        raise FileNotFoundError(2, "No such file or directory", str(source))
+
+    monkeypatch.setattr("flame_nerf.avatar.pack.shutil.copyfile", gone)
+    with pytest.raises(AvatarError, match=r"images/\d+\.png: cannot be packed \(No such file or directory\)"):
+        pack(config_path, tmp_path / "a.zip")
+    assert not list(tmp_path.glob("*.zip*"))
+
+
 def test_commands_take_a_packed_avatar_from_another_folder(packed, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copy(packed, "my head.zip")
