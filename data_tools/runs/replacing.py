@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
 
 from data_tools.runs.one_at_a_time import alone_in
@@ -29,13 +29,17 @@ def beside(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def replacing(folder: Path, old_is_there: bool, owns: Owns, error: type[Exception]) -> Iterator[Path]:
+def replacing(
+    folder: Path, old_is_there: bool, owns: Owns, error: type[Exception], begun_with: Sequence[str] = ()
+) -> Iterator[Path]:
     """Gives the folder to write a result to, made if it is not there; at the end of the block it is `folder`.
 
     Args:
         old_is_there: the folder holds a result, which must stay until the new one is whole. Otherwise the result is
             written in its place.
         error: kind of error to raise.
+        begun_with: folders of the old result that the new one begins with, as links; the last one says what is in the
+            others.
 
     Raises:
         error: the disk has no room for both, the two could not change places, or another command is at work.
@@ -58,7 +62,9 @@ def replacing(folder: Path, old_is_there: bool, owns: Owns, error: type[Exceptio
     _check_room(place, spare, owns, error)
     spare.mkdir(parents=True, exist_ok=True)
     with alone_in(spare, error):
-        (spare / MARK).touch()
+        if not (spare / MARK).exists():
+            (spare / MARK).touch()
+            _begin_with(place, spare, begun_with)
         try:
             yield spare
         finally:
@@ -75,6 +81,24 @@ def replacing(folder: Path, old_is_there: bool, owns: Owns, error: type[Exceptio
                 f"({refusal.strerror or refusal}). It is in {spare}: move it where you want it."
             ) from refusal
         clear_away(folder, owns)
+
+
+def _begin_with(place: Path, spare: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if (place / name).is_dir():
+            part = spare / f".{name}.part"
+            shutil.copytree(place / name, part, copy_function=_linked)
+            # Whole or not at all, also if this is killed.
+            os.replace(part, spare / name)
+
+
+def _linked(source: str, target: str) -> str:
+    """Another name for a file, or a copy where the disk knows no such thing. Parts are replaced, never written into."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target
 
 
 def just_replaced(folder: Path) -> bool:

@@ -24,6 +24,11 @@ def holds_pictures(subject: Path) -> bool:
     return not (subject / FOLDER).exists() and any((subject / name).exists() for name in PICTURES)
 
 
+def kept_work(subject: Path) -> tuple[str, ...]:
+    """Folders of a subject that another run with its own options may go on from (`--keep-work`)."""
+    return (*PICTURES, FOLDER) if (subject / FOLDER).is_dir() else ()
+
+
 def would_go(path: Path, subject: Path) -> bool:
     """Whether a file or folder lies among what these commands replace in a subject."""
     place, root = path.resolve(), subject.resolve()

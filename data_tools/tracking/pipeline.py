@@ -18,7 +18,7 @@ from data_tools.runs.one_at_a_time import alone_in
 from data_tools.runs.pictures import load_grey
 from data_tools.runs.progress import StageBars
 from data_tools.runs.replacing import clear_away, just_replaced, replacing
-from data_tools.runs.subject_folder import holds_pictures, leave, owns, would_go
+from data_tools.runs.subject_folder import holds_pictures, kept_work, leave, owns, would_go
 from data_tools.runs.workspace import Workspace, begin_parts, path_key, stage_key, tidy, video_key
 from data_tools.tracking.advice import seen_warnings
 from data_tools.tracking.config import TrackConfig, TrackingError, TrackSummary, UnusableVideo, check
@@ -88,7 +88,7 @@ def track(
             if config.keypoints is None:
                 load_models()
             old = (subject_dir / TRANSFORMS_FILE).exists() or holds_pictures(subject_dir)
-            with replacing(subject_dir, old, owns, TrackingError) as place:
+            with replacing(subject_dir, old, owns, TrackingError, kept_work(subject_dir)) as place:
                 summary = _track_in(place, video, config, info, final_key, silent)
             summary = dataclasses.replace(summary, subject=subject_dir, report=subject_dir / summary.report.name)
         else:

@@ -95,6 +95,14 @@ def test_killed_between_two_names_where_the_system_cannot_exchange(old, monkeypa
     assert contents(old) == before
 
 
+def test_kept_work_of_the_old_one_is_gone_on_from(old):
+    with replacing(old, True, owns, Refused, ("made", "none")) as place:
+        assert (place / "made" / "2").read_text() == "old"
+        (place / "made" / "2").unlink()
+        assert (old / "made" / "2").read_text() == "old"
+    assert contents(old) == {"notes.txt": b"mine"}
+
+
 def test_room_for_both_is_asked_for_before(old, monkeypatch):
     usage = shutil.disk_usage(old)._replace(free=2)
     monkeypatch.setattr(replacing_module.shutil, "disk_usage", lambda _: usage)
