@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from killing.commands import COMMANDS, Command
+from killing.commands import BEFORE, COMMANDS, Command
 from killing.results import contents, differences, half_written
 
 PATIENCE = 20.0
@@ -116,7 +116,8 @@ def _after(
 ) -> dict[str, str]:
     """What is wrong after a kill and after the command was given again; empty: nothing."""
     told = {}
-    if wrong := half_written(place, whole):
+    before = given / BEFORE
+    if wrong := half_written(place, whole, contents(before) if before.is_dir() else None):
         told["half"] = wrong
     status = _wait(run := _start(command, given, place, console, first=False), PATIENCE * seconds + 60)
     if status is None:

@@ -7,6 +7,7 @@ Importing this package must stay cheap: Nerfstudio imports every installed plugi
 import os
 
 from flame_nerf.runtime import old_runs
+from flame_nerf.runtime.kernel_cache import settle_kernel_cache
 
 __version__ = "0.1.0"
 
@@ -20,5 +21,7 @@ def one_compile_worker() -> None:
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 
+# Before any kernel is imported.
+settle_kernel_cache()
 # Runs trained by older versions name modules that have moved since.
 old_runs.install()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ import flame_nerf.methods  # noqa: F401
 from flame_nerf.training.checkpoints import checkpoints_in
 
 STEPS = 20
+BEFORE = "before"
+"""Folder in a command's input with what is there already and is to be replaced."""
 PROGRAMS: dict[str, Callable[[], object]] = {
     "flame-nerf-data": data_tools.cli.main,
     "flame-nerf": flame_nerf.cli.main,
@@ -77,8 +80,6 @@ def small_subject(folder: Path) -> None:
 
 def _depth(given: Path, place: Path, first: bool) -> list[str]:
     """It writes into its subject: a copy."""
-    import shutil
-
     if first:
         shutil.copytree(given / "subject", place / "subject")
     return ["flame-nerf-data", "depth", str(place / "subject"), "--prior", "mesh"]
@@ -94,6 +95,28 @@ def _train(given: Path, place: Path, first: bool) -> list[str]:
     words += [f"{model}.field.log2-hashmap-size", "10", f"{model}.field.n-levels", "2"]
     words += [f"{model}.sampling.occupancy.resolution", "16", "--cpu-rays-per-batch", "64"]
     return words + (["--load-dir", str(folder)] if not first and checkpoints_in(folder) else [])
+
+
+def _replacing(name: str, made: Callable[[Path], list[str]]) -> Command:
+    """A command that replaces what another call of it made.
+
+    Args:
+        name: of the command whose input it has.
+        made: its words but the last, given the input's folder; the last is the folder to write to.
+    """
+
+    def prepare(folder: Path) -> None:
+        COMMANDS[name].prepare(folder)
+        words = [*made(folder), str(folder / BEFORE / "subject")]
+        COMMANDS[name].call(words + ["--fps", "24"] * (name != "export"))
+        (folder / BEFORE / "subject" / "notes.txt").write_text("somebody's own")
+
+    def words(given: Path, place: Path, first: bool) -> list[str]:
+        if first:
+            shutil.copytree(given / BEFORE, place, dirs_exist_ok=True)
+        return [*made(given), str(place / "subject"), "--overwrite"]
+
+    return Command(prepare, words)
 
 
 COMMANDS = {
@@ -121,5 +144,14 @@ COMMANDS = {
             + [str(place / "demo"), "--steps", "24", "--frames", "3"]
         ),
     ),
+    "export": Command(
+        subject,
+        lambda given, place, _: ["flame-nerf-data", "export", "insta", str(given / "subject"), str(place / "subject")],
+    ),
 }
 """By the name in the report."""
+COMMANDS |= {
+    "track anew": _replacing("track", lambda given: ["flame-nerf-data", "track", str(given / "synth/film.mp4")]),
+    "import anew": _replacing("import", lambda given: ["flame-nerf-data", "import", "insta", str(given / "insta")]),
+    "export anew": _replacing("export", lambda given: ["flame-nerf-data", "export", "insta", str(given / "subject")]),
+}

@@ -108,8 +108,17 @@ def _differs(found: object, whole: object, at: str = "") -> str:
     return "" if found == whole else f" at {at or 'the bytes'}: {str(found)[:40]!r} for {str(whole)[:40]!r}"
 
 
-def half_written(place: Path, whole: dict[str, object]) -> str:
-    """What loads as whole after a kill and is not; empty: nothing does."""
+def half_written(place: Path, whole: dict[str, object], before: dict[str, object] | None = None) -> str:
+    """What loads as whole after a kill and is not; empty: nothing does.
+
+    Args:
+        before: a result that the command was to replace. That, or the whole new one, must be there.
+    """
+    if before is not None:
+        found = contents(place)
+        if any(_differs(found.get(name), before[name]) for name in before) and differences(found, whole)[0]:
+            return "neither the old result nor the new one is whole"
+        return ""
     for transforms in place.rglob("transforms.json"):
         if any(part.startswith(".") for part in transforms.relative_to(place).parts):
             continue

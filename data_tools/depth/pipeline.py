@@ -61,7 +61,8 @@ def write_depth(root: Path, config: DepthConfig, silent: bool = False) -> DepthS
         raise DepthError(str(error)) from error
     estimator = _estimator(config)
     prior = MESH if estimator is None else estimator.name
-    key = _key(subject, config, prior)
+    with disk_errors(subject.root, DepthError):
+        key = _key(subject, config, prior)
     names = _names(subject.frames)
     record = subject.extra.get("depth")
     if not config.overwrite and isinstance(record, dict) and record.get("key") == key:
@@ -103,7 +104,11 @@ def _key(subject: Subject, config: DepthConfig, prior: str) -> str:
     track = (subject.root / TRACK_FILE).stat()
     options: dict[str, Any] = {
         "prior": prior,
-        "pictures": [[str(frame.file_path), frame.file_path.stat().st_mtime_ns] for frame in subject.frames],
+        "pictures": [
+            # By its place in the subject, which may be moved.
+            [os.path.relpath(frame.file_path, subject.root), frame.file_path.stat().st_mtime_ns]
+            for frame in subject.frames
+        ],
         "track": [track.st_size, track.st_mtime_ns],
     }
     if prior == MESH:
@@ -212,16 +217,23 @@ def _limits(nearness: Float[np.ndarray, "H W"], head: Bool[np.ndarray, "H W"]) -
 
 def _finish(root: Path, part: Path, names: list[str], record: dict[str, Any]) -> None:
     """Put the finished folder in place and name it in transforms.json."""
-    end_parts(part)
-    take_place(part, root / FOLDER)
     path = root / TRANSFORMS_FILE
     # Edited, not written anew: other tools may have left fields there that mean something to them.
     meta = read_json(path, DepthError)
+
+    def write() -> None:
+        with whole(path, alone=True) as spare:
+            spare.write_text(json.dumps(meta, indent=1), encoding="utf-8")
+
+    if meta["flame_nerf"].pop("depth", None) is not None:
+        # Between here and the end, maps of one kind would stand under the name of another.
+        write()
+    end_parts(part)
+    take_place(part, root / FOLDER)
     for entry, name in zip(meta["frames"], names, strict=True):
         entry["depth_file_path"] = f"{FOLDER}/{name}"
     meta["flame_nerf"]["depth"] = record
-    with whole(path, alone=True) as spare:
-        spare.write_text(json.dumps(meta, indent=1), encoding="utf-8")
+    write()
 
 
 def report(summary: DepthSummary) -> None:

@@ -26,15 +26,16 @@ from data_tools.runs.errors import disk_errors
 from data_tools.runs.one_at_a_time import alone_in
 from data_tools.runs.picture_files import read_picture
 from data_tools.runs.progress import StageBars
-from data_tools.runs.workspace import FOLDER, Workspace, stage_key, tidy
+from data_tools.runs.replacing import clear_away, just_replaced, replacing
+from data_tools.runs.subject_folder import PICTURES, holds_pictures, leave, owns
+from data_tools.runs.workspace import Workspace, stage_key, tidy
 from flame_nerf.subject import SubjectError, load_subject, write_subject
+from flame_nerf.subject.types import TRANSFORMS_FILE
 
 JUDGED = 16
 """Pictures, evenly spread, that are compared with the mesh."""
 FEWEST = 2
 """Below this there is nothing to learn from."""
-OWN_FILES = ("transforms.json", "head.npz", "report.html")
-OWN_FOLDERS = ("images", "masks")
 
 
 def import_data(
@@ -57,7 +58,8 @@ def import_data(
 
     Raises:
         ImportingError: the data cannot be read, the mesh does not lie on the pictures, the folder holds something
-            else, or the disk is full. No folder that loads as a subject is left behind then.
+            else, or the disk is full. No folder that loads as a subject is left behind then; one that was to be
+            replaced stays as it was.
     """
     source, subject_dir = Path(source).expanduser().absolute(), Path(subject_dir).expanduser().absolute()
     config = config or ImportConfig()
@@ -66,23 +68,25 @@ def import_data(
     key = _key(reader.name, source, config)
     with disk_errors(subject_dir, ImportingError), ExitStack() as alone:
         alone.enter_context(alone_in(subject_dir, ImportingError))
-        finished = _finished(subject_dir, key, config.overwrite)
-        if finished is not None:
-            if not config.keep_work:
-                # It may have been stopped while it did.
-                tidy(subject_dir)
-            return finished
-        subject_dir.mkdir(parents=True, exist_ok=True)
-        # It may be there only now.
-        alone.enter_context(alone_in(subject_dir, ImportingError))
-        workspace = Workspace(subject_dir)
-        try:
-            capture = _read(reader, source, config, Scratch(workspace.folder / reader.name, silent))
-            with StageBars(silent) as bars:
-                summary = _run_stages(Run(source, subject_dir, config, workspace, bars, key, why), capture)
-        except (ImportingError, OSError):
-            _leave(workspace, subject_dir, reader)
-            raise
+        summary = _finished(subject_dir, key, config.overwrite)
+        if summary is None:
+            old = (subject_dir / TRANSFORMS_FILE).exists() or holds_pictures(subject_dir)
+            with replacing(subject_dir, old, owns, ImportingError) as place:
+                workspace = Workspace(place)
+                try:
+                    capture = _read(reader, source, config, Scratch(workspace.folder / reader.name, silent))
+                    with StageBars(silent) as bars:
+                        summary = _run_stages(Run(source, place, config, workspace, bars, key, why), capture)
+                except (ImportingError, OSError) as error:
+                    # What took long helps when the data are mended.
+                    left = leave(place, reader.tracks or any((place / name).exists() for name in PICTURES))
+                    if isinstance(error, OSError):
+                        raise
+                    raise ImportingError(f"{error}{left}") from error
+            summary = dataclasses.replace(summary, subject=subject_dir, report=subject_dir / summary.report.name)
+        else:
+            # It may have been stopped while it did.
+            clear_away(subject_dir, owns)
         if not config.keep_work:
             tidy(subject_dir)
     return summary
@@ -95,14 +99,6 @@ def _read(reader: Reader, source: Path, config: ImportConfig, scratch: Scratch) 
         capture = _usable(read_capture(reader, source, config, scratch), config)
         advance(1)
     return capture
-
-
-def _leave(workspace: Workspace, subject: Path, reader: Reader) -> None:
-    """Tidy up behind data that cannot be imported; what took long is kept for when they are mended."""
-    if not reader.tracks and not any((subject / name).exists() for name in OWN_FOLDERS):
-        workspace.remove()
-    if not any(subject.iterdir()):
-        subject.rmdir()
 
 
 def _check(source: Path, subject: Path, config: ImportConfig) -> None:
@@ -134,28 +130,28 @@ def _key(format_name: str, source: Path, config: ImportConfig) -> str:
 
 
 def _finished(subject: Path, key: str, overwrite: bool) -> ImportSummary | None:
-    """The summary of a subject that this very import made already; clears the way otherwise."""
+    """The summary of a subject that this very import made already."""
     if subject.exists() and not subject.is_dir():
         raise ImportingError(f"{subject}: is a file. Name a folder for the subject.")
-    if (subject / "transforms.json").exists() and not overwrite:
+    if (subject / TRANSFORMS_FILE).exists() and (not overwrite or just_replaced(subject)):
         try:
             made = load_subject(subject)
         except SubjectError as error:
+            if overwrite:
+                return None
             raise ImportingError(f"{subject}: holds a damaged subject ({error}). Use --overwrite.") from error
         if made.extra.get("import", {}).get("key") == key:
             return summary_from(made)
+        if overwrite:
+            return None
         raise ImportingError(
             f"{subject}: already holds a subject of other data or options. Use --overwrite to replace it, or name "
             "another folder."
         )
-    foreign = any((subject / name).exists() for name in OWN_FOLDERS) and not (subject / FOLDER).exists()
-    if foreign and not overwrite:
+    if holds_pictures(subject) and not overwrite:
         raise ImportingError(
             f"{subject}: holds images or masks that no import left there. Name another folder, or use --overwrite."
         )
-    for name in OWN_FILES:
-        # transforms.json first: without it the rest is no subject.
-        (subject / name).unlink(missing_ok=True)
     return None
 
 

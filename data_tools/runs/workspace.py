@@ -22,6 +22,8 @@ from flame_nerf.runtime.files import whole
 VERSION = 3
 """Raised when a stage's results change meaning, so that older ones are not reused."""
 FOLDER = ".work"
+DONE = ".done.json"
+"""Ending of the file that says of a stage that it is finished."""
 KEY = ".key"
 """File in a folder of parts that says of which stage they are."""
 
@@ -96,12 +98,16 @@ class Workspace:
             return None
         return read_npz(target, OSError, remedy="Give the same command again with --overwrite.")
 
+    def stages(self) -> list[str]:
+        """Names of the stages that are finished, of whatever run."""
+        return [path.name.removesuffix(DONE) for path in self.folder.glob(f"*{DONE}")]
+
     def remove(self) -> None:
         """Delete all intermediate results."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _marker(self, stage: str) -> Path:
-        return self.folder / f"{stage}.done.json"
+        return self.folder / f"{stage}{DONE}"
 
 
 def begin_parts(folder: Path, key: str) -> bool:

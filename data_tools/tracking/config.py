@@ -14,6 +14,10 @@ class TrackingError(OneLine, RuntimeError):
     """A video that cannot be tracked. The text names the file, what is wrong with it and what to do."""
 
 
+class UnusableVideo(TrackingError):
+    """A video that no other options make usable: nothing of the run is kept."""
+
+
 @dataclass(frozen=True)
 class TrackConfig:
     """Options of a tracking run. The defaults suit one person talking to the camera."""

@@ -12,9 +12,11 @@ import numpy as np
 
 from data_tools.capture.measured import Measured, measure
 from data_tools.capture.shortfalls import shortfalls_of, verdict
+from data_tools.depth.config import MESH, DepthConfig, DepthError
+from data_tools.depth.pipeline import write_depth
 from data_tools.runs.workspace import begin_parts, stage_key
 from data_tools.tracking.advice import doubt_warnings, registration_warnings, warnings_of
-from data_tools.tracking.config import TrackConfig, TrackSummary
+from data_tools.tracking.config import TrackConfig, TrackingError, TrackSummary
 from data_tools.tracking.fit.closures import lid_warnings
 from data_tools.tracking.fit.fit_result import lost, pose_head
 from data_tools.tracking.fit.residuals import FaceState
@@ -26,7 +28,7 @@ from data_tools.tracking.result import Quality, judge, subject_of, summary_note,
 from data_tools.tracking.run import Run
 from data_tools.tracking.stabilised import stabilised_pictures
 from flame_nerf.heads import HeadModel
-from flame_nerf.subject import Subject, write_subject
+from flame_nerf.subject import Subject, load_subject, write_subject
 
 
 def finish(
@@ -95,6 +97,16 @@ def finish(
         write_subject(record, run.subject)
         advance()
     return summary
+
+
+def give_depth(subject_dir: Path, silent: bool) -> None:
+    """The depth of the mesh itself, which training compares rendered depth with; not over an estimator's."""
+    if any(frame.depth_path for frame in load_subject(subject_dir).frames):
+        return
+    try:
+        write_depth(subject_dir, DepthConfig(prior=MESH), silent)
+    except DepthError as error:
+        raise TrackingError(str(error)) from error
 
 
 def _summary(run: Run, quality: Quality, dropped: list[int], warnings: tuple[str, ...], started: float) -> TrackSummary:

@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.depth.config import MESH, DepthConfig, DepthError
-from data_tools.depth.pipeline import write_depth
 from data_tools.runs.blocks import blocks_of, run_blocks
 from data_tools.runs.errors import disk_errors
 from data_tools.runs.one_at_a_time import alone_in
 from data_tools.runs.pictures import load_grey
 from data_tools.runs.progress import StageBars
-from data_tools.runs.workspace import FOLDER, Workspace, begin_parts, path_key, stage_key, tidy, video_key
+from data_tools.runs.replacing import clear_away, just_replaced, replacing
+from data_tools.runs.subject_folder import holds_pictures, kept_work, leave, owns, would_go
+from data_tools.runs.workspace import Workspace, begin_parts, path_key, stage_key, tidy, video_key
 from data_tools.tracking.advice import seen_warnings
-from data_tools.tracking.config import TrackConfig, TrackingError, TrackSummary, check
-from data_tools.tracking.finish import finish
+from data_tools.tracking.config import TrackConfig, TrackingError, TrackSummary, UnusableVideo, check
+from data_tools.tracking.finish import finish, give_depth
 from data_tools.tracking.fit.face.face_points import FACE_MESH, KEYPOINTS
 from data_tools.tracking.fit.offsets import with_bumps
 from data_tools.tracking.fit.stages import Observations
@@ -47,6 +47,7 @@ from data_tools.tracking.observe.video import Sampled, VideoInfo, glimpses, prob
 from data_tools.tracking.result import summary_of
 from data_tools.tracking.run import Run, quiet_threads
 from flame_nerf.subject import SubjectError, load_subject
+from flame_nerf.subject.types import TRANSFORMS_FILE
 
 FEWEST_FRAMES = 10
 """Below this nothing can be learned from a video."""
@@ -54,8 +55,6 @@ READER = 5
 """Raised when videos are read in another way, so that an interrupted run does not go on with older pictures."""
 CHECKED_MATTES = 20
 """Given mattes that are compared with the keypoints, evenly spread."""
-OWN_FILES = ("transforms.json", "head.npz", "report.html", "report.json")
-OWN_FOLDERS = ("images", "masks")
 
 
 def track(
@@ -73,7 +72,7 @@ def track(
 
     Raises:
         TrackingError: if the video cannot be tracked, the folder holds something else, or the disk is full. No folder
-            that loads as a subject is left behind then.
+            that loads as a subject is left behind then; one that was to be replaced stays as it was.
     """
     video, subject_dir = Path(video), Path(subject_dir)
     config = config or TrackConfig()
@@ -84,64 +83,67 @@ def track(
         given = [path_key(path) for path in (config.keypoints, config.keypoint_map, config.mattes, Path(config.head))]
         final_key = stage_key(video_key(video), options | {"given": given})
         alone.enter_context(alone_in(subject_dir, TrackingError))
-        finished = _finished(subject_dir, final_key, config.overwrite)
-        if finished is not None:
-            _give_depth(subject_dir, silent)
-            if not config.keep_work:
-                # It may have been stopped while it did.
-                tidy(subject_dir, finished.dropped)
-            return finished
-        subject_dir.mkdir(parents=True, exist_ok=True)
-        # It may be there only now.
-        alone.enter_context(alone_in(subject_dir, TrackingError))
-        workspace = Workspace(subject_dir)
-        if config.keypoints is None:
-            load_models()
-        with StageBars(silent) as bars, quiet_threads():
-            run = Run(video, subject_dir, config, workspace, bars)
-            summary = _run_stages(run, info, final_key)
-        _give_depth(subject_dir, silent)
+        summary = _finished(video, subject_dir, final_key, config.overwrite)
+        if summary is None:
+            if config.keypoints is None:
+                load_models()
+            old = (subject_dir / TRANSFORMS_FILE).exists() or holds_pictures(subject_dir)
+            with replacing(subject_dir, old, owns, TrackingError, kept_work(subject_dir)) as place:
+                summary = _track_in(place, video, config, info, final_key, silent)
+            summary = dataclasses.replace(summary, subject=subject_dir, report=subject_dir / summary.report.name)
+        else:
+            # It may have been stopped while it did.
+            clear_away(subject_dir, owns)
+            give_depth(subject_dir, silent)
         if not config.keep_work:
             tidy(subject_dir, summary.dropped)
     return summary
 
 
-def _give_depth(subject_dir: Path, silent: bool) -> None:
-    """The depth of the mesh itself, which training compares rendered depth with; not over an estimator's."""
-    if any(frame.depth_path for frame in load_subject(subject_dir).frames):
-        return
+def _track_in(
+    place: Path, video: Path, config: TrackConfig, info: VideoInfo, final_key: str, silent: bool
+) -> TrackSummary:
+    """Track into a folder that holds no finished subject."""
+    workspace = Workspace(place)
     try:
-        write_depth(subject_dir, DepthConfig(prior=MESH), silent)
-    except DepthError as error:
-        raise TrackingError(str(error)) from error
+        with StageBars(silent) as bars, quiet_threads():
+            summary = _run_stages(Run(video, place, config, workspace, bars), info, final_key)
+        give_depth(place, silent)
+    except TrackingError as refusal:
+        # Where a face is takes seconds to find; what comes after it minutes.
+        helps = not isinstance(refusal, UnusableVideo) and bool(set(workspace.stages()) - {"face"})
+        raise TrackingError(f"{refusal}{leave(place, helps)}") from refusal
+    return summary
 
 
-def _finished(subject: Path, key: str, overwrite: bool) -> TrackSummary | None:
-    """The summary of a subject that is there already and was made by this very run; clears the way otherwise."""
+def _finished(video: Path, subject: Path, key: str, overwrite: bool) -> TrackSummary | None:
+    """The summary of a subject that is there already and was made by this very run."""
     if subject.exists() and not subject.is_dir():
         raise TrackingError(f"{subject}: is a file. Name a folder for the subject.")
-    if (subject / "transforms.json").exists() and not overwrite:
+    if would_go(video, subject):
+        raise TrackingError(f"{subject}: the subject would be written over the video. Name another folder.")
+    if (subject / TRANSFORMS_FILE).exists() and (not overwrite or just_replaced(subject)):
         try:
             made = load_subject(subject)
         except SubjectError as error:
+            if overwrite:
+                return None
             raise TrackingError(
                 f"{subject}: holds a damaged subject ({error}). Use --overwrite to replace it."
             ) from error
         if made.extra.get("tracking", {}).get("key") == key:
             return summary_of(made)
+        if overwrite:
+            return None
         raise TrackingError(
             f"{subject}: already holds a subject, of {made.source or 'another video'} or made with other options. Use "
             "--overwrite to replace it, or name another folder."
         )
-    foreign = subject.exists() and not (subject / FOLDER).exists() and any((subject / n).exists() for n in OWN_FOLDERS)
-    if foreign and not overwrite:
+    if holds_pictures(subject) and not overwrite:
         raise TrackingError(
             f"{subject}: holds images or masks that no tracking run left there. Name another folder, or use "
             "--overwrite to replace them."
         )
-    for name in OWN_FILES:
-        # transforms.json first: without it the rest is no subject.
-        (subject / name).unlink(missing_ok=True)
     return None
 
 
@@ -228,11 +230,13 @@ def _check_enough(run: Run, shown: int, total: int, cut: str = "") -> None:
     if shown >= FEWEST_FRAMES:
         return
     if shown == 0 and run.config.keypoints is None:
-        raise TrackingError(f"{run.video}: {no_face(f'{total} sampled frames')}")
+        raise UnusableVideo(f"{run.video}: {no_face(f'{total} sampled frames')}")
     what, advice = "show a face", "Give a longer video of one person's face."
     if run.config.keypoints is not None:
         what, advice = f"have {FEWEST_POINTS} keypoints and a matte", "Give a longer video, or more complete keypoints."
-    raise TrackingError(
+    # Other takes and other keypoints can still be asked for.
+    error = TrackingError if cut or run.config.keypoints is not None else UnusableVideo
+    raise error(
         f"{run.video}: only {shown} of {total} sampled frames {what}; at least {FEWEST_FRAMES} are needed to learn a "
         f"head, and a few hundred to learn it well. {cut or advice}"
     )

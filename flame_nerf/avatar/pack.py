@@ -60,14 +60,24 @@ def pack(config_path: Path, target: Path, data: Path | None = None) -> Packed:
         if avatar.packed:
             raise AvatarError(f"{config_path}: is packed already; copy it")
         subject = load_subject(avatar.data)
-        packed = _write_files(avatar, subject, Path(folder))
         try:
-            with whole(target.absolute()) as spare, zipfile.ZipFile(spare, "w", zipfile.ZIP_DEFLATED) as file:
+            packed = _write_files(avatar, subject, Path(folder))
+        except OSError as error:
+            # What the check found may have gone since.
+            where, why = error.filename or folder, error.strerror or error
+            raise AvatarError(f"{where}: cannot be packed ({why}); give the command again") from error
+        try:
+            with whole(target.absolute()) as spare, _zip(spare) as file:
                 for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
                     file.write(path, path.relative_to(folder).as_posix())
         except OSError as error:
             raise AvatarError(f"{target}: the avatar cannot be written ({error.strerror or error})") from error
         return dataclasses.replace(packed, path=target, size=target.stat().st_size)
+
+
+def _zip(path: Path) -> zipfile.ZipFile:
+    """A zip to write; where the clock stands before 1980, which no zip can say, its files are of 1980."""
+    return zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False)
 
 
 def _write_files(avatar: Avatar, subject: Subject, folder: Path) -> Packed:

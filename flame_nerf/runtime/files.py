@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import functools
 import os
@@ -220,6 +221,7 @@ def whole_folder(folder: Path, *, alone: bool = False) -> Iterator[Path]:
     """
     spare = spare_name(folder, alone)
     try:
+        bring_back(folder)
         shutil.rmtree(spare, ignore_errors=True)
         forget_killed(folder.parent.absolute())
         spare.mkdir(parents=True)
@@ -230,18 +232,56 @@ def whole_folder(folder: Path, *, alone: bool = False) -> Iterator[Path]:
 
 
 def take_place(spare: Path, folder: Path) -> None:
-    """Rename a finished folder to `folder`; one of that name gives way, and comes back if that fails."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    try:
+    """Rename a finished folder to `folder`; one of that name gives way, and stays if that fails."""
+    if not folder.exists():
         os.replace(spare, folder)
+        return
+    exchange(spare, folder)
+    shutil.rmtree(spare, ignore_errors=True)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let two folders of one disk change names: at once where the system can, so that no kill leaves either without.
+
+    Elsewhere in three steps; killed between them, `bring_back` puts `other` in its place again.
+
+    Raises:
+        OSError: the disk refuses; both are where they were.
+    """
+    if _exchanged_at_once(one, other):
+        return
+    aside = _aside(other)
+    os.replace(other, aside)
+    try:
+        os.replace(one, other)
     except OSError:
-        if old.exists():
-            os.replace(old, folder)
+        os.replace(aside, other)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    os.replace(aside, one)
+
+
+def bring_back(folder: Path) -> None:
+    """A folder that was on its way out when `exchange` was killed has its name again."""
+    if _aside(folder).is_dir() and not folder.exists():
+        os.replace(_aside(folder), folder)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _exchanged_at_once(one: Path, other: Path) -> bool:
+    """Linux's renameat2; False where the system or the disk's file system has no such call."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):
+        return False
+    at_cwd, both = -100, 2
+    if rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), both) == 0:
+        return True
+    if (number := ctypes.get_errno()) in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        return False
+    raise OSError(number, os.strerror(number), str(other))
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from flame_nerf.runtime.files import in_words
 from flame_nerf.runtime.space import reserve
@@ -27,7 +28,7 @@ def scratch_folder() -> Path:
     return Path(tempfile.gettempdir())
 
 
-def scratch_array(shape: tuple[int, ...], dtype: type, memory_limit: int) -> np.ndarray:
+def scratch_array(shape: tuple[int, ...], dtype: DTypeLike, memory_limit: int) -> np.ndarray:
     """An array to be filled: in memory up to `memory_limit` bytes, beyond that in a mapped temporary file.
 
     The file's blocks are reserved at once: a disk that filled up later would end the process with a bus error.

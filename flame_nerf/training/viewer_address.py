@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from flame_nerf.training.viewer_visitors import HERE, guard_viewer
+
 if TYPE_CHECKING:
     from nerfstudio.configs.base_config import ViewerConfig
 
 LOCAL = "127.0.0.1"
-HERE = (LOCAL, "localhost", "::1")
 EVERYWHERE = "0.0.0.0"
 """Nerfstudio's default: every address of the machine."""
 OPTION = "websocket-host"
@@ -23,6 +24,7 @@ def keep_local(viewer: ViewerConfig) -> ViewerConfig:
     `ns-viewer` throws a run's own settings away and puts its defaults in their place. An address that was chosen is
     kept, and what it means is said.
     """
+    guard_viewer(viewer.make_share_url)
     host = viewer.websocket_host
     if host in HERE:
         return viewer

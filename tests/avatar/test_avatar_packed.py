@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import sys
 import zipfile
@@ -138,6 +139,27 @@ def test_a_file_that_is_there_survives_a_failed_pack(config_path, project, tmp_p
         pack(config_path, tmp_path / "me.zip")
     assert (tmp_path / "me.zip").read_bytes() == b"before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["me.zip", "other"]
+
+
+def test_a_clock_that_stands_in_1970_packs_all_the_same(config_path, tmp_path, monkeypatch):
+    def copied_long_ago(source, target):
+        Path(target).write_bytes(Path(source).read_bytes())
+        os.utime(target, (0, 0))
+
+    monkeypatch.setattr("flame_nerf.avatar.pack.shutil.copyfile", copied_long_ago)
+    packed = pack(config_path, tmp_path / "a.zip")
+    with zipfile.ZipFile(packed.path) as archive:
+        assert min(entry.date_time[0] for entry in archive.infolist()) == 1980
+
+
+def test_a_picture_that_goes_while_it_is_packed_is_told_in_one_line(config_path, tmp_path, monkeypatch):
+    def gone(source, *_):
+        raise FileNotFoundError(2, "No such file or directory", str(source))
+
+    monkeypatch.setattr("flame_nerf.avatar.pack.shutil.copyfile", gone)
+    with pytest.raises(AvatarError, match=r"images/\d+\.png: cannot be packed \(No such file or directory\)"):
+        pack(config_path, tmp_path / "a.zip")
+    assert not list(tmp_path.glob("*.zip*"))
 
 
 def test_commands_take_a_packed_avatar_from_another_folder(packed, tmp_path, monkeypatch, capsys):

@@ -16,6 +16,7 @@ from synthetic import make_subject
 from flame_nerf.data.pixel_sampler import HeadPixelSamplerConfig
 from flame_nerf.motion import SubjectMotion
 from flame_nerf.runtime import scratch
+from flame_nerf.runtime.door import arrays
 from flame_nerf.runtime.scratch import ScratchError, scratch_array, scratch_folder
 from flame_nerf.subject import SubjectError, load_subject, reading, stabilised
 from flame_nerf.subject.stabilised import stabilize_head
@@ -43,6 +44,28 @@ def test_large_arrays_are_mapped_and_the_same(root, mapped, monkeypatch):
     for name in ("vertices", "faces", "canonical_vertices", "expression", "pose", "region"):
         assert np.array_equal(getattr(on_disk, name), getattr(in_memory, name)), name
     assert on_disk.expression_names == in_memory.expression_names
+
+
+def test_a_track_that_is_edited_while_it_is_used_stays_as_it_was_read(root, mapped, tmp_path, monkeypatch):
+    import shutil
+
+    track_file = shutil.copytree(root, tmp_path / "subject") / "head.npz"
+    used = load_subject(track_file.parent).track.vertices
+    wanted = np.array(used)
+    # As `np.savez` and `cp` write: into the same file. Cut short, it would end the process with a bus error.
+    with track_file.open("r+b") as file:
+        file.write(bytes(track_file.stat().st_size))
+    assert np.array_equal(used, wanted)
+
+    def full(shape, dtype, memory_limit):
+        if memory_limit == 0:
+            raise ScratchError("no room")
+        return np.empty(shape, dtype)
+
+    shutil.copyfile(root / "head.npz", track_file)
+    monkeypatch.setattr(arrays, "scratch_array", full)
+    without_room = load_subject(track_file.parent).track.vertices
+    assert isinstance(without_room, np.memmap) and np.array_equal(without_room, wanted)
 
 
 def test_mapped_meshes_are_read_row_by_row(root, mapped):

@@ -117,6 +117,33 @@ def test_an_interrupted_run_goes_on_and_leaves_the_subject_whole(root, monkeypat
     assert not (root / "depths.part").exists() and not (root / "depths/key").exists()
 
 
+def test_maps_of_another_kind_never_stand_under_a_record_that_is_not_theirs(root, monkeypatch):
+    write_depth(root, DepthConfig(prior="mesh"), silent=True)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pipeline, "take_place", killed)
+        write_depth(root, DepthConfig(prior="mesh", without=("lips",)), silent=True)
+    assert "depth" not in load_subject(root).extra
+    assert all(frame.depth_path.is_file() for frame in load_subject(root).frames)
+
+
+def test_a_subject_that_was_moved_keeps_its_maps(root, tmp_path):
+    write_depth(root, DepthConfig(prior="mesh"), silent=True)
+    moved = shutil.copytree(root, tmp_path / "moved", copy_function=shutil.copy2)
+    assert write_depth(moved, DepthConfig(prior="mesh"), silent=True).made == 0
+
+
+def test_a_picture_that_goes_after_the_check_is_told_in_one_line(root, monkeypatch):
+    subject = load_subject(root)
+    monkeypatch.setattr(pipeline, "load_subject", lambda _: subject)
+    subject.frames[0].file_path.unlink()
+    with pytest.raises(DepthError, match=r"0000\d?\.png: No such file"):
+        write_depth(root, DepthConfig(prior="mesh"), silent=True)
+
+
 def test_frames_of_several_cameras_get_different_names(root):
     path = root / "transforms.json"
     meta = json.loads(path.read_text())

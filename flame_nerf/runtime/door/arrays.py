@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import sys
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from flame_nerf.runtime.door.opening import COPY, LARGEST, foreign, open_file
 from flame_nerf.runtime.door.pickles import read_plain_pickle
 from flame_nerf.runtime.door.zips import open_zip
+from flame_nerf.runtime.scratch import ScratchError, scratch_array
 from flame_nerf.runtime.words import printable
 
 LARGEST_HEADER = 1 << 16
@@ -51,8 +53,10 @@ def read_npz(
         largest: bytes that all arrays together may take.
         number_bytes: bytes that each number is counted with at least, for what its reader makes of it.
         only: names to read; all others are passed over.
-        mapped_from: bytes from which an array that is stored as it is in memory stays on disk and is mapped, read-only.
-            It may begin at any byte: copy rows before handing them on to code that is not numpy's.
+        mapped_from: bytes from which an array that is stored as it is in memory stays on disk, read-only: in an unnamed
+            copy, for a mapped file that somebody cuts short ends the process with a bus error. Where the disk has no
+            room for one, the file itself is mapped, and the array may begin at any byte: copy rows before handing them
+            on to code that is not numpy's.
         objects: read pickled arrays too, as plain data, running nothing. They are refused otherwise.
 
     Raises:
@@ -72,7 +76,11 @@ def read_npz(
                 ):
                     claim = _Claim(member, entry.file_size)
                     if claim.mapped(entry, mapped_from):
-                        found[name] = _map(stream, entry, claim)
+                        try:
+                            found[name] = claim.read(member, objects, memory_limit=0)
+                            found[name].setflags(write=False)
+                        except ScratchError:
+                            found[name] = _map(stream, entry, claim)
                         continue
                     left -= claim.cost(number_bytes)
                     if left < 0:
@@ -134,15 +142,19 @@ class _Claim:
         plain = entry.compress_type == zipfile.ZIP_STORED and not self.dtype.hasobject and not self.by_column
         return mapped_from is not None and plain and entry.file_size >= mapped_from
 
-    def read(self, stream: Any, objects: bool) -> Any:
-        """The array, from where its data begin; of a pickled one whatever plain data it holds."""
+    def read(self, stream: Any, objects: bool, memory_limit: int = sys.maxsize) -> Any:
+        """The array, from where its data begin; of a pickled one whatever plain data it holds.
+
+        Args:
+            memory_limit: bytes beyond which it is held in a temporary file.
+        """
         if self.dtype.hasobject:
             if not objects:
                 raise ValueError(
                     "it holds pickled Python objects, which can run code when read: refused; save it as plain arrays"
                 )
             return read_plain_pickle(stream)
-        array = np.empty(self.count, self.dtype)
+        array = scratch_array((self.count,), self.dtype, memory_limit)
         if self.bytes:
             target, at = array.view(np.uint8), 0
             while at < self.bytes:

@@ -50,7 +50,7 @@ class LiveLinkReceiver:
         self.address, self.port = self._socket.getsockname()[:2]
         self._units = units
         self.dropped = self.others = 0
-        self._followed: tuple[str, str] | None = None
+        self._followed: tuple[str, str, str] | None = None
         self._arrivals: deque[float] = deque(maxlen=60)
         self._face = True
         self._trouble = ""
@@ -92,7 +92,7 @@ class LiveLinkReceiver:
         with self._socket:
             while not self._closed:
                 try:
-                    data = self._socket.recv(_LARGEST)
+                    data, sender = self._socket.recvfrom(_LARGEST)
                 except TimeoutError:
                     continue
                 except ConnectionError:
@@ -106,14 +106,15 @@ class LiveLinkReceiver:
                     continue
                 with self._news:
                     self._trouble = ""
-                    self._take(read_packet(data), time.monotonic())
+                    self._take(read_packet(data), sender[0], time.monotonic())
                     self._news.notify_all()
 
-    def _take(self, packet: Packet | None, now: float) -> None:
+    def _take(self, packet: Packet | None, address: str, now: float) -> None:
         if packet is None:
             self.dropped += 1
             return
-        sender = (packet.device, packet.subject)
+        # Names are what a packet says; its address is harder to make up.
+        sender = (packet.device, packet.subject, address)
         if self._followed not in (None, sender) and now - self._arrivals[-1] < GONE:
             self.others += 1
             return

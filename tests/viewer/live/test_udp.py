@@ -4,6 +4,7 @@ import re
 import socket
 import struct
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -93,6 +94,33 @@ def test_the_newest_wins_the_first_sender_is_followed_and_a_face_away_is_said(re
     until(lambda: receiver.others == 1 and "Face away" in receiver.status())
     assert receiver.newest(1).expression["jawOpen"] == 119 / 128
     assert "another sender" in receiver.status()
+
+
+def test_another_machine_under_the_same_names_is_not_followed(receiver, send):
+    send(packet(JawOpen=0.5))
+    assert receiver.newest(5) is not None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.9", 0))
+        other.sendto(packet(JawOpen=1.0), ("127.0.0.1", receiver.port))
+        until(lambda: receiver.others == 1)
+    assert receiver.newest(0) is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux how much memory it has")
+def test_floods_of_the_largest_packets_leave_no_memory_behind(receiver, send):
+    def held() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    send(bytes(65507))
+    until(lambda: receiver.dropped == 1)
+    before = held()
+    for _ in range(2000):
+        send(bytes(65507))
+    # What came faster than it is read is lost.
+    time.sleep(0.5)
+    send(packet(JawOpen=0.25))
+    assert receiver.newest(5).expression["jawOpen"] == 0.25
+    assert held() - before < 20e6
 
 
 @pytest.mark.parametrize("per_second", [5, 120])
