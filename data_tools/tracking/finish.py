@@ -51,11 +51,14 @@ def finish(
     fitted = pose_head(head, points, state, seen.seconds, seen.centre)
     masks = [run.subject / "masks" / f"{row:05d}.png" for row in seen.kept]
 
-    key = stage_key(key, {"torso": run.config.torso})
+    shown = [pictures[index] for index in seen.kept]
+    key = stage_key(key, {"torso": run.config.torso, "edges": True})
 
     def cut(advance: Callable[..., None]) -> dict[str, Any]:
         begin_parts(run.subject / "masks", key)
-        write_masks(head, fitted, seen, masks, run.config.torso == "keep", run.config.workers, advance)
+        # What another program cut out is taken as it is.
+        looked_at = shown if run.config.mattes is None else None
+        write_masks(head, fitted, seen, masks, run.config.torso == "keep", looked_at, run.config.workers, advance)
         return {}
 
     run.workspace.run(run.bars, "masks", "Cutting the masks", key, len(masks), cut)
@@ -65,7 +68,6 @@ def finish(
         good = np.flatnonzero(~lost(quality.error_px, quality.face_px))
         used = set(seen.kept[good].tolist())
         dropped = [index for index in range(len(pictures)) if index not in used]
-        shown = [pictures[index] for index in seen.kept]
         best, detector = quality.frames(good), points.detector
         warnings = warnings_of(sampled, others, run.config.person, dropped, best, detector)
         found = {} if registration is None else registration.summary(seen.kept)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from data_tools.runs.blocks import blocks_of, run_blocks
-from data_tools.runs.pictures import load_grey, save_picture
+from data_tools.runs.pictures import load_grey, load_picture, save_picture
 from data_tools.tracking.camera import camera_to_head, yaw_pitch_roll
 from data_tools.tracking.config import TrackConfig, TrackSummary
 from data_tools.tracking.fit.closures import LidCurves, lid_curves
@@ -26,6 +26,7 @@ from data_tools.tracking.fit.outline import brow_and_chin, head_part
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.stages import Observations
 from data_tools.tracking.masks.collar import cut_lines, find_collar, head_mask, near
+from data_tools.tracking.masks.edges import REACH, without_background
 from data_tools.tracking.masks.hull import NearPoints, Poll, choose_voters, points_around
 from data_tools.tracking.masks.silhouette import band_between, outline_iou
 from data_tools.tracking.observe.video_stream import printable_name
@@ -106,6 +107,7 @@ def write_masks(
     seen: Observations,
     targets: list[Path],
     keep_torso: bool,
+    pictures: list[Path] | None,
     workers: int,
     on_frame: Callable[[], None],
 ) -> None:
@@ -113,6 +115,7 @@ def write_masks(
 
     Args:
         targets: where each frame's mask goes.
+        pictures: where the background's colour along the mattes' edges is looked for; None: the mattes are exact.
     """
     frames = len(seen.slots)
     collar = find_collar(head)
@@ -126,6 +129,8 @@ def write_masks(
     def one(block: range) -> None:
         for row in block:
             mask = load_grey(seen.mattes[row])
+            if pictures is not None:
+                mask = without_background(mask, load_picture(pictures[row]), REACH * fitted.pixels_per_metre(row))
             if not keep_torso:
                 reach = hull.points.reach * fitted.pixels_per_metre(row)
                 mask = head_mask(mask, lines[row], hull.in_picture(row), reach)

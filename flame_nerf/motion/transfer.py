@@ -27,6 +27,8 @@ REST_QUANTILE = 0.1
 """Share of moments below a blendshape's rest: what a face does not come under even while it talks is how it is made."""
 REACH_QUANTILE = 0.99
 """Share of moments below what a coefficient reaches: single frames are the tracker's slips."""
+FEWEST_SHUT = 2
+"""Moments in which an eye that closes is shut: one who blinks twice a minute has shut lids in fewer than the share."""
 BEYOND_SEEN = 1.25
 """How far past what the avatar's training showed a coefficient may go."""
 LEAST_REACH = {"unit": 0.5, "codes": 1.0}
@@ -127,16 +129,19 @@ class _Ranges:
     rest: Float[np.ndarray, "2 N"]
     """When the face does nothing with them: blendshapes in the first row, codes in the second."""
     reach: Float[np.ndarray, "2 N"]
+    shut: Float[np.ndarray, "2 N"]
+    """The same of lids, which close for moments."""
 
     @classmethod
     def of(cls, values: Float[np.ndarray, "T N"], tells_rest: bool = True) -> _Ranges:
         """Of a performance; where it does not tell how the face rests, that is at zero."""
         rest = tells_rest * np.stack([np.quantile(values, REST_QUANTILE, axis=0), values.mean(axis=0)])
-        reach = np.stack([np.quantile(np.abs(values - row), REACH_QUANTILE, axis=0) for row in rest])
-        return cls(values.min(axis=0), rest, reach)
+        moved = np.abs(values - rest[:, None])
+        reach = np.quantile(moved, REACH_QUANTILE, axis=1)
+        return cls(values.min(axis=0), rest, reach, np.sort(moved, axis=1)[:, -min(FEWEST_SHUT, len(values))])
 
     def picked(self, columns: list[int]) -> _Ranges:
-        return _Ranges(self.least[columns], self.rest[:, columns], self.reach[:, columns])
+        return _Ranges(self.least[columns], self.rest[:, columns], self.reach[:, columns], self.shut[:, columns])
 
 
 _KNOWN: WeakKeyDictionary[SubjectMotion, _Ranges] = WeakKeyDictionary()
@@ -159,10 +164,11 @@ def _relative(
     driver = _Ranges.of(performer, tells_rest)
     code = np.array([is_code(name) for name in names], bool) | (np.minimum(driver.least, own.least) < -1e-3)
     row = code.astype(int), np.arange(len(names))
-    driver_reach, own_reach = driver.reach[row], own.reach[row]
+    lids = np.isin(names, BLINKS)
+    driver_reach, own_reach = (np.where(lids, one.shut[row], one.reach[row]) for one in (driver, own))
     allowed = np.maximum(BEYOND_SEEN * own_reach, np.where(code, LEAST_REACH["codes"], LEAST_REACH["unit"]))
     # A closed eye is a closed eye, whatever number either tracker gives it.
-    closes = np.isin(names, BLINKS) & (np.minimum(driver_reach, own_reach) > A_BLINK)
+    closes = lids & (np.minimum(driver_reach, own_reach) > A_BLINK)
     wanted = np.where(closes, own_reach, np.minimum(allowed, driver_reach))
     scale = np.divide(wanted, driver_reach, out=np.ones(len(names)), where=driver_reach > 0)
     relative = own.rest[row] + scale * (performer - driver.rest[row])

@@ -18,11 +18,13 @@ def head():
     return load_head("anny")
 
 
-def person(head, reach=0.6, rest=0.0, count=12, **turns) -> SubjectMotion:
-    """A track in which every expression moves between `rest` and `reach`."""
+def person(head, reach=0.6, rest=0.0, count=12, blink=None, **turns) -> SubjectMotion:
+    """A track in which every expression moves between `rest` and `reach`, the left lid as `blink` tells."""
     rng = np.random.default_rng(2)
     expression = rest + (reach - rest) * rng.random((count, len(head.expression_names))).astype(np.float32)
     expression[:2], expression[2:4] = rest, reach
+    if blink is not None:
+        expression[:, head.expression_names.index("eyeBlinkLeft")] = blink
     pose = np.zeros((count, len(head.joint_names), 3), np.float32)
     for joint, turn in turns.items():
         pose[:, head.joint_names.index(joint)] = turn
@@ -135,6 +137,19 @@ def test_what_training_never_reached_is_scaled_and_blinks_close_the_eye(head):
     shallow = Motion(0.3 * rise[:, None], ("eyeBlinkLeft",), 30.0)
     lid = transferred(shallow, avatar).expression[:, avatar.pose_names.index("eyeBlinkLeft")]
     assert lid.max() == pytest.approx(0.4, abs=0.02)
+
+
+def test_lids_that_close_for_moments_are_shut_on_either_face(head):
+    """One blink in twelve seconds, against somebody whose eyes are shut a tenth of the time."""
+    seldom, often = np.zeros(300), np.where(np.arange(300) % 100 < 10, 0.9, 0.0)
+    seldom[150:156] = (0.4, 0.9, 0.95, 0.9, 0.45, 0.45)
+    lids = []
+    for own, driver in ((seldom, often), (often, seldom)):
+        avatar = person(head, count=300, blink=own)
+        performed = transferred(Motion(driver[:, None], ("eyeBlinkLeft",), 25.0), avatar).expression
+        lids.append(performed[:, avatar.pose_names.index("eyeBlinkLeft")])
+    assert lids[0][5] == pytest.approx(0.9, abs=0.06), "shut stays shut"
+    assert lids[1][152] == pytest.approx(0.9, abs=0.06) and lids[1][154] == pytest.approx(0.45, abs=0.06)
 
 
 def test_smoothing_calms_the_jaw_and_leaves_blinks(avatar):

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from data_tools.tracking.advice import doubt_warnings, registration_warnings
 from data_tools.tracking.photometric import stage
 from data_tools.tracking.photometric.course import off_course
+from data_tools.tracking.photometric.registration import UNLIKE_SPREADS, unlike
+from data_tools.tracking.photometric.residuals import Agreement
 
 NONE = np.zeros(80, dtype=bool)
 
@@ -88,3 +90,27 @@ def test_blurred_noisy_and_coarse_frames_are_looked_at():
     off, strange = np.full(20, 0.01), np.full(20, 0.005)
     off[3], strange[8], off[11], strange[12] = 0.0155, 0.07, 0.0113, 0.02
     assert np.flatnonzero(stage.unclear_frames(off, strange)).tolist() == [3, 8]
+
+
+def test_a_head_that_nods_twice_is_not_called_lost_the_time_it_is_blurred():
+    count = 400
+    nods = sum(size * np.exp(-0.5 * ((np.arange(count) - at) / 3) ** 2) for size, at in ((1.0, 105), (1.1, 305)))
+    pixels, height = _swaying(np.arange(count) / 25, 0.0) + 0.05 * HEIGHT * nods[:, None, None], np.full(count, HEIGHT)
+    unclear, none = np.isin(np.arange(count), range(99, 112)), np.zeros(count, dtype=bool)
+    assert not off_course(pixels.__getitem__, height, np.arange(count) / 25, none, unclear).any()
+    # Farther than it ever goes, it is.
+    pixels[105] += 0.1 * HEIGHT
+    off = off_course(pixels.__getitem__, height, np.arange(count) / 25, none, unclear)
+    assert np.flatnonzero(off).tolist() == [105]
+
+
+def test_of_a_head_that_hardly_moves_one_that_turns_is_neither_another_nor_unclear():
+    """Every frame is nearer to the atlas there than its spreads say."""
+    count = 20
+    spreads = np.full(count, 0.4)
+    spreads[7], spreads[9] = 1.0, 1.5
+    ones = np.ones(count)
+    agreement = Agreement(np.full(count, 2500), spreads, 0.01 * spreads, ones, 0.99 * ones, 0.0 * ones)
+    assert np.flatnonzero(unlike(agreement, np.array([2500, 0.4, 0.99]), UNLIKE_SPREADS)).tolist() == [9]
+    assert np.flatnonzero(stage.unclear_frames(0.01 * spreads, 0.0 * ones)).tolist() == [7, 9]
+    assert not stage.unclear_frames(0.01 * np.where(np.arange(count) == 5, 0.7, 0.4), 0.0 * ones).any()

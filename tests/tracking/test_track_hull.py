@@ -67,7 +67,7 @@ def _masks(tmp_path: Path, fitted: Fitted, mattes: list[np.ndarray]) -> list[np.
         framing=Framing((SIDE, SIDE), 0, 0, SIDE, SIDE, (SIDE, SIDE)),
     )
     targets = [tmp_path / f"mask{k}.png" for k in range(frames)]
-    write_masks(HEAD, fitted, seen, targets, False, 2, lambda: None)
+    write_masks(HEAD, fitted, seen, targets, False, None, 2, lambda: None)
     return [load_grey(path) for path in targets]
 
 

@@ -313,3 +313,10 @@ def test_curves_count_closures_and_those_that_are_followed():
     still = LidCurves(np.ones((12, 2)), np.ones((12, 2)), np.ones((12, 2), dtype=bool))
     # That no eye closes is said of the footage, not of the track.
     assert lid_warnings(still) == lid_warnings(None) == ()
+
+
+def test_a_half_shut_eye_about_where_closed_begins_is_followed_by_one_a_little_wider():
+    detected = np.array([1.0, 0.45, 0.39, 0.45, 1.0, 0.45, 0.05, 0.45, 1.0])
+    mesh = np.array([1.0, 0.45, 0.43, 0.46, 1.0, 0.45, 0.43, 0.45, 1.0])
+    pairs = (np.stack([values, np.ones(9)], axis=1) for values in (detected, mesh))
+    assert LidCurves(*pairs, np.ones((9, 2), dtype=bool)).closures() == (2, 1)

@@ -15,6 +15,8 @@ from data_tools.tracking.fit.residuals import FaceState, linearise
 
 CLOSED = 0.4
 """Share of its usual opening under which an eye is closed."""
+NEAR = 0.1
+"""The same by which a mesh's eye may be wider than the one seen: half-shut eyes hover about where closed begins."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class LidCurves:
             shut = (self.detected[:, eye] < CLOSED) & self.shown[:, eye]
             for first, stop in runs(shut):
                 total += 1
-                followed += bool((self.mesh[max(0, first - 1) : stop + 1, eye] < CLOSED).any())
+                narrowest = self.mesh[max(0, first - 1) : stop + 1, eye].min()
+                followed += bool(narrowest < max(CLOSED, self.detected[first:stop, eye].min() + NEAR))
         return total, followed
 
 

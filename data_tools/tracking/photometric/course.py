@@ -13,9 +13,9 @@ OFF = 0.02
 not there: faces that are seen well, five frames long, stay below 0.01."""
 LONGEST_GAP = 1.0
 """Seconds between the frames around that can be bridged; heads move on meanwhile."""
-ASKED, FEWEST_ASKED, HARDLY = 24, 5, 0.95
-"""How many frames that are seen well are asked how far off such a way is in this film, how many at least, and what
-share of them bounds it."""
+ASKED, FEWEST_ASKED = 200, 5
+"""How many frames that are seen well are asked how far off such a way is in this film, and how many at least. The
+farthest bounds it: what blurs a frame is movement, so that the others stand stiller."""
 SLOPE = 3
 """Frames over which a movement's speed is measured where a gap begins and ends."""
 
@@ -37,7 +37,7 @@ def off_course(
         doubtful: frames that do not show the face as the others do.
         unclear: others that are less like the rest: blurred, noisy, coarse.
     """
-    pixels = lru_cache(4 * SLOPE)(pixels_of)
+    pixels = lru_cache(None)(pixels_of)
     off, sure = np.zeros(len(height), dtype=bool), np.flatnonzero(~(doubtful | unclear))
     usual = lru_cache(None)(partial(_usual, pixels, height, seconds, sure))
     for row in np.flatnonzero(doubtful | unclear):
@@ -70,15 +70,15 @@ def _usual(
     left: int,
     right: int,
 ) -> float:
-    """Distance, heights of the face, that sure frames hardly exceed from where others so many frames before and after
-    have them; infinite where too few can be asked."""
+    """Distance, heights of the face, that no sure frame exceeds from where others so many frames before and after have
+    it; infinite where too few can be asked."""
     found = []
     for row in sure[:: max(1, len(sure) // ASKED)]:
         before, after = sure[sure <= row - left], sure[sure >= row + right]
         if len(before) and len(after) and seconds[after[0]] - seconds[before[-1]] <= LONGEST_GAP:
             ways = _bridges(pixels, seconds, int(row), before, after)
             found.append(min(np.linalg.norm(pixels(int(row)) - one, axis=-1).mean() for one in ways) / height[row])
-    return float(np.quantile(found, HARDLY)) if len(found) >= FEWEST_ASKED else np.inf
+    return max(found) if len(found) >= FEWEST_ASKED else np.inf
 
 
 def _bridges(

@@ -29,6 +29,9 @@ FEWEST_POINTS, FEWEST_SHARE = 80, 0.25
 """A frame that shows fewer known points, or less of them than this share of the usual, is cut off or turned away."""
 UNLIKE_SPREADS = 2.0
 """Median residual against the usual frame's from which a frame is covered or blurred: it does not show this skin."""
+NORMAL_SPREADS = 0.67
+"""The usual frame's median residual, spreads, at least: that of a frame whose differences are spread as the atlas says.
+Of a head that hardly moves before a good camera all frames are far more alike, and one that turns looked foreign."""
 DIMMEST, GLARING = 0.35, 2.5
 """Brightness against the atlas, between which a frame's light is believed,"""
 LEAST_LIKENESS = 0.6
@@ -163,7 +166,7 @@ def unlike(agreement: Agreement, usual: Float[np.ndarray, "3"], most_spreads: fl
     points, spreads, likeness = usual
     return (
         (agreement.points < max(FEWEST_POINTS, FEWEST_SHARE * points))
-        | ~(agreement.spreads <= most_spreads * spreads)
+        | ~(agreement.spreads <= most_spreads * max(spreads, NORMAL_SPREADS))
         | (agreement.gain < DIMMEST)
         | (agreement.gain > GLARING)
         | ~(agreement.likeness >= LEAST_LIKENESS * likeness)

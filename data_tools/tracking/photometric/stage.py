@@ -18,10 +18,12 @@ from data_tools.tracking.fit.fit_result import state_arrays, state_from
 from data_tools.tracking.fit.pose_and_expression import put_frames, windows
 from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.stages import Observations
+from data_tools.tracking.photometric.atlas import SMALLEST_SPREAD
 from data_tools.tracking.photometric.course import off_course
 from data_tools.tracking.photometric.look import LEARN_STEPS, Look, choose_atlas_frames, learn_look
 from data_tools.tracking.photometric.registration import (
     LOOKAHEAD,
+    NORMAL_SPREADS,
     WINDOW,
     Clip,
     landmark_error,
@@ -47,6 +49,8 @@ on mouth and cheek makes 0.15, a mouth as it is opened once in a clip 0.1."""
 UNCLEAR, UNCLEAR_STRANGE = 1.2, 0.03
 """Median difference to the atlas against the usual one, and share of strange points beyond it, from which a frame's
 place is compared with the frames around: five of six of frames that are seen well stay below."""
+COMPARED = 16
+"""One point of the face in so many says where it is."""
 LEAST_LIKENESS = 0.7
 """Correlation of the usual frame with the atlas: below it the frames have no look in common."""
 MOST_ALONE = 0.5
@@ -190,14 +194,15 @@ def unclear_frames(off: Float[np.ndarray, " T"], strange: Float[np.ndarray, " T"
         off: median difference of each frame to the atlas.
         strange: share of each frame's points that show something else.
     """
-    return (off > UNCLEAR * np.median(off)) | (strange > np.median(strange) + UNCLEAR_STRANGE)
+    usual = max(float(np.median(off)), NORMAL_SPREADS * SMALLEST_SPREAD)
+    return (off > UNCLEAR * usual) | (strange > np.median(strange) + UNCLEAR_STRANGE)
 
 
 def surfels_in_picture(
     surfels: Surfels, state: FaceState, centre: Float[np.ndarray, "2"], row: int
 ) -> Float[np.ndarray, "N 2"]:
-    """Pixels of the surfels in one frame."""
-    places = surfels.places(state.expression[row : row + 1])[0]
+    """Pixels of some of the surfels, evenly spread, in one frame."""
+    places = surfels.places(state.expression[row : row + 1])[0, ::COMPARED]
     camera = places @ state.rotation[row].numpy().T + state.shift[row].numpy()
     return perspective(camera, state.focal, centre)
 
