@@ -206,6 +206,7 @@ flame_nerf_insta = MethodSpecification(
                     observed_directions_only=False,
                     observed_expressions_only=False,
                     observed_clothes_only=False,
+                    observed_sides_only=False,
                 ),
             ),
         ),

@@ -94,6 +94,7 @@ class UnseenViews:
     Attributes:
         colours: of the mesh's vertices, 0..1; [V, 3], on the CPU.
         solid: vertices that are part of the person and have a colour; [V], on the CPU.
+        standoff: what stands off them in the video's outlines, metres; [V].
         left_out: eighths of a grid's levels that a field shall do without around each vertex; [V], on the CPU.
         open_mouth: see there.
     """
@@ -141,7 +142,7 @@ class UnseenViews:
         moving = torch.from_numpy(track.region_faces(*INNER_REGIONS, "lips", "eyelids"))
         little[moving] = unseen[moving].float()
         self._coloured = (little * known[corners].all(dim=1)).to(device)
-        self._hair, self._standoff, unseen = found.thickness.to(device), found.standoff.to(device), unseen.to(device)
+        self._hair, self.standoff, unseen = found.thickness.to(device), found.standoff.to(device), unseen.to(device)
         there = found.is_there.to(device)[self._faces].all(dim=1)
         self._solid, self._seen, self._empty = unseen & there, ~unseen & there, ~there
         self._search: MeshSearch | None = None
@@ -219,7 +220,7 @@ class UnseenViews:
         empty = (~hit & in_shell & ~self._seen[around]) | (hit & self._empty[face])
         if math.isfinite(tolerance):
             inner_distance, inner = hits(self._hair - tolerance)
-            outer_distance, outer = hits(self._standoff + tolerance)
+            outer_distance, outer = hits(self.standoff + tolerance)
             seen = hit & self._seen[face] & (inner >= 0)
             near = torch.where(seen, torch.minimum(outer_distance, distance), distance)
             far = torch.where(seen, torch.maximum(inner_distance, distance), distance)

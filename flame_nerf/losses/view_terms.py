@@ -37,7 +37,7 @@ def view_terms(
     background: Float[Tensor, " 3"],
     shell: Float[Tensor, " F"] | None,
     open_mouth: Callable[[int], ShownFace | None] | None = None,
-    set_surface: Callable[[Tensor, Tensor], None] | None = None,
+    set_surface: Callable[[Tensor, Tensor, Tensor], None] | None = None,
     set_detail: Callable[[Tensor], None] | None = None,
 ) -> dict[str, ViewTerm]:
     """The terms that have a weight and what they need, by the name they are logged by; of what is missing there is a
@@ -50,14 +50,15 @@ def view_terms(
         background: what views are rendered on.
         shell: how far from each triangle there may be substance, metres; None for a renderer that knows no mesh.
         open_mouth: the face of a training frame with its mouth open; None where no face can be posed.
-        set_surface: takes the colours of the mesh's vertices [V, 3] and whether they are part of the person [V].
+        set_surface: takes the colours of the mesh's vertices [V, 3], whether they are part of the person [V], and what
+            stands off them, metres [V].
         set_detail: takes how many eighths of its levels, the finest, a field shall do without around each of them [V].
     """
     terms: dict[str, ViewTerm] = {}
     if weights.unseen_loss != 0.0 and subject.has_masks and shell is not None:
         views = UnseenViews(unseen, subject.track, frames, dataset, shell, open_mouth)
         if set_surface is not None:
-            set_surface(views.colours, views.solid)
+            set_surface(views.colours, views.solid, views.standoff)
         if set_detail is not None:
             set_detail(views.left_out)
         terms["unseen_loss"] = views

@@ -10,15 +10,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor
 
-from flame_nerf.canonical import (
-    CanonicalMapping,
-    CanonicalPoints,
-    EmptySpace,
-    MappingConfig,
-    PosedMesh,
-    PosedMeshCache,
-    ShellSamples,
-)
+from flame_nerf.canonical import CanonicalMapping, CanonicalPoints, EmptySpace, MappingConfig, PosedMesh, ShellSamples
+from flame_nerf.canonical.cache import PosedMeshCache
 from flame_nerf.canonical.shell import HAIR_REGIONS, INNER_REGIONS
 from flame_nerf.canonical.surface_normals import surface_normals
 from flame_nerf.field import FieldConfig, FlameNerfField, fitted_to_pixels
@@ -31,6 +24,7 @@ from flame_nerf.render.observed.detail import Detail, in_order
 from flame_nerf.render.observed.expression_hull import ExpressionHull
 from flame_nerf.render.observed.occupancy import OccupancyGrid, select
 from flame_nerf.render.observed.skipped_space import SkippedSpace
+from flame_nerf.render.observed.unfilmed import Unfilmed
 from flame_nerf.render.observed.view_cone import ViewCone
 from flame_nerf.render.renderer import Renderer
 from flame_nerf.render.sampling_config import SamplingConfig
@@ -54,7 +48,7 @@ class HeadRenderer(Renderer):
         occupancy: where it is empty.
         view_cone: directions that colours were learned for; None: all.
         expression_hull: conditions that the field was trained on; None: it is queried for any.
-        clothes: shows them from where they were filmed; None: from everywhere.
+        clothes, unfilmed: what is shown beyond the views that were filmed, of clothes and of the head; None: the field.
         falloff: what densities are multiplied by; None: nothing.
         backing, detail: the mesh behind the field, in pictures; how fine the field is where.
     """
@@ -102,6 +96,7 @@ class HeadRenderer(Renderer):
         self.occupancy = OccupancyGrid(box, sampling.occupancy)
         self.view_cone: ViewCone | None = None
         self.clothes: Clothes | None = None
+        self.unfilmed: Unfilmed | None = None
         self.expression_hull: ExpressionHull | None = None
         self._mapping: CanonicalMapping | None = None
         self._recorder: StepRecorder | None = None
@@ -151,17 +146,17 @@ class HeadRenderer(Renderer):
         return self.field.is_compiled(self.shell_thickness)
 
     def set_training_views(self, c2w: Float[Tensor, "N 3 4"], conditions: Float[Tensor, "N C"]) -> None:
-        cone = ViewCone(c2w, torch.from_numpy(self._track.canonical_vertices).mean(dim=0))
-        self.view_cone = cone if self.config.observed_directions_only else None
-        self.clothes = Clothes(self._track, self.shell_thickness, cone) if self.config.observed_clothes_only else None
-        if self.config.observed_expressions_only:
-            self.expression_hull = ExpressionHull(conditions)
+        cone, config = ViewCone(c2w, torch.from_numpy(self._track.canonical_vertices).mean(dim=0)), self.config
+        self.view_cone = cone if config.observed_directions_only else None
+        self.clothes = Clothes(self._track, self.shell_thickness, cone) if config.observed_clothes_only else None
+        self.unfilmed = Unfilmed(self._track, c2w) if config.observed_sides_only else None
+        self.expression_hull = ExpressionHull(conditions) if config.observed_expressions_only else None
 
     def set_detail(self, left_out: UInt8[Tensor, " V"]) -> None:
         self.detail.learn(left_out, torch.from_numpy(self._track.canonical_vertices))
 
-    def set_surface(self, colours: Float[Tensor, "V 3"], solid: Bool[Tensor, " V"]) -> None:
-        self.backing.learn(colours, solid, torch.from_numpy(self._track.faces).long())
+    def set_surface(self, colours: Tensor, solid: Tensor, standoff: Tensor) -> None:
+        self.backing.learn(colours, solid, standoff, torch.from_numpy(self._track.faces).long())
 
     def nearest_seen(self, condition: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
         if self.expression_hull is None:
@@ -172,16 +167,15 @@ class HeadRenderer(Renderer):
         return self.field.networks_held()
 
     def normals(self, rays: StepRays, depth: Float[Tensor, "R 1"]) -> Float[Tensor, "R 3"]:
-        ends = rays.origins + rays.directions * depth
-        return surface_normals(self.mapping, rays.moments.meshes, rays.mesh_index, ends, rays.directions)
+        where = rays.mesh_index, rays.origins + rays.directions * depth, rays.directions
+        return surface_normals(self.mapping, rays.moments.meshes, *where)
 
     def canonical_position(self, rays: StepRays, depth: Float[Tensor, "R 1"]) -> Float[Tensor, "R 3"]:
         low, high = self.field.aabb
         return (self._ends(rays, depth).points - low) / (high - low)
 
     def region(self, rays: StepRays, depth: Float[Tensor, "R 1"]) -> Int[Tensor, " R"]:
-        region = torch.from_numpy(self._track.region).long().to(self.device)
-        return region[self._ends(rays, depth).face]
+        return torch.from_numpy(self._track.region).long().to(self.device)[self._ends(rays, depth).face]
 
     def _ends(self, rays: StepRays, depth: Float[Tensor, "R 1"]) -> CanonicalPoints:
         ends = rays.origins + rays.directions * depth
@@ -195,9 +189,8 @@ class HeadRenderer(Renderer):
         box: OrientedBox | None = None,
     ) -> dict[str, Tensor]:
         samples, canonical = rays.samples, rays.canonical
-        assert samples is not None and canonical is not None, "rays are prepared first"
+        assert samples is not None and canonical is not None and canonical.directions is not None, "rays are prepared"
         points, looking = canonical.points, canonical.directions
-        assert looking is not None
         if self.view_cone is not None and (rays.novel or not self.training):
             looking = self.view_cone.nearest(points, looking)
         condition, row = self.conditioning(condition, samples)
@@ -209,11 +202,12 @@ class HeadRenderer(Renderer):
             rgb, accumulation, depth = self._recorder(*given)
         else:
             inside = None if box is None else box.within(samples.positions(rays.origins, rays.directions))
-            rgb, accumulation, depth = self._shade(*given, inside=inside, exploring=self._exploring(step))
+            exploring = self._exploring(step)
+            shaded = self._shade(*given, inside=inside, paint=rays.paint, exploring=exploring)
+            rgb, accumulation, depth = shaded
         if not self.training and self.backing.is_known:
-            rgb, accumulation, depth = self.backing.behind(
-                rgb, accumulation, depth, rays, background, self.mapping, box
-            )
+            shown = rgb, accumulation, depth
+            rgb, accumulation, depth = self.backing.behind(*shown, rays, background, self.mapping, box)
         return {
             "rgb": rgb,
             "accumulation": accumulation,
@@ -237,11 +231,13 @@ class HeadRenderer(Renderer):
         factor: Float[Tensor, " N"] | None = None,
         *,
         inside: Bool[Tensor, " N"] | None = None,
+        paint: Float[Tensor, "N 4"] | None = None,
         exploring: bool = False,
     ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 1"], Float[Tensor, "R 1"]]:
         """Colour, opacity and depth of rays from their samples in the canonical head, by tensors alone."""
         sigma, rgb = self.query_field(points, looking, condition, row)
         sigma = sigma if factor is None else sigma * factor
+        rgb = rgb if paint is None else torch.lerp(rgb, paint[:, :3], paint[:, 3:])
         if self.training and self.config.occupancy.enabled:
             self.occupancy.learn(self.occupancy.cells(points), sigma, exploring)
         if inside is not None:
@@ -311,7 +307,10 @@ class HeadRenderer(Renderer):
         rays = replace(rays, canonical=canonical)
         if self.clothes is not None and (rays.novel or not self.training):
             factor = self.clothes.narrowed(factor, self.mapping, rays)
-        return replace(rays, density_factor=factor)
+        rays = replace(rays, density_factor=factor)
+        if self.unfilmed is None or self.training:
+            return rays
+        return self.unfilmed.shaped(rays, self.mapping, self.shell_thickness, self.backing)
 
     def condition_effect(self) -> Float[Tensor, "E C"]:
         """What the field makes of a moment's condition, a linear map."""

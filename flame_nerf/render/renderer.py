@@ -146,8 +146,11 @@ class Renderer(nn.Module):
     def set_training_views(self, c2w: Float[Tensor, "N 3 4"], conditions: Float[Tensor, "N C"]) -> None:
         """Let the renderer know what training shows: cameras in the head's frame, OpenGL axes, and conditions."""
 
-    def set_surface(self, colours: Float[Tensor, "V 3"], solid: Bool[Tensor, " V"]) -> None:
-        """Let the renderer know what the mesh's vertices look like, 0..1, and which are part of the person."""
+    def set_surface(
+        self, colours: Float[Tensor, "V 3"], solid: Bool[Tensor, " V"], standoff: Float[Tensor, " V"]
+    ) -> None:
+        """Let the renderer know what the mesh's vertices look like, 0..1, which are part of the person, and how far
+        something stands off them, metres."""
 
     def set_detail(self, left_out: UInt8[Tensor, " V"]) -> None:
         """Let the renderer know how many eighths of its levels a field shall do without, the finest, at each vertex."""

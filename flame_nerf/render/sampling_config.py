@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tyro.conf import Fixed
+
 from flame_nerf.render.observed.occupancy import OccupancyConfig
 from flame_nerf.render.shell_config import ShellConfig
 from flame_nerf.runtime.old_runs import StoredConfig
@@ -43,6 +45,9 @@ class SamplingConfig(StoredConfig):
     """Collars, shoulders and hair on them, which stand off the neck, are shown from the training cameras' directions;
     beyond, they end softly within millimetres of the neck, over 6 degrees. Without, clothes that were filmed from the
     front alone come apart as one turns around the head; hair that hangs down is shown from everywhere."""
+    observed_sides_only: Fixed[bool] = True
+    """Views from outside the training cameras' directions show skin no farther off the mesh than outlines of the video
+    do, and the mesh's colours where it was filmed at a slant. Without, noses have thorns and cheeks speckle there."""
     mesh_memory: int = 1024**3
     """Bytes of posed meshes and search structures that are kept between steps, about 2 MB a frame. More saves posing
     them again, which matters for long videos; it is taken from main memory, or on CUDA from the GPU's."""

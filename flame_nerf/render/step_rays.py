@@ -47,6 +47,8 @@ class StepRays:
     """They are of a view that no camera filmed: in training, too, its colours are those that pictures show there."""
     density_factor: Float[Tensor, " N"] | None = None
     """Factors of the samples' densities; None: 1 each."""
+    paint: Float[Tensor, "N 4"] | None = None
+    """Colours that samples have in place of the field's, and how far; None: not at all."""
     recorded: bool = False
     """Of a training step whose work is recorded and replayed where it can be."""
     spare: int = 0
@@ -73,6 +75,7 @@ class StepRays:
             samples=None,
             canonical=None,
             density_factor=None,
+            paint=None,
             recorded=False,
             spare=0,
         )

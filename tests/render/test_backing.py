@@ -43,7 +43,9 @@ def renderer(track, sigma: float, solid=None) -> HeadRenderer:
     found = HeadRenderer(track, SubjectMotion(track), MappingConfig(), field, config, pixel_size=0.002).eval()
     found.query_field = lambda points, *told: (torch.full((len(points),), sigma), FIELD.expand(len(points), 3))
     count = len(track.canonical_vertices)
-    found.set_surface(COLOUR.expand(count, 3), torch.ones(count, dtype=torch.bool) if solid is None else solid)
+    found.set_surface(
+        COLOUR.expand(count, 3), torch.ones(count, dtype=torch.bool) if solid is None else solid, torch.zeros(count)
+    )
     return found
 
 

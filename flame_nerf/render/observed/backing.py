@@ -43,10 +43,12 @@ class Backing(nn.Module):
     Attributes:
         surface: colour of each vertex, 0..1, and how far it is part of the person, 0 or 1. All zero: not known, and
             pictures are as without.
+        standoff: what stands off each vertex in the video's outlines, metres.
         deep_always: see there.
     """
 
     surface: Float[Tensor, "V 4"]
+    standoff: Float[Tensor, " V"]
     deep_always: Bool[Tensor, " F"]
 
     def __init__(self, vertices: int, deep_always: Bool[Tensor, " F"]):
@@ -57,6 +59,7 @@ class Backing(nn.Module):
         """
         super().__init__()
         self.register_buffer("surface", torch.zeros(vertices, 4))
+        self.register_buffer("standoff", torch.zeros(vertices))
         self.register_buffer("deep_always", deep_always, persistent=False)
         self._known: tuple[int, bool] | None = None
 
@@ -69,19 +72,28 @@ class Backing(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         # Runs from before there was one are shown as they were. A pipeline loads its model, and then itself without.
-        state_dict.setdefault(prefix + "surface", self.surface.clone())
+        for name, values in (("surface", self.surface), ("standoff", self.standoff)):
+            state_dict.setdefault(prefix + name, values.clone())
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @torch.no_grad()
-    def learn(self, colours: Float[Tensor, "V 3"], solid: Bool[Tensor, " V"], faces: Int[Tensor, "F 3"]) -> None:
-        """Take the mesh's colours.
+    def learn(
+        self,
+        colours: Float[Tensor, "V 3"],
+        solid: Bool[Tensor, " V"],
+        standoff: Float[Tensor, " V"],
+        faces: Int[Tensor, "F 3"],
+    ) -> None:
+        """Take the mesh's colours, and what stands off it.
 
         Args:
             colours: of the vertices, 0..1.
             solid: those that have one and are part of the person. Where the person was cut off differs from frame to
                 frame: what is next to the rest, by `CUT_RINGS` triangles, is left out.
+            standoff: metres.
             faces: of the mesh.
         """
+        self.standoff.copy_(standoff)
         for _ in range(CUT_RINGS):
             cut = faces[~solid[faces].all(dim=1)]
             solid = solid.index_fill(0, cut.flatten(), False)

@@ -53,7 +53,7 @@ class Clothes(nn.Module):
         neck, rest = torch.from_numpy(track.region_faces(*NECK_REGIONS)), shell.cpu().clone()
         if neck.any() and not neck.all():
             middles, jaw = vertices[faces[neck]].mean(dim=1), vertices[faces[~neck].unique()]
-            below = _smoothly(torch.cdist(middles, jaw).amin(dim=1) / JAW)
+            below = smoothly(torch.cdist(middles, jaw).amin(dim=1) / JAW)
             rest[neck] = torch.minimum(rest[neck], torch.lerp(torch.tensor(AT_JAW), torch.tensor(NEAR), below))
         self.register_buffer("shell", shell, persistent=False)
         self.register_buffer("rest", rest.to(shell.device), persistent=False)
@@ -61,7 +61,7 @@ class Clothes(nn.Module):
     def drawn_from(self, eye: Float[Tensor, " 3"], middle: Float[Tensor, " 3"]) -> float:
         """How far they are drawn back, 0 to 1, for an eye in the head's frame that looks at the neck's middle."""
         looking = torch.nn.functional.normalize(middle - eye, dim=0)
-        return float(_smoothly(self.cone.beyond(middle[None], looking[None]) / TURN))
+        return float(smoothly(self.cone.beyond(middle[None], looking[None]) / TURN))
 
     @torch.no_grad()
     def narrowed(
@@ -90,7 +90,7 @@ class Clothes(nn.Module):
             # The mapping's canonical mesh has not moved along.
             points = points - shift.canonical[face]
         off = samples.distance[which].masked_fill(mapping.is_inside(points, face), 0.0)
-        shown = shown_share(off, self.shell[face], self.rest[face], _smoothly(beyond / TURN))
+        shown = shown_share(off, self.shell[face], self.rest[face], smoothly(beyond / TURN))
         factor = torch.ones_like(samples.distance) if factor is None else factor
         return factor.index_copy(0, which, factor[which] * shown)
 
@@ -99,7 +99,7 @@ def shown_share(
     off: Float[Tensor, "*N"], room: Float[Tensor, "*N"] | float, rest: Float[Tensor, "*N"], drawn: Tensor | float
 ) -> Float[Tensor, "*N"]:
     """How much is left of what lies `off` the mesh, drawn back by 0 to 1 from `room` to `rest`; metres."""
-    return 1 - _smoothly((off - (room + drawn * (rest - room))) / EDGE)
+    return 1 - smoothly((off - (room + drawn * (rest - room))) / EDGE)
 
 
 def _where(asked: Bool[Tensor, " N"]) -> Int[Tensor, " M"]:
@@ -107,7 +107,7 @@ def _where(asked: Bool[Tensor, " N"]) -> Int[Tensor, " M"]:
     return torch.arange(len(asked), device=asked.device) if asked.is_cuda else asked.nonzero()[:, 0]
 
 
-def _smoothly(value: Tensor) -> Tensor:
+def smoothly(value: Tensor) -> Tensor:
     """From 0 to 1 where the value does, without a kink at either end."""
     value = value.clamp(0, 1)
     return value * value * (3 - 2 * value)

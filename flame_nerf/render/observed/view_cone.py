@@ -16,6 +16,11 @@ SLACK = 0.05
 """Radians added to what the cameras span: triangles turn a little against the head, and directions with them."""
 ALL_AROUND = 0.5
 """Cameras whose mean direction is shorter than this, for unit directions, surround the head: nothing is outside."""
+KEPT = 256
+"""Training cameras that say what was filmed, spread over the video."""
+FEW = 0.02
+"""Share of them near which a view counts as filmed: what one turn of the head showed for a moment, few rays of training
+met."""
 _LEAST = 4096
 """Points below which a second thread costs more than it brings."""
 
@@ -71,3 +76,32 @@ class ViewCone(nn.Module):
         across = torch.nn.functional.normalize(directions - along * axis, dim=1)
         border = cosine * axis + sine * across
         return torch.where(along < cosine, border, directions)
+
+
+class FilmedViews(nn.Module):
+    """How far a camera stands beside what was filmed: a matter of its nearest neighbours, whatever their shape."""
+
+    _towards: Float[Tensor, "K 3"]
+    _centre: Float[Tensor, " 3"]
+
+    def __init__(self, c2w: Float[Tensor, "N 3 4"], centre: Float[Tensor, " 3"]):
+        """
+        Args:
+            c2w: training cameras in the head's frame.
+            centre: of the head, metres.
+        """
+        super().__init__()
+        kept = c2w[:: math.ceil(len(c2w) / KEPT), :, 3]
+        centre = centre.to(c2w.device)
+        self.register_buffer("_centre", centre, persistent=False)
+        self.register_buffer("_towards", torch.nn.functional.normalize(kept - centre, dim=1), persistent=False)
+        self._count = max(1, math.ceil(FEW * len(kept)))
+
+    def beyond(self, eyes: Float[Tensor, "R 3"]) -> Float[Tensor, " R"]:
+        """Radians, seen from the head's middle, by which eyes in its frame (metres) stand beside what was filmed;
+        negative where they do not."""
+        one = len(eyes) > 0 and bool((eyes == eyes[:1]).all())
+        towards = torch.nn.functional.normalize((eyes[:1] if one else eyes) - self._centre, dim=1)
+        # A sine's root is exact where cosines of small angles are not.
+        apart = 2 * torch.asin((0.5 * torch.cdist(towards, self._towards)).clamp_max(1.0))
+        return (apart.kthvalue(self._count, dim=1).values - SLACK).expand(len(eyes))
