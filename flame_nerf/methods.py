@@ -57,6 +57,7 @@ def _optimizers(lr: float, pose_lr: float) -> dict[str, dict[str, Any]]:
         "camera_opt": _refining(pose_lr),
         "expression_opt": _refining(1e-2),
         "identity_opt": _refining(1e-2),
+        "light_opt": _refining(1e-2),
     }
 
 
@@ -123,7 +124,7 @@ flame_nerf_cpu = MethodSpecification(
 )
 
 
-UNREFINED = TrackRefinementConfig(pose=PoseRefinementConfig(calibrate=False, over_time=False))
+UNREFINED = TrackRefinementConfig(pose=PoseRefinementConfig(calibrate=False, over_time=False), light=False)
 """The published baselines take the track as it is."""
 
 
@@ -238,7 +239,7 @@ nha = MethodSpecification(
                 eval_num_rays_per_batch=4096,
                 pixel_sampler=HeadPixelSamplerConfig(frames_per_batch=4),
             ),
-            model=NhaModelConfig(),
+            model=NhaModelConfig(refinement=TrackRefinementConfig(light=False)),
         ),
         optimizers={
             "network": {
