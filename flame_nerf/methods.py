@@ -124,7 +124,7 @@ flame_nerf_cpu = MethodSpecification(
 )
 
 
-UNREFINED = TrackRefinementConfig(pose=PoseRefinementConfig(calibrate=False, over_time=False), light=False)
+UNREFINED = TrackRefinementConfig(pose=PoseRefinementConfig(calibrate=False, over_time=False))
 """The published baselines take the track as it is."""
 
 
@@ -239,7 +239,7 @@ nha = MethodSpecification(
                 eval_num_rays_per_batch=4096,
                 pixel_sampler=HeadPixelSamplerConfig(frames_per_batch=4),
             ),
-            model=NhaModelConfig(refinement=TrackRefinementConfig(light=False)),
+            model=NhaModelConfig(),
         ),
         optimizers={
             "network": {

@@ -35,7 +35,7 @@ class TrackRefinementConfig(StoredConfig):
     """Expressions over time."""
     identity: IdentityRefinementConfig = field(default_factory=IdentityRefinementConfig)
     """The one identity of all frames."""
-    light: Fixed[bool] = True
+    light: Fixed[bool] = False
     """Learn a gain of each colour over time, so that a light that drifts is not learned as colour of the skin."""
 
 

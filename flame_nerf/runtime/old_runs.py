@@ -92,7 +92,7 @@ CHANGED: dict[str, Renamed | Gone] = {
 """Options that runs may still hold, as "ConfigClass.option"; of a class, those that derive from it have them too."""
 
 
-BEFORE: dict[str, Any] = {"SamplingConfig.grazing": 0.0, "TrackRefinementConfig.light": False}
+BEFORE: dict[str, Any] = {"SamplingConfig.grazing": 0.0}
 """Options that are new, as "ConfigClass.option", with what runs older than they were trained with, where that is not
 the default."""
 

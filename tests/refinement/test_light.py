@@ -10,10 +10,8 @@ from synthetic import make_subject
 
 from flame_nerf.avatar.plain_config import config_of
 from flame_nerf.methods import flame_nerf_cpu
-from flame_nerf.refinement import TrackRefinementConfig
 from flame_nerf.refinement.light import FrameGains
 from flame_nerf.render.compositing import lit
-from flame_nerf.runtime.old_runs import StoredConfig
 
 FRAMES = 40
 
@@ -60,15 +58,11 @@ def test_the_head_is_lit_and_what_is_behind_it_is_not():
     np.testing.assert_allclose(shown, opacity * head * gains[which] + (1 - opacity) * behind)
 
 
-def test_runs_and_avatars_of_before_have_none():
-    assert TrackRefinementConfig().light
-    old = TrackRefinementConfig.__new__(TrackRefinementConfig)
-    StoredConfig.__setstate__(old, {"expression": TrackRefinementConfig().expression})
-    assert not old.light
-    packed = {"method": "flame-nerf-cpu", "model": {"refinement": {"pose": {"calibrate": True}}}}
-    assert not config_of(packed, "old.zip").pipeline.model.refinement.light
-    packed["model"]["refinement"]["light"] = True
-    assert config_of(packed, "new.zip").pipeline.model.refinement.light
+def test_packed_avatars_of_before_keep_what_they_were_trained_with():
+    packed = {"method": "flame-nerf-cpu", "model": {"sampling": {"step": 0.0025}}}
+    assert config_of(packed, "old.zip").pipeline.model.sampling.grazing == 0.0
+    packed["model"]["sampling"]["grazing"] = 0.03
+    assert config_of(packed, "new.zip").pipeline.model.sampling.grazing == 0.03
 
 
 def test_a_checkpoint_of_before_is_gone_on_with():
@@ -88,6 +82,7 @@ def drifting(tmp_path_factory):
         picture = cv2.imread(str(frame.file_path)) * np.exp(log_gain[frame.timestep, ::-1]) * 0.8
         cv2.imwrite(str(frame.file_path), picture.clip(0, 255))
     config = copy.deepcopy(flame_nerf_cpu.config)
+    config.pipeline.model.refinement.light = True
     config.data = config.pipeline.datamanager.data = subject.root
     config.output_dir, config.experiment_name, config.timestamp = folder, "light", "t"
     config.vis, config.max_num_iterations = "tensorboard", 300

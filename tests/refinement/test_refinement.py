@@ -284,12 +284,9 @@ def test_what_has_not_begun_changes_nothing(posed):
     same, shift = module.corrected(torch.tensor([1, 2]), condition, step=10)
     assert shift is None
     assert torch.equal(same, condition)
-    # A light moves nothing: it is there from the first step on.
-    first = {"light_regularizer"}
-    assert set(module.penalties(10)) == first
-    later = {"pose_regularizer", "expression_regularizer", "identity_regularizer"}
-    assert set(module.penalties(10_000)) == first | later
-    assert set(module.parameters_by_group()) == {"camera_opt", "expression_opt", "identity_opt", "light_opt"}
+    assert module.penalties(10) == {}
+    assert set(module.penalties(10_000)) == {"pose_regularizer", "expression_regularizer", "identity_regularizer"}
+    assert set(module.parameters_by_group()) == {"camera_opt", "expression_opt", "identity_opt"}
 
 
 def test_without_a_head_model_expressions_cannot_be_refined(posed):
