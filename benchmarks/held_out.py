@@ -153,6 +153,7 @@ def train_method(args: argparse.Namespace, use_expression: bool, output: Path):
     if args.with_refinement or args.without_refinement:
         pose.calibrate = args.with_refinement
     pose.over_time = args.over_time
+    config.pipeline.model.refinement.light = args.with_light
     config.output_dir, config.vis = output, "tensorboard"
     config.experiment_name, config.timestamp = "held_out", "with" if use_expression else "without"
     config.machine.seed = args.seed
@@ -207,6 +208,7 @@ def main() -> None:
     calibrated.add_argument("--without-refinement", action="store_true", help="train on the track as it is")
     calibrated.add_argument("--with-refinement", action="store_true", help="calibrate the poses of any track")
     parser.add_argument("--over-time", action="store_true", help="also refine the poses over the video")
+    parser.add_argument("--with-light", action="store_true", help="also learn a gain of each colour over time")
     parser.add_argument("--refine-pose", action="store_true", help="also refine each held-out frame's pose on itself")
     parser.add_argument("--output", type=Path, default=Path("outputs/held_out"))
     args = parser.parse_args()

@@ -10,6 +10,7 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from flame_nerf.losses.functions import color_loss
+from flame_nerf.render.compositing import lit
 from flame_nerf.render.picture import camera_rays
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def refine_pose_on_frame(
             chosen = pixels[torch.randint(len(pixels), (rays,), device=model.device)]
             bundle = camera_rays(camera, moments, pose, color, correction).part(chosen)
             outputs = model.renderer(model.renderer.prepare(bundle, model.renderer.known_empty()), condition)
+            outputs = lit(outputs, bundle.mesh_index, moments.gains)
             optimizer.zero_grad()
             color_loss(outputs["rgb"], target[chosen]).backward(inputs=[correction])
             optimizer.step()

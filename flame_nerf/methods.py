@@ -57,6 +57,7 @@ def _optimizers(lr: float, pose_lr: float) -> dict[str, dict[str, Any]]:
         "camera_opt": _refining(pose_lr),
         "expression_opt": _refining(1e-2),
         "identity_opt": _refining(1e-2),
+        "light_opt": _refining(1e-2),
     }
 
 

@@ -30,6 +30,7 @@ from flame_nerf.losses.weights import LossStarts, LossWeights
 from flame_nerf.motion import PosedFrame, SubjectMotion, filmed_path, head_of, open_mouth, without_timestep
 from flame_nerf.refinement import TrackRefinement, TrackRefinementConfig
 from flame_nerf.render.background import Background
+from flame_nerf.render.compositing import lit
 from flame_nerf.render.conditioning import Conditioning, LatentCodes
 from flame_nerf.render.head_renderer import HeadRenderer
 from flame_nerf.render.moments import Timeline
@@ -227,6 +228,7 @@ class FlameNerfModel(Model):
         if self.training:
             rays = self.training_rays.prepare(ray_bundle, self.step)
             outputs = self.renderer(rays, self.conditioning(rays.moments), self.step)
+            outputs = lit(outputs, rays.mesh_index, self.refinement.gains_of(rays.moments.timesteps))
             return outputs | {"directions_norm": ray_bundle.metadata["directions_norm"]}
         with self.shown_weights(), torch.no_grad():
             moments, mesh_index = self.timeline.of_rays(ray_bundle, self.override)

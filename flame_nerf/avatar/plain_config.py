@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 from flame_nerf.runtime.errors import AvatarError
-from flame_nerf.runtime.old_runs import current_name
+from flame_nerf.runtime.old_runs import current_name, value_before
 
 if TYPE_CHECKING:
     from flame_nerf.training.trainer import FlameNerfTrainerConfig
@@ -102,6 +102,10 @@ def _fill(config: Any, values: Any, where: str, path: str) -> None:
         raise AvatarError(f"{where}: {path} must be a group of settings; pack the avatar again")
     known = {field.name for field in dataclasses.fields(config)} - TRAINING_ONLY
     hints = typing.get_type_hints(type(config))
+    for absent in known - values.keys():
+        before = value_before(type(config), absent)
+        if before is not dataclasses.MISSING:
+            setattr(config, absent, before)
     for name, value in values.items():
         full = f"{path}.{name}"
         if name not in known:

@@ -51,6 +51,8 @@ class LossWeights(StoredConfig):
     """Size of the corrections of the expression, squared deviations. Larger keeps expressions closer to the track."""
     identity_regularizer: float = 0.5
     """Size of the correction of the identity, squared deviations. Larger keeps the head's shape closer to the track."""
+    light_regularizer: Fixed[float] = 1.0
+    """Size and speed of the frames' gains, squared logarithms."""
 
 
 @dataclass

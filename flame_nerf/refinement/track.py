@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from tyro.conf import Fixed
 
 from flame_nerf.canonical.mesh_shift import MeshShift
 from flame_nerf.heads import HeadModel
 from flame_nerf.heads.eyes import personal_head
 from flame_nerf.refinement.expression import ExpressionRefinement, ExpressionRefinementConfig
 from flame_nerf.refinement.identity import IdentityRefinement, IdentityRefinementConfig
+from flame_nerf.refinement.light import FrameGains
 from flame_nerf.refinement.pose import PoseRefinement, PoseRefinementConfig
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.subject import Subject
@@ -33,10 +35,12 @@ class TrackRefinementConfig(StoredConfig):
     """Expressions over time."""
     identity: IdentityRefinementConfig = field(default_factory=IdentityRefinementConfig)
     """The one identity of all frames."""
+    light: Fixed[bool] = False
+    """Learn a gain of each colour over time, so that a light that drifts is not learned as colour of the skin."""
 
 
 class TrackRefinement(nn.Module):
-    """Corrections of pose, expression and identity; each with a group of parameters, a start step and a penalty."""
+    """Corrections of pose, expression, identity and light; each with its parameters, a start step and a penalty."""
 
     def __init__(
         self,
@@ -63,6 +67,7 @@ class TrackRefinement(nn.Module):
         track, registered = subject.track, subject.registration is not None
         centre = torch.from_numpy(track.canonical_vertices).mean(dim=0)
         self.pose = PoseRefinement(config.pose, train_c2w, train_timesteps, track.num_timesteps, centre, registered)
+        self.gains = FrameGains(train_timesteps, track.num_timesteps) if config.light else None
         self.expression: ExpressionRefinement | None = None
         self.identity: IdentityRefinement | None = None
         if not (config.expression.enabled or config.identity.enabled):
@@ -107,11 +112,17 @@ class TrackRefinement(nn.Module):
             posed = canonical.expand(len(timesteps), -1, -1) if posed is None else posed + canonical
         return condition, None if posed is None else MeshShift(posed, canonical)
 
+    def gains_of(self, timesteps: Int[Tensor, " B"] | None) -> Float[Tensor, "B 3"] | None:
+        """Gains of stored frames; None where there are none. Differentiable."""
+        return None if self.gains is None or timesteps is None else self.gains(timesteps)
+
     def parameters_by_group(self) -> dict[str, list[nn.Parameter]]:
         """Learned parameters by the optimiser they belong to."""
         groups = self.pose.parameters_by_group()
         if self.expression is not None:
             groups["expression_opt"] = [self.expression.spline.knots]
+        if self.gains is not None:
+            groups["light_opt"] = list(self.gains.parameters())
         if self.identity is not None:
             groups["identity_opt"] = [self.identity.offset]
         return groups
@@ -122,6 +133,8 @@ class TrackRefinement(nn.Module):
         late = step >= self.config.pose.over_time_start_step
         if self.pose.over_time is not None and late and self.pose.learns(step):
             penalties["pose_regularizer"] = self.pose.penalty
+        if self.gains is not None:
+            penalties["light_regularizer"] = self.gains.penalty
         if self.expression is not None and step >= START_STEP:
             penalties["expression_regularizer"] = self.expression.penalty
         if self.identity is not None and step >= START_STEP:

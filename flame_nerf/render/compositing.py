@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from flame_nerf.canonical import ShellSamples
@@ -84,6 +84,24 @@ def render_packed(
         depth=sums[:, 3:] / accumulation.clamp(min=_TINY),
         weights=weights,
     )
+
+
+def lit(
+    outputs: dict[str, Tensor], mesh_index: Int[Tensor, " R"], gains: Float[Tensor, "B 3"] | None
+) -> dict[str, Tensor]:
+    """Outputs of a renderer with the head's colours times the gains of the moments; what is behind the head stays.
+
+    Differentiable in outputs and gains.
+
+    Args:
+        outputs: rgb [R, 3], accumulation [R, 1] and background [R, 3] or [3] of rays.
+        mesh_index: which of the B moments each ray shows.
+        gains: of the moments; None: 1.
+    """
+    if gains is None:
+        return outputs
+    behind = (1 - outputs["accumulation"]) * outputs["background"]
+    return {**outputs, "rgb": (outputs["rgb"] - behind) * gains[mesh_index] + behind}
 
 
 def _is_compiled(sigma: Tensor, rgb: Tensor, background: Tensor, samples: ShellSamples) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -66,7 +67,9 @@ class Timeline:
         """
         timestep = stored_row(camera, self.train_timesteps, override is not None, default=self.default_timestep)
         if timestep is not None:
-            return self.at([timestep], corrected="as_tracked" not in (camera.metadata or {}))
+            corrected = "as_tracked" not in (camera.metadata or {})
+            moments = self.at([timestep], corrected=corrected)
+            return self._as_filmed(moments) if corrected and "frame_idx" in (camera.metadata or {}) else moments
         frame = (override or unstored_frame(camera, self._motion)).to(self._renderer.device)
         # A still moment is asked for again and again while the camera moves: its structures are kept.
         still = self._still
@@ -93,13 +96,18 @@ class Timeline:
         device = self._renderer.device
         if "frame_idx" in (rays.metadata or {}):
             timesteps, of_ray = torch.unique(rays.metadata["frame_idx"][:, 0], return_inverse=True)
-            return self.at(timesteps.tolist(), step=step), to_device(of_ray, device)
+            moments = self.at(timesteps.tolist(), step=step)
+            return moments if step is not None else self._as_filmed(moments), to_device(of_ray, device)
         if rays.times is None or override is not None:
             return self.of_camera(rays, override), torch.zeros(len(rays), dtype=torch.long, device=device)
         times, of_ray = torch.unique(rays.times[:, 0], return_inverse=True)
         frames = [self._motion.at_time(time).to(device) for time in times.tolist()]
         condition = torch.stack([frame.condition for frame in frames])
         return Moments([self._renderer.pose(frame) for frame in frames], condition), of_ray.to(device)
+
+    def _as_filmed(self, moments: Moments) -> Moments:
+        """Stored moments in the light of their frames. A picture from elsewhere, or of another moment, has none."""
+        return replace(moments, gains=self._refinement.gains_of(moments.timesteps))
 
     def at(self, timesteps: Sequence[int], step: int | None = None, corrected: bool = True) -> Moments:
         """Moments of the track.

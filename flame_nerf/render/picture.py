@@ -14,6 +14,7 @@ from torch import Tensor
 from flame_nerf.motion import PosedFrame
 from flame_nerf.refinement import PoseRefinement
 from flame_nerf.render.antialias import averaged, outline_pixels, places_within
+from flame_nerf.render.compositing import lit
 from flame_nerf.render.conditioning import Conditioning
 from flame_nerf.render.moments import Timeline
 from flame_nerf.render.renderer import Renderer
@@ -107,7 +108,7 @@ def render_in_parts(
     parts = []
     for start in range(0, max(1, len(rays)), size):
         part = renderer.prepare(rays.part(slice(start, start + size)), renderer.known_empty())
-        parts.append(renderer(part, condition, box=box))
+        parts.append(lit(renderer(part, condition, box=box), part.mesh_index, part.moments.gains))
     of_rays = [name for name, values in parts[0].items() if values.ndim == 2]
     return {name: torch.cat([part[name] for part in parts]) for name in of_rays}
 

@@ -23,6 +23,8 @@ class Moments:
     """Their rows of the track; None for moments that are not in it."""
     shift: MeshShift | None = None
     """How far corrections move the meshes."""
+    gains: Float[Tensor, "B 3"] | None = None
+    """What the head's colours are multiplied by where a stored frame's own picture is shown; None: 1."""
 
 
 @dataclass(frozen=True)
