@@ -12,6 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
+from scipy.ndimage import map_coordinates
 
 DEEPEST = 0.03
 """How far inside of the edge a mixture is looked for, as a share of the square root of the matte's area: 5 pixels of a
@@ -149,25 +150,12 @@ def _colours_around(
         sums.astype(np.float32).reshape(height, width, 7), (0, 0), SPREAD * edge.deepest / side,
         borderType=cv2.BORDER_ISOLATED | cv2.BORDER_CONSTANT,
     )  # fmt: skip
-    place = [((at + 0.5) / side - 0.5).astype(np.float32).reshape(1, -1) for at in (edge.column, edge.row)]
-    found = np.concatenate([_at(blurred[..., part], place) for part in (np.s_[:4], np.s_[4:])], axis=1)
+    place = np.stack([(at + 0.5) / side - 0.5 for at in (edge.row, edge.column)])
+    found = np.stack([map_coordinates(part, place, order=1, mode="nearest") for part in np.moveaxis(blurred, 2, 0)], 1)
     count = found[:, :1]
     known = count[:, 0] > 1e-3
     mean, square = np.split(found[:, 1:] / np.maximum(count, 1e-6), 2, axis=1)
     return _Colours(mean, np.maximum(square - mean**2, 0.0), known)
-
-
-def _at(grid: Float[np.ndarray, "h w C"], place: list[Float[np.ndarray, "1 N"]]) -> Float[np.ndarray, "N C"]:
-    """A grid's values between its cells. In pieces, for places beyond 32767 are too many for a remapping."""
-    count, most = place[0].shape[1], 32_000
-    grid = np.ascontiguousarray(grid)
-    pieces = [
-        cv2.remap(
-            grid, *(axis[:, first : first + most] for axis in place), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )[0]
-        for first in range(0, count, most)
-    ]
-    return np.concatenate(pieces) if pieces else np.zeros((0, grid.shape[2]), np.float32)
 
 
 def _mixtures(picture: UInt8[np.ndarray, "H W 3"], edge: _Edge) -> _Mixtures:

@@ -71,6 +71,15 @@ def test_pickled_arrays_in_an_npz_are_refused(tmp_path, flame):
     assert not mark.exists()
 
 
+@pytest.mark.parametrize("count", [0, 2, 1000])
+def test_a_translation_of_a_moment_is_three_numbers(tmp_path, flame, count):
+    write_vhap(tmp_path / "src", make_truth("moving", count=1))
+    (path,) = (tmp_path / "src").rglob("flame_param/*.npz")
+    np.savez(path, **(dict(np.load(path)) | {"translation": np.zeros((1, count), np.float32)}))
+    with pytest.raises(ImportingError, match=r"npz: translation .*3"):
+        import_from(tmp_path / "src", tmp_path, "vhap", flame=flame)
+
+
 def test_a_union_may_point_into_the_sequences_it_lists_only(tmp_path, flame):
     for name, seed in (("306_A", 1), ("306_B", 2)):
         write_vhap(tmp_path / name, make_truth("moving", count=3, seed=seed), split=False)

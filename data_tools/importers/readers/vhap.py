@@ -169,7 +169,9 @@ def _read_parameters(path: Path) -> dict[str, np.ndarray]:
     found = read_npz(path)
     where = str(path)
     pose = [flat(found, name, where, 3 * joints).reshape(joints, 3) for name, joints in POSE_KEYS.items()]
-    values = {name: flat(found, name, where) for name in ("shape", "expr", "translation")}
+    values = {
+        name: flat(found, name, where, size) for name, size in (("shape", None), ("expr", None), ("translation", 3))
+    }
     given = {"static_offset": (), "dynamic_offset": ()} | found
     offset = flat(given, "static_offset", where)
     if len(offset) % 3:
