@@ -12,7 +12,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from scipy.ndimage import map_coordinates
 
 DEEPEST = 0.03
 """How far inside of the edge a mixture is looked for, as a share of the square root of the matte's area: 5 pixels of a
@@ -139,6 +138,9 @@ def _colours_around(
     picture: UInt8[np.ndarray, "H W 3"], edge: _Edge, row: Int[np.ndarray, " K"], column: Int[np.ndarray, " K"]
 ) -> _Colours:
     """Mean and variance of some pixels' colours around each pixel of the edge, from sums over small squares."""
+    # Loading the plugin does without.
+    from scipy.ndimage import map_coordinates
+
     side = max(1, round(edge.deepest / 2))
     height, width = (-(-length // side) for length in picture.shape[:2])
     pixels = picture[row, column].astype(np.float32)
