@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-OFF = 0.02
+OFF = 0.016
 """Mean distance of a face's points from where the frames around have them, in heights of the face, from which it is
 not there: faces that are seen well, five frames long, stay below 0.01."""
 LONGEST_GAP = 1.0
