@@ -252,41 +252,6 @@ def test_names_that_no_file_has_are_refused():
             door.check_name(name, OwnError, "here")
 
 
-def test_an_hdf5_that_claims_too_much_or_leads_elsewhere_is_refused(tmp_path):
-    h5py = pytest.importorskip("h5py")
-    from flame_nerf.runtime.door.hdf5 import open_hdf5
-
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["small"] = np.arange(3)
-        file.create_dataset("large", (10**6, 10**6), chunks=(64, 64))
-        file["elsewhere"] = h5py.ExternalLink("pipe", "/x")
-    os.mkfifo(tmp_path / "pipe")
-    with open_hdf5(tmp_path / "a.h5", OwnError) as file:
-        found = file.datasets()
-        assert found.keys() == {"small", "large"} and found["small"].read().tolist() == [0, 1, 2]
-    with pytest.raises(OwnError, match="claims float32"), open_hdf5(tmp_path / "a.h5", OwnError) as file:
-        file.datasets()["large"].read()
-
-
-def test_texts_that_all_lie_at_one_place_are_counted_one_by_one(tmp_path, monkeypatch):
-    h5py = pytest.importorskip("h5py")
-    from flame_nerf.runtime.door import hdf5
-
-    monkeypatch.setattr(hdf5, "LARGEST_DATASET", 1 << 20)
-    path = tmp_path / "a.h5"
-    with h5py.File(path, "w") as file:
-        made = file.create_dataset("names", data=["x" * 100_000, *["nose"] * 99], dtype=h5py.string_dtype())
-        start = made.id.get_offset()
-    content = bytearray(path.read_bytes())
-    with hdf5.open_hdf5(path, OwnError) as file:
-        assert file.datasets()["names"].read()[-1] == b"nose"
-    # A row is a length, and where its text lies: all are given the first one's.
-    content[start : start + 1600] = content[start : start + 16] * 100
-    path.write_bytes(content)
-    with pytest.raises(OwnError, match="names: its texts take more"), hdf5.open_hdf5(path, OwnError) as file:
-        file.datasets()["names"].read()
-
-
 def test_members_that_lie_over_each_other_are_refused(tmp_path):
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -337,25 +302,3 @@ def test_a_member_whose_name_breaks_lines_is_named_on_one(tmp_path):
     with pytest.raises(ValueError, match=r"a\.npz: x\\n\\x1b\[2J\.npy is packed by method 12") as caught:
         door.read_npz(path, ValueError)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("piece", [1 << 24, 100])
-def test_texts_of_an_hdf5_that_have_no_end_are_refused(tmp_path, monkeypatch, piece):
-    """Free space of no size, at which the HDF5 library stays for ever."""
-    h5py = pytest.importorskip("h5py")
-    from flame_nerf.runtime.door import hdf5
-
-    monkeypatch.setattr(hdf5, "PIECE", piece)
-    path = tmp_path / "a.h5"
-    with h5py.File(path, "w") as file:
-        file.create_dataset("names", data=["nose", "chin"], dtype=h5py.string_dtype())
-    with hdf5.open_hdf5(path, OwnError) as file:
-        assert list(file.datasets()["names"].read()) == [b"nose", b"chin"]
-    data = bytearray(path.read_bytes())
-    free = data.index(hdf5.HEAP) + 16
-    while data[free : free + 2] != b"\0\0":
-        free += 16 + -(-int.from_bytes(data[free + 8 : free + 16], "little") // 8) * 8
-    data[free + 8 : free + 16] = bytes(8)
-    path.write_bytes(data)
-    with pytest.raises(OwnError, match="no end"), hdf5.open_hdf5(path, OwnError):
-        pytest.fail("opened")
