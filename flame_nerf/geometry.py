@@ -211,3 +211,20 @@ def _like(points: Any, values: Any) -> Any:
     if not isinstance(values, tuple | list):
         return values
     return np.array(values, dtype=points.dtype) if isinstance(points, np.ndarray) else points.new_tensor(values)
+
+
+def barycentric(corners: Float[Tensor, "N 3 3"], points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+    """Weights of triangles' corners at what of them is about nearest to points: at the foot of the perpendicular, or
+    where it misses the triangle, near its border (cut to 0 and scaled to a sum of 1). Differentiable.
+
+    The areas of the parts, by the cross product with the normal (C. Ericson, Real-Time Collision Detection, 3.4).
+    """
+    import torch
+
+    first, second, place = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], points - corners[:, 0]
+    normal = torch.linalg.cross(first, second)
+    area = (normal * normal).sum(dim=1).clamp_min(1e-20)
+    one = (torch.linalg.cross(place, second) * normal).sum(dim=1) / area
+    two = (torch.linalg.cross(first, place) * normal).sum(dim=1) / area
+    weights = torch.stack([1 - one - two, one, two], dim=1).clamp_min(0)
+    return weights / weights.sum(dim=1, keepdim=True).clamp_min(1e-20)

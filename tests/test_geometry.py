@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from flame_nerf.geometry import (
     axis_angle_to_matrix,
+    barycentric,
     matrix_from_6d,
     matrix_to_axis_angle,
     mean_rotation,
@@ -179,3 +180,16 @@ def test_normals_of_a_ball_point_outwards(kind):
         found = vertex_normals(torch.from_numpy(lonely), torch.from_numpy(faces).long()).numpy()
     np.testing.assert_allclose(found[:-1], ball.vertices, atol=0.03)
     np.testing.assert_array_equal(found[-1], 0.0)
+
+
+def test_barycentric_weights_give_back_a_place_and_stay_on_the_triangle():
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(200, 3, 3, generator=generator)
+    weights = torch.rand(200, 3, generator=generator) + 0.05
+    weights /= weights.sum(dim=1, keepdim=True)
+    place = (weights[:, :, None] * corners).sum(dim=1)
+    normal = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    # A place off the plane has its foot's.
+    assert torch.allclose(barycentric(corners, place + 0.3 * normal), weights, atol=2e-3)
+    beyond = barycentric(corners, place + 3 * (corners[:, 0] - corners[:, 1]))
+    assert (beyond >= 0).all() and torch.allclose(beyond.sum(dim=1), torch.ones(200), atol=1e-5)

@@ -45,7 +45,8 @@ def test_texts_that_all_lie_at_one_place_are_counted_one_by_one(tmp_path, monkey
 
 
 @pytest.mark.parametrize("piece", [1 << 24, 100])
-def test_texts_of_an_hdf5_that_have_no_end_are_refused(tmp_path, monkeypatch, piece):
+@pytest.mark.parametrize("length", [0, 2**64 - 16])
+def test_texts_of_an_hdf5_that_have_no_end_are_refused(tmp_path, monkeypatch, piece, length):
     """Free space of no size, at which the HDF5 library stays for ever."""
     monkeypatch.setattr(hdf5, "PIECE", piece)
     path = tmp_path / "a.h5"
@@ -57,7 +58,7 @@ def test_texts_of_an_hdf5_that_have_no_end_are_refused(tmp_path, monkeypatch, pi
     free = data.index(hdf5.HEAP) + 16
     while data[free : free + 2] != b"\0\0":
         free += 16 + -(-int.from_bytes(data[free + 8 : free + 16], "little") // 8) * 8
-    data[free + 8 : free + 16] = bytes(8)
+    data[free + 8 : free + 16] = length.to_bytes(8, "little")
     path.write_bytes(data)
     with pytest.raises(OwnError, match="no end"), hdf5.open_hdf5(path, OwnError):
         pytest.fail("opened")

@@ -10,7 +10,7 @@ from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor, nn
 
 from flame_nerf.canonical import CanonicalMapping
-from flame_nerf.geometry import triangle_normals
+from flame_nerf.geometry import barycentric, triangle_normals
 from flame_nerf.render.step_rays import StepRays
 
 NEGLIGIBLE = 1 / 128
@@ -176,7 +176,7 @@ class Backing(nn.Module):
             assert found.distance is not None, "the search gives it where faces are not given"
             solid = ((found.distance - SHALLOW) / (DEEP - SHALLOW)).clamp(0, 1).where(~within, 1.0)
             place = part.origins + entry[:, None] * part.directions
-            surface = (_barycentric(corners, place)[:, :, None] * self.surface[mapping.faces[face]]).sum(dim=1)
+            surface = (barycentric(corners, place)[:, :, None] * self.surface[mapping.faces[face]]).sum(dim=1)
             share = solid * surface[:, 3] * (1 - out[going, 3])
             if box is not None:
                 share = share * box.within(place).reshape(share.shape)
@@ -207,13 +207,3 @@ def _next_hit(
 def _faces(corners: Float[Tensor, "R 3 3"], rays: StepRays) -> Bool[Tensor, " R"]:
     """Whether triangles turn their outsides towards where rays come from."""
     return (triangle_normals(corners) * rays.directions).sum(dim=1) < 0
-
-
-def _barycentric(corners: Float[Tensor, "N 3 3"], place: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-    """Weights of triangles' corners at places on them."""
-    areas = [
-        torch.linalg.cross(corners[:, (i + 1) % 3] - place, corners[:, (i + 2) % 3] - place).norm(dim=1)
-        for i in range(3)
-    ]
-    weights = torch.stack(areas, dim=1)
-    return weights / weights.sum(dim=1, keepdim=True).clamp_min(1e-20)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from flame_nerf.canonical import CanonicalMapping, make_search
 from flame_nerf.canonical.shell import HAIR_REGIONS, INNER_REGIONS, NECK_REGIONS
-from flame_nerf.geometry import vertex_normals
+from flame_nerf.geometry import barycentric, vertex_normals
 from flame_nerf.losses.silhouette import spread
 from flame_nerf.render.observed.backing import Backing
 from flame_nerf.render.observed.clothes import smoothly
@@ -104,7 +104,7 @@ class Unfilmed(nn.Module):
         if not backing.is_known:
             return rays
         corners = mapping.faces[face]
-        weights = _barycentric(self._canonical[corners], points)[:, :, None]
+        weights = barycentric(self._canonical[corners], points)[:, :, None]
         paint = (weights * self._paint(backing)[corners]).sum(dim=1)
         return replace(rays, paint=torch.cat([paint[:, :3], paint[:, 3:] * share[:, None]], dim=1))
 
@@ -159,14 +159,3 @@ def _of_neighbours(values: Float[Tensor, "V C"], faces: Int[Tensor, "F 3"]) -> F
     start, end = torch.cat([edges, edges.flip(1)]).unbind(dim=1)
     count = torch.bincount(start, minlength=len(values)).clamp_min(1)
     return torch.zeros_like(values).index_add_(0, start, values[end]) / count[:, None]
-
-
-def _barycentric(corners: Float[Tensor, "N 3 3"], points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-    """Weights of triangles' corners at what of them is about nearest to points."""
-    first, second, place = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], points - corners[:, 0]
-    normal = torch.linalg.cross(first, second)
-    area = (normal * normal).sum(dim=1).clamp_min(1e-20)
-    one = (torch.linalg.cross(place, second) * normal).sum(dim=1) / area
-    two = (torch.linalg.cross(first, place) * normal).sum(dim=1) / area
-    weights = torch.stack([1 - one - two, one, two], dim=1).clamp_min(0)
-    return weights / weights.sum(dim=1, keepdim=True)

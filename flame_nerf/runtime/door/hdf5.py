@@ -166,7 +166,8 @@ def _found(file: BinaryIO, wanted: bytes) -> Iterator[int]:
 
 
 def _walk(file: BinaryIO, start: int, left: int) -> int:
-    """Go through the entries of a collection to its end, of `left` at most: how many are left; -1 without an end."""
+    """Go through the entries of a collection to its end, of `left` at most: how many are left; -1 without an end, or
+    where one leads beyond it: the library's 64 bits may come round to the same place."""
     file.seek(start)
     size = int.from_bytes(file.read(16)[8:], "little")
     at, end = 16, size
@@ -178,6 +179,6 @@ def _walk(file: BinaryIO, start: int, left: int) -> int:
         number, _references, _reserved, length = struct.unpack("<HHIQ", head)
         # Of free space the length counts this header, too.
         step = length if number == 0 else 16 + -(-length // 8) * 8
-        left = left - 1 if step else -1
+        left = left - 1 if step and at + step <= end else -1
         at += step
     return left
