@@ -19,7 +19,7 @@ from flame_nerf.canonical.carry import carry_samples, carry_vectors
 from flame_nerf.canonical.frames import face_transforms, nearest_rotation, triangle_frames
 from flame_nerf.canonical.neighbourhood import Neighbourhood, blend_transforms, face_neighbours, is_exact_per_face
 from flame_nerf.canonical.posed import CanonicalPoints, PosedMesh, checked_index
-from flame_nerf.canonical.search import EmptySpace, Shell, ShellSamples
+from flame_nerf.canonical.search import EmptySpace, MarchSettings, Shell, ShellSamples
 from flame_nerf.canonical.shell import march_shell
 from flame_nerf.runtime.old_runs import StoredConfig
 from flame_nerf.subject import SubjectError
@@ -274,6 +274,7 @@ class CanonicalMapping:
         step: float,
         behind: float = float("inf"),
         grazing: float = 0.0,
+        through: bool = False,
         near: float = 0.0,
         far: float = 1e3,
         max_samples: int = 1024,
@@ -298,12 +299,7 @@ class CanonicalMapping:
             origins,
             directions,
             shell=self._prepared_shell(thickness, isinstance(shell, (int, float))),
-            step=step,
-            behind=behind,
-            grazing=grazing,
-            near=near,
-            far=far,
-            max_samples=max_samples,
+            settings=MarchSettings(step, behind, grazing, through, near, far, max_samples),
             jitter=jitter,
             generator=generator,
             empty=empty,

@@ -27,6 +27,8 @@ class MarchSettings:
     grazing: float
     """Distance after that hit at which it ends though it is not so deep; at `behind` or less, every ray ends `behind`
     after its hit."""
+    through: bool
+    """Whether a ray that leaves the mesh before its end, or is never so deep in it, goes on to what it hits next."""
     near: float
     """Nothing is sampled before this distance along the ray."""
     far: float

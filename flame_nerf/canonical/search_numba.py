@@ -15,6 +15,7 @@ from flame_nerf.canonical.frames import SLIVER_RATIO
 from flame_nerf.canonical.search import CoarseSpace, EmptySpace, MarchSettings, Shell, ShellSamples
 from flame_nerf.kernels.cells import cells_per_metre
 from flame_nerf.kernels.cpu.threads import run_in_chunks
+from flame_nerf.kernels.ray_ends import LAYERS
 
 LEAF_SIZE = 8
 """Triangles that a leaf of the CPU tree holds at most; at least half as many."""
@@ -63,9 +64,9 @@ class NumbaSearch:
     """CPU search: one tree over the canonical triangles, refitted to every posed mesh (0.2 ms for a head)."""
 
     def __init__(self, faces: Int[Tensor, "F 3"], vertices: Float[Tensor, "V 3"]):
-        from flame_nerf.kernels.cpu import march, rays, tree
+        from flame_nerf.kernels.cpu import march, ray_ends, rays, tree
 
-        self._kernels, self._marching, self._casting = tree, march, rays
+        self._kernels, self._marching, self._casting, self._ending = tree, march, rays, ray_ends
         self._faces = np.ascontiguousarray(faces.cpu().numpy().astype(np.int64))
         self._leaves = 1
         while self._leaves * LEAF_SIZE < len(self._faces):
@@ -172,7 +173,7 @@ class NumbaSearch:
         rays = len(origins)
         counts = torch.empty(rays, dtype=torch.int64)
         near, far, step = map(np.float32, (settings.near, settings.far, settings.step))
-        behind, grazing = np.float32(settings.behind), np.float32(settings.grazing)
+        ending = np.float32(settings.behind), np.float32(settings.grazing), LAYERS if settings.through else 0
         cast = self._addresses(handles), mesh_index.numpy(), origins.numpy(), directions.numpy()
         stop = np.full(rays, np.inf, np.float32)
         march = (
@@ -191,8 +192,8 @@ class NumbaSearch:
             integers = [torch.empty(room, dtype=torch.int64) for _ in range(3)]
             reals = [torch.empty(room, dtype=torch.float32) for _ in range(3)]
             ray, mesh, face, t_start, t_end, distance = (x.numpy() for x in integers + reals)
-            if np.isfinite(behind):
-                self._casting.stop_behind(begin, end, *cast, near, self._leaves, self._order, behind, grazing, stop)
+            if np.isfinite(settings.behind):
+                self._ending.stop_behind(begin, end, *cast, near, self._leaves, self._order, *ending, stop)
             used, skipped = self._marching.sample_shell(
                 begin, end, *cast, *march, packets, *known, counts.numpy(), ray, mesh, t_start, t_end, face, distance
             )

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from flame_nerf.canonical.search import EmptySpace, MarchSettings, Shell, ShellSamples
+from flame_nerf.kernels.ray_ends import LAYERS
 from flame_nerf.kernels.warp.launch import addresses, launch, load_warp, torch_stream, upload, wrap
 
 
@@ -135,8 +136,8 @@ class WarpSearch:
             [
                 wrap(meshes, wp.uint64), wrap(bounds, wp.vec3), wrap(mesh_index), self._vec3(origins),
                 self._vec3(directions), wrap(start), wrap(shell.derived["values"]), shell.most, settings.near,
-                settings.far, settings.step, min(settings.behind, 1e30), settings.grazing, per_ray, *known,
-                wrap(counts), wrap(skipped), *dense,
+                settings.far, settings.step, min(settings.behind, 1e30), settings.grazing,
+                LAYERS if settings.through else 0, per_ray, *known, wrap(counts), wrap(skipped), *dense,
             ],
             device,
         )  # fmt: skip

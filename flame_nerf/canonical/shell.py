@@ -28,12 +28,7 @@ def march_shell(
     directions: Float[Tensor, "R 3"],
     *,
     shell: Shell,
-    step: float,
-    behind: float,
-    grazing: float,
-    near: float,
-    far: float,
-    max_samples: int,
+    settings: MarchSettings,
     jitter: bool,
     generator: torch.Generator | None,
     empty: EmptySpace | None = None,
@@ -42,17 +37,16 @@ def march_shell(
 
     A ray is cut into pieces ``[(k + u) step, (k + u + 1) step]``, u uniform in [0, 1) for the whole ray with ``jitter``
     and 0 without. A piece is kept where the distance from its middle to the mesh is at most the thickness of the shell
-    at the nearest face, between ``near`` and ``far``, and not behind the ray's end: where it is ``behind`` metres below
-    the plane of the face that it hits first after ``near``, or ``grazing`` metres after that hit if that comes sooner,
-    though never less than ``behind`` after it. Were it cut at a distance instead, rays that graze the mesh would end in
-    the middle of the surface. Nothing that meets this is left out, but for what exceeds ``max_samples`` on a ray.
+    at the nearest face, between ``near`` and ``far``, and not behind the ray's end, see `flame_nerf.kernels.ray_ends`.
+    Nothing that meets this is left out, but for what exceeds ``max_samples`` on a ray.
 
     Args:
         search, handles: the structure and its posed meshes.
         mesh_index: posed mesh of each ray.
         origins: world metres.
         directions: of unit length.
-        shell, step, behind, grazing, near, far: metres.
+        shell: thickness of each face's, metres.
+        settings: the pieces, and between where they lie.
         generator: of the jitter; on the rays' device.
         empty: samples in there are left out.
 
@@ -61,10 +55,10 @@ def march_shell(
 
     Note: nothing here is differentiable; use :meth:`ShellSamples.positions` for a gradient to the rays.
     """
-    if not step > 0:
-        raise ValueError(f"step must be a positive number of metres, got {step}")
-    if max_samples < 1:
-        raise ValueError(f"max_samples must be at least 1, got {max_samples}")
+    if not settings.step > 0:
+        raise ValueError(f"step must be a positive number of metres, got {settings.step}")
+    if settings.max_samples < 1:
+        raise ValueError(f"max_samples must be at least 1, got {settings.max_samples}")
     rays, device = len(origins), origins.device
     summed = origins.detach().sum() + directions.detach().sum()
     if device.type == "cpu":
@@ -83,7 +77,7 @@ def march_shell(
         directions.detach().to(torch.float32).contiguous(),
         start,
         shell,
-        MarchSettings(step, behind, grazing, near, far, max_samples),
+        settings,
         empty,
     )
     # On CUDA a march finds nothing along such rays, and has waited for the GPU already.

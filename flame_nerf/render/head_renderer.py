@@ -283,6 +283,7 @@ class HeadRenderer(Renderer):
             shell=self.shell_thickness,
             behind=config.behind,
             grazing=config.grazing,
+            through=not self.training,
             step=config.step,
             near=NEAR,
             far=FAR,

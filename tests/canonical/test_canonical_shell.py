@@ -11,32 +11,45 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flame_nerf.canonical import region_shell
+from flame_nerf.kernels.ray_ends import CHORD, PAST
 
 
-def first_hits(origins: np.ndarray, directions: np.ndarray, vertices: np.ndarray, faces: np.ndarray, near: float):
-    """Distance to the first triangle after ``near``, inf where there is none, and the cosine with its normal: 3x3
-    systems solved one by one."""
+def hits_along(origin: np.ndarray, direction: np.ndarray, vertices: np.ndarray, faces: np.ndarray, near: float):
+    """Distances [H] to all triangles that a ray meets from ``near`` on, in order, and the cosines with their normals:
+    3x3 systems solved one by one."""
     a, b, c = (vertices[faces[:, corner]] for corner in range(3))
-    hits, cosines = np.full(len(origins), np.inf), np.ones(len(origins))
     normals = np.cross(b - a, c - a)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
-    for ray, (origin, direction) in enumerate(zip(origins, directions, strict=True)):
-        matrix = np.stack((b - a, c - a, np.broadcast_to(-direction, a.shape)), axis=-1)
-        solvable = np.abs(np.linalg.det(matrix)) > 1e-18
-        u, v, t = np.linalg.solve(matrix[solvable], (origin - a[solvable])[..., None])[..., 0].T
-        inside = (u >= 0) & (v >= 0) & (u + v <= 1) & (t >= near)
-        if inside.any():
-            hits[ray] = t[inside].min()
-            cosines[ray] = abs(normals[solvable][inside][t[inside].argmin()] @ direction)
-    return hits, cosines
+    matrix = np.stack((b - a, c - a, np.broadcast_to(-direction, a.shape)), axis=-1)
+    solvable = np.abs(np.linalg.det(matrix)) > 1e-18
+    u, v, t = np.linalg.solve(matrix[solvable], (origin - a[solvable])[..., None])[..., 0].T
+    inside = (u >= 0) & (v >= 0) & (u + v <= 1) & (t >= near)
+    order = t[inside].argsort()
+    return t[inside][order], (normals[solvable][inside] @ direction)[order]
+
+
+def end_of(hits: np.ndarray, cosines: np.ndarray, behind: float, grazing: float, through: bool) -> float:
+    """Where a ray ends that meets triangles there: as `flame_nerf.kernels.ray_ends` says, told once more."""
+    if len(hits) == 0:
+        return np.inf
+    entry, cosine = hits[0], cosines[0]
+    stop = entry + max(behind, min(behind / max(abs(cosine), 1e-9), grazing))
+    later = hits > entry + PAST
+    if not through or not later.any():
+        return stop
+    out, other = hits[later][0], cosines[later][0]
+    shallow = (out - entry) * (abs(cosine) + abs(other)) / CHORD < behind
+    if cosine * other >= 0 or not (out < stop or shallow):
+        return stop
+    beyond = hits > out + PAST
+    return end_of(hits[beyond], cosines[beyond], behind, grazing, through)
 
 
 def check_against_dense_march(
-    samples, origins, directions, vertices, faces, shell, *, step, behind, near, far, start, grazing=0.0
+    samples, origins, directions, vertices, faces, shell, *, step, behind, near, far, start, grazing=0.0, through=False
 ) -> int:  # fmt: skip
     """Every piece of a ray that must be there is, and no other; those within rounding of a border may be either."""
     origins, directions, vertices = (np.asarray(x, float) for x in (origins, directions, vertices))
-    hits, cosines = first_hits(origins, directions, vertices, faces, near) if np.isfinite(behind) else (None, None)
     offsets = samples.offsets.numpy()
     centre = 0.5 * (vertices.min(0) + vertices.max(0))
     radius = 0.5 * np.linalg.norm(vertices.max(0) - vertices.min(0)) + shell.max()
@@ -54,8 +67,9 @@ def check_against_dense_march(
         margin_of_all = np.where(tied, shell[None] - nearest[:, None], np.inf).min(axis=1)
         margin_of_any = np.where(tied, shell[None] - nearest[:, None], -np.inf).max(axis=1)
         stop = far
-        if hits is not None:
-            stop = min(far, hits[ray] + max(behind, min(behind / max(cosines[ray], 1e-9), grazing)))
+        if np.isfinite(behind):
+            met = hits_along(origins[ray], directions[ray], vertices, faces, near)
+            stop = min(far, end_of(*met, behind, grazing, through))
         slack = 5e-6
         # A ray through an edge may be counted as hit by either side of it; the tolerance is that of the stop.
         surely = (margin_of_all > slack) & (middle > near + slack) & (middle < stop - slack)
@@ -90,6 +104,9 @@ def head():
         {"grazing": 0.05},
         {"grazing": 0.02, "distance": 0.05},
         {"grazing": 0.005},
+        {"through": True},
+        {"through": True, "behind": 0.03},
+        {"through": True, "grazing": 0.05, "behind": 0.005},
         {"shell": "thin"},
         {"shell": "thick", "step": 0.009},
         {"shell": "nothing on half"},
@@ -109,7 +126,7 @@ def test_nothing_of_the_shell_is_missed(head, backend, case):
         "nothing on half": np.where(mixed > 0.02, 0.0, 0.012),
     }[case.get("shell", "mixed")]
     settings_ = {"step": 0.0023, "behind": 0.012, "near": 0.0, "far": 10.0} | {
-        key: case[key] for key in ("step", "behind", "grazing", "near", "far") if key in case
+        key: case[key] for key in ("step", "behind", "grazing", "through", "near", "far") if key in case
     }
     mapping = make(canonical, faces, backend=backend)
     origins, directions = camera_rays(np.random.default_rng(1), 16, case.get("distance", 0.6))
@@ -244,6 +261,35 @@ def test_rays_end_at_a_depth_below_a_sphere(backend):
     assert ((after - expected).abs() <= slack.clamp(max=0.004)).all(), after - expected
     # Cut at a distance, a ray that grazes the sphere would not be half as deep.
     assert (after[cosine < 0.4] > 2 * behind).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_cuts_a_corner_or_is_thin_goes_on(backend):
+    """Three spheres in a row: a thin one like an ear, then a head's size, then one that only grazing rays come to."""
+    radii, middles, behind, step = (0.004, 0.1, 0.05), (0.1, 0.3, 0.6), 0.012, 0.001
+    unit, triangles = oracle.icosphere(24)
+    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
+    beside = (0.0, 0.0966, 0.099)
+    places = [np.array([beside[i], 0, middle]) for i, middle in zip((0, 0, 2), middles, strict=True)]
+    vertices = np.concatenate([r * unit + at for r, at in zip(radii, places, strict=True)]).astype(np.float32)
+    faces = np.concatenate([triangles + i * len(unit) for i in range(3)])
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
+    mapping = make((vertices @ turn.numpy()).astype(np.float32), faces, backend=backend)
+    origins = torch.tensor([[x, 0.0, 0.0] for x in (0.0, 0.07, 0.0966)]) @ turn
+    directions = torch.tensor([[0.0, 0.0, 1.0]]).repeat(3, 1) @ turn
+
+    def ends(through: bool) -> list[float]:
+        samples = mapping.sample_shell(
+            [mapping.pose(mapping.canonical_vertices)], torch.zeros(3, dtype=torch.int64), origins.contiguous(),
+            directions.contiguous(), shell=0.09, step=step, behind=behind, through=through,
+        )  # fmt: skip
+        return samples.t_end[samples.offsets[1:] - 1].tolist()
+
+    entries = [middle - (radius**2 - at**2) ** 0.5 for middle, radius, at in ((0.3, 0.1, 0.07), (0.3, 0.1, 0.0966))]
+    assert ends(False) == pytest.approx([0.096 + behind, entries[0] + behind, entries[1] + behind], abs=3 * step)
+    # Past the ear into the head; the same where the head is deep; past a corner of it, into the last sphere.
+    last = 0.6 - (0.05**2 - (0.099 - 0.0966) ** 2) ** 0.5
+    assert ends(True) == pytest.approx([0.2 + behind, entries[0] + behind, last + behind], abs=3 * step)
 
 
 def test_shell_of_regions():

@@ -138,7 +138,7 @@ def test_warp_finds_nothing_along_rays_that_are_not_finite(head, bad, where):
     canonical, posed, faces, _ = head
     origins, directions = (values[:4].clone() for values in camera_rays(np.random.default_rng(9), 50, 0.6))
     (origins if where == "origin" else directions)[1:, 1] = bad
-    settings = MarchSettings(step=0.002, behind=0.02, grazing=0.05, near=0.02, far=20.0, max_samples=256)
+    settings = MarchSettings(step=0.002, behind=0.02, grazing=0.05, through=True, near=0.02, far=20.0, max_samples=256)
     search = make_search(as_tensor(faces), as_tensor(canonical), "warp")
     found = search.march(
         [search.build(as_tensor(posed))],

@@ -42,9 +42,8 @@ _CRACK = np.float32(1e-5)
 """Barycentric coordinates may be this far below zero: it closes the cracks between triangles."""
 _GRAZED = np.float32(1 + 1e-6)
 """Rounding must not lose a ray that only grazes a box."""
-_LEAST = np.float32(1e-12)
+LEAST = np.float32(1e-12)
 """Components of a direction nearer to zero than this are moved away from it before they are inverted."""
-_TINY = np.float32(1e-30)
 
 
 @nb.njit(**INLINE)
@@ -56,7 +55,7 @@ def _load(i, used, origins, directions, w):
             d = directions[ray, axis]
             w[OX + axis * LANES + lane] = origins[ray, axis]
             w[DX + axis * LANES + lane] = d
-            w[IX + axis * LANES + lane] = ONE / (d if abs(d) > _LEAST else _LEAST)
+            w[IX + axis * LANES + lane] = ONE / (d if abs(d) > LEAST else LEAST)
         w[BEST + lane] = FAR if lane < used else NOBODY
         w[SLOT + lane] = NOBODY
 
@@ -130,7 +129,7 @@ def _meet_leaf(count, leaves, node, triangles, least, w):
 
 
 @nb.njit(**INLINE)
-def _cast_packet(count, leaves, triangles, boxes, least, w, stack):
+def cast_packet(count, leaves, triangles, boxes, least, w, stack):
     """What the packet in the workspace meets first, at ``least`` or farther."""
     top = 1
     stack[0] = 0
@@ -226,7 +225,7 @@ def cast(begin, end, triangles, boxes, leaves, order, origins, directions, dista
         i = packet * LANES
         used = min(LANES, len(origins) - i)
         _load(i, used, origins, directions, w)
-        _cast_packet(count, leaves, triangles, boxes, ZERO, w, stack)
+        cast_packet(count, leaves, triangles, boxes, ZERO, w, stack)
         for lane in range(used):
             ray, slot = i + lane, int(w[SLOT + lane])
             if slot < 0:
@@ -239,23 +238,15 @@ def cast(begin, end, triangles, boxes, leaves, order, origins, directions, dista
 
 
 @nb.njit(**INLINE)
-def _cast_own(i, end, addresses, mesh_index, origins, directions, near, leaves, count, w, stack):
+def cast_own(i, end, addresses, mesh_index, origins, directions, near, leaves, count, w, stack):
     """Cast the rays from i on that have one mesh, a packet at most, at that mesh: how many they are, its triangles."""
     mesh = mesh_index[i]
     used = same_mesh(mesh_index, i, end)
     _load(i, used, origins, directions, w)
     triangles = nb.carray(pointer(addresses[mesh, 0]), (count, TRIANGLE))
     boxes = nb.carray(pointer(addresses[mesh, 1]), (2 * leaves - 1, BOX))
-    _cast_packet(count, leaves, triangles, boxes, near, w, stack)
+    cast_packet(count, leaves, triangles, boxes, near, w, stack)
     return used, triangles
-
-
-@nb.njit(**INLINE)
-def _steepness(t, direction):
-    """Cosine, without its sign, between a triangle's normal and a direction of unit length."""
-    nx, ny, nz = t[4] * t[8] - t[5] * t[7], t[5] * t[6] - t[3] * t[8], t[3] * t[7] - t[4] * t[6]
-    along = nx * direction[0] + ny * direction[1] + nz * direction[2]
-    return abs(along) / max(np.sqrt(nx * nx + ny * ny + nz * nz), _TINY)
 
 
 @nb.njit(**KERNEL)
@@ -267,32 +258,11 @@ def first_hit(begin, end, addresses, mesh_index, origins, directions, near, leav
     stack = np.empty(STACK, np.int64)
     i = begin
     while i < end:
-        used, _ = _cast_own(i, end, addresses, mesh_index, origins, directions, near, leaves, count, w, stack)
+        used, _ = cast_own(i, end, addresses, mesh_index, origins, directions, near, leaves, count, w, stack)
         for lane in range(used):
             slot = int(w[SLOT + lane])
             distance[i + lane] = w[BEST + lane] if slot >= 0 else np.float32(np.inf)
             face[i + lane] = order[slot] if slot >= 0 else -1
-        i += used
-
-
-@nb.njit(**KERNEL)
-def stop_behind(begin, end, addresses, mesh_index, origins, directions, near, leaves, order, behind, grazing, stop):
-    """Where each of rays[begin:end], of unit length, ends (inf: nowhere): where it is ``behind`` deep below the plane
-    of the first triangle of its own mesh that it meets from ``near`` on, but at most ``grazing`` after it meets that;
-    and never less than ``behind`` after it."""
-    count = len(order)
-    w = np.empty(WORKSPACE, np.float32)
-    stack = np.empty(STACK, np.int64)
-    i = begin
-    while i < end:
-        used, triangles = _cast_own(i, end, addresses, mesh_index, origins, directions, near, leaves, count, w, stack)
-        for lane in range(used):
-            slot = int(w[SLOT + lane])
-            if slot < 0:
-                stop[i + lane] = np.float32(np.inf)
-                continue
-            steepness = max(_steepness(triangles[slot], directions[i + lane]), _LEAST)
-            stop[i + lane] = w[BEST + lane] + max(behind, min(behind / steepness, grazing))
         i += used
 
 

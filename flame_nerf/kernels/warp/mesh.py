@@ -3,8 +3,11 @@
 
 import warp as wp
 
+from flame_nerf.kernels.ray_ends import CHORD, PAST
+
 wp.set_module_options({"enable_backward": False})
 
+_PAST, _CHORD = wp.constant(PAST), wp.constant(CHORD)
 _MAT34 = wp.types.matrix(shape=(3, 4), dtype=wp.float32)
 
 
@@ -80,6 +83,7 @@ def march(
     step: float,
     behind: float,
     grazing: float,
+    layers: int,
     max_samples: int,
     density: wp.array(dtype=float),
     least_density: float,
@@ -118,9 +122,31 @@ def march(
         if behind < 1.0e30:
             # From `near` on, and no farther than anything will be sampled.
             hit = wp.mesh_query_ray(mesh, origin + near * direction, direction, t_high - near)
-            if hit.result:
-                steepness = wp.max(wp.abs(wp.dot(hit.normal, direction)), 1.0e-12)
-                t_high = wp.min(t_high, near + hit.t + wp.max(behind, wp.min(behind / steepness, grazing)))
+            # See `kernels.ray_ends`.
+            enters = float(hit.t) + near
+            cosine = float(wp.dot(hit.normal, direction))
+            layer = int(0)  # noqa: UP018
+            if not hit.result:
+                layer = layers + 1
+            while layer <= layers:
+                steepness = wp.max(wp.abs(cosine), 1.0e-12)
+                depth = wp.max(behind, wp.min(behind / steepness, grazing))
+                look = wp.max(depth, _CHORD * behind / steepness) - _PAST
+                leaves = wp.mesh_query_ray(mesh, origin + (enters + _PAST) * direction, direction, look)
+                chord = _PAST + leaves.t
+                other = wp.dot(leaves.normal, direction)
+                shallow = chord * (steepness + wp.abs(other)) < _CHORD * behind
+                if layer < layers and leaves.result and cosine * other < 0.0 and (chord < depth or shallow):
+                    start_again = enters + chord + _PAST
+                    again = wp.mesh_query_ray(mesh, origin + start_again * direction, direction, t_high - start_again)
+                    enters = start_again + again.t
+                    cosine = wp.dot(again.normal, direction)
+                    layer += 1
+                    if not again.result:
+                        layer = layers + 1
+                else:
+                    t_high = wp.min(t_high, enters + depth)
+                    layer = layers + 1
         shift = start[ray] + 0.5
         k = int(wp.ceil(t_low / step - shift))
         last = int(wp.floor(t_high / step - shift))
