@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, UInt8
+
+from flame_nerf.data.mixtures import Mixtures, mixtures_of
 
 REACH = 0.0045
 """How far on both sides of its edge a matte may be wrong, metres on the head: about two of the network's pixels."""
@@ -50,56 +52,17 @@ def without_background(
     depth, distance = (cv2.distanceTransform(side, cv2.DIST_L2, 5) for side in (person, 1 - person))
     # Of what is as near as this on both sides, where there is anything to lose.
     edge = np.nonzero((depth <= reach) & (near > 0))
-    colours = np.ascontiguousarray(picture[part])
-    level = _level(colours, depth > reach, distance > reach, edge, 2 * margin + 1)
+    level = _level(mixtures_of(picture[part], depth > reach, distance > reach, edge, margin))
     result[part][edge] = np.round(near[edge] * level)
     return result
 
 
-def _level(
-    picture: UInt8[np.ndarray, "h w 3"],
-    inside: Bool[np.ndarray, "h w"],
-    outside: Bool[np.ndarray, "h w"],
-    edge: tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"]],
-    side: int,
-) -> Float[np.ndarray, " N"]:
-    """What is left of each pixel of the edge, 0 to 1.
-
-    Args:
-        inside, outside: what the head's and the background's colours are taken from,
-        side: within a square of so many pixels around each.
-    """
-    (head, _), (background, spread) = (_nearby(picture, where, edge, side) for where in (inside, outside))
-    between, beyond = head - background, picture[edge] - background
-    contrast = np.maximum(np.sqrt(_dot(between, between)), 1e-6)
-    share = _dot(beyond, between) / contrast**2
-    beside = beyond - np.clip(share, 0, 1)[:, None] * between
-    trust = 1 - _ramp(np.sqrt(_dot(beside, beside)) / contrast, MIXED)
-    trust *= _ramp(contrast, CONTRAST) * (1 - _ramp(spread / contrast, EVEN))
-    return 1 - trust * (1 - _ramp(share, SHARE))
-
-
-def _nearby(
-    picture: UInt8[np.ndarray, "h w 3"],
-    where: Bool[np.ndarray, "h w"],
-    edge: tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"]],
-    side: int,
-) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, " N"]]:
-    """Mean of the colours nearby that count, and their spread about it; zero where none does."""
-    counts = where.astype(np.uint8)
-    colours = cv2.bitwise_and(picture, picture, mask=counts)
-    squares = cv2.transform(cv2.multiply(colours, colours, dtype=cv2.CV_32F), np.ones((1, 3), np.float32))
-    # Sums of bytes are exact, and quicker than means of floats.
-    count, total, square = (
-        cv2.boxFilter(values, cv2.CV_32F, (side, side), normalize=False)[edge] for values in (counts, colours, squares)
-    )
-    count = np.maximum(count, 1e-6)
-    mean = total / count[:, None]
-    return mean, np.sqrt(np.maximum(square / count - _dot(mean, mean), 0))
-
-
-def _dot(first: Float[np.ndarray, "N 3"], second: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, " N"]:
-    return np.einsum("nc,nc->n", first, second)
+def _level(mixtures: Mixtures) -> Float[np.ndarray, " N"]:
+    """What is left of each pixel, 0 to 1."""
+    contrast, spread = mixtures.contrast, np.sqrt(mixtures.behind.variance.sum(axis=1))
+    trust = _ramp(contrast, CONTRAST) * (1 - _ramp(spread / contrast, EVEN))
+    trust *= 1 - _ramp(mixtures.beside / contrast, MIXED)
+    return 1 - trust * (1 - _ramp(mixtures.share, SHARE))
 
 
 def _ramp(value: Float[np.ndarray, "*s"], ends: tuple[float, float]) -> Float[np.ndarray, "*s"]:
