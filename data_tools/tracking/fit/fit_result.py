@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -38,7 +38,16 @@ class PosedMeshes:
         expression: Float[Tensor, "T E"],
         pose: Float[Tensor, "T J 3"],
     ) -> None:
-        self._head, self._identity, self._expression, self._pose = head, identity, expression, pose
+        # The person at rest is the same in all frames.
+        rest, joints = head.rest(identity)
+        self._head = replace(
+            head,
+            template=rest,
+            shapedirs=head.shapedirs[..., :0],
+            joint_template=joints,
+            joint_shapedirs=head.joint_shapedirs[..., :0],
+        )
+        self._identity, self._expression, self._pose = identity[:0], expression, pose
         self._block = lru_cache(KEPT_BLOCKS)(self._posed)
 
     def __len__(self) -> int:
