@@ -18,6 +18,7 @@ import numpy as np
 from data_tools.runs.progress import StageBars
 from flame_nerf.runtime.door import read_json, read_npz
 from flame_nerf.runtime.files import whole
+from flame_nerf.runtime.heap import give_back
 
 VERSION = 3
 """Raised when a stage's results change meaning, so that older ones are not reused."""
@@ -81,6 +82,8 @@ class Workspace:
         self.begin(stage, key)
         with bars.stage(title, total) as advance:
             note = work(advance)
+        # What a stage's threads freed, the C library would keep for them beside what the next one takes.
+        give_back()
         self.finish(stage, key, note)
         return note
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from data_tools.runs.blocks import blocks_of, run_blocks
 from data_tools.runs.pictures import load_grey, load_picture, save_picture
@@ -33,6 +33,7 @@ from data_tools.tracking.observe.video_stream import printable_name
 from flame_nerf.data.overlap import cover
 from flame_nerf.geometry import in_front, perspective
 from flame_nerf.heads import HeadModel
+from flame_nerf.runtime.scratch import scratch_array
 from flame_nerf.subject import UNUSED, Frame, HeadTrack, Registration, Subject
 
 JUDGED = 24
@@ -43,6 +44,10 @@ MOST_UNUSED = 0.5
 """Share of frames up to which those whose track is doubted are left out of training."""
 TEST_SHARE, MOST_TEST = 0.1, 350
 """The stored split holds out the tail: this share of the frames, at most so many."""
+
+POSED_MEMORY = 64 * 1024**2
+"""Bytes of posed vertices held in memory until they are written; beyond that, about a thousand frames', they lie in a
+mapped temporary file."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +253,7 @@ def subject_of(
         track=HeadTrack(
             faces=head.faces.numpy().astype(np.int32),
             canonical_vertices=fitted.canonical.astype(np.float32),
-            vertices=fitted.vertices[kept].astype(np.float32),
+            vertices=_posed_of(fitted, kept),
             expression=fitted.expression[kept].astype(np.float32),
             expression_names=tuple(head.expression_names),
             pose=fitted.pose[kept].astype(np.float32),
@@ -266,6 +271,14 @@ def subject_of(
         licence=config.licence,
         registration=registration,
     )
+
+
+def _posed_of(fitted: Fitted, kept: Int[np.ndarray, " T"]) -> Float[np.ndarray, "T V 3"]:
+    """Posed vertices of some frames; of a long video on disk."""
+    result = scratch_array((len(kept), *fitted.canonical.shape), np.float32, POSED_MEMORY)
+    for new, row in enumerate(kept.tolist()):
+        result[new] = fitted.vertices[row]
+    return result
 
 
 def summary_note(summary: TrackSummary) -> dict[str, Any]:

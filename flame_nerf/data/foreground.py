@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from flame_nerf.data.mixtures import mixtures_of
+
 DEEPEST = 0.03
 """How far inside of the edge a mixture is looked for, as a share of the square root of the matte's area: 5 pixels of a
 head of 180."""
@@ -30,8 +32,8 @@ UNLIKELY = 1.5, 3.0
 """Standard deviations from the colour inside from which on a pixel may be a mixture; and surely is."""
 NOISE = 6.0
 """Standard deviation that a plain colour has in a film, levels."""
-SPREAD = 1.5
-"""Width of the window in which both colours are taken, in depths."""
+NEARBY = 2.5
+"""Half the side of the square in which both colours are taken, in depths."""
 
 
 def foreground_colours(
@@ -60,28 +62,20 @@ def foreground_colours(
 
 
 class _Edge(NamedTuple):
-    """Pixels near a matte's edge."""
+    """Pixels near a matte's edge that may be mixtures."""
 
     row: Int[np.ndarray, " N"]
-    """Of the pixels that may be a mixture."""
     column: Int[np.ndarray, " N"]
     depth: Float[np.ndarray, " N"]
     """How far inside of the edge they lie, pixels; 0 outside."""
-    inside: tuple[Int[np.ndarray, " K"], Int[np.ndarray, " K"]]
-    """Rows and columns of pixels deeper inside."""
-    outside: tuple[Int[np.ndarray, " L"], Int[np.ndarray, " L"]]
-    """And of those as far outside."""
-    deepest: float
-    """Pixels between the edge and either."""
-
-
-class _Colours(NamedTuple):
-    """Colours around each of some pixels."""
-
-    mean: Float[np.ndarray, "N 3"]
-    variance: Float[np.ndarray, "N 3"]
-    known: Bool[np.ndarray, " N"]
-    """Whether there are any."""
+    box: tuple[slice, slice]
+    """Part of the picture that holds the edge and what is near it."""
+    inside: Bool[np.ndarray, "h w"]
+    """Pixels of that part deeper inside,"""
+    outside: Bool[np.ndarray, "h w"]
+    """and those as far outside."""
+    near: int
+    """Half the side of the square in which both are looked for, pixels."""
 
 
 class _Mixtures(NamedTuple):
@@ -118,61 +112,33 @@ def _edge(matte: UInt8[np.ndarray, "H W"], deepest: float = np.inf) -> _Edge | N
     inside. The picture's border is no edge."""
     person = matte > 127
     side = float(np.sqrt(person.sum()))
-    deepest = min(deepest, max(2.0, DEEPEST * side))
-    around = 3 * round(SPREAD * deepest)
-    # Distances are looked for in the box that holds the edge and what is near it.
-    rows, columns = (np.flatnonzero((matte > 0).any(axis=axis)) for axis in (1, 0))
     if side < SMALLEST or person.all():
         return None
-    top, left = max(rows[0] - around, 0), max(columns[0] - around, 0)
-    box = np.s_[top : rows[-1] + around + 1, left : columns[-1] + around + 1]
-    person = person[box].astype(np.uint8)
-    depth, away = (cv2.distanceTransform(part, cv2.DIST_L2, 3) for part in (person, 1 - person))
+    deepest = min(deepest, max(2.0, DEEPEST * side))
+    near = max(1, round(NEARBY * deepest))
+    # Distances are looked for in the box that holds the edge and what is near it.
+    left, top, width, height = cv2.boundingRect(matte)
+    left, top, right, bottom = max(left - near, 0), max(top - near, 0), left + width + near, top + height + near
+    box = slice(top, bottom), slice(left, right)
+    inner = person[box].astype(np.uint8)
+    depth, away = (cv2.distanceTransform(part, cv2.DIST_L2, 3) for part in (inner, 1 - inner))
     asked = (depth <= deepest) & (matte[box] > 0)
-    inside, outside = ((far > deepest) & (far < deepest + around) for far in (depth, away))
-    places = [(row + top, column + left) for row, column in map(np.nonzero, (asked, inside, outside))]
-    return _Edge(*places[0], depth[asked], places[1], places[2], deepest)
-
-
-def _colours_around(
-    picture: UInt8[np.ndarray, "H W 3"], edge: _Edge, row: Int[np.ndarray, " K"], column: Int[np.ndarray, " K"]
-) -> _Colours:
-    """Mean and variance of some pixels' colours around each pixel of the edge, from sums over small squares."""
-    # Loading the plugin does without.
-    from scipy.ndimage import map_coordinates
-
-    side = max(1, round(edge.deepest / 2))
-    height, width = (-(-length // side) for length in picture.shape[:2])
-    pixels = picture[row, column].astype(np.float32)
-    cell = (row // side) * width + column // side
-    ones = np.ones((len(pixels), 1), np.float32)
-    weights = np.concatenate([ones, pixels, pixels**2], axis=1)
-    sums = np.stack([np.bincount(cell, weight, height * width) for weight in weights.T], axis=1)
-    blurred = cv2.GaussianBlur(
-        sums.astype(np.float32).reshape(height, width, 7), (0, 0), SPREAD * edge.deepest / side,
-        borderType=cv2.BORDER_ISOLATED | cv2.BORDER_CONSTANT,
-    )  # fmt: skip
-    place = np.stack([(at + 0.5) / side - 0.5 for at in (edge.row, edge.column)])
-    found = np.stack([map_coordinates(part, place, order=1, mode="nearest") for part in np.moveaxis(blurred, 2, 0)], 1)
-    count = found[:, :1]
-    known = count[:, 0] > 1e-3
-    mean, square = np.split(found[:, 1:] / np.maximum(count, 1e-6), 2, axis=1)
-    return _Colours(mean, np.maximum(square - mean**2, 0.0), known)
+    row, column = np.nonzero(asked)
+    return _Edge(row + top, column + left, depth[asked], box, depth > deepest, away > deepest, near)
 
 
 def _mixtures(picture: UInt8[np.ndarray, "H W 3"], edge: _Edge) -> _Mixtures:
     """The pixels of an edge as mixtures of what lies around them to both sides."""
-    inside, outside = (_colours_around(picture, edge, *part) for part in (edge.inside, edge.outside))
-    told = inside.known & outside.known
-    row, column = edge.row[told], edge.column[told]
-    person, behind = inside.mean[told], outside.mean[told]
-    apart = person - behind
-    square = (apart**2).sum(axis=1) + 1e-3
-    share = np.clip(((picture[row, column] - behind) * apart).sum(axis=1) / square, 0.0, 1.0)
-    deviation = np.sqrt((apart**2 * (inside.variance[told] + NOISE**2)).sum(axis=1)) / square
-    distinct = _smoothly(np.sqrt(square), *DISTINCT)
+    pixels = edge.row - edge.box[0].start, edge.column - edge.box[1].start
+    found = mixtures_of(picture[edge.box], edge.inside, edge.outside, pixels, edge.near)
+    told = found.person.known & found.behind.known
+    person, behind, contrast = found.person.mean[told], found.behind.mean[told], found.contrast[told]
+    share = np.clip(found.share[told], 0.0, 1.0)
+    noise = ((person - behind) ** 2 * (found.person.variance[told] + NOISE**2)).sum(axis=1)
+    deviation = np.sqrt(noise) / contrast**2
+    distinct = _smoothly(contrast, *DISTINCT)
     likely = distinct * _smoothly((1 - share) / deviation, *UNLIKELY)
-    return _Mixtures(row, column, edge.depth[told], person, behind, share, distinct, likely)
+    return _Mixtures(edge.row[told], edge.column[told], edge.depth[told], person, behind, share, distinct, likely)
 
 
 def _reach(mixtures: _Mixtures) -> tuple[float, float]:

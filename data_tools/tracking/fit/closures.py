@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 
-from data_tools.tracking.fit.energy import Seen, fitted_pixels
+from data_tools.tracking.fit.energy import Seen, fitted_pixels, portions
 from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.face.lid_points import openings, usual_openings
 from data_tools.tracking.fit.lids import FADE
-from data_tools.tracking.fit.residuals import FaceState, linearise
+from data_tools.tracking.fit.residuals import POSE, FaceState, linearise
 
 CLOSED = 0.4
 """Share of its usual opening under which an eye is closed."""
@@ -58,7 +59,13 @@ def lid_curves(points: FacePoints, state: FaceState, seen: Seen) -> LidCurves | 
         return None
     mesh = openings(lids, fitted_pixels(points, state, seen.centre), seen.pixels)
     usual = usual_openings(lids, seen.pixels).clamp_min(1e-6)
-    facing = linearise(points, state, seen.pixels, seen.centre).facing[:, lids.upper].mean(dim=-1)
+    # Derivatives come with it, a hundred times what is asked for: not of all frames at once.
+    facing = torch.cat(
+        [
+            linearise(points, state.frames(rows), seen.pixels[rows], seen.centre, POSE.stop).facing[:, lids.upper]
+            for rows in portions(len(state.shift))
+        ]
+    ).mean(dim=-1)
     return LidCurves((openings(lids, seen.pixels) / usual).numpy(), (mesh / usual).numpy(), (facing > FADE[1]).numpy())
 
 

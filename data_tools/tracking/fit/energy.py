@@ -239,5 +239,10 @@ def filled(points: FacePoints, state: FaceState, seen: Seen) -> Seen:
 
 def fitted_pixels(points: FacePoints, state: FaceState, centre: Float[Tensor, "2"]) -> Float[Tensor, "T L 2"]:
     """Where the fitted landmarks are in the pictures."""
-    at_head = points.points(state.identity, state.expression, state.gaze)
-    return perspective(to_camera(at_head, state.rotation, state.translation(anchor_of(points))), state.focal, centre)
+    found = torch.empty(len(state.shift), len(points.mean), 2, dtype=torch.float64)
+    for rows in portions(len(found)):
+        part = state.frames(rows)
+        at_head = points.points(part.identity, part.expression, part.gaze)
+        at_camera = to_camera(at_head, part.rotation, part.translation(anchor_of(points)))
+        found[rows] = perspective(at_camera, part.focal, centre)
+    return found

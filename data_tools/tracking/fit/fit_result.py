@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from torch import Tensor
 
 from data_tools.tracking.fit.face.face_points import FacePoints
 from data_tools.tracking.fit.face.jaw import mouth_opening, rotation_of
@@ -21,13 +23,59 @@ LIPS_APART = 0.25
 """jawOpen, or the jaw joint's coefficient, of the canonical mesh: with closed lips the nearest triangle of a point
 between them is a matter of luck."""
 
+TOGETHER, KEPT_BLOCKS = 20, 8
+"""Frames posed at a time, and how many such runs are kept: each thread goes through frames in their order."""
+
+
+class PosedMeshes:
+    """Posed vertices of T frames, in the head frame, made when they are asked for: those of an hour's video take more
+    room than a computer has."""
+
+    def __init__(
+        self,
+        head: HeadModel,
+        identity: Float[Tensor, " S"],
+        expression: Float[Tensor, "T E"],
+        pose: Float[Tensor, "T J 3"],
+    ) -> None:
+        # The person at rest is the same in all frames.
+        rest, joints = head.rest(identity)
+        self._head = replace(
+            head,
+            template=rest,
+            shapedirs=head.shapedirs[..., :0],
+            joint_template=joints,
+            joint_shapedirs=head.joint_shapedirs[..., :0],
+        )
+        self._identity, self._expression, self._pose = identity[:0], expression, pose
+        self._block = lru_cache(KEPT_BLOCKS)(self._posed)
+
+    def __len__(self) -> int:
+        return len(self._expression)
+
+    def __getitem__(self, frame: int) -> Float[np.ndarray, "V 3"]:
+        """Those of one frame, metres, float32.
+
+        Raises:
+            IndexError: there is no such frame.
+        """
+        if not 0 <= frame < len(self):
+            raise IndexError(f"frame {frame} of {len(self)}")
+        block, row = divmod(int(frame), TOGETHER)
+        return self._block(block)[row]
+
+    def _posed(self, block: int) -> Float[np.ndarray, "B V 3"]:
+        which = slice(TOGETHER * block, TOGETHER * (block + 1))
+        with torch.no_grad():
+            return self._head.vertices(self._identity, self._expression[which], self._pose[which]).numpy()
+
 
 @dataclass(frozen=True)
 class Fitted:
     """Head and camera of all kept frames, float32 but for the poses."""
 
-    vertices: Float[np.ndarray, "T V 3"]
-    """Posed, in the head frame."""
+    vertices: PosedMeshes | Float[np.ndarray, "T V 3"]
+    """Posed, in the head frame, frame by frame."""
     canonical: Float[np.ndarray, "V 3"]
     expression: Float[np.ndarray, "T E"]
     """The person's coefficients: those of `personal_head`."""
@@ -74,12 +122,6 @@ def pose_head(
     expression = expressions_of(points, state, len(head.expression_names)).float()
     identity, pose = state.identity.float(), pose.float()
     with torch.no_grad():
-        vertices = torch.cat(
-            [
-                head.vertices(identity, expression[start : start + 100], pose[start : start + 100])
-                for start in range(0, len(expression), 100)
-            ]
-        )
         apart, resting = torch.zeros(len(head.expression_names)), torch.zeros(len(head.joint_names), 3)
         if "jawOpen" in head.expression_names:
             apart[head.expression_names.index("jawOpen")] = LIPS_APART
@@ -87,11 +129,12 @@ def pose_head(
             resting[points.jaw.row] = rotation_of(torch.tensor(LIPS_APART))
         canonical = head.vertices(identity, apart, resting)
     opening = mouth_opening(head, expression, pose)
+    vertices = PosedMeshes(head, identity, expression.clone(), pose)  # Before the coefficients become the person's.
     # Stored coefficients are the person's: with a blink at 1 the lids meet.
     for name, unit in blink_units(head, canonical).items():
         expression[:, head.expression_names.index(name)] /= unit
     return Fitted(
-        vertices=vertices.numpy(),
+        vertices=vertices,
         canonical=canonical.numpy(),
         expression=expression.numpy(),
         pose=pose.numpy(),

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
+
+from flame_nerf.data.mixtures import Mixtures, mixtures_of
 
 REACH = 0.0045
 """How far on both sides of its edge a matte may be wrong, metres on the head: about two of the network's pixels."""
@@ -40,46 +42,27 @@ def without_background(
         reach: how far inside its edge the matte may be wrong, pixels.
     """
     result, reach = matte.copy(), max(FEWEST_PIXELS, round(reach))
-    shown = np.argwhere(matte > 0)
-    if len(shown) == 0:
+    left, top, width, height = cv2.boundingRect(matte)
+    if not width:
         return result
     margin = NEIGHBOURHOOD * reach
-    low, high = np.maximum(shown.min(axis=0) - margin, 0), shown.max(axis=0) + margin + 1
-    part = (slice(low[0], high[0]), slice(low[1], high[1]))
-    level = _level(matte[part] > 127, picture[part].astype(np.float32), reach)
-    result[part] = np.round(matte[part] * level)
+    part = np.s_[max(top - margin, 0) : top + height + margin, max(left - margin, 0) : left + width + margin]
+    near = matte[part]
+    person = (near > 127).astype(np.uint8)
+    depth, distance = (cv2.distanceTransform(side, cv2.DIST_L2, 5) for side in (person, 1 - person))
+    # Of what is as near as this on both sides, where there is anything to lose.
+    edge = np.nonzero((depth <= reach) & (near > 0))
+    level = _level(mixtures_of(picture[part], depth > reach, distance > reach, edge, margin))
+    result[part][edge] = np.round(near[edge] * level)
     return result
 
 
-def _level(
-    person: Bool[np.ndarray, "h w"], colour: Float[np.ndarray, "h w 3"], reach: int
-) -> Float[np.ndarray, "h w"]:
+def _level(mixtures: Mixtures) -> Float[np.ndarray, " N"]:
     """What is left of each pixel, 0 to 1."""
-    depth, distance = (cv2.distanceTransform(side.astype(np.uint8), cv2.DIST_L2, 5) for side in (person, ~person))
-    side = 2 * NEIGHBOURHOOD * reach + 1
-    head, background = (_nearby(colour, far > reach, side) for far in (depth, distance))
-    square = _nearby(_dot(colour, colour)[..., None], distance > reach, side)[..., 0]
-    spread = np.sqrt(np.maximum(square - _dot(background, background), 0))
-    between = head - background
-    contrast = np.maximum(np.sqrt(_dot(between, between)), 1e-6)
-    share = _dot(colour - background, between) / contrast**2
-    beside = colour - background - np.clip(share, 0, 1)[..., None] * between
-    trust = 1 - _ramp(np.sqrt(_dot(beside, beside)) / contrast, MIXED)
-    trust *= _ramp(contrast, CONTRAST) * (1 - _ramp(spread / contrast, EVEN)) * (depth <= reach)
-    return 1 - trust * (1 - _ramp(share, SHARE))
-
-
-def _nearby(
-    values: Float[np.ndarray, "h w C"], where: Bool[np.ndarray, "h w"], side: int
-) -> Float[np.ndarray, "h w C"]:
-    """Mean of what is nearby and counts; zero where nothing does."""
-    counts = where.astype(np.float32)
-    weight = np.maximum(cv2.blur(counts, (side, side)), 1e-6)[..., None]
-    return cv2.blur(values * counts[..., None], (side, side)).reshape(values.shape) / weight
-
-
-def _dot(first: Float[np.ndarray, "h w 3"], second: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
-    return np.einsum("hwc,hwc->hw", first, second)
+    contrast, spread = mixtures.contrast, np.sqrt(mixtures.behind.variance.sum(axis=1))
+    trust = _ramp(contrast, CONTRAST) * (1 - _ramp(spread / contrast, EVEN))
+    trust *= 1 - _ramp(mixtures.beside / contrast, MIXED)
+    return 1 - trust * (1 - _ramp(mixtures.share, SHARE))
 
 
 def _ramp(value: Float[np.ndarray, "*s"], ends: tuple[float, float]) -> Float[np.ndarray, "*s"]:

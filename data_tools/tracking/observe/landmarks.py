@@ -78,7 +78,9 @@ class FoundFace:
         centre = np.stack([np.interp(time, known, centre[:, axis]) for axis in (0, 1)], axis=1)
         size = np.interp(time, known, size)
         # The mesh decides on pictures near a detection; far from any, the person is not there.
-        gap = np.abs(time[:, None] - known[None, :]).min(axis=1)
+        after = np.searchsorted(known, time)
+        behind, ahead = known[np.maximum(after - 1, 0)], known[np.minimum(after, len(known) - 1)]
+        gap = np.minimum(np.abs(time - behind), np.abs(time - ahead))
         return FaceBoxes(
             centre=smooth_over_time(centre, time, sigma=DETECTION_STRIDE),
             size=smooth_over_time(size[:, None], time, sigma=5.0 * DETECTION_STRIDE)[:, 0],
