@@ -74,6 +74,14 @@ def test_they_draw_back_as_the_camera_turns(track):
     assert whole > sums[0] > sums[1] > sums[2]
 
 
+def test_what_one_frame_of_many_showed_does_not_count_as_filmed(track):
+    found = filmed(track)
+    cameras = torch.stack([camera(0.0)] * 99 + [camera(30.0)])
+    found.set_training_views(cameras, torch.zeros(100, found.field.condition_dim))
+    whole = opacity(filmed(track, observed_clothes_only=False), *rays(track, 30.0))
+    assert float(opacity(found, *rays(track, 30.0)).sum()) < 0.9 * float(whole.sum())
+
+
 def test_the_head_is_left_alone(track):
     found, whole = filmed(track), filmed(track, observed_clothes_only=False)
     origins, _ = rays(track, 90.0)
