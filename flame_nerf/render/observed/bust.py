@@ -13,9 +13,9 @@ from flame_nerf.render.observed.clothes import smoothly
 from flame_nerf.render.step_rays import StepRays
 from flame_nerf.subject import HeadTrack
 
-ABOVE = 0.008
-"""Metres above where mattes cut the person off, at which nothing is left: below, the field's end is rags."""
-FADE = 0.025
+BELOW = 0.004
+"""Metres below where mattes cut the person off, at which nothing is left: farther down, the field's end is rags."""
+FADE = 0.01
 """Metres from there up to where all of it is shown."""
 TURNS = 2
 """Harmonics around the neck that a cut's height is made of: a plane has one, what is level in pictures two."""
@@ -59,7 +59,7 @@ class Bust(nn.Module):
     def shown(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
         """How much is shown of places of the canonical head, metres; 0..1."""
         level = points[:, 1] - _harmonics(points - self.middle) @ self.height
-        return smoothly((level - ABOVE) / FADE)
+        return smoothly((level + BELOW) / FADE)
 
     @torch.no_grad()
     def of_rays(

@@ -14,7 +14,7 @@ from flame_nerf.render.observed.view_cone import FilmedViews
 from flame_nerf.render.step_rays import StepRays
 from flame_nerf.subject import HeadTrack
 
-TURN = math.radians(6.0)
+TURN = math.radians(4.0)
 """Angle beyond what was filmed over which clothes draw back to the neck."""
 NEAR, AT_JAW = 0.004, 0.01
 """Metres off the mesh that are shown from everywhere: about the track's error, and at the jaw as much as skin has."""
@@ -49,7 +49,7 @@ class Clothes(nn.Module):
         """
         super().__init__()
         vertices, faces = torch.from_numpy(track.canonical_vertices).float(), torch.from_numpy(track.faces).long()
-        self.views = FilmedViews(c2w, vertices.mean(dim=0))
+        self.views = FilmedViews(c2w, vertices.mean(dim=0), few=0.0)
         neck, rest = torch.from_numpy(track.region_faces(*NECK_REGIONS)), shell.cpu().clone()
         if neck.any() and not neck.all():
             middles, jaw = vertices[faces[neck]].mean(dim=1), vertices[faces[~neck].unique()]

@@ -82,18 +82,19 @@ class FilmedViews(nn.Module):
     towards: Float[Tensor, "K 3"]
     centre: Float[Tensor, " 3"]
 
-    def __init__(self, c2w: Float[Tensor, "N 3 4"], centre: Float[Tensor, " 3"]):
+    def __init__(self, c2w: Float[Tensor, "N 3 4"], centre: Float[Tensor, " 3"], few: float = FEW):
         """
         Args:
             c2w: training cameras in the head's frame.
             centre: of the head, metres.
+            few: share of them near which a view counts as filmed; 0: one of them is enough.
         """
         super().__init__()
         kept = c2w[:: math.ceil(len(c2w) / KEPT), :, 3]
         centre = centre.to(c2w.device)
         self.register_buffer("centre", centre, persistent=False)
         self.register_buffer("towards", torch.nn.functional.normalize(kept - centre, dim=1), persistent=False)
-        self.nearest = max(1, math.ceil(FEW * len(kept)))
+        self.nearest = max(1, math.ceil(few * len(kept)))
 
     def beyond(self, eyes: Float[Tensor, "R 3"]) -> Float[Tensor, " R"]:
         """Radians, seen from the head's middle, by which eyes in its frame (metres) stand beside what was filmed;
