@@ -13,9 +13,9 @@ from flame_nerf.render.observed.clothes import smoothly
 from flame_nerf.render.step_rays import StepRays
 from flame_nerf.subject import HeadTrack
 
-BELOW = 0.004
+BELOW = 0.003
 """Metres below where mattes cut the person off, at which nothing is left: farther down, the field's end is rags."""
-FADE = 0.01
+FADE = 0.011
 """Metres from there up to where all of it is shown."""
 TURNS = 2
 """Harmonics around the neck that a cut's height is made of: a plane has one, what is level in pictures two."""
