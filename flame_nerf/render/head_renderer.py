@@ -146,9 +146,9 @@ class HeadRenderer(Renderer):
         return self.field.is_compiled(self.shell_thickness)
 
     def set_training_views(self, c2w: Float[Tensor, "N 3 4"], conditions: Float[Tensor, "N C"]) -> None:
-        cone, config = ViewCone(c2w, torch.from_numpy(self._track.canonical_vertices).mean(dim=0)), self.config
-        self.view_cone = cone if config.observed_directions_only else None
-        self.clothes = Clothes(self._track, self.shell_thickness, cone) if config.observed_clothes_only else None
+        config, centre = self.config, torch.from_numpy(self._track.canonical_vertices).mean(dim=0)
+        self.view_cone = ViewCone(c2w, centre) if config.observed_directions_only else None
+        self.clothes = Clothes(self._track, self.shell_thickness, c2w) if config.observed_clothes_only else None
         self.unfilmed = Unfilmed(self._track, c2w) if config.observed_sides_only else None
         self.expression_hull = ExpressionHull(conditions) if config.observed_expressions_only else None
 
@@ -203,11 +203,12 @@ class HeadRenderer(Renderer):
         else:
             inside = None if box is None else box.within(samples.positions(rays.origins, rays.directions))
             exploring = self._exploring(step)
-            shaded = self._shade(*given, inside=inside, paint=rays.paint, exploring=exploring)
-            rgb, accumulation, depth = shaded
+            rgb, accumulation, depth = self._shade(*given, inside=inside, paint=rays.paint, exploring=exploring)
         if not self.training and self.backing.is_known:
-            shown = rgb, accumulation, depth
-            rgb, accumulation, depth = self.backing.behind(*shown, rays, background, self.mapping, box)
+            shown = self.backing.behind(rgb, accumulation, depth, rays, background, self.mapping, box)
+            if self.unfilmed is not None:
+                shown = self.unfilmed.ended(*shown, rays, background, self.mapping, self.backing)
+            rgb, accumulation, depth = shown
         return {
             "rgb": rgb,
             "accumulation": accumulation,

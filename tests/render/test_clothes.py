@@ -74,6 +74,17 @@ def test_they_draw_back_as_the_camera_turns(track):
     assert whole > sums[0] > sums[1] > sums[2]
 
 
+def test_they_are_whole_near_cameras_alone_and_not_anywhere_between_them(track):
+    found, whole = filmed(track), filmed(track, observed_clothes_only=False)
+    cameras = torch.stack([camera(0.0)] * 99 + [camera(60.0)])
+    found.set_training_views(cameras, torch.zeros(100, found.field.condition_dim))
+    shares = [
+        float(opacity(found, *given).sum() / opacity(whole, *given).sum())
+        for given in (rays(track, 0.0), rays(track, 30.0), rays(track, 60.0))
+    ]
+    assert shares[0] == shares[2] == 1.0 and shares[1] < 0.9
+
+
 def test_the_head_is_left_alone(track):
     found, whole = filmed(track), filmed(track, observed_clothes_only=False)
     origins, _ = rays(track, 90.0)

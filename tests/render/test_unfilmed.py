@@ -102,6 +102,18 @@ def test_what_was_seen_at_a_slant_has_no_specks(track):
     torch.testing.assert_close(after.mean(dim=0), MESH, atol=0.1, rtol=0)
 
 
+def test_clothes_keep_the_colours_of_the_field_and_a_bare_neck_has_the_mesh_s(track):
+    neck = torch.from_numpy(track.region_vertices("neck"))
+    found = filmed(track)
+    bare = found.unfilmed.paint(found.backing)[neck, 3]
+    assert bare.max() > 0.2
+    count = len(neck)
+    smoke = torch.where(neck[:, None], MESH + 0.1, MESH.expand(count, 3))
+    found.set_surface(smoke, torch.ones(count, dtype=torch.bool), torch.zeros(count))
+    painted = found.unfilmed.paint(found.backing)
+    assert painted[neck, 3].max() == 0 and painted[~neck, 3].max() > 0.2
+
+
 def test_views_beside_the_nearest_that_were_filmed():
     views = torch.stack([camera(a) for a in (-4.0, 0.0, 4.0)])
     beyond = FilmedViews(views, camera(0.0)[:, 3] * torch.tensor([1.0, 1.0, 0.0]))

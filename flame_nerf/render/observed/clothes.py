@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from flame_nerf.canonical import CanonicalMapping
 from flame_nerf.canonical.shell import NECK_REGIONS
-from flame_nerf.render.observed.view_cone import ViewCone
+from flame_nerf.render.observed.view_cone import FilmedViews
 from flame_nerf.render.step_rays import StepRays
 from flame_nerf.subject import HeadTrack
 
-TURN = math.radians(6.0)
+TURN = math.radians(4.0)
 """Angle beyond what was filmed over which clothes draw back to the neck."""
 NEAR, AT_JAW = 0.004, 0.01
 """Metres off the mesh that are shown from everywhere: about the track's error, and at the jaw as much as skin has."""
@@ -34,22 +34,22 @@ class Clothes(nn.Module):
     Attributes:
         shell: thickness of each face's shell, metres.
         rest: how much of it is shown from everywhere; all, off the neck.
-        cone: from where they were filmed.
+        views: from where they were filmed.
     """
 
     shell: Float[Tensor, " F"]
     rest: Float[Tensor, " F"]
 
-    def __init__(self, track: HeadTrack, shell: Float[Tensor, " F"], cone: ViewCone):
+    def __init__(self, track: HeadTrack, shell: Float[Tensor, " F"], c2w: Float[Tensor, "N 3 4"]):
         """
         Args:
             track: its canonical head and the regions of its mesh; one without a neck is shown whole.
             shell: thickness of each face's shell, metres.
-            cone: from where training cameras filmed.
+            c2w: cameras of the training frames in the head's frame.
         """
         super().__init__()
-        self.cone = cone
-        vertices, faces = torch.from_numpy(track.canonical_vertices), torch.from_numpy(track.faces).long()
+        vertices, faces = torch.from_numpy(track.canonical_vertices).float(), torch.from_numpy(track.faces).long()
+        self.views = FilmedViews(c2w, vertices.mean(dim=0), few=0.0)
         neck, rest = torch.from_numpy(track.region_faces(*NECK_REGIONS)), shell.cpu().clone()
         if neck.any() and not neck.all():
             middles, jaw = vertices[faces[neck]].mean(dim=1), vertices[faces[~neck].unique()]
@@ -58,10 +58,9 @@ class Clothes(nn.Module):
         self.register_buffer("shell", shell, persistent=False)
         self.register_buffer("rest", rest.to(shell.device), persistent=False)
 
-    def drawn_from(self, eye: Float[Tensor, " 3"], middle: Float[Tensor, " 3"]) -> float:
-        """How far they are drawn back, 0 to 1, for an eye in the head's frame that looks at the neck's middle."""
-        looking = torch.nn.functional.normalize(middle - eye, dim=0)
-        return float(smoothly(self.cone.beyond(middle[None], looking[None]) / TURN))
+    def drawn_from(self, eyes: Float[Tensor, "R 3"]) -> Float[Tensor, " R"]:
+        """How far they are drawn back, 0 to 1, for eyes in the head's frame, metres."""
+        return smoothly(self.views.beyond(eyes) / TURN)
 
     @torch.no_grad()
     def narrowed(
@@ -76,21 +75,16 @@ class Clothes(nn.Module):
         """
         samples, canonical, shift = rays.samples, rays.canonical, rays.moments.shift
         assert samples is not None and canonical is not None, "rays are carried"
-        which = _where((self.rest < self.shell)[samples.face])
+        drawn = self.drawn_from(rays.origins)[samples.ray_index]
+        which = _where((self.rest < self.shell)[samples.face] & (drawn > 0))
         if len(which) == 0:
             return factor
-        # In the posed head, in which cameras stand where they filmed: necks turn against heads.
-        ray, middle = samples.ray_index[which], 0.5 * (samples.t_start + samples.t_end)[which, None]
-        directions = rays.directions[ray]
-        beyond = self.cone.beyond(rays.origins[ray] + middle * directions, directions)
-        outside = _where(beyond > 0)
-        which, beyond = which[outside], beyond[outside]
         points, face = canonical.points[which], samples.face[which]
         if shift is not None and shift.canonical is not None:
             # The mapping's canonical mesh has not moved along.
             points = points - shift.canonical[face]
         off = samples.distance[which].masked_fill(mapping.is_inside(points, face), 0.0)
-        shown = shown_share(off, self.shell[face], self.rest[face], smoothly(beyond / TURN))
+        shown = shown_share(off, self.shell[face], self.rest[face], drawn[which])
         factor = torch.ones_like(samples.distance) if factor is None else factor
         return factor.index_copy(0, which, factor[which] * shown)
 

@@ -15,6 +15,7 @@ from flame_nerf.canonical.shell import HAIR_REGIONS, INNER_REGIONS, NECK_REGIONS
 from flame_nerf.geometry import barycentric, vertex_normals
 from flame_nerf.losses.silhouette import spread
 from flame_nerf.render.observed.backing import Backing
+from flame_nerf.render.observed.bust import Bust, bust_of
 from flame_nerf.render.observed.clothes import smoothly
 from flame_nerf.render.observed.view_cone import FilmedViews
 from flame_nerf.render.step_rays import StepRays
@@ -33,6 +34,8 @@ VIEWS = 60
 """Training cameras that say how well each place was filmed, spread over the video."""
 FEW = 0.05
 """Share of them that must have looked so steeply: what fewer saw, few rays of training did."""
+ALIKE, OTHER = 0.02, 0.04
+"""Distances of colours of full scale, from those of the face to what is still skin, and to what is none."""
 OCCLUSION = 0.002
 """Metres that something must lie before a vertex to hide it."""
 SMOOTHING = 2
@@ -49,6 +52,7 @@ class Unfilmed(nn.Module):
     - Skin ends close to the mesh. A nose filmed from in front can have a thorn: in its own colour, it was never seen.
     - Skin that cameras saw at a slant has the mesh's colours: of each vertex, the median over the video. The field's
       own lie at any depth there, and are salt and pepper from beside.
+    - Where mattes cut the person off, below the neck, the picture fades.
 
     Attributes:
         views: what was filmed.
@@ -66,6 +70,7 @@ class Unfilmed(nn.Module):
         super().__init__()
         canonical = torch.from_numpy(track.canonical_vertices).float()
         self.views = FilmedViews(c2w, canonical.mean(dim=0))
+        self._any_view = FilmedViews(c2w, canonical.mean(dim=0), few=0.0)
         self._track, self._c2w = track, c2w
         device = c2w.device
         self.register_buffer("_canonical", canonical.to(device), persistent=False)
@@ -76,6 +81,7 @@ class Unfilmed(nn.Module):
             skin &= torch.from_numpy(cKDTree(hair.numpy()).query(middles.numpy())[0]) > HAIR_REACH
         self.register_buffer("_skin", skin.to(device), persistent=False)
         self._painted: tuple[int, Float[Tensor, "V 4"]] | None = None
+        self._bust: tuple[int, Bust | None] | None = None
 
     @torch.no_grad()
     def shaped(
@@ -105,10 +111,40 @@ class Unfilmed(nn.Module):
             return rays
         corners = mapping.faces[face]
         weights = barycentric(self._canonical[corners], points)[:, :, None]
-        paint = (weights * self._paint(backing)[corners]).sum(dim=1)
+        paint = (weights * self.paint(backing)[corners]).sum(dim=1)
         return replace(rays, paint=torch.cat([paint[:, :3], paint[:, 3:] * share[:, None]], dim=1))
 
-    def _paint(self, backing: Backing) -> Float[Tensor, "V 4"]:
+    def ended(
+        self,
+        rgb: Float[Tensor, "R 3"],
+        accumulation: Float[Tensor, "R 1"],
+        depth: Float[Tensor, "R 1"],
+        rays: StepRays,
+        background: Float[Tensor, "R 3"] | Float[Tensor, " 3"],
+        mapping: CanonicalMapping,
+        backing: Backing,
+    ) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 1"], Float[Tensor, "R 1"]]:
+        """What rays show, ending softly where mattes cut the person off. Differentiable in what was rendered.
+
+        Args:
+            rgb, accumulation, depth: of the head, over the background.
+            rays: the same, with their meshes.
+            background: behind each ray, or behind all.
+            mapping: of the meshes.
+            backing: knows what is part of the person.
+        """
+        # What one frame showed is there in that frame.
+        drawn = smoothly(self._any_view.beyond(rays.origins) / TURN)
+        version = backing.surface._version
+        if self._bust is None or self._bust[0] != version:
+            self._bust = version, bust_of(self._track, backing.surface)
+        bust = self._bust[1]
+        if bust is None or not bool(drawn.any()):
+            return rgb, accumulation, depth
+        left = bust.of_rays(drawn, accumulation, depth, rays, mapping)
+        return background + left * (rgb - background), accumulation * left, depth
+
+    def paint(self, backing: Backing) -> Float[Tensor, "V 4"]:
         """Colour of each vertex, 0..1, and how far it is shown in place of the field's; worked out anew whenever the
         mesh's colours are others."""
         version = backing.surface._version
@@ -122,11 +158,23 @@ class Unfilmed(nn.Module):
         cosine = seen_cosine(self._canonical.cpu(), faces, self._c2w.cpu())
         slanted = ((WELL - cosine) / (WELL - SLANT)).clamp(0, 1) * (cosine / SLANT).clamp(0, 1)
         slanted *= torch.from_numpy(~track.region_vertices(*OWN_COLOURS))
+        slanted *= 1 - self._clothes(surface)
         paint = [spread(surface[:, channel], (surface[:, 3] > 0) & outer, outer, faces) for channel in range(3)]
         colours = torch.stack([*paint, slanted], dim=1).where(outer[:, None], surface * torch.tensor([1, 1, 1, 0]))
         for _ in range(SMOOTHING):
             colours = torch.lerp(colours, _of_neighbours(colours, faces), 0.5 * slanted[:, None])
         return colours
+
+    def _clothes(self, surface: Float[Tensor, "V 4"]) -> Float[Tensor, " V"]:
+        """How far vertices of the neck lie under clothes, 0..1, by their colour: of a bare one the face has the like. A
+        mesh's colours there are mixed of all that passed before it: smoke."""
+        neck = torch.from_numpy(self._track.region_vertices(*NECK_REGIONS))
+        face = torch.from_numpy(~self._track.region_vertices(*SHAPED_BY_VIDEO)) & (surface[:, 3] > 0)
+        clothes = torch.zeros(len(surface))
+        if neck.any() and face.any():
+            apart = torch.cdist(surface[neck, :3], surface[face, :3]).amin(dim=1)
+            clothes[neck] = smoothly((apart - ALIKE) / (OTHER - ALIKE))
+        return clothes
 
 
 def seen_cosine(

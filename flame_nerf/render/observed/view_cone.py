@@ -51,14 +51,6 @@ class ViewCone(nn.Module):
         farthest = float(torch.acos((unit @ axis).clamp(-1.0, 1.0)).max())
         self.limit = math.pi if float(mean.norm()) < ALL_AROUND else min(farthest + SLACK, math.pi)
 
-    def beyond(self, points: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
-        """Radians by which unit directions at points (metres) lie outside; negative inside.
-
-        Both of the canonical head, or both of a posed one, in whose frame the cameras stand.
-        """
-        axis = torch.nn.functional.normalize(points - self.eye, dim=1)
-        return torch.acos((directions * axis).sum(dim=1).clamp(-1.0, 1.0)) - self.limit
-
     def nearest(self, points: Float[Tensor, "N 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Unit directions (from the eye on) at canonical points (metres); those outside moved to the border."""
         cosine, sine = math.cos(self.limit), math.sin(self.limit)
@@ -79,29 +71,36 @@ class ViewCone(nn.Module):
 
 
 class FilmedViews(nn.Module):
-    """How far a camera stands beside what was filmed: a matter of its nearest neighbours, whatever their shape."""
+    """How far a camera stands beside what was filmed: a matter of its nearest neighbours, whatever their shape.
 
-    _towards: Float[Tensor, "K 3"]
-    _centre: Float[Tensor, " 3"]
+    Attributes:
+        towards: unit directions from the head's middle to cameras that filmed it.
+        centre: the head's middle, metres.
+        nearest: how many of them must be near an eye.
+    """
 
-    def __init__(self, c2w: Float[Tensor, "N 3 4"], centre: Float[Tensor, " 3"]):
+    towards: Float[Tensor, "K 3"]
+    centre: Float[Tensor, " 3"]
+
+    def __init__(self, c2w: Float[Tensor, "N 3 4"], centre: Float[Tensor, " 3"], few: float = FEW):
         """
         Args:
             c2w: training cameras in the head's frame.
             centre: of the head, metres.
+            few: share of them near which a view counts as filmed; 0: one of them is enough.
         """
         super().__init__()
         kept = c2w[:: math.ceil(len(c2w) / KEPT), :, 3]
         centre = centre.to(c2w.device)
-        self.register_buffer("_centre", centre, persistent=False)
-        self.register_buffer("_towards", torch.nn.functional.normalize(kept - centre, dim=1), persistent=False)
-        self._count = max(1, math.ceil(FEW * len(kept)))
+        self.register_buffer("centre", centre, persistent=False)
+        self.register_buffer("towards", torch.nn.functional.normalize(kept - centre, dim=1), persistent=False)
+        self.nearest = max(1, math.ceil(few * len(kept)))
 
     def beyond(self, eyes: Float[Tensor, "R 3"]) -> Float[Tensor, " R"]:
         """Radians, seen from the head's middle, by which eyes in its frame (metres) stand beside what was filmed;
         negative where they do not."""
         one = len(eyes) > 0 and bool((eyes == eyes[:1]).all())
-        towards = torch.nn.functional.normalize((eyes[:1] if one else eyes) - self._centre, dim=1)
+        towards = torch.nn.functional.normalize((eyes[:1] if one else eyes) - self.centre, dim=1)
         # A sine's root is exact where cosines of small angles are not.
-        apart = 2 * torch.asin((0.5 * torch.cdist(towards, self._towards)).clamp_max(1.0))
-        return (apart.kthvalue(self._count, dim=1).values - SLACK).expand(len(eyes))
+        apart = 2 * torch.asin((0.5 * torch.cdist(towards, self.towards)).clamp_max(1.0))
+        return (apart.kthvalue(self.nearest, dim=1).values - SLACK).expand(len(eyes))

@@ -16,7 +16,6 @@ from flame_nerf.avatar.export.web.layers import LayeredHead, backed, layer_offse
 from flame_nerf.avatar.export.web.performance import head_movement
 from flame_nerf.avatar.export.web.views import View, orbited
 from flame_nerf.render.observed.clothes import Clothes
-from flame_nerf.render.observed.view_cone import ViewCone
 
 
 def sphere(rings: int = 16, radius: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -200,7 +199,7 @@ def test_what_stands_off_the_neck_is_drawn_from_where_it_was_filmed():
     c2w[0, 2, 3] = 0.5
     region_faces = lambda *names: below  # noqa: E731
     track = SimpleNamespace(canonical_vertices=points.astype(np.float32), faces=faces, region_faces=region_faces)
-    rule = Clothes(track, torch.from_numpy(shell).float(), ViewCone(c2w, torch.zeros(3)))
+    rule = Clothes(track, torch.from_numpy(shell).float(), c2w)
     clothes = LayeredClothes.of(rule, points, faces, shell)
     offsets = np.array([-0.005, 0.001, 0.029])[:, None] + np.zeros(len(points))
     assert (clothes.shown(offsets, FRONT[:, 3]) == 1.0).all()

@@ -18,15 +18,13 @@ _APART = 0.002
 
 @dataclass(frozen=True, eq=False)
 class LayeredClothes:
-    """What `Clothes` says of samples, for the V vertices of layers, by one angle a picture: at the neck's middle."""
+    """What `Clothes` says of samples, for the V vertices of layers."""
 
     rule: Clothes
     rest: Float[np.ndarray, " V"]
     """Metres off each vertex that are shown from everywhere."""
     room: float
     """Metres off the mesh at which there may be a layer."""
-    middle: Float[np.ndarray, " 3"]
-    """Of the neck in the canonical head, metres."""
 
     @classmethod
     def of(
@@ -51,7 +49,7 @@ class LayeredClothes:
         np.add.at(rest, triangles.reshape(-1), np.repeat(of_face, 3))
         np.add.at(count, triangles.reshape(-1), 1.0)
         rest = np.where(count > 0, rest / np.maximum(count, 1.0), room)
-        return cls(rule, rest, room, vertices[triangles[neck]].mean(axis=(0, 1)))
+        return cls(rule, rest, room)
 
     def shown(self, offsets: Float[np.ndarray, "K V"], eye: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "K V"]:
         """How much of the opacity of each layer is left at each vertex; the page's shader has the same.
@@ -62,8 +60,8 @@ class LayeredClothes:
         """
         from flame_nerf.render.observed.clothes import shown_share
 
-        at, middle = (torch.from_numpy(np.asarray(place)).to(self.rule.cone.eye) for place in (eye, self.middle))
-        drawn = self.rule.drawn_from(at, middle)
+        at = torch.from_numpy(np.asarray(eye)).to(self.rule.views.centre)
+        drawn = float(self.rule.drawn_from(at[None]))
         off, rest = torch.from_numpy(offsets.clip(0)), torch.from_numpy(self.rest)
         return shown_share(off, self.room, rest, drawn).numpy()
 
@@ -71,13 +69,16 @@ class LayeredClothes:
         """The rule for the page's painter."""
         from flame_nerf.avatar.export.web.arrays import array
         from flame_nerf.render.observed.clothes import EDGE, TURN
+        from flame_nerf.render.observed.view_cone import SLACK
 
+        views = self.rule.views
         return {
             "rest": array(self.rest.astype(np.float32)),
             "room": self.room,
-            "middle": self.middle.tolist(),
-            "filmed": self.rule.cone.eye.cpu().tolist(),
-            "limit": self.rule.cone.limit,
+            "middle": views.centre.tolist(),
+            "filmed": array(views.towards.cpu().numpy().astype(np.float32)),
+            "nearest": views.nearest,
+            "slack": SLACK,
             "turn": TURN,
             "edge": EDGE,
         }

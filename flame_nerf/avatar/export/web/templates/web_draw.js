@@ -112,6 +112,7 @@ class Painter {
     this.offsetPlace = gl.getAttribLocation(this.program, "offset");
     this.attribute("changes", changes, 1, gl.FLOAT, false, gl.STATIC_DRAW);
     const rest = look.clothes && readArray(look.clothes.rest);
+    this.filmed = look.clothes && readArray(look.clothes.filmed);
     this.attribute("rest", Float32Array.from(source, (v) => (rest ? rest[v] : 1)), 1, gl.FLOAT, false, gl.STATIC_DRAW);
     this.faceCount = this.corners.length / 3;
     this.order = new Uint32Array(this.faceCount); this.key = new Uint16Array(this.faceCount); this.place = new Uint32Array(this.faceCount);
@@ -165,14 +166,17 @@ class Painter {
     });
   }
 
-  // How far clothes draw back for an eye: by its angle, at the neck's middle, beyond those of the cameras that filmed.
+  // How far clothes draw back for an eye: by its angle, at the head's middle, beyond the nearest of the cameras that filmed.
   drawn(eye) {
     const clothes = this.look.clothes;
     if (!clothes) return 0;
-    const towards = (from) => { const d = clothes.middle.map((m, a) => m - from[a]), n = Math.hypot(...d); return d.map((v) => v / n); };
-    const axis = towards(clothes.filmed), looking = towards(eye);
-    const angle = Math.acos(Math.max(-1, Math.min(1, axis[0] * looking[0] + axis[1] * looking[1] + axis[2] * looking[2])));
-    const share = Math.max(0, Math.min(1, (angle - clothes.limit) / clothes.turn));
+    const away = clothes.middle.map((m, a) => eye[a] - m), distance = Math.hypot(...away), filmed = this.filmed;
+    const apart = new Float32Array(filmed.length / 3).map((_, k) => {
+      const chord = Math.hypot(...away.map((v, a) => v / distance - filmed[3 * k + a]));
+      return 2 * Math.asin(Math.min(1, chord / 2));
+    });
+    const angle = apart.sort()[clothes.nearest - 1] - clothes.slack;
+    const share = Math.max(0, Math.min(1, angle / clothes.turn));
     return share * share * (3 - 2 * share);
   }
 
