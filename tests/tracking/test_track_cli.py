@@ -89,6 +89,15 @@ def test_a_folder_of_pictures_is_a_film_and_what_is_left_out_is_counted(tmp_path
     np.testing.assert_allclose(load_picture(subject.root / subject.frames[1].file_path), carphone_pictures[1], atol=20)
 
 
+@pytest.mark.slow
+def test_a_webcams_slow_film_is_as_long_as_it_was(tmp_path, carphone_pictures):
+    film = write_video(tmp_path / "webcam.mp4", carphone_pictures[:12], steady(12, fps=12.5))
+    track(film, tmp_path / "subject", TrackConfig(photometric=False), silent=True)
+    assert load_subject(tmp_path / "subject").fps == 12.5
+    record = json.loads((tmp_path / "subject" / "report.json").read_text())
+    assert record["seconds"] == pytest.approx(12 / 12.5, abs=0.1)
+
+
 def _check_geometry(subject) -> None:
     """Stored cameras, mesh, landmarks and masks must tell the same story."""
     for row in (0, len(subject.frames) // 2):
