@@ -1,11 +1,15 @@
 """Frames in which something lies before a part of the face are named, and those in which the head is lost, apart."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_tools.tracking.advice import doubt_warnings, registration_warnings
+from data_tools.tracking.fit.energy import Seen
 from data_tools.tracking.photometric import stage
 from data_tools.tracking.photometric.course import off_course
 from data_tools.tracking.photometric.registration import UNLIKE_SPREADS, unlike
@@ -33,6 +37,15 @@ def test_frames_that_show_a_part_of_the_face_as_no_others_do_are_covered():
     off_said, covered_said = doubt_warnings(result, kept)
     assert "probably wrong there: 106. Training" in off_said and "glasses that shine): 108." in covered_said
     assert "landmarks alone" in alone_said and alone_said.endswith(": 105.")
+
+
+def test_faces_that_are_half_out_of_the_picture_are_cut_off():
+    middle = torch.tensor([[50.0, 95.0], [50.0, 85.0], [50.0, 50.0]])
+    across = torch.stack([torch.linspace(-20, 20, 21), torch.zeros(21)], dim=1)
+    pixels = (middle[:, None] + across.flip(-1)).double()
+    seen = Seen(pixels, torch.tensor([50.0, 50.0]), size=torch.tensor([100.0, 100.0]))
+    assert stage.cut_off_frames(seen).tolist() == [True, False, False]
+    assert not stage.cut_off_frames(replace(seen, size=None)).any()
 
 
 def _swaying(seconds: np.ndarray, reach: float) -> np.ndarray:

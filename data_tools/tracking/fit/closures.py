@@ -58,7 +58,7 @@ def lid_curves(points: FacePoints, state: FaceState, seen: Seen) -> LidCurves | 
         return None
     mesh = openings(lids, fitted_pixels(points, state, seen.centre), seen.pixels)
     usual = usual_openings(lids, seen.pixels).clamp_min(1e-6)
-    facing = linearise(points, state, seen.pixels, seen.centre).facing[:, lids.upper].mean(dim=-1)
+    facing = seen.facing(linearise(points, state, seen.pixels, seen.centre))[:, lids.upper].mean(dim=-1)
     return LidCurves((openings(lids, seen.pixels) / usual).numpy(), (mesh / usual).numpy(), (facing > FADE[1]).numpy())
 
 

@@ -76,7 +76,8 @@ class Observations:
         pixels = torch.nan_to_num(found[..., :2], nan=0.0)
         usual = None if points.lids is None else usual_openings(points.lids, pixels)
         irises = None if self.irises is None else torch.from_numpy(self.irises).to(pixels)
-        return Seen(pixels, torch.from_numpy(self.centre), trust, usual, irises)
+        size = pixels.new_tensor(self.framing.stored)
+        return Seen(pixels, torch.from_numpy(self.centre), trust, usual, irises, size)
 
     def points_of(self, head: HeadModel) -> FacePoints:
         """A head model's landmark points as they are seen here: irises in the pictures move as far as the eyes do."""
