@@ -151,6 +151,12 @@ def test_the_take_with_most_usable_frames_is_used_and_the_cut_is_named_by_its_ti
     assert "at 0.2 s" in words and "one take, 0.2 to 0.3 s" in words and "2 frames of others" in words
 
 
+def test_a_picture_that_spins_into_the_next_scene_is_told_as_one_cut():
+    takes = np.repeat([0, 1, 2, 3, 4], [40, 1, 1, 1, 40])
+    words = take_words(takes, np.arange(43, 83), 43, np.arange(83) / 25)
+    assert "another scene at 1.6 s. Used" in words
+
+
 def test_takes_are_found_while_a_video_is_sampled(tmp_path):
     pictures = [_scene(1)] * 6 + [_scene(2)] * 4
     sampled = sampled_from(write_video(tmp_path / "cut.mp4", pictures, steady(10)), tmp_path / "out")
