@@ -174,11 +174,11 @@ def test_a_stage_goes_on_in_its_middle(tmp_path, clip, monkeypatch):
     looked_at: list[range] = []
     find = pipeline.find_landmarks
 
-    def second_fails(pictures, boxes, block, on_frame):
+    def second_fails(pictures, boxes, block, on_frame, cuts):
         looked_at.append(block)
         if block.start > 0:
             raise KeyboardInterrupt
-        return find(pictures, boxes, block, on_frame)
+        return find(pictures, boxes, block, on_frame, cuts)
 
     options = TrackConfig(workers=1)
     monkeypatch.setattr("data_tools.runs.blocks.LONGEST", 8)
@@ -188,9 +188,9 @@ def test_a_stage_goes_on_in_its_middle(tmp_path, clip, monkeypatch):
             track(clip, tmp_path / "s", options, silent=True)
     assert [block.start for block in looked_at] == [0, 8]
 
-    def count(pictures, boxes, block, on_frame):
+    def count(pictures, boxes, block, on_frame, cuts):
         looked_at.append(block)
-        return find(pictures, boxes, block, on_frame)
+        return find(pictures, boxes, block, on_frame, cuts)
 
     monkeypatch.setattr(pipeline, "find_landmarks", count)
     monkeypatch.setattr(pipeline, "_find_mattes", interrupt_here)
