@@ -30,6 +30,7 @@ from data_tools.tracking.photometric.registration import (
     register_window,
     window_steps,
 )
+from data_tools.tracking.photometric.residuals import STRANGE_OFF
 from data_tools.tracking.photometric.surfels import Surfels, Visibility, spread_surfels
 from data_tools.tracking.run import Run
 from flame_nerf import subject
@@ -43,9 +44,10 @@ LANDMARKS_WORSE = 0.2
 registration is not believed. Detectors err alike in all frames, so some growth is right."""
 PARTS = ("alone", "off", "strange")
 """What is kept of each window beside its state."""
-MOST_STRANGE = 0.12
+MOST_STRANGE = 0.09
 """Share of a frame's points that show something else, beyond the clip's usual share, from which it is covered: a hand
-on mouth and cheek makes 0.15, a mouth as it is opened once in a clip 0.1."""
+on mouth and cheek or a mask makes 0.11 and more, a mouth as it is opened once in a clip and a face that is grave
+once 0.085."""
 UNCLEAR, UNCLEAR_STRANGE = 1.2, 0.03
 """Median difference to the atlas against the usual one, and share of strange points beyond it, from which a frame's
 place is compared with the frames around: five of six of frames that are seen well stay below."""
@@ -122,7 +124,7 @@ def register(
         Key of what comes after, state of all frames, and how it went. The state is `old` where registration would have
         made it worse.
     """
-    key = stage_key(key, {"stage": "photometric", "parts": PARTS})
+    key = stage_key(key, {"stage": "photometric", "parts": PARTS, "strange": STRANGE_OFF})
     landmarks = seen.of_points(points)
     rows = choose_atlas_frames(points, old, landmarks)
     if len(rows) < FEWEST_FRAMES:
