@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from data_tools.capture.expressions import Done, expressions_done
 from data_tools.capture.looks import Look, flicker_of, looks_of
 from data_tools.capture.poses import face_heights, head_angles
+from flame_nerf.motion.files.sources import picture_numbers
 from flame_nerf.subject import Subject
 
 YAW_EDGES = (-90.0, -50.0, -30.0, -10.0, 10.0, 30.0, 50.0, 90.0)
@@ -54,8 +55,9 @@ class Measured:
         return np.stack([np.clip(np.digitize(values, edges) - 1, 0, len(edges) - 2) for values, edges in pairs], axis=1)
 
     def time_of(self, row: int) -> float:
-        """When in the footage a frame was filmed, seconds."""
-        return self.subject.frames[row].timestep / self.subject.fps
+        """When in the footage a frame was filmed, seconds: pictures that are left out took their time, too."""
+        timestep, numbers = self.subject.frames[row].timestep, picture_numbers(self.subject)
+        return float(timestep if numbers is None else numbers[timestep]) / self.subject.fps
 
     def row_of(self, timestep: int) -> int:
         """First frame that shows a timestep."""

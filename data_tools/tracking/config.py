@@ -114,7 +114,8 @@ class TrackSummary:
     covered: tuple[int, ...] = ()
     """Others that show a part of the face as none does: something lies before it."""
     off_course: tuple[int, ...] = ()
-    """Those of both in which the head is not where the frames around have it: tracking is wrong there."""
+    """Those of both, and others that are blurred or cut off, in which the head is not where the frames around have it:
+    tracking is wrong there."""
     look_before: float | None = None
     """Median difference between pictures and look by landmarks alone, grey levels of 255,"""
     look_after: float | None = None

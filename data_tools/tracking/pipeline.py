@@ -171,7 +171,7 @@ def _run_stages(run: Run, info: VideoInfo, final_key: str) -> TrackSummary:
     others, notes, boxes = 0, (), None
     if face is not None:
         boxes, others = face.boxes(sampled.sources, sampled.framing), face.others
-        key, landmarks = _find_landmarks(run, key, pictures, boxes)
+        key, landmarks = _find_landmarks(run, key, pictures, boxes, sampled.takes)
         kept = np.flatnonzero(np.isfinite(landmarks).all(axis=(1, 2)))
     else:
         landmarks, notes = on_video(given, sampled, config.keypoint_units, config.first_frame, config.min_likelihood)
@@ -286,8 +286,11 @@ def _sample(run: Run, key: str, framing: Framing | None, total: int | None) -> t
     return key, Sampled.of_note(note)
 
 
-def _find_landmarks(run: Run, key: str, pictures: list[Path], boxes: FaceBoxes) -> tuple[str, np.ndarray]:
-    key = stage_key(key, {"stage": "landmarks", "workers": run.config.workers})
+def _find_landmarks(
+    run: Run, key: str, pictures: list[Path], boxes: FaceBoxes, takes: tuple[int, ...]
+) -> tuple[str, np.ndarray]:
+    key = stage_key(key, {"stage": "landmarks", "workers": run.config.workers, "cuts": True})
+    cuts = set((np.flatnonzero(np.diff(takes)) + 1).tolist())
     blocks = blocks_of(len(pictures), run.config.workers)
 
     def work(advance: Callable[..., None]) -> dict[str, Any]:
@@ -295,7 +298,7 @@ def _find_landmarks(run: Run, key: str, pictures: list[Path], boxes: FaceBoxes) 
             if run.workspace.load("landmarks", f"{block.start:06d}") is not None:
                 advance(len(block))
                 return
-            points = find_landmarks(pictures, boxes, block, advance)
+            points = find_landmarks(pictures, boxes, block, advance, cuts)
             run.workspace.save("landmarks", f"{block.start:06d}", points=points)
 
         run_blocks(blocks, one, run.config.workers)

@@ -264,7 +264,7 @@ def subject_of(
             landmarks2d=seen.landmarks[kept, :, :2].astype(np.float32),
             reprojection_error=quality.error_px[kept].astype(np.float32),
         ),
-        fps=config.fps,
+        fps=seen.fps,
         # A path must hold wherever the subject is read from.
         head_model=str(Path(config.head).absolute()) if Path(config.head).is_file() else config.head,
         source=printable_name(video),

@@ -206,9 +206,8 @@ class HeadRenderer(Renderer):
             rgb, accumulation, depth = self._shade(*given, inside=inside, paint=rays.paint, exploring=exploring)
         if not self.training and self.backing.is_known:
             shown = self.backing.behind(rgb, accumulation, depth, rays, background, self.mapping, box)
-            if self.unfilmed is not None:
-                shown = self.unfilmed.ended(*shown, rays, background, self.mapping, self.backing)
-            rgb, accumulation, depth = shown
+            ended = None if self.unfilmed is None else self.unfilmed.ended
+            rgb, accumulation, depth = ended(*shown, rays, background, self.mapping, self.backing) if ended else shown
         return {
             "rgb": rgb,
             "accumulation": accumulation,
@@ -293,11 +292,11 @@ class HeadRenderer(Renderer):
             generator=generator,
             empty=self._skipped.added(empty, rays.moments.meshes, self.occupancy.version) if in_march else None,
         )
-        marched = replace(rays, samples=samples)
+        rays = replace(rays, samples=samples)
         if empty is None or in_march:
-            return self._filled_up(marched)
+            return self._filled_up(rays)
         with torch.no_grad():
-            cells = self.occupancy.cells(to_canonical(marched, self.mapping).points)
+            cells = self.occupancy.cells(to_canonical(rays, self.mapping).points)
         kept = self.occupancy.kept(cells, samples)
         if empty.unseen_too:
             kept = kept[~self.occupancy.unseen(cells[kept])]

@@ -63,6 +63,16 @@ def test_turns_are_named_from_the_persons_own_side(seen):
     assert np.degrees(-0.1) == pytest.approx(seen.pitch[0], abs=0.5)
 
 
+def test_a_frame_is_found_where_the_footage_shows_it_though_others_were_left_out(small, seen):
+    kept = tuple(
+        dataclasses.replace(frame, file_path=frame.file_path.with_name(f"{40 + 2 * row:05d}.jpg"))
+        for row, frame in enumerate(small.frames)
+    )
+    tracked = dataclasses.replace(small, frames=kept, fps=12.5, extra={"tracking": {}})
+    assert dataclasses.replace(seen, subject=tracked).time_of(3) == pytest.approx(46 / 12.5)
+    assert seen.time_of(3) == pytest.approx(3 / small.fps)
+
+
 def test_a_turning_head_is_measured_as_a_circling_camera(small, seen, tmp_path):
     turning = measure(make_subject(tmp_path / "moving", size=64, count=16, moving_head=True))
     assert np.allclose(turning.yaw, seen.yaw, atol=0.5) and np.allclose(turning.pitch, seen.pitch, atol=0.5)

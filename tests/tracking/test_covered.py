@@ -1,15 +1,20 @@
 """Frames in which something lies before a part of the face are named, and those in which the head is lost, apart."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_tools.tracking.advice import doubt_warnings, registration_warnings
+from data_tools.tracking.fit.energy import Seen
 from data_tools.tracking.photometric import stage
+from data_tools.tracking.photometric.atlas import Atlas
 from data_tools.tracking.photometric.course import off_course
 from data_tools.tracking.photometric.registration import UNLIKE_SPREADS, unlike
-from data_tools.tracking.photometric.residuals import Agreement
+from data_tools.tracking.photometric.residuals import Agreement, PhotometricFrames, Rows
 
 NONE = np.zeros(80, dtype=bool)
 
@@ -21,7 +26,7 @@ def test_frames_that_show_a_part_of_the_face_as_no_others_do_are_covered():
     usual, alone = np.linspace(0.0, 0.02, count), np.isin(np.arange(count), [5, 6])
     strange = np.where(np.isin(np.arange(count), [5, 8]), 0.15, usual)
     # What is seen once in a clip, such as a mouth wide open, is as far off as this.
-    strange[11] = 0.11
+    strange[11] = 0.085
     covered = stage.covered_frames(strange, alone)
     assert np.flatnonzero(covered).tolist() == [8]
     off = np.arange(count) == 6
@@ -33,6 +38,40 @@ def test_frames_that_show_a_part_of_the_face_as_no_others_do_are_covered():
     off_said, covered_said = doubt_warnings(result, kept)
     assert "probably wrong there: 106. Training" in off_said and "glasses that shine): 108." in covered_said
     assert "landmarks alone" in alone_said and alone_said.endswith(": 105.")
+
+
+def test_a_fold_of_the_cheek_is_not_strange_on_a_head_that_keeps_still():
+    """However many spreads it is where all other frames are alike."""
+    count = 100
+    nothing, ones = np.zeros(count, np.float32), np.ones(count, np.float32)
+    off = np.zeros(count, np.float32)
+    # A tenth shows something else, the rest of the lower half is folded.
+    off[:50], off[:10] = 0.04, 0.2
+
+    class Still(PhotometricFrames):
+        def __init__(self, sigma: float) -> None:
+            self.sigma = sigma
+
+        def __len__(self) -> int:
+            return 1
+
+        def rows(self, state, atlas, size, visit, share=1) -> None:
+            residual = off / self.sigma
+            visit(0, Rows(np.arange(count), nothing, nothing, nothing, residual, ones, 0.5 + off, ones))
+
+    for sigma, strange in ((0.01, 0.1), (0.03, 0.1), (0.08, 0.0)):
+        mu = np.linspace(0.3, 0.7, count).astype(np.float32)
+        atlas = Atlas(1.0, mu, sigma * ones, ones > 0, np.zeros(9, np.float32))
+        assert Still(sigma).agreement(None, atlas).strange[0] == pytest.approx(strange)
+
+
+def test_faces_that_are_half_out_of_the_picture_are_cut_off():
+    middle = torch.tensor([[50.0, 95.0], [50.0, 85.0], [50.0, 50.0]])
+    across = torch.stack([torch.linspace(-20, 20, 21), torch.zeros(21)], dim=1)
+    pixels = (middle[:, None] + across.flip(-1)).double()
+    seen = Seen(pixels, torch.tensor([50.0, 50.0]), size=torch.tensor([100.0, 100.0]))
+    assert stage.cut_off_frames(seen).tolist() == [True, False, False]
+    assert not stage.cut_off_frames(replace(seen, size=None)).any()
 
 
 def _swaying(seconds: np.ndarray, reach: float) -> np.ndarray:

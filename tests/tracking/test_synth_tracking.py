@@ -81,7 +81,7 @@ def test_the_tracker_against_the_truth(root, tmp_path, monkeypatch, landmarks, p
     """From the film alone; and with true landmarks, which leaves the fit's own error."""
     truth = load_subject(root)
 
-    def true_landmarks(pictures, boxes, block, on_frame):
+    def true_landmarks(pictures, boxes, block, on_frame, cuts):
         points = truth.track.landmarks2d[block.start : block.stop]
         return np.concatenate([points, np.zeros_like(points[..., :1])], axis=-1)
 

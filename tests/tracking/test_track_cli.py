@@ -89,6 +89,15 @@ def test_a_folder_of_pictures_is_a_film_and_what_is_left_out_is_counted(tmp_path
     np.testing.assert_allclose(load_picture(subject.root / subject.frames[1].file_path), carphone_pictures[1], atol=20)
 
 
+@pytest.mark.slow
+def test_a_webcams_slow_film_is_as_long_as_it_was(tmp_path, carphone_pictures):
+    film = write_video(tmp_path / "webcam.mp4", carphone_pictures[:12], steady(12, fps=12.5))
+    track(film, tmp_path / "subject", TrackConfig(photometric=False), silent=True)
+    assert load_subject(tmp_path / "subject").fps == 12.5
+    record = json.loads((tmp_path / "subject" / "report.json").read_text())
+    assert record["seconds"] == pytest.approx(12 / 12.5, abs=0.1)
+
+
 def _check_geometry(subject) -> None:
     """Stored cameras, mesh, landmarks and masks must tell the same story."""
     for row in (0, len(subject.frames) // 2):
@@ -165,11 +174,11 @@ def test_a_stage_goes_on_in_its_middle(tmp_path, clip, monkeypatch):
     looked_at: list[range] = []
     find = pipeline.find_landmarks
 
-    def second_fails(pictures, boxes, block, on_frame):
+    def second_fails(pictures, boxes, block, on_frame, cuts):
         looked_at.append(block)
         if block.start > 0:
             raise KeyboardInterrupt
-        return find(pictures, boxes, block, on_frame)
+        return find(pictures, boxes, block, on_frame, cuts)
 
     options = TrackConfig(workers=1)
     monkeypatch.setattr("data_tools.runs.blocks.LONGEST", 8)
@@ -179,9 +188,9 @@ def test_a_stage_goes_on_in_its_middle(tmp_path, clip, monkeypatch):
             track(clip, tmp_path / "s", options, silent=True)
     assert [block.start for block in looked_at] == [0, 8]
 
-    def count(pictures, boxes, block, on_frame):
+    def count(pictures, boxes, block, on_frame, cuts):
         looked_at.append(block)
-        return find(pictures, boxes, block, on_frame)
+        return find(pictures, boxes, block, on_frame, cuts)
 
     monkeypatch.setattr(pipeline, "find_landmarks", count)
     monkeypatch.setattr(pipeline, "_find_mattes", interrupt_here)

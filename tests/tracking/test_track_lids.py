@@ -111,6 +111,27 @@ def test_an_eye_that_is_turned_away_says_nothing_of_its_lids(clip):
     assert float(ahead.min()) > 0
 
 
+def test_what_lies_beyond_the_pictures_edge_is_a_guess(clip):
+    """A detector squeezes the half of a face that it does not see."""
+    points, truth, seen = clip
+    edge = CENTRE + torch.tensor([0.0, 400.0], dtype=torch.float64)
+    squeezed = seen.pixels.clone()
+    squeezed[..., 0] -= 0.3 * (squeezed[..., 0] - edge[0]).clamp_min(0)
+    off = {}
+    for size in (None, edge):
+        view = Seen(squeezed, CENTRE, size=size)
+        start = replace(first_guess(points, view, FOCAL), identity=truth.identity)
+        found = fit_motion(points, start, view, np.arange(float(FRAMES)))
+        inside = ~Seen(seen.pixels, CENTRE, size=edge).outside()
+        apart = (fitted_pixels(points, found, CENTRE) - fitted_pixels(points, truth, CENTRE)).norm(dim=-1)
+        off[size is None] = float(apart[inside].mean())
+    assert off[False] < 0.6 * off[True]
+    weight = normal_equations(points, truth, Seen(squeezed, CENTRE, size=edge)).gaps.weight.unflatten(1, (2, -1))
+    ahead = truth.rotation[:, 0, 2].abs() < 0.05
+    # The subject's left is on the picture's right.
+    assert float(weight[ahead, 0].max()) == 0 and float(weight[ahead, 1].min()) > 0
+
+
 def test_gap_derivatives_agree_with_differences(head, clip):
     points, truth, seen = clip
     seen, state, step = seen.frames(slice(BLINK, BLINK + 1)), truth.frames(slice(BLINK, BLINK + 1)), 1e-4

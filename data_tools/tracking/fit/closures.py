@@ -60,12 +60,11 @@ def lid_curves(points: FacePoints, state: FaceState, seen: Seen) -> LidCurves | 
     mesh = openings(lids, fitted_pixels(points, state, seen.centre), seen.pixels)
     usual = usual_openings(lids, seen.pixels).clamp_min(1e-6)
     # Derivatives come with it, a hundred times what is asked for: not of all frames at once.
-    facing = torch.cat(
-        [
-            linearise(points, state.frames(rows), seen.pixels[rows], seen.centre, POSE.stop).facing[:, lids.upper]
-            for rows in portions(len(state.shift))
-        ]
-    ).mean(dim=-1)
+    parts = [(state.frames(rows), seen.frames(rows)) for rows in portions(len(state.shift))]
+    linear = (linearise(points, moment, part.pixels, seen.centre, POSE.stop) for moment, part in parts)
+    facing = torch.cat([part.facing(one)[:, lids.upper] for (_, part), one in zip(parts, linear, strict=True)]).mean(
+        dim=-1
+    )
     return LidCurves((openings(lids, seen.pixels) / usual).numpy(), (mesh / usual).numpy(), (facing > FADE[1]).numpy())
 
 

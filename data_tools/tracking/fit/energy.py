@@ -47,10 +47,23 @@ class Seen:
     """How far each eye is open in the clip when it is open, in `openings` of the lids. None: as in these frames."""
     irises: Float[Tensor, "T 2"] | None = None
     """1 where an eye's iris was found in the picture, 0 where it was not. None: irises are the detector's."""
+    size: Float[Tensor, "2"] | None = None
+    """Width and height of the pictures; None: all points lie in them."""
 
     def frames(self, which) -> Seen:
         trust, irises = (None if part is None else part[which] for part in (self.trust, self.irises))
-        return Seen(self.pixels[which], self.centre, trust, self.usual, irises)
+        return Seen(self.pixels[which], self.centre, trust, self.usual, irises, self.size)
+
+    def outside(self) -> Bool[Tensor, "T L"]:
+        """Points beyond the picture's edge: a detector that has them there guesses."""
+        if self.size is None:
+            return torch.zeros_like(self.pixels[..., 0], dtype=torch.bool)
+        return ((self.pixels < 0) | (self.pixels > self.size)).any(dim=-1)
+
+    def facing(self, linearised: Linearised) -> Float[Tensor, "T L"]:
+        """Cosine between each point's normal and the direction to the camera; -1 beyond the picture's edge, where it
+        is seen as little as a cheek that is turned away."""
+        return linearised.facing.masked_fill(self.outside(), -1.0)
 
     def with_usual(self, points: FacePoints) -> Seen:
         """The same that knows how far eyes are usually open, so that a part of the frames does, too."""
@@ -62,7 +75,9 @@ class Seen:
 
     def say(self, points: FacePoints) -> Float[Tensor, "*T L"]:
         """Weight of each landmark before it is known how far off it is."""
-        return points.weight if self.trust is None else points.weight * self.trust
+        say = points.weight if self.trust is None else points.weight * self.trust
+        outside = self.outside()
+        return torch.where(outside, points.detector.guess * say, say) if outside.any() else say
 
 
 @dataclass(frozen=True)
@@ -153,7 +168,10 @@ def normal_equations(
         _add_priors(points, state, hessian, gradient, gaze_spread)
     gaps = None
     if points.lids is not None:
-        gaps = gap_rows(points.lids, seen.pixels, seen.usual_opening(points), linearised, mean_face_px(points, state))
+        facing = seen.facing(linearised)
+        gaps = gap_rows(
+            points.lids, seen.pixels, seen.usual_opening(points), linearised, facing, mean_face_px(points, state)
+        )
         by = gaps.frame * gaps.weight[..., None]
         hessian += by.transpose(1, 2) @ gaps.frame
         gradient += (by * gaps.residual[..., None]).sum(dim=1)

@@ -55,6 +55,7 @@ def gap_rows(
     seen: Float[Tensor, "T L 2"],
     usual: Float[Tensor, "2"],
     linearised: Linearised,
+    facing: Float[Tensor, "T L"],
     height: Float[Tensor, " T"],
 ) -> GapRows:
     """What the lids' distances say around a state.
@@ -65,6 +66,7 @@ def gap_rows(
         seen: detected points, pixels.
         usual: opening of each eye when it is open.
         linearised: of all landmarks.
+        facing: cosine between each landmark's normal and the direction to the camera, -1 where it is not seen.
         height: of the mean face in each picture, pixels.
     """
     up = across(lids, seen)
@@ -75,8 +77,8 @@ def gap_rows(
     wanted = detected - unread
     residual = gaps(lids, seen + linearised.residual, up) - wanted
     low, high = FADE
-    facing = linearised.facing[:, lids.upper].mean(dim=-1)
-    say = ((facing - low) / (high - low)).clamp(0, 1) / (GAP_NOISE * height[:, None]) ** 2 / lids.upper.shape[1]
+    faced = facing[:, lids.upper].mean(dim=-1)
+    say = ((faced - low) / (high - low)).clamp(0, 1) / (GAP_NOISE * height[:, None]) ** 2 / lids.upper.shape[1]
     weight = say[..., None].expand_as(residual)
     frame = _of_lids(lids, up, lambda rows: linearised.frame[:, rows].double())
     return GapRows(residual.flatten(1), frame, weight.flatten(1), lids, up)

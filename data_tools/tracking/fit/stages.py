@@ -24,6 +24,7 @@ from data_tools.tracking.fit.residuals import FaceState
 from data_tools.tracking.fit.shape import choose_keyframes, fit_shape
 from data_tools.tracking.observe.framing import Framing
 from data_tools.tracking.observe.video import Sampled
+from data_tools.tracking.observe.video_clock import even_rate
 from flame_nerf.heads import HeadModel
 
 LANDMARK_STEPS, OUTLINE_STEPS = 5, 4
@@ -47,6 +48,8 @@ class Observations:
     """What the pictures show of the video's, and at what size."""
     irises: Bool[np.ndarray, "T 2"] | None = None
     """Whether each eye's iris was found in the picture; the landmarks have it there. None: they have the detector's."""
+    fps: float = 25.0
+    """Sampled pictures a second: those of the sampling clock, or of a slower video its own."""
 
     @staticmethod
     def of(
@@ -58,7 +61,8 @@ class Observations:
         irises: Bool[np.ndarray, "T 2"] | None = None,
     ) -> Observations:
         slots = np.asarray(sampled.slots, dtype=np.float64)[kept]
-        return Observations(kept, slots, slots / config.fps, landmarks, mattes, sampled.framing, irises)
+        rate = even_rate(sampled.slots, sampled.sources, config.fps)
+        return Observations(kept, slots, slots / config.fps, landmarks, mattes, sampled.framing, irises, rate)
 
     @property
     def centre(self) -> Float[np.ndarray, "2"]:
@@ -72,7 +76,8 @@ class Observations:
         pixels = torch.nan_to_num(found[..., :2], nan=0.0)
         usual = None if points.lids is None else usual_openings(points.lids, pixels)
         irises = None if self.irises is None else torch.from_numpy(self.irises).to(pixels)
-        return Seen(pixels, torch.from_numpy(self.centre), trust, usual, irises)
+        size = pixels.new_tensor(self.framing.stored)
+        return Seen(pixels, torch.from_numpy(self.centre), trust, usual, irises, size)
 
     def points_of(self, head: HeadModel) -> FacePoints:
         """A head model's landmark points as they are seen here: irises in the pictures move as far as the eyes do."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -213,7 +213,11 @@ def _prominence(chain: dict[int, _Detection], film: tuple[int, int]) -> float:
 
 
 def find_landmarks(
-    pictures: Sequence[Path], boxes: FaceBoxes, frames: range, on_frame: Callable[[], None] = lambda: None
+    pictures: Sequence[Path],
+    boxes: FaceBoxes,
+    frames: range,
+    on_frame: Callable[[], None] = lambda: None,
+    cuts: Collection[int] = (),
 ) -> Float[np.ndarray, "B 478 3"]:
     """Face mesh points of a run of pictures.
 
@@ -221,6 +225,8 @@ def find_landmarks(
         pictures: all pictures of the video.
         boxes: where the face is in each.
         frames: which to look at; one after the other, since each starts from the one before.
+        cuts: pictures that show another scene than the one before. What was followed there is no start for them, and so
+            they are looked at twice.
 
     Returns:
         x right, y down in pixels of the whole picture (0 is the left or upper edge of the first pixel), and z in the
@@ -230,7 +236,8 @@ def find_landmarks(
     with face_mesh() as mesh:
         for index in range(max(0, frames.start - WARM_UP), frames.stop):
             found = None
-            if boxes.present[index]:
+            looks = 2 if index in cuts else 1
+            for _ in range(looks if boxes.present[index] else 0):
                 found = _points_in(mesh, load_picture(pictures[index]), boxes.centre[index], boxes.size[index])
             if index >= frames.start:
                 if found is not None:

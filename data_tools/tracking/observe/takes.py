@@ -23,6 +23,8 @@ FALL = 0.3
 """How far that must lie below the film's usual: pictures taken far apart are never alike."""
 FLAT = 2.0
 """Grey levels of spread below which a picture shows nothing."""
+ONE_CUT = 0.5
+"""Seconds within which cuts are told as one."""
 MOST_CUTS = 200
 """More are no cuts but restless pictures."""
 DISSOLVES = (5, 8, 12, 18, 26, 38, 55)
@@ -320,6 +322,8 @@ def take_words(
     """
     fading = mixed_pictures(dissolves)
     cuts = np.setdiff1d(np.flatnonzero(np.diff(takes)) + 1, np.union1d(fading, fading + 1))
+    # A flash or a picture that spins in is one cut to whoever looks.
+    cuts = cuts[np.diff(seconds[cuts], prepend=-np.inf) > ONE_CUT]
     told = [f"cuts to another scene at {_listed([f'{seconds[at]:.1f}' for at in cuts])} s"] if len(cuts) else []
     spans = [f"{seconds[first]:.1f} to {seconds[last]:.1f}" for first, last in dissolves]
     told += [f"fades into another scene from {_listed(spans)} s"] if spans else []

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
 
 RESTART = 0.5
 """A timestamp further back than this, in seconds, begins the clock anew; less is disorder among neighbours."""
@@ -91,3 +94,23 @@ class Clock:
         self._steps.append(stamp - raw)
         # Once ahead of disordered timestamps, the clock waits for them frame by frame.
         return stamp + self._shift if stamp + self._shift > self._last else among_neighbours
+
+
+def even_rate(slots: Sequence[int], sources: Sequence[int], fps: float) -> float:
+    """Frames a second of a film, by least squares, up to the sampling clock's rate; pauses are left out.
+
+    A film slower than the clock has its own rate. What is faster, or a folder of pictures, has the clock's.
+
+    Args:
+        slots: increasing places of the sampled pictures on a clock of `fps` ticks a second.
+        sources: number of each among the film's frames, of which some may be damaged.
+    """
+    steps, ticks = np.diff(sources), np.diff(slots).astype(float)
+    if len(steps) == 0:
+        return float(fps)
+    each = ticks / steps
+    # Of even frames one takes a tick longer than another at most.
+    pause = each > np.median(each) + 1
+    ticks[pause] = steps[pause] * (ticks[~pause].sum() / steps[~pause].sum())
+    at, number = np.concatenate([[0.0], np.cumsum(ticks)]), sources - np.mean(sources)
+    return round(min(float(fps), float(fps * (number @ number) / (number @ at))), 3)

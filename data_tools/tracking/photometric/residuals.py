@@ -47,8 +47,9 @@ class Rows:
     """The frame's light on the atlas' value."""
 
 
-STRANGE = 3.0
-"""Spreads of the atlas from which a point does not show the skin that is known there."""
+STRANGE, STRANGE_OFF = 3.0, 0.05
+"""Spreads of the atlas, and share of full scale, from which a point does not show the skin that is known there: of a
+head that keeps still, spreads are so small that a fold of the cheek is many."""
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ class PhotometricFrames:
             likeness = np.mean((rows.value - rows.value.mean()) * (expected - expected.mean())) / max(spread, 1e-9)
             found[:, t] = (
                 len(off), np.median(off), np.median(off * atlas.sigma[rows.which]), rows.factor.mean(), likeness,
-                np.mean(off > STRANGE),
+                np.mean((off > STRANGE) & (off * atlas.sigma[rows.which] > STRANGE_OFF)),
             )  # fmt: skip
 
         self.rows(state, atlas, POSE.stop, look)

@@ -30,6 +30,7 @@ from data_tools.tracking.photometric.registration import (
     register_window,
     window_steps,
 )
+from data_tools.tracking.photometric.residuals import STRANGE_OFF
 from data_tools.tracking.photometric.surfels import Surfels, Visibility, spread_surfels
 from data_tools.tracking.run import Run
 from flame_nerf import subject
@@ -43,12 +44,16 @@ LANDMARKS_WORSE = 0.2
 registration is not believed. Detectors err alike in all frames, so some growth is right."""
 PARTS = ("alone", "off", "strange")
 """What is kept of each window beside its state."""
-MOST_STRANGE = 0.12
+MOST_STRANGE = 0.09
 """Share of a frame's points that show something else, beyond the clip's usual share, from which it is covered: a hand
-on mouth and cheek makes 0.15, a mouth as it is opened once in a clip 0.1."""
+on mouth and cheek or a mask makes 0.11 and more, a mouth as it is opened once in a clip and a face that is grave
+once 0.085."""
 UNCLEAR, UNCLEAR_STRANGE = 1.2, 0.03
 """Median difference to the atlas against the usual one, and share of strange points beyond it, from which a frame's
 place is compared with the frames around: five of six of frames that are seen well stay below."""
+CUT_OFF = 0.3
+"""Share of a face's landmarks beyond the picture's edge from which its place is guessed: at 0.2 it is 0.4 % of the
+face's height off, at 0.5 2 %."""
 COMPARED = 16
 """One point of the face in so many says where it is."""
 LEAST_LIKENESS = 0.7
@@ -68,7 +73,8 @@ class Registration:
     covered: Bool[np.ndarray, " T"]
     """Others in which something lies before a part of the face."""
     off: Bool[np.ndarray, " T"]
-    """Frames of both kinds that lie off the course of those around them: the head is not followed there."""
+    """Frames of both kinds, or others that are cut off or less clear than most, that lie off the course of those
+    around: the head is not followed there."""
     before: float
     """Median difference between frames and atlas by landmarks alone, and"""
     after: float
@@ -118,7 +124,7 @@ def register(
         Key of what comes after, state of all frames, and how it went. The state is `old` where registration would have
         made it worse.
     """
-    key = stage_key(key, {"stage": "photometric", "parts": PARTS})
+    key = stage_key(key, {"stage": "photometric", "parts": PARTS, "strange": STRANGE_OFF})
     landmarks = seen.of_points(points)
     rows = choose_atlas_frames(points, old, landmarks)
     if len(rows) < FEWEST_FRAMES:
@@ -167,12 +173,13 @@ def register(
     if not kept:
         return key, old, Registration.unused(look.before, after, old)
     covered = covered_frames(strange, alone)
+    doubtful = alone | covered | cut_off_frames(landmarks)
     astray = off_course(
         partial(surfels_in_picture, surfels.of_identity(state.identity), state, seen.centre),
         face_height_px(points, state).numpy(),
         seen.seconds,
-        alone | covered,
-        unclear_frames(off, strange) & ~(alone | covered),
+        doubtful,
+        unclear_frames(off, strange) & ~doubtful,
     )
     return key, state, Registration(True, alone, covered, astray, look.before, after, old)
 
@@ -185,6 +192,11 @@ def covered_frames(strange: Float[np.ndarray, " T"], alone: Bool[np.ndarray, " T
         alone: frames that do not show the person at all, which are told of already.
     """
     return ~alone & (strange > np.median(strange) + MOST_STRANGE)
+
+
+def cut_off_frames(landmarks: Seen) -> Bool[np.ndarray, " T"]:
+    """Frames in which much of the face is beyond the picture's edge."""
+    return landmarks.outside().double().mean(dim=1).numpy() > CUT_OFF
 
 
 def unclear_frames(off: Float[np.ndarray, " T"], strange: Float[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:

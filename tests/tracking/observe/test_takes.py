@@ -151,6 +151,30 @@ def test_the_take_with_most_usable_frames_is_used_and_the_cut_is_named_by_its_ti
     assert "at 0.2 s" in words and "one take, 0.2 to 0.3 s" in words and "2 frames of others" in words
 
 
+def test_a_face_behind_a_cut_is_not_looked_for_from_the_one_before(tmp_path, monkeypatch):
+    """The first look at another scene starts from what was followed in the last one."""
+    looked_at = []
+
+    class Mesh:
+        def process(self, crop):
+            looked_at.append(round(float(crop.mean()) / 10))
+            return types.SimpleNamespace(multi_face_landmarks=[])
+
+    monkeypatch.setattr(landmarks, "face_mesh", lambda: nullcontext(Mesh()))
+    pictures = [tmp_path / f"{row}.png" for row in range(6)]
+    for row, path in enumerate(pictures):
+        cv2.imwrite(str(path), np.full((64, 64, 3), 10 * row + 10, np.uint8))
+    boxes = landmarks.FaceBoxes(np.full((6, 2), 32.0), np.full(6, 20.0), np.array([True] * 5 + [False]))
+    landmarks.find_landmarks(pictures, boxes, range(1, 6), cuts={2, 5})
+    assert looked_at == [1, 2, 3, 3, 4, 5]
+
+
+def test_a_picture_that_spins_into_the_next_scene_is_told_as_one_cut():
+    takes = np.repeat([0, 1, 2, 3, 4], [40, 1, 1, 1, 40])
+    words = take_words(takes, np.arange(43, 83), 43, np.arange(83) / 25)
+    assert "another scene at 1.6 s. Used" in words
+
+
 def test_takes_are_found_while_a_video_is_sampled(tmp_path):
     pictures = [_scene(1)] * 6 + [_scene(2)] * 4
     sampled = sampled_from(write_video(tmp_path / "cut.mp4", pictures, steady(10)), tmp_path / "out")

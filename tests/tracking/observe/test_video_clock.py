@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from track_clips import ffmpeg, numbered, numbers_in, sampled_from, steady, write_video
 
-from data_tools.tracking.observe.video_clock import Clock
+from data_tools.tracking.observe.video_clock import Clock, even_rate
 
 
 def _piece(folder, name: str, first: int, count: int = 15, options=()):
@@ -119,3 +119,21 @@ def test_disordered_timestamps_cost_no_frame(stamps):
 @pytest.mark.parametrize("rate", [None, 0.0, 90000.0, -1.0])
 def test_rates_that_cannot_be_are_not_believed(rate):
     assert _times([None] * 3, rate)[0] == pytest.approx([0.0, 0.04, 0.08])
+
+
+@pytest.mark.parametrize("rate", [8.0, 4500 / 377, 12.5, 15.0, 20.0, 24000 / 1001, 24.0])
+def test_a_slower_film_keeps_its_own_rate(rate):
+    number = np.delete(np.arange(300), [3, 57, 58, 200])
+    slots = np.floor(number * 25.0 / rate + 0.25).astype(int)
+    assert even_rate(slots, number, 25.0) == pytest.approx(rate, rel=5e-4)
+    paused = np.where(number < 100, slots, slots + 70)
+    assert even_rate(paused, number, 25.0) == pytest.approx(rate, rel=5e-3)
+
+
+@pytest.mark.parametrize("rate", [25.0, 30000 / 1001, 30.0, 60.0])
+def test_a_faster_film_has_the_rate_of_the_sampling_clock(rate):
+    slots, number = np.unique(np.floor(np.arange(300) * 25.0 / rate + 0.25).astype(int), return_index=True)
+    assert even_rate(slots, number, 25.0) == 25.0
+    missing = np.delete(np.arange(len(slots)), [40, 41, 90])
+    assert even_rate(slots[missing], number[missing], 25.0) == 25.0
+    assert even_rate([7], [7], 25.0) == 25.0
