@@ -193,7 +193,7 @@ class NumbaSearch:
             reals = [torch.empty(room, dtype=torch.float32) for _ in range(3)]
             ray, mesh, face, t_start, t_end, distance = (x.numpy() for x in integers + reals)
             if np.isfinite(settings.behind):
-                self._ending.stop_behind(begin, end, *cast, near, self._leaves, self._order, *ending, stop)
+                self._ending.stop_behind(begin, end, *cast, near, self._leaves, self._order, ending, stop)
             used, skipped = self._marching.sample_shell(
                 begin, end, *cast, *march, packets, *known, counts.numpy(), ray, mesh, t_start, t_end, face, distance
             )

@@ -44,8 +44,7 @@ class HeadRenderer(Renderer):
     """Renders rays through posed heads.
 
     Attributes:
-        field: what fills the canonical head.
-        occupancy: where it is empty.
+        field, occupancy: what fills the canonical head, and where that is empty.
         view_cone: directions that colours were learned for; None: all.
         expression_hull: conditions that the field was trained on; None: it is queried for any.
         clothes, unfilmed: what is shown beyond the views that were filmed, of clothes and of the head; None: the field.
@@ -206,8 +205,9 @@ class HeadRenderer(Renderer):
             rgb, accumulation, depth = self._shade(*given, inside=inside, paint=rays.paint, exploring=exploring)
         if not self.training and self.backing.is_known:
             shown = self.backing.behind(rgb, accumulation, depth, rays, background, self.mapping, box)
-            ended = None if self.unfilmed is None else self.unfilmed.ended
-            rgb, accumulation, depth = ended(*shown, rays, background, self.mapping, self.backing) if ended else shown
+            if self.unfilmed is not None:
+                shown = self.unfilmed.ended(*shown, rays, background, self.mapping, self.backing)
+            rgb, accumulation, depth = shown
         return {
             "rgb": rgb,
             "accumulation": accumulation,

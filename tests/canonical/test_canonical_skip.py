@@ -71,7 +71,8 @@ def test_backends_skip_alike(head, max_samples: int, behind: float) -> None:
         other = CanonicalMapping(mapping.faces, mapping.canonical_vertices, MappingConfig(backend=backend))
         meshes = [other.pose(other.canonical_vertices * size) for size in (1.0, 1.1)]
         empty = make_grid(other).empty_space(0.0025, unseen_too=True)
-        options = {"step": 0.0025, "behind": behind, "grazing": 0.05, "through": True} | {"max_samples": max_samples, "empty": empty}
+        options = {"step": 0.0025, "behind": behind, "grazing": 0.05, "through": True}
+        options |= {"max_samples": max_samples, "empty": empty}
         found.append(other.sample_shell(meshes, which, origins, directions, shell=shell, **options))
     assert len(found[0]) > 0 and 0 < found[0].skipped == found[1].skipped
     for name in ("ray_index", "offsets", "mesh_index", "t_start", "t_end"):

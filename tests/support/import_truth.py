@@ -135,9 +135,7 @@ def picture(matte: np.ndarray) -> np.ndarray:
     return np.rint(share * np.array([200, 150, 130]) + (1 - share) * BACKDROP).astype(np.uint8)
 
 
-def nha_truth(
-    tracked: tuple[int, int] = SIZE, count: int = 5, model: dict[str, np.ndarray] | None = None
-) -> Truth:
+def nha_truth(tracked: tuple[int, int] = SIZE, count: int = 5, model: dict[str, np.ndarray] | None = None) -> Truth:
     """One focal length for both axes when it was tracked."""
     truth = make_truth("moving", count, model=model)
     fl_x, _, cx, cy = INTRINSICS

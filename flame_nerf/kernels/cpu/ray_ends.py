@@ -55,9 +55,11 @@ def _enter(i, used, triangles, directions, behind, grazing, start, cosine, stop,
 
 
 @nb.njit(**KERNEL)
-def stop_behind(begin, end, addresses, mesh_index, origins, directions, near, leaves, order, behind, grazing, layers, stop):
+def stop_behind(begin, end, addresses, mesh_index, origins, directions, near, leaves, order, ending, stop):
     """Where each of rays[begin:end], of unit length, ends (inf: nowhere), by the first triangle of its own mesh that it
-    meets from ``near`` on, or by a later one after it has left the mesh up to ``layers`` times."""
+    meets from ``near`` on, or by a later one after it has left the mesh. ``ending``: behind, grazing, and how often it
+    may leave the mesh."""
+    behind, grazing, layers = ending
     count = len(order)
     w = np.empty(WORKSPACE, np.float32)
     stack = np.empty(STACK, np.int64)
