@@ -61,7 +61,7 @@ def test_densities_fall_from_the_mesh_to_the_shells_edge_but_for_hair(track, in_
     samples = falling.mapping.sample_shell(
         [falling.meshes.get(0)], torch.zeros(60, dtype=torch.long), origins, directions,
         shell=falling.shell, behind=falling.config.behind, grazing=falling.config.grazing, step=falling.config.step,
-        near=NEAR,
+        through=True, near=NEAR,
     )  # fmt: skip
     middles = samples.positions(origins, directions).double().numpy()
     apart = distances(middles, np.asarray(track.vertices[0], np.float64), track.faces)

@@ -99,7 +99,7 @@ def test_what_was_seen_at_a_slant_has_no_specks(track):
     assert len(middles) > 3
     after, before = (shown(filmed(track, on), 60.0, middles)[0]["rgb"] for on in (True, False))
     assert before.std(dim=0).mean() > 2 * after.std(dim=0).mean()
-    torch.testing.assert_close(after.mean(dim=0), MESH, atol=0.1, rtol=0)
+    torch.testing.assert_close(after.mean(dim=0), MESH, atol=0.12, rtol=0)
 
 
 def test_clothes_keep_the_colours_of_the_field_and_a_bare_neck_has_the_mesh_s(track):

@@ -99,7 +99,8 @@ class FilmedViews(nn.Module):
     def beyond(self, eyes: Float[Tensor, "R 3"]) -> Float[Tensor, " R"]:
         """Radians, seen from the head's middle, by which eyes in its frame (metres) stand beside what was filmed;
         negative where they do not."""
-        one = len(eyes) > 0 and bool((eyes == eyes[:1]).all())
+        # On a GPU one would have to wait for the answer.
+        one = not eyes.is_cuda and len(eyes) > 0 and bool((eyes == eyes[:1]).all())
         towards = torch.nn.functional.normalize((eyes[:1] if one else eyes) - self.centre, dim=1)
         # A sine's root is exact where cosines of small angles are not.
         apart = 2 * torch.asin((0.5 * torch.cdist(towards, self.towards)).clamp_max(1.0))
