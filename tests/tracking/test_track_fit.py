@@ -262,6 +262,39 @@ def test_the_outline_tells_what_landmarks_cannot():
     assert float(mean_distance(points, refined, seen).mean()) < float(mean_distance(points, plain, seen).mean()) + 0.1
 
 
+def test_a_skull_lies_inside_the_matte_whatever_hair_stands_on_it():
+    """Above the brow a mesh can be too high, and is never too low; where a picture's border cuts, nothing is told."""
+    head = load_head("anny")
+    points = face_points(head)
+    truth = FaceState(
+        rotation=torch.from_numpy(FLIP)[None].clone(),
+        shift=torch.tensor([[0.0, 0.0, 0.6]], dtype=torch.float64),
+        gaze=torch.zeros(1, 2, 2, dtype=torch.float64),
+        expression=torch.zeros(1, points.expression.shape[-1], dtype=torch.float64),
+        identity=torch.zeros(points.shape.shape[-1], dtype=torch.float64),
+        focal=FOCAL,
+    )
+    seen = _see(points, truth)
+    camera = head_vertices(head, points, truth) @ truth.rotation.transpose(1, 2)
+    pixels = perspective(camera + truth.translation(anchor_of(points))[:, None], FOCAL, CENTRE).numpy()
+    own = [255 * cover(one, head.faces.numpy(), (512, 512)).astype(np.uint8) for one in pixels]
+    tops = [int(np.flatnonzero(matte.any(axis=1))[0]) for matte in own]
+
+    def too_high(mattes, seen=seen) -> float:
+        residual = Outline(head, points, seen, mattes).evidence(truth).residual
+        return float(residual[residual > 3.0].sum())
+
+    lower, hairy = [matte.copy() for matte in own], [matte.copy() for matte in own]
+    for top, low, hair in zip(tops, lower, hairy, strict=True):
+        low[: top + 12] = 0
+        hair[top - 15 : top + 40] = hair[top : top + 55]
+    assert too_high(own) == too_high(hairy) == 0.0
+    assert too_high(lower) > 30.0
+    cut = max(tops) + 12
+    moved = replace(seen, pixels=seen.pixels - torch.tensor([0.0, cut]), centre=CENTRE - torch.tensor([0.0, cut]))
+    assert too_high([np.ascontiguousarray(matte[cut:]) for matte in own], moved) == 0.0
+
+
 def test_cameras_see_the_head_where_it_is():
     _, points, truth = _truth(5)
     translation = truth.translation(anchor_of(points)).numpy()

@@ -1,7 +1,7 @@
 """The head's width from its outline: identity refined so that the silhouette meets the matte from brow to chin.
 
 Landmarks lie on the face only; ears, cheeks and skull come out too narrow without this. Above the brow hair hides the
-skull, below the chin the neck begins, so neither is used. Heads with keypoints of their own (animals, whose coat is
+skull, which can only be too high: it lies inside of the matte. Below the chin the neck begins, and is not used. Heads with keypoints of their own (animals, whose coat is
 short) are fitted by all of their outline that moves with the head.
 """
 
@@ -21,7 +21,7 @@ from data_tools.tracking.fit.face.jaw import rotation_of
 from data_tools.tracking.fit.pose_and_expression import expressions_of
 from data_tools.tracking.fit.residuals import FaceState, anchor_of
 from data_tools.tracking.fit.shape import Evidence
-from data_tools.tracking.masks.silhouette import OuterTest, within_band
+from data_tools.tracking.masks.silhouette import OuterTest, is_above, within_band
 from flame_nerf.geometry import perspective
 from flame_nerf.heads import HeadModel
 
@@ -31,6 +31,8 @@ REACH = 0.14
 """How far along the outline's normal the matte's edge is searched, same unit. Long hair lies farther out."""
 OUTLIER = 0.06
 """Distance, same unit, at which an outline point has lost half its say."""
+BORDER = 2.0
+"""Pixels from a picture's border within which a matte's edge may be that of the picture."""
 HEAD_SHARE = 0.9
 """Skinning weight of the head joint from which a vertex counts as head, not neck."""
 
@@ -73,12 +75,18 @@ class Outline:
     ) -> Evidence:
         ends = brow_and_chin(self._points, self._seen.pixels[row].numpy())
         vertex, normal = self._contour(pixels)
-        inside = self._of_head[vertex]
+        inside, above = self._of_head[vertex], np.zeros(len(vertex), dtype=bool)
         if ends is not None:
-            inside &= within_band(pixels[vertex], *ends)
-        vertex, normal = vertex[inside], normal[inside]
+            above = is_above(pixels[vertex], *ends)
+            inside &= above | within_band(pixels[vertex], *ends)
+        vertex, normal, above = vertex[inside], normal[inside], above[inside]
         distance = _distance_to_edge(self._mattes[row], pixels[vertex], normal, REACH * height)
-        found = np.isfinite(distance)
+        # A picture's border cuts heads off, and is no outline.
+        edge, size = pixels[vertex] + distance[:, None] * normal, self._mattes[row].shape[::-1]
+        shown = ((edge > BORDER) & (edge < np.array(size) - BORDER)).all(axis=1)
+        # What is within the error is not too high: counted on one side alone, it would lower every skull.
+        distance = np.where(above, np.minimum(distance + NOISE * height, 0.0), distance)
+        found = np.isfinite(distance) & (~above | (distance < 0) & shown)
         vertex, normal, distance = vertex[found], torch.from_numpy(normal[found]), torch.from_numpy(distance[found])
 
         at = camera[vertex]

@@ -53,6 +53,13 @@ def within_band(
     return (along >= 0) & (along <= 1)
 
 
+def is_above(
+    pixels: Float[np.ndarray, "N 2"], top: Float[np.ndarray, "2"], bottom: Float[np.ndarray, "2"]
+) -> Bool[np.ndarray, " N"]:
+    """Which of some points lie past the first of two others, seen from the second."""
+    return _along(pixels, top, bottom) < 0
+
+
 def _along(
     pixels: Float[np.ndarray, "*N 2"], top: Float[np.ndarray, "2"], bottom: Float[np.ndarray, "2"]
 ) -> Float[np.ndarray, "*N"]:
