@@ -1,8 +1,8 @@
 """The head's width from its outline: identity refined so that the silhouette meets the matte from brow to chin.
 
 Landmarks lie on the face only; ears, cheeks and skull come out too narrow without this. Above the brow hair hides the
-skull, which can only be too high: it lies inside of the matte. Below the chin the neck begins, and is not used. Heads with keypoints of their own (animals, whose coat is
-short) are fitted by all of their outline that moves with the head.
+skull, which can only be too high: it lies inside of the matte. Below the chin the neck begins, and is not used. Heads
+with keypoints of their own (animals, whose coat is short) are fitted by all of their outline that moves with the head.
 """
 
 from __future__ import annotations
