@@ -42,6 +42,7 @@ def fit(
             "head": run.config.head,
             "file": path_key(Path(run.config.head)),
             "focal": run.config.focal_px,
+            "skull": True,
         },
     )
 

@@ -52,7 +52,7 @@ def test_renders_what_it_rendered_then(config_path, monkeypatch):
     # And rays that leave the head end there: looking on shows more of a head that is haze yet.
     monkeypatch.setattr("flame_nerf.canonical.search_numba.LAYERS", 0)
     # Its cameras are few: what lies between two of them is shown with clothes drawn back now.
-    monkeypatch.setattr(FilmedViews, "beyond", lambda self, eyes: torch.full((len(eyes),), -1.0))
+    monkeypatch.setattr(FilmedViews, "beyond", lambda self, eyes, few=0.0: torch.full((len(eyes),), -1.0))
     _, pipeline, _, step = eval_setup(config_path)
     assert step == LAST_STEP
     camera, _ = next(iter(pipeline.datamanager.fixed_indices_eval_dataloader))

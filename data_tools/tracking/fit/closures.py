@@ -62,9 +62,8 @@ def lid_curves(points: FacePoints, state: FaceState, seen: Seen) -> LidCurves | 
     # Derivatives come with it, a hundred times what is asked for: not of all frames at once.
     parts = [(state.frames(rows), seen.frames(rows)) for rows in portions(len(state.shift))]
     linear = (linearise(points, moment, part.pixels, seen.centre, POSE.stop) for moment, part in parts)
-    facing = torch.cat([part.facing(one)[:, lids.upper] for (_, part), one in zip(parts, linear, strict=True)]).mean(
-        dim=-1
-    )
+    facing = torch.cat([part.facing(one) for (_, part), one in zip(parts, linear, strict=True)])
+    facing = facing[:, lids.upper].mean(dim=-1)
     return LidCurves((openings(lids, seen.pixels) / usual).numpy(), (mesh / usual).numpy(), (facing > FADE[1]).numpy())
 
 

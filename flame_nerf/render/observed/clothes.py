@@ -49,7 +49,7 @@ class Clothes(nn.Module):
         """
         super().__init__()
         vertices, faces = torch.from_numpy(track.canonical_vertices).float(), torch.from_numpy(track.faces).long()
-        self.views = FilmedViews(c2w, vertices.mean(dim=0), few=0.0)
+        self.views = FilmedViews(c2w, vertices.mean(dim=0))
         neck, rest = torch.from_numpy(track.region_faces(*NECK_REGIONS)), shell.cpu().clone()
         if neck.any() and not neck.all():
             middles, jaw = vertices[faces[neck]].mean(dim=1), vertices[faces[~neck].unique()]
@@ -60,7 +60,7 @@ class Clothes(nn.Module):
 
     def drawn_from(self, eyes: Float[Tensor, "R 3"]) -> Float[Tensor, " R"]:
         """How far they are drawn back, 0 to 1, for eyes in the head's frame, metres."""
-        return smoothly(self.views.beyond(eyes) / TURN)
+        return smoothly(self.views.beyond(eyes, few=0.0) / TURN)
 
     @torch.no_grad()
     def narrowed(

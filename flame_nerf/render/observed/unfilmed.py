@@ -70,7 +70,6 @@ class Unfilmed(nn.Module):
         super().__init__()
         canonical = torch.from_numpy(track.canonical_vertices).float()
         self.views = FilmedViews(c2w, canonical.mean(dim=0))
-        self._any_view = FilmedViews(c2w, canonical.mean(dim=0), few=0.0)
         self._track, self._c2w = track, c2w
         device = c2w.device
         self.register_buffer("_canonical", canonical.to(device), persistent=False)
@@ -134,7 +133,7 @@ class Unfilmed(nn.Module):
             backing: knows what is part of the person.
         """
         # What one frame showed is there in that frame.
-        drawn = smoothly(self._any_view.beyond(rays.origins) / TURN)
+        drawn = smoothly(self.views.beyond(rays.origins, few=0.0) / TURN)
         version = backing.surface._version
         if self._bust is None or self._bust[0] != version:
             self._bust = version, bust_of(self._track, backing.surface)

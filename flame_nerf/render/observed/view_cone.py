@@ -76,32 +76,34 @@ class FilmedViews(nn.Module):
     Attributes:
         towards: unit directions from the head's middle to cameras that filmed it.
         centre: the head's middle, metres.
-        nearest: how many of them must be near an eye.
     """
 
     towards: Float[Tensor, "K 3"]
     centre: Float[Tensor, " 3"]
 
-    def __init__(self, c2w: Float[Tensor, "N 3 4"], centre: Float[Tensor, " 3"], few: float = FEW):
+    def __init__(self, c2w: Float[Tensor, "N 3 4"], centre: Float[Tensor, " 3"]):
         """
         Args:
             c2w: training cameras in the head's frame.
             centre: of the head, metres.
-            few: share of them near which a view counts as filmed; 0: one of them is enough.
         """
         super().__init__()
         kept = c2w[:: math.ceil(len(c2w) / KEPT), :, 3]
         centre = centre.to(c2w.device)
         self.register_buffer("centre", centre, persistent=False)
         self.register_buffer("towards", torch.nn.functional.normalize(kept - centre, dim=1), persistent=False)
-        self.nearest = max(1, math.ceil(few * len(kept)))
 
-    def beyond(self, eyes: Float[Tensor, "R 3"]) -> Float[Tensor, " R"]:
+    def beyond(self, eyes: Float[Tensor, "R 3"], few: float = FEW) -> Float[Tensor, " R"]:
         """Radians, seen from the head's middle, by which eyes in its frame (metres) stand beside what was filmed;
-        negative where they do not."""
+        negative where they do not.
+
+        Args:
+            few: share of the cameras near which a view counts as filmed; 0: one of them is enough.
+        """
         # On a GPU one would have to wait for the answer.
         one = not eyes.is_cuda and len(eyes) > 0 and bool((eyes == eyes[:1]).all())
         towards = torch.nn.functional.normalize((eyes[:1] if one else eyes) - self.centre, dim=1)
         # A sine's root is exact where cosines of small angles are not.
         apart = 2 * torch.asin((0.5 * torch.cdist(towards, self.towards)).clamp_max(1.0))
-        return (apart.kthvalue(self.nearest, dim=1).values - SLACK).expand(len(eyes))
+        nearest = max(1, math.ceil(few * len(self.towards)))
+        return (apart.kthvalue(nearest, dim=1).values - SLACK).expand(len(eyes))

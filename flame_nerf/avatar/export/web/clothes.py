@@ -77,7 +77,6 @@ class LayeredClothes:
             "room": self.room,
             "middle": views.centre.tolist(),
             "filmed": array(views.towards.cpu().numpy().astype(np.float32)),
-            "nearest": views.nearest,
             "slack": SLACK,
             "turn": TURN,
             "edge": EDGE,

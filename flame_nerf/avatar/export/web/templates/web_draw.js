@@ -171,11 +171,10 @@ class Painter {
     const clothes = this.look.clothes;
     if (!clothes) return 0;
     const away = clothes.middle.map((m, a) => eye[a] - m), distance = Math.hypot(...away), filmed = this.filmed;
-    const apart = new Float32Array(filmed.length / 3).map((_, k) => {
-      const chord = Math.hypot(...away.map((v, a) => v / distance - filmed[3 * k + a]));
-      return 2 * Math.asin(Math.min(1, chord / 2));
-    });
-    const angle = apart.sort()[clothes.nearest - 1] - clothes.slack;
+    let chord = 2;
+    for (let k = 0; k < filmed.length; k += 3)
+      chord = Math.min(chord, Math.hypot(...away.map((v, a) => v / distance - filmed[k + a])));
+    const angle = 2 * Math.asin(chord / 2) - clothes.slack;
     const share = Math.max(0, Math.min(1, angle / clothes.turn));
     return share * share * (3 - 2 * share);
   }
